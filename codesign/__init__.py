@@ -1,0 +1,1 @@
+"""The front door: models, algorithms, accuracy, search, command line, dashboard."""

@@ -1,0 +1,1 @@
+"""One paper, one file; ``codesign.algorithms.registry`` lists them."""

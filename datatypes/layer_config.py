@@ -1,0 +1,435 @@
+"""How a layer is encoded: the one noun that algorithms promise and cost models price.
+
+``TensorConfig`` says how one matrix is stored; ``LayerConfig`` adds what a layer may have beside it (activation,
+KV cache, low-rank branch, outliers). ``storage_bits`` counts every bit of it, each kind in its own field, and equals
+the bytes that ``codesign`` writes (``tests/codesign/test_quantized_model.py``).
+
+How the published families fit is a table in the README ("One config for every family").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from enum import Enum
+
+from datatypes.catalog import FP16, INT16, INT32, UINT8
+from datatypes.format import Format, LearnedFormat
+from datatypes.granularity import Granularity, PerChannel, PerTensor
+
+WORD_BITS = 32
+PACK_CODES = 32  # a row of codes is packed in blocks of this many (datatypes.packing)
+
+
+class ScaleRule(Enum):
+    """How a scale follows from the values it covers."""
+
+    ABSMAX = "absmax"  # max|x| / absmax(format): symmetric types
+    RANGE = "range"  # (max - min) / (levels - 1), with a zero point: asymmetric integers
+    POW2_FLOOR = "pow2_floor"  # 2**(floor(log2 max|x|) - emax): OCP MX v1.0, section 6.3
+    POW2_CEIL = "pow2_ceil"  # the smallest power of two that does not saturate
+    LQER_CEIL = "lqer_ceil"  # 2**ceil(log2 max|x|) / 2**(bits - 1): LQER's MXINT (sign and magnitude, saturating)
+    NORM = "norm"  # root mean square: HIGGS and other grids made for unit variance
+
+
+@dataclass(frozen=True)
+class StorageBits:
+    """Stored bits, each kind apart. Add two with ``+``; ``total`` is the bill."""
+
+    codes: int = 0
+    padding: int = 0  # of packed codes, to whole 32-bit words at the end of each row
+    scales: int = 0
+    outer_scales: int = 0
+    zero_points: int = 0
+    selectors: int = 0
+    codebooks: int = 0
+    vectors: int = 0  # stored row and column scales, column maps, permutations
+    masks: int = 0
+    low_rank: int = 0
+    outlier_values: int = 0
+    outlier_indices: int = 0
+
+    @property
+    def total(self) -> int:
+        """All bits."""
+        return sum(getattr(self, f.name) for f in fields(self))
+
+    def __add__(self, other: StorageBits) -> StorageBits:
+        return StorageBits(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def bits_per_weight(self, shape: tuple[int, int]) -> float:
+        """``total`` over the number of *original* weights of ``[n, k]``."""
+        return self.total / (shape[0] * shape[1])
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """A scale, and the scale of that scale where there are two levels.
+
+    Args:
+        format: storage of one scale.
+        rule: how it is computed from the values it covers.
+        outer: storage of the second-level scale; ``None`` for one level.
+        outer_granularity: tiles **of the matrix of elements** that share a second-level scale.
+    """
+
+    format: Format = FP16
+    rule: ScaleRule = ScaleRule.ABSMAX
+    outer: Format | None = None
+    outer_granularity: Granularity = field(default=PerChannel())
+
+
+@dataclass(frozen=True)
+class CodebookConfig:
+    """Storage of learned codebooks (``LearnedFormat``): one for each tile of ``granularity``."""
+
+    format: Format = FP16
+    granularity: Granularity = field(default=PerChannel())
+
+
+@dataclass(frozen=True)
+class SparsityConfig:
+    """``kept`` of every ``block`` consecutive inputs are stored (2:4); the others are zero.
+
+    Each kept element carries an index of ceil(log2(block)) bits.
+    """
+
+    kept: int = 2
+    block: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.kept <= self.block:
+            raise ValueError(f"kept must be 1 to block ({self.block}), not {self.kept!r}")
+
+
+@dataclass(frozen=True)
+class TensorConfig:
+    """The encoding of one matrix ``[n, k]`` (for activations and KV: ``[tokens, features]``).
+
+    Args:
+        formats: the element format; more than one are candidates, chosen for each tile of ``selector`` and recorded
+            there in ceil(log2(len(formats))) bits (BitMoD's four special values, ANT's types).
+        granularity: tiles that share a scale.
+        scale: how scales are stored and computed; ``None`` where values are used as they are (FP16).
+        zero_point: storage of one zero point for each tile: an unsigned ``IntFormat`` for integer zero points, a
+            float format for real offsets; ``None`` for symmetric types.
+        selector: tiles that share a candidate; ``None`` means the tiles of ``granularity``.
+        codebook: storage of learned codebooks, for ``LearnedFormat`` only.
+        residual: a second encoding of what the first leaves (VPTQ's residual codebook); summed on decode.
+        sparsity: semi-structured mask.
+        row_scale, column_scale: stored vectors that multiply rows and columns after decoding (OneBit, PTQ1.61,
+            SmoothQuant or AWQ factors that were not folded); ``None`` where there are none.
+        hadamard: block of the Hadamard rotation along the inputs undone at run time; 0 for none (HIGGS, QuaRot).
+        dynamic: scales are computed when the layer runs (activations, KV), so they take no storage in the model.
+    """
+
+    formats: tuple[Format, ...]
+    granularity: Granularity = field(default=PerTensor())
+    scale: ScaleConfig | None = field(default=ScaleConfig())
+    zero_point: Format | None = None
+    selector: Granularity | None = None
+    codebook: CodebookConfig | None = None
+    residual: TensorConfig | None = None
+    sparsity: SparsityConfig | None = None
+    row_scale: Format | None = None
+    column_scale: Format | None = None
+    hadamard: int = 0
+    dynamic: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.formats, tuple) or not self.formats:
+            raise TypeError(f"formats must be a tuple of at least one Format, not {self.formats!r}")
+        if len({(f.bits, f.dim) for f in self.formats}) > 1:
+            widths = sorted({f.bits_per_element for f in self.formats})
+            raise ValueError(f"formats of one tensor must have equal bits and dim, not {widths} bits per element")
+        if any(isinstance(f, LearnedFormat) for f in self.formats) != (self.codebook is not None):
+            raise ValueError("codebook must be given exactly when the format is a LearnedFormat")
+        if self.hadamard and self.hadamard & (self.hadamard - 1):
+            raise ValueError(f"hadamard must be a power of two or 0, not {self.hadamard!r}")
+
+    @property
+    def code_bits(self) -> float:
+        """Code bits per element, metadata not included."""
+        return self.formats[0].bits_per_element
+
+    @property
+    def selector_bits(self) -> int:
+        """Bits of one selector: ceil(log2(number of candidates))."""
+        return (len(self.formats) - 1).bit_length()
+
+    @property
+    def selector_granularity(self) -> Granularity:
+        """Tiles that share a candidate format."""
+        return self.granularity if self.selector is None else self.selector
+
+    def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
+        """Bits of a stored ``[n, k]`` matrix.
+
+        Rows of codes are padded to whole blocks of 32 codes (``datatypes.packing``), so a ragged row pays up to
+        ``31 * bits`` of padding; fields of other kinds are padded to whole 32-bit words for each tensor.
+
+        >>> from datatypes.catalog import BITMOD_FP4
+        >>> from datatypes.granularity import PerGroup
+        >>> config = TensorConfig(BITMOD_FP4, PerGroup(128), ScaleConfig(UINT8, outer=FP16))
+        >>> bits = config.storage_bits((4096, 4096))
+        >>> bits.codes / 4096**2, bits.scales / 4096**2, bits.selectors / 4096**2
+        (4.0, 0.0625, 0.015625)
+        """
+        n, k = shape
+        fmt = self.formats[0]
+        kept = k
+        masks = 0
+        if self.sparsity is not None:
+            kept = sum(min(self.sparsity.kept, k - i) for i in range(0, k, self.sparsity.block))
+            masks = _words(n * kept * (self.sparsity.block - 1).bit_length())
+        row_codes = -(-kept // fmt.dim)
+        codes = n * row_codes * fmt.bits
+        padded = n * -(-row_codes // PACK_CODES) * PACK_CODES * fmt.bits if fmt.bits < 16 else codes
+        bits = StorageBits(codes=codes, padding=padded - codes, masks=masks)
+        if self.dynamic:
+            return bits
+        if self.scale is not None:
+            bits += StorageBits(scales=_words(self.granularity.count(shape) * self.scale.format.bits))
+            if self.scale.outer is not None:
+                outer = self.scale.outer_granularity.count(shape) * self.scale.outer.bits
+                bits += StorageBits(outer_scales=_words(outer))
+        if self.zero_point is not None:
+            bits += StorageBits(zero_points=_words(self.granularity.count(shape) * self.zero_point.bits))
+        if self.selector_bits:
+            bits += StorageBits(selectors=_words(self.selector_granularity.count(shape) * self.selector_bits))
+        if self.codebook is not None:
+            entries = self.codebook.granularity.count(shape) * (1 << fmt.bits) * fmt.dim
+            bits += StorageBits(codebooks=_words(entries * self.codebook.format.bits))
+        if self.row_scale is not None:
+            bits += StorageBits(vectors=_words(n * self.row_scale.bits))
+        if self.column_scale is not None:
+            bits += StorageBits(vectors=_words(k * self.column_scale.bits))
+        if self.residual is not None:
+            bits += self.residual.storage_bits(shape)
+        return bits
+
+    def dynamic_bits(self, shape: tuple[int, int]) -> int:
+        """Scale and zero-point bits that travel with ``shape`` when they are computed at run time."""
+        if not self.dynamic:
+            return 0
+        per_tile = (self.scale.format.bits if self.scale is not None else 0) + (
+            self.zero_point.bits if self.zero_point is not None else 0
+        )
+        outer = 0
+        if self.scale is not None and self.scale.outer is not None:
+            outer = self.scale.outer_granularity.count(shape) * self.scale.outer.bits
+        return self.granularity.count(shape) * per_tile + self.selector_granularity.count(shape) * (
+            self.selector_bits
+        ) + outer
+
+    def traffic_bits(self, shape: tuple[int, int]) -> int:
+        """All bits that move when ``[n, k]`` is read or written once: codes and every kind of metadata."""
+        return self.storage_bits(shape).total + self.dynamic_bits(shape)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some input columns of a matrix and their encoding."""
+
+    columns: int
+    config: TensorConfig
+
+    def __post_init__(self) -> None:
+        if self.columns < 0:
+            raise ValueError(f"columns must be at least 0, not {self.columns!r}")
+
+
+@dataclass(frozen=True)
+class PartitionedConfig:
+    """Input columns encoded in different ways (SliM-LLM's slabs, PTQ1.61, OWQ at mixed width, ERQ's dual scales).
+
+    Columns are taken in slabs of ``slab``; a map of ceil(log2(len(parts))) bits for each slab says which part a slab
+    belongs to. Part ``i`` covers ``parts[i].columns`` columns in all.
+    """
+
+    parts: tuple[Part, ...]
+    slab: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.parts) < 1 or self.slab < 1:
+            raise ValueError(f"parts must not be empty and slab at least 1, not {self.parts!r} and {self.slab!r}")
+
+    @property
+    def columns(self) -> int:
+        """in_features covered."""
+        return sum(part.columns for part in self.parts)
+
+    def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
+        """Bits of a stored ``[n, k]`` matrix, the slab map included.
+
+        Raises:
+            ValueError: the parts do not cover ``k`` columns.
+        """
+        if self.columns != shape[1]:
+            raise ValueError(f"columns of the parts must sum to in_features {shape[1]}, not {self.columns}")
+        slab_bits = (len(self.parts) - 1).bit_length()
+        bits = StorageBits(vectors=_words(-(-shape[1] // self.slab) * slab_bits))
+        for part in self.parts:
+            if part.columns:
+                bits += part.config.storage_bits((shape[0], part.columns))
+        return bits
+
+    def traffic_bits(self, shape: tuple[int, int]) -> int:
+        """All bits that move when ``[n, k]`` is read once."""
+        return self.storage_bits(shape).total
+
+    @property
+    def code_bits(self) -> float:
+        """Code bits per element, averaged over the columns."""
+        return sum(part.columns * part.config.code_bits for part in self.parts) / max(self.columns, 1)
+
+
+WeightConfig = TensorConfig | PartitionedConfig
+
+
+@dataclass(frozen=True)
+class LowRankConfig:
+    """A side branch ``x @ a @ b`` with ``a`` ``[k, rank]`` and ``b`` ``[rank, n]`` (LQER, QERA, SVDQuant, LoRC).
+
+    Args:
+        rank: inner dimension.
+        a, b: encodings of the factors, stored transposed as ``[rank, k]`` and ``[n, rank]`` (inputs last, like any
+            weight).
+        fused: computed inside the main GEMM's kernel; priced without a second pass over the activations.
+    """
+
+    rank: int
+    a: TensorConfig
+    b: TensorConfig
+    fused: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, not {self.rank!r}")
+
+    def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
+        """Bits of both factors for a ``[n, k]`` weight; the rank is cut to ``min(n, k)``."""
+        n, k = shape
+        rank = min(self.rank, n, k)
+        return StorageBits(
+            low_rank=self.a.storage_bits((rank, k)).total + self.b.storage_bits((n, rank)).total
+        )
+
+
+class OutlierLayout(Enum):
+    """Where the full-precision weights lie."""
+
+    CSR = "csr"  # element-wise: one index for each, row pointers
+    COLUMNS = "columns"  # whole input columns: one index for each column
+    BITMAP = "bitmap"  # element-wise: one bit for each weight
+
+
+@dataclass(frozen=True)
+class OutlierConfig:
+    """Weights kept at higher precision beside the dense codes.
+
+    Args:
+        layout: element-wise (CSR or bitmap) or whole columns.
+        fraction: of the weights (element-wise) or of the input columns. Counted as ``round(fraction * all)``.
+        format: of the kept values.
+        index: of one column index (CSR, COLUMNS).
+        row_pointer: of one CSR row pointer (``n + 1`` of them).
+        keep_dense_slot: the dense code under an outlier is stored too (GWQ, OWQ's files); only COLUMNS can drop it.
+    """
+
+    layout: OutlierLayout = OutlierLayout.CSR
+    fraction: float = 0.01
+    format: Format = FP16
+    index: Format = INT16
+    row_pointer: Format = INT32
+    keep_dense_slot: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction must be 0 to 1, not {self.fraction!r}")
+        if not self.keep_dense_slot and self.layout is not OutlierLayout.COLUMNS:
+            raise NotImplementedError("keep_dense_slot=False needs layout COLUMNS: element-wise slots cannot be dropped")
+
+    def count(self, shape: tuple[int, int]) -> int:
+        """Number of outliers (element-wise) or of outlier columns."""
+        total = shape[1] if self.layout is OutlierLayout.COLUMNS else shape[0] * shape[1]
+        return round(self.fraction * total)
+
+    def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
+        """Bits of values and indices for a ``[n, k]`` weight."""
+        n, k = shape
+        count = self.count(shape)
+        if self.layout is OutlierLayout.COLUMNS:
+            values, indices = count * n * self.format.bits, _words(count * self.index.bits)
+        elif self.layout is OutlierLayout.CSR:
+            values = count * self.format.bits
+            indices = _words(count * self.index.bits) + _words((n + 1) * self.row_pointer.bits)
+        else:
+            values, indices = count * self.format.bits, _words(n * k)
+        return StorageBits(outlier_values=_words(values), outlier_indices=indices)
+
+
+@dataclass(frozen=True)
+class LayerConfig:
+    """The whole encoding of a layer.
+
+    Args:
+        weight: encoding of the weight ``[n, k]``; ``None`` for layers without one (attention products).
+        activation: encoding of the input ``[m, k]``; ``None`` for FP16.
+        output: encoding in which the output is written; ``None`` for FP16.
+        key, value: encodings of the KV cache ``[tokens, head_dim]`` for attention layers; ``None`` for FP16.
+        low_rank: side branch that corrects the weight.
+        outliers: weights kept beside the dense codes.
+        permuted: the weight's input columns are stored in another order, with an index of 32 bits each (GPTQ
+            act-order without static groups): a gather of the activations at run time.
+        output_norm: a normalisation without parameters follows the product (OneBit).
+    """
+
+    weight: WeightConfig | None = None
+    activation: TensorConfig | None = None
+    output: TensorConfig | None = None
+    key: TensorConfig | None = None
+    value: TensorConfig | None = None
+    low_rank: LowRankConfig | None = None
+    outliers: OutlierConfig | None = None
+    permuted: bool = False
+    output_norm: bool = False
+
+    def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
+        """Bits of everything the model stores for a ``[n, k]`` layer (biases and norms are counted by the model).
+
+        A layer without a weight config is counted as FP16.
+        """
+        dense_shape = shape
+        if self.outliers is not None and not self.outliers.keep_dense_slot:
+            dense_shape = (shape[0], shape[1] - self.outliers.count(shape))
+        weight = FP16_WEIGHT if self.weight is None else self.weight
+        bits = weight.storage_bits(dense_shape)
+        if self.low_rank is not None:
+            bits += self.low_rank.storage_bits(shape)
+        if self.outliers is not None:
+            bits += self.outliers.storage_bits(shape)
+        if self.permuted:
+            bits += StorageBits(vectors=shape[1] * INT32.bits)
+        return bits
+
+    def tensors(self) -> Iterator[tuple[str, TensorConfig]]:
+        """Every ``TensorConfig`` inside, with its role."""
+        for role in ("weight", "activation", "output", "key", "value"):
+            config = getattr(self, role)
+            if isinstance(config, TensorConfig):
+                yield role, config
+            elif isinstance(config, PartitionedConfig):
+                for i, part in enumerate(config.parts):
+                    yield f"{role}.{i}", part.config
+        if self.low_rank is not None:
+            yield "low_rank.a", self.low_rank.a
+            yield "low_rank.b", self.low_rank.b
+
+
+FP16_WEIGHT = TensorConfig((FP16,), scale=None)
+
+
+def _words(bits: int) -> int:
+    """Bits rounded up to whole 32-bit words."""
+    return -(-bits // WORD_BITS) * WORD_BITS

@@ -1,0 +1,163 @@
+"""A quantized matrix as stored: codes, scales, zero points, selectors; and what it decodes to.
+
+Decoding is one definition, in float32, that every other body (packed files, kernels, HLS) must equal bit for bit:
+
+    scale  = decode(stored scale) * decode(stored outer scale)            (one rounding)
+    weight = value(code) * scale                                          symmetric types
+    weight = (value(code) - zero) * scale                                 integer zero points
+    weight = value(code) * scale + zero                                   real offsets (two roundings)
+
+followed by the stored column scale, then the row scale, then the residual, each one float32 operation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
+from datatypes.granularity import Granularity
+from datatypes.layer_config import TensorConfig
+
+TORCH_FLOATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensor:
+    """One encoded matrix ``[n, k]``.
+
+    Args:
+        config: the encoding.
+        shape: (n, k).
+        codes: uint8 (int32 above 8 bits) ``[n, ceil(k / dim)]``; the values themselves where the config has no scale
+            and a float format (FP16).
+        scale: stored scales ``[gn, gk]``: a float tensor for FP16/BF16/FP32, uint8 codes otherwise; ``None`` for none.
+        outer_scale: stored second-level scales, float tensor, shaped by ``config.scale.outer_granularity``.
+        zero_point: ``[gn, gk]``: int32 for integer zero points, a float tensor for real offsets.
+        selector: uint8 ``[sn, sk]``, index into ``config.formats``.
+        codebook: ``[tiles, 2**bits, dim]`` of ``config.codebook.format``, tiles in row-major order.
+        residual: second encoding, added on decode.
+        mask: bool ``[n, k]``, true where an element is stored (semi-structured sparsity).
+        row_scale, column_scale: float tensors ``[n]`` and ``[k]``.
+    """
+
+    config: TensorConfig
+    shape: tuple[int, int]
+    codes: Tensor
+    scale: Tensor | None = None
+    outer_scale: Tensor | None = None
+    zero_point: Tensor | None = None
+    selector: Tensor | None = None
+    codebook: Tensor | None = None
+    residual: QuantizedTensor | None = None
+    mask: Tensor | None = None
+    row_scale: Tensor | None = None
+    column_scale: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> QuantizedTensor:
+        """The same on another device."""
+        moved = {
+            f.name: getattr(self, f.name).to(device)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor | QuantizedTensor)
+        }
+        return replace(self, **moved)
+
+    def effective_scale(self) -> Tensor | None:
+        """Scale of each tile, float32 ``[gn, gk]``, both levels multiplied; ``None`` where there is none."""
+        if self.scale is None or self.config.scale is None:
+            return None
+        scale = decode_stored(self.scale, self.config.scale.format)
+        if self.outer_scale is None:
+            return scale
+        outer = decode_stored(self.outer_scale, self.config.scale.outer)
+        outer = expand_tiles(outer, self.config.scale.outer_granularity, self.shape)
+        rows, columns = self.config.granularity.tile(self.shape)
+        return scale * outer[::rows, ::columns]
+
+    def values(self) -> Tensor:
+        """Decoded elements before scaling, float32 ``[n, k]``."""
+        n, k = self.shape
+        if self.config.scale is None and isinstance(self.config.formats[0], FloatFormat) and (
+            self.codes.dtype.is_floating_point
+        ):
+            return self.codes.to(torch.float32)
+        if self.codebook is not None:
+            return self._codebook_values()
+        tables = torch.stack([value_table(f) for f in self.config.formats]).to(self.codes.device)
+        index = self.codes.to(torch.int64)
+        if len(self.config.formats) == 1:
+            picked = tables[0][index]
+        else:
+            assert self.selector is not None
+            selector = expand_tiles(self.selector, self.config.selector_granularity, self.shape)
+            dim = self.config.formats[0].dim
+            selector = selector[:, ::dim].to(torch.int64)
+            picked = tables.reshape(-1, tables.shape[-1])[selector * tables.shape[1] + index]
+        return picked.reshape(n, -1)[:, :k]
+
+    def _codebook_values(self) -> Tensor:
+        assert self.config.codebook is not None and self.codebook is not None
+        n, k = self.shape
+        granularity = self.config.codebook.granularity
+        tiles = torch.arange(granularity.count(self.shape), device=self.codes.device)
+        tiles = expand_tiles(tiles.reshape(granularity.scale_shape(self.shape)), granularity, self.shape)
+        dim = self.config.formats[0].dim
+        book = self.codebook.to(torch.float32)
+        return book[tiles[:, ::dim].to(torch.int64), self.codes.to(torch.int64)].reshape(n, -1)[:, :k]
+
+    def dequantize(self) -> Tensor:
+        """The matrix that the codes stand for, float32 ``[n, k]`` (see the module docstring for the arithmetic)."""
+        x = self.values()
+        scale = self.effective_scale()
+        if scale is not None:
+            scale = expand_tiles(scale, self.config.granularity, self.shape)
+            if self.zero_point is None:
+                x = x * scale
+            else:
+                zero = expand_tiles(self.zero_point, self.config.granularity, self.shape).to(torch.float32)
+                x = x * scale + zero if isinstance(self.config.zero_point, FloatFormat) else (x - zero) * scale
+        if self.mask is not None:
+            x = torch.where(self.mask, x, torch.zeros((), device=x.device))
+        if self.column_scale is not None:
+            x = x * self.column_scale.to(torch.float32)
+        if self.row_scale is not None:
+            x = x * self.row_scale.to(torch.float32)[:, None]
+        if self.residual is not None:
+            x = x + self.residual.dequantize()
+        return x
+
+
+def expand_tiles(per_tile: Tensor, granularity: Granularity, shape: tuple[int, int]) -> Tensor:
+    """One value per tile ``[gn, gk]`` spread over its elements ``[n, k]`` (a view where that is possible)."""
+    n, k = shape
+    rows, columns = granularity.tile(shape)
+    if rows >= n and columns >= k:
+        return per_tile.reshape(1, 1).expand(n, k)
+    if rows == 1 and columns >= k:
+        return per_tile.reshape(n, 1).expand(n, k)
+    if columns == 1 and rows >= n:
+        return per_tile.reshape(1, k).expand(n, k)
+    return per_tile.repeat_interleave(rows, 0)[:n].repeat_interleave(columns, 1)[:, :k]
+
+
+def value_table(fmt: Format) -> Tensor:
+    """Value of every code, float32 ``[2**bits]``, or ``[2**bits, dim]`` for pair and vector formats."""
+    if isinstance(fmt, LearnedFormat):
+        raise NotImplementedError(f"{fmt.name} keeps its values in QuantizedTensor.codebook")
+    if fmt.dim > 1:
+        return torch.from_numpy(fmt.decode(np.arange(1 << fmt.bits)[:, None]).copy())
+    return torch.from_numpy(fmt.code_values.astype(np.float32))
+
+
+def decode_stored(stored: Tensor, fmt: Format | None) -> Tensor:
+    """Stored scales as float32: float tensors as they are, codes through the format's table."""
+    if stored.dtype.is_floating_point:
+        return stored.to(torch.float32)
+    assert fmt is not None
+    if isinstance(fmt, IntFormat) and not fmt.signed_codes and fmt.step == 1.0:
+        return stored.to(torch.float32)
+    return value_table(fmt).to(stored.device)[stored.to(torch.int64)]
