@@ -23,7 +23,11 @@ _OLIVE = "Guo et al., OliVe, ISCA 2023, section 3"
 FP32 = FloatFormat("fp32", 32, _IEEE, exponent_bits=8, mantissa_bits=23, variant=FloatVariant.IEEE)
 FP16 = FloatFormat("fp16", 16, _IEEE, exponent_bits=5, mantissa_bits=10, variant=FloatVariant.IEEE)
 BF16 = FloatFormat(
-    "bf16", 16, "Kalamkar et al., A Study of BFLOAT16, 2019", exponent_bits=8, mantissa_bits=7,
+    "bf16",
+    16,
+    "Kalamkar et al., A Study of BFLOAT16, 2019",
+    exponent_bits=8,
+    mantissa_bits=7,
     variant=FloatVariant.IEEE,
 )
 INT16 = IntFormat("int16", 16, "two's complement")
@@ -76,8 +80,13 @@ def minifloat(
     if bias is not None:
         name += f"_b{bias}".replace("-", "n")
     return FloatFormat(
-        name, 1 + exponent_bits + mantissa_bits, _VARIANT_SOURCE[variant],
-        exponent_bits=exponent_bits, mantissa_bits=mantissa_bits, variant=variant, bias=bias,
+        name,
+        1 + exponent_bits + mantissa_bits,
+        _VARIANT_SOURCE[variant],
+        exponent_bits=exponent_bits,
+        mantissa_bits=mantissa_bits,
+        variant=variant,
+        bias=bias,
     )
 
 
@@ -105,8 +114,13 @@ MX_INT8 = IntFormat("mx_int8", 8, f"{_OCP_MX}, section 5.3.4; -2 is left out", s
 # --- scales --------------------------------------------------------------------------------------------------------
 E8M0 = ExponentFormat("e8m0", 8, f"{_OCP_MX}, section 5.4.1")
 UE4M3 = FloatFormat(
-    "ue4m3", 8, "NVIDIA NVFP4 block scale: E4M3 of OFP8 with sign bit 0", exponent_bits=4, mantissa_bits=3,
-    variant=FloatVariant.FN, sign_bits=0,
+    "ue4m3",
+    8,
+    "NVIDIA NVFP4 block scale: E4M3 of OFP8 with sign bit 0",
+    exponent_bits=4,
+    mantissa_bits=3,
+    variant=FloatVariant.FN,
+    sign_bits=0,
 )
 
 # --- BitMoD ----------------------------------------------------------------------------------------------------------
@@ -126,8 +140,12 @@ def bitmod(bits: int, special: float) -> CodebookFormat:
     negative = (special, *(-v for v in magnitudes[1:]))
     letter = "p" if special > 0 else "n"
     return CodebookFormat(
-        f"bitmod_fp{bits}_{letter}{abs(special):g}", bits, _BITMOD, tie=Tie.LOWER,
-        values=magnitudes + negative, special=len(magnitudes),
+        f"bitmod_fp{bits}_{letter}{abs(special):g}",
+        bits,
+        _BITMOD,
+        tie=Tie.LOWER,
+        values=magnitudes + negative,
+        special=len(magnitudes),
     )
 
 
@@ -140,19 +158,51 @@ BITMOD_FP4 = FP4_ER + FP4_EA
 
 # --- code books ------------------------------------------------------------------------------------------------------
 NF4 = CodebookFormat(
-    "nf4", 4, "Dettmers et al., QLoRA, arXiv 2305.14314, appendix E", tie=Tie.LOWER,
+    "nf4",
+    4,
+    "Dettmers et al., QLoRA, arXiv 2305.14314, appendix E",
+    tie=Tie.LOWER,
     values=(
-        -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
-        -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
-        0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+        -1.0,
+        -0.6961928009986877,
+        -0.5250730514526367,
+        -0.39491748809814453,
+        -0.28444138169288635,
+        -0.18477343022823334,
+        -0.09105003625154495,
+        0.0,
+        0.07958029955625534,
+        0.16093020141124725,
+        0.24611230194568634,
+        0.33791524171829224,
+        0.44070982933044434,
+        0.5626170039176941,
+        0.7229568362236023,
+        1.0,
     ),
 )
 AF4 = CodebookFormat(
-    "af4", 4, "Yoshida, NF4 Isn't Information Theoretically Optimal, arXiv 2306.06965, table for block 64",
+    "af4",
+    4,
+    "Yoshida, NF4 Isn't Information Theoretically Optimal, arXiv 2306.06965, table for block 64",
     tie=Tie.LOWER,
     values=(
-        -1.0, -0.69441008, -0.51243739, -0.3736951, -0.25607552, -0.14982478, -0.04934812, 0.0,
-        0.04273164, 0.12934483, 0.21961274, 0.31675666, 0.42563882, 0.55496234, 0.72424863, 1.0,
+        -1.0,
+        -0.69441008,
+        -0.51243739,
+        -0.3736951,
+        -0.25607552,
+        -0.14982478,
+        -0.04934812,
+        0.0,
+        0.04273164,
+        0.12934483,
+        0.21961274,
+        0.31675666,
+        0.42563882,
+        0.55496234,
+        0.72424863,
+        1.0,
     ),
 )
 
@@ -179,7 +229,10 @@ NF3 = CodebookFormat(
     "nf3", 3, "the construction of QLoRA's NF4 with eight levels", tie=Tie.LOWER, values=normal_float(3)
 )
 BNB_FP4 = CodebookFormat(
-    "bnb_fp4", 4, "bitsandbytes FP4 (not OCP E2M1): {0, 1/16, 2, 3, 4, 6, 8, 12} / 12 and signs", tie=Tie.LOWER,
+    "bnb_fp4",
+    4,
+    "bitsandbytes FP4 (not OCP E2M1): {0, 1/16, 2, 3, 4, 6, 8, 12} / 12 and signs",
+    tie=Tie.LOWER,
     values=tuple(s * v / 12 for s in (1, -1) for v in (0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0)),
 )
 
@@ -192,31 +245,65 @@ def _signed(name: str, bits: int, source: str, magnitudes: tuple[float, ...], ti
 FLINT3 = _signed("flint3", 3, f"{_ANT}: sign and the 2-bit flint", (0.0, 1.0, 2.0, 4.0))
 FLINT4 = _signed("flint4", 4, f"{_ANT}: sign and the 3-bit flint", (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0))
 FLINT4_UNSIGNED = CodebookFormat(
-    "uflint4", 4, _ANT, tie=Tie.LOWER,
+    "uflint4",
+    4,
+    _ANT,
+    tie=Tie.LOWER,
     values=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 64.0, 32.0, 16.0, 24.0, 8.0, 10.0, 12.0, 14.0),
 )
 FLINT5 = _signed("flint5", 5, f"{_ANT}: sign and the 4-bit flint", FLINT4_UNSIGNED.values)
 POT3 = _signed("pot3", 3, f"{_ANT}: power of two", (0.0, 1.0, 2.0, 4.0))
 POT4 = _signed("pot4", 4, f"{_ANT}: power of two", (0.0, *(2.0**i for i in range(7))))
 E3M0_NO_SUBNORMAL = _signed(
-    "e3m0_diloco", 4, "Douillard et al., Streaming DiLoCo, arXiv 2501.18512: 0 and +-2**(e-3); rounding is ours",
+    "e3m0_diloco",
+    4,
+    "Douillard et al., Streaming DiLoCo, arXiv 2501.18512: 0 and +-2**(e-3); rounding is ours",
     (0.0, *(2.0 ** (e - 3) for e in range(1, 8))),
 )
 TERNARY = CodebookFormat(
-    "ternary", 2, "Li et al., Ternary Weight Networks, arXiv 1605.04711; the fourth code repeats zero",
+    "ternary",
+    2,
+    "Li et al., Ternary Weight Networks, arXiv 1605.04711; the fourth code repeats zero",
     values=(0.0, 1.0, 0.0, -1.0),
 )
-BINARY = CodebookFormat("binary", 1, "Rastegari et al., XNOR-Net, ECCV 2016; zero maps to +1", tie=Tie.UPPER,
-                        values=(1.0, -1.0))
+BINARY = CodebookFormat(
+    "binary", 1, "Rastegari et al., XNOR-Net, ECCV 2016; zero maps to +1", tie=Tie.UPPER, values=(1.0, -1.0)
+)
 
 # --- OliVe -----------------------------------------------------------------------------------------------------------
 OLIVE4_INT = OutlierVictimFormat("olive4_int", 8, _OLIVE, normal_name="int4", abfloat_bias=2)
 OLIVE4_FLINT = OutlierVictimFormat("olive4_flint", 8, _OLIVE, normal_name="flint4", abfloat_bias=3)
 
 _ALL: tuple[Format, ...] = (
-    FP32, FP16, BF16, INT16, INT32, *INTS.values(), *INTS_SYMMETRIC.values(), *UINTS.values(), *MINIFLOATS.values(),
-    MX_INT8, E8M0, UE4M3, *BITMOD_FP3, *BITMOD_FP4, NF4, AF4, NF3, BNB_FP4, FLINT3, FLINT4, FLINT4_UNSIGNED, FLINT5,
-    POT3, POT4, E3M0_NO_SUBNORMAL, TERNARY, BINARY, OLIVE4_INT, OLIVE4_FLINT,
+    FP32,
+    FP16,
+    BF16,
+    INT16,
+    INT32,
+    *INTS.values(),
+    *INTS_SYMMETRIC.values(),
+    *UINTS.values(),
+    *MINIFLOATS.values(),
+    MX_INT8,
+    E8M0,
+    UE4M3,
+    *BITMOD_FP3,
+    *BITMOD_FP4,
+    NF4,
+    AF4,
+    NF3,
+    BNB_FP4,
+    FLINT3,
+    FLINT4,
+    FLINT4_UNSIGNED,
+    FLINT5,
+    POT3,
+    POT4,
+    E3M0_NO_SUBNORMAL,
+    TERNARY,
+    BINARY,
+    OLIVE4_INT,
+    OLIVE4_FLINT,
 )
 FORMATS: Mapping[str, Format] = {fmt.name: fmt for fmt in _ALL}
 
@@ -232,8 +319,14 @@ MIXTURES: Mapping[str, tuple[Format, ...]] = {
     "olive4": (OLIVE4_INT, OLIVE4_FLINT),
 }
 ALIASES: Mapping[str, str] = {
-    "fp4": "e2m1", "fp3": "e2m0", "mxfp4": "e2m1", "fp8_e4m3": "e4m3_fn", "fp8_e5m2": "e5m2_ieee",
-    "float16": "fp16", "float32": "fp32", "bfloat16": "bf16",
+    "fp4": "e2m1",
+    "fp3": "e2m0",
+    "mxfp4": "e2m1",
+    "fp8_e4m3": "e4m3_fn",
+    "fp8_e5m2": "e5m2_ieee",
+    "float16": "fp16",
+    "float32": "fp32",
+    "bfloat16": "bf16",
 }
 
 

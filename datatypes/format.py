@@ -120,8 +120,10 @@ class Format:
         which that holds, so comparing float32 numbers with it is exact, ties included.
         """
         bounds = np.array(
-            [_smallest_float32_above(low, high, self._upper_wins_tie(i)) for i, (low, high) in
-             enumerate(zip(self.levels[:-1], self.levels[1:], strict=True))],
+            [
+                _smallest_float32_above(low, high, self._upper_wins_tie(i))
+                for i, (low, high) in enumerate(zip(self.levels[:-1], self.levels[1:], strict=True))
+            ],
             dtype=np.float32,
         )
         bounds.setflags(write=False)
@@ -308,7 +310,9 @@ class FloatFormat(Format):
             return math.nan
         if exponent == 0:
             return sign * math.ldexp(mantissa, 1 - self.exponent_bias - self.mantissa_bits)
-        return sign * math.ldexp(mantissa + (1 << self.mantissa_bits), exponent - self.exponent_bias - self.mantissa_bits)
+        return sign * math.ldexp(
+            mantissa + (1 << self.mantissa_bits), exponent - self.exponent_bias - self.mantissa_bits
+        )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
 
-from datatypes.catalog import FP16, INT16, INT32, UINT8
+from datatypes.catalog import FP16, INT16, INT32
 from datatypes.format import Format, LearnedFormat
 from datatypes.granularity import Granularity, PerChannel, PerTensor
 
@@ -168,7 +168,7 @@ class TensorConfig:
         Rows of codes are padded to whole blocks of 32 codes (``datatypes.packing``), so a ragged row pays up to
         ``31 * bits`` of padding; fields of other kinds are padded to whole 32-bit words for each tensor.
 
-        >>> from datatypes.catalog import BITMOD_FP4
+        >>> from datatypes.catalog import BITMOD_FP4, UINT8
         >>> from datatypes.granularity import PerGroup
         >>> config = TensorConfig(BITMOD_FP4, PerGroup(128), ScaleConfig(UINT8, outer=FP16))
         >>> bits = config.storage_bits((4096, 4096))
@@ -218,9 +218,11 @@ class TensorConfig:
         outer = 0
         if self.scale is not None and self.scale.outer is not None:
             outer = self.scale.outer_granularity.count(shape) * self.scale.outer.bits
-        return self.granularity.count(shape) * per_tile + self.selector_granularity.count(shape) * (
-            self.selector_bits
-        ) + outer
+        return (
+            self.granularity.count(shape) * per_tile
+            + self.selector_granularity.count(shape) * (self.selector_bits)
+            + outer
+        )
 
     def traffic_bits(self, shape: tuple[int, int]) -> int:
         """All bits that move when ``[n, k]`` is read or written once: codes and every kind of metadata."""
@@ -311,9 +313,7 @@ class LowRankConfig:
         """Bits of both factors for a ``[n, k]`` weight; the rank is cut to ``min(n, k)``."""
         n, k = shape
         rank = min(self.rank, n, k)
-        return StorageBits(
-            low_rank=self.a.storage_bits((rank, k)).total + self.b.storage_bits((n, rank)).total
-        )
+        return StorageBits(low_rank=self.a.storage_bits((rank, k)).total + self.b.storage_bits((n, rank)).total)
 
 
 class OutlierLayout(Enum):
@@ -348,7 +348,9 @@ class OutlierConfig:
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"fraction must be 0 to 1, not {self.fraction!r}")
         if not self.keep_dense_slot and self.layout is not OutlierLayout.COLUMNS:
-            raise NotImplementedError("keep_dense_slot=False needs layout COLUMNS: element-wise slots cannot be dropped")
+            raise NotImplementedError(
+                "keep_dense_slot=False needs layout COLUMNS: element-wise slots cannot be dropped"
+            )
 
     def count(self, shape: tuple[int, int]) -> int:
         """Number of outliers (element-wise) or of outlier columns."""

@@ -81,8 +81,10 @@ class QuantizedTensor:
     def values(self) -> Tensor:
         """Decoded elements before scaling, float32 ``[n, k]``."""
         n, k = self.shape
-        if self.config.scale is None and isinstance(self.config.formats[0], FloatFormat) and (
-            self.codes.dtype.is_floating_point
+        if (
+            self.config.scale is None
+            and isinstance(self.config.formats[0], FloatFormat)
+            and (self.codes.dtype.is_floating_point)
         ):
             return self.codes.to(torch.float32)
         if self.codebook is not None:
@@ -96,7 +98,7 @@ class QuantizedTensor:
             selector = expand_tiles(self.selector, self.config.selector_granularity, self.shape)
             dim = self.config.formats[0].dim
             selector = selector[:, ::dim].to(torch.int64)
-            picked = tables.reshape(-1, tables.shape[-1])[selector * tables.shape[1] + index]
+            picked = tables.flatten(0, 1)[selector * tables.shape[1] + index]
         return picked.reshape(n, -1)[:, :k]
 
     def _codebook_values(self) -> Tensor:

@@ -64,7 +64,9 @@ class BlockAlgorithm(Protocol):
     def source(self) -> str: ...
 
     def quantize_block(
-        self, block: nn.Module, inputs: list[tuple[tuple[object, ...], dict[str, object]]],
+        self,
+        block: nn.Module,
+        inputs: list[tuple[tuple[object, ...], dict[str, object]]],
         configs: Mapping[str, LayerConfig],
     ) -> Mapping[str, QuantizedLayer]:
         """Encode the linear layers of ``block`` named by ``configs``; ``inputs`` are (args, kwargs) of its calls."""
@@ -82,7 +84,10 @@ class Allocator(Protocol):
     def source(self) -> str: ...
 
     def allocate(
-        self, workload: Workload, candidates: tuple[LayerConfig, ...], loss: Mapping[str, tuple[float, ...]],
+        self,
+        workload: Workload,
+        candidates: tuple[LayerConfig, ...],
+        loss: Mapping[str, tuple[float, ...]],
         bits_per_weight: float,
     ) -> Mapping[str, LayerConfig]:
         """Pick for each layer the candidate that minimises summed ``loss[layer][candidate]`` within the budget."""
