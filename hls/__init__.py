@@ -1,0 +1,1 @@
+"""Turns a quantized layer and an accelerator into C++ and RTL (not yet written)."""

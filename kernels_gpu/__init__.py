@@ -1,0 +1,1 @@
+"""Runs and times the real layouts on a GPU (not yet written)."""

@@ -1,0 +1,1 @@
+"""One question per file; scripts and their recorded answers."""
