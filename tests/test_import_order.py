@@ -26,8 +26,8 @@ FORBIDDEN = {
 LIGHT = ("datatypes.format", "datatypes.catalog", "datatypes.granularity", "datatypes.layer_config")
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(path, tree=None):
+    for node in ast.walk(tree or ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node, alias.name
@@ -54,7 +54,7 @@ def test_imports_point_one_way(path):
 def test_own_packages_are_imported_at_the_top_without_star(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     at_top = {id(node) for node in tree.body}
-    for node, name in imports(path):
+    for node, name in imports(path, tree):
         if name.split(".")[0] in ALLOWED:
             assert id(node) in at_top, f"{path.name}:{node.lineno} imports {name} inside a function or a condition"
         if isinstance(node, ast.ImportFrom):
