@@ -385,6 +385,8 @@ class LayerConfig:
         permuted: the weight's input columns are stored in another order, with an index of 32 bits each (GPTQ
             act-order without static groups): a gather of the activations at run time.
         output_norm: a normalisation without parameters follows the product (OneBit).
+        smoothing: storage of the vector ``[k]`` that divides the input (SmoothQuant, AWQ); ``None`` where there is none
+            or where it is folded into the layer before, which costs nothing here.
     """
 
     weight: WeightConfig | None = None
@@ -396,6 +398,7 @@ class LayerConfig:
     outliers: OutlierConfig | None = None
     permuted: bool = False
     output_norm: bool = False
+    smoothing: Format | None = None
 
     def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
         """Bits of everything the model stores for a ``[n, k]`` layer (biases and norms are counted by the model).
@@ -413,6 +416,8 @@ class LayerConfig:
             bits += self.outliers.storage_bits(shape)
         if self.permuted:
             bits += StorageBits(vectors=shape[1] * INT32.bits)
+        if self.smoothing is not None:
+            bits += StorageBits(vectors=_words(shape[1] * self.smoothing.bits))
         return bits
 
     def tensors(self) -> Iterator[tuple[str, TensorConfig]]:
