@@ -1,4 +1,4 @@
-"""The import order is law: sources are walked with ``ast``, and the light modules are imported to see what they load."""
+"""The import order is law: sources are walked with ``ast``, and light modules imported to see what they load."""
 
 import ast
 import subprocess

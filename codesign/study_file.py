@@ -1,0 +1,102 @@
+"""A study as the user writes it: ``study.yaml`` and its frozen twin ``StudySpec``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codesign.study import DEFAULT_OBJECTIVES, TRIAL_COLUMNS
+from codesign.yaml_file import check_keys, read_yaml, take
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """What to try, on what, and how to judge it.
+
+    Args:
+        name: of the study; no path.
+        model: folder, GGUF file or name of a packaged model.
+        recipes: names of recipes; the first is the reference that others are compared with.
+        accelerators: names of presets, or paths of YAML files.
+        text: held-out text; ``tokens`` of it in windows of ``context``.
+        calibration_text: for algorithms that need calibration; ``calibration_tokens`` of it.
+        batch, prompt, generate: the workload that is priced: sequences, tokens of the prompt, tokens generated.
+        objectives: columns of the trials table that span the front.
+        seed: of everything random.
+    """
+
+    name: str
+    model: str
+    recipes: tuple[str, ...]
+    accelerators: tuple[str, ...]
+    text: str = "boolq-validation"
+    tokens: int = 4096
+    context: int = 512
+    calibration_text: str = "lambada"
+    calibration_tokens: int = 8192
+    batch: int = 1
+    prompt: int = 256
+    generate: int = 256
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key in ("tokens", "context", "calibration_tokens", "batch", "prompt", "generate"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} of study {self.name} must be at least 1, not {getattr(self, key)!r}")
+        if self.tokens < self.context:
+            raise ValueError(f"tokens of study {self.name} must be at least context {self.context}, not {self.tokens}")
+        for key in ("recipes", "accelerators", "objectives"):
+            names = getattr(self, key)
+            if not names:
+                raise ValueError(f"{key} of study {self.name} must name at least one, not none")
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{key} of study {self.name} must differ, not repeat {', '.join(twice)}")
+        unknown = [name for name in self.objectives if name.removeprefix("-") not in TRIAL_COLUMNS]
+        if unknown:
+            raise ValueError(f"objectives of study {self.name} must be columns of the trials table, not {unknown[0]!r}")
+
+
+_SECTIONS = {
+    "evaluation": ("text", "tokens", "context"),
+    "calibration": ("text", "tokens"),
+    "workload": ("batch", "prompt", "generate"),
+}
+_TOP = ("name", "model", "recipes", "accelerators", "objectives", "seed", *_SECTIONS)
+
+
+def read_study(path: Path) -> StudySpec:
+    """The study in a YAML file.
+
+    Raises:
+        ValueError: file, key and what must hold.
+    """
+    data = read_yaml(path)
+    check_keys(data, _TOP, ("name", "model", "recipes", "accelerators"), str(path))
+    values: dict[str, Any] = {
+        "name": take(data, "name", str, str(path)),
+        "model": take(data, "model", str, str(path)),
+        "seed": take(data, "seed", int, str(path), 0),
+    }
+    for key in ("recipes", "accelerators", "objectives"):
+        names = take(data, key, list, str(path))
+        if names is None:
+            continue
+        for name in names:
+            if not isinstance(name, str):
+                raise ValueError(f"{path}: key {key!r} must list names, not {name!r}")
+        values[key] = tuple(names)
+    for section, keys in _SECTIONS.items():
+        where = f"{path}: {section}"
+        part = take(data, section, dict, str(path), {})
+        check_keys(part, keys, (), where)
+        for key in keys:
+            value = take(part, key, str if key == "text" else int, where)
+            if value is not None:
+                values[f"calibration_{key}" if section == "calibration" else key] = value
+    try:
+        return StudySpec(**values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
