@@ -1,0 +1,94 @@
+"""A GGUF file as a Hugging Face folder of safetensors in the cache, converted once.
+
+The weights are dequantized to float32, which holds every GGUF value as its own decoder computes it. They stay on the
+grid of the file: a 4-bit result on a model that came as Q4_1 may be exactly lossless and mean nothing.
+
+Format: GGUF, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Reading is left to the ``gguf`` and
+``transformers`` packages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codesign.cache import cache_dir, progress, sha256_of_file, whole_folder
+from codesign.extras import quiet_transformers, require
+
+MAGIC = b"GGUF"
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file starts as a GGUF file does."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def open_gguf(path: Path) -> Any:
+    """A ``gguf.GGUFReader`` of a whole file.
+
+    Raises:
+        ValueError: not a GGUF file, or a truncated one.
+    """
+    if not is_gguf(path):
+        raise ValueError(f"{path} must be a GGUF file (start with {MAGIC!r})")
+    gguf = require("gguf", "models")
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise ValueError(f"{path} must be a whole GGUF file, not a truncated or broken one ({error})") from None
+
+
+def gguf_grid(path: Path) -> str:
+    """The number formats of a file's tensors with their counts, commonest first: ``210 Q4_1, 61 F32, 1 Q8_0``."""
+    counts = Counter(tensor.tensor_type.name for tensor in open_gguf(path).tensors)
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def gguf_config(path: Path) -> Any:
+    """The transformers config that a GGUF file's metadata describe (the file is not converted).
+
+    Raises:
+        ValueError: not a whole GGUF file, or an architecture that transformers does not know.
+    """
+    open_gguf(path)
+    with quiet_transformers() as transformers:
+        try:
+            return transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        except (ValueError, KeyError, NotImplementedError, OSError) as error:
+            raise ValueError(f"{path} must be of an architecture that transformers can read ({_line(error)})") from None
+
+
+def convert_gguf(path: Path) -> Path:
+    """The Hugging Face folder (config, float32 safetensors, tokenizer) of a GGUF decoder, from the cache if it is there.
+
+    Needs memory for the whole model in float32, once.
+
+    Raises:
+        ValueError: not a whole GGUF file, or an architecture that transformers cannot read.
+    """
+    open_gguf(path)
+    target = cache_dir("models") / f"{path.stem}-{sha256_of_file(path)[:16]}-float32"
+    if target.is_dir():
+        return target
+    require("accelerate", "models")
+    with progress(f"converting {path.name}"), whole_folder(target) as temporary, quiet_transformers() as transformers:
+        where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+        try:
+            model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+        except (ValueError, KeyError, NotImplementedError, OSError) as error:
+            raise ValueError(f"{path} must be a decoder that transformers can read ({_line(error)})") from None
+        model.save_pretrained(temporary)
+        try:
+            transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(temporary)
+        except (ValueError, KeyError, NotImplementedError, OSError, TypeError):
+            pass  # a file may hold no tokenizer; ModelSource.tokenizer says so when one is asked for
+    return target
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
