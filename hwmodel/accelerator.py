@@ -1,0 +1,160 @@
+"""An accelerator as the cost model sees it: frozen inputs with their sources, and the few sums over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwmodel.memory import Dram, Sram
+from hwmodel.pe import PE, WIDE_BITS, PeKind
+from hwmodel.technology import Technology
+from hwmodel.units import um2_to_mm2, uw_to_mw
+from hwmodel.workload import Phase
+
+
+@dataclass(frozen=True)
+class Array:
+    """How PEs are laid out: output-stationary, outputs ``n`` along ``rows``, tokens ``m`` along ``columns``."""
+
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 1:
+            raise ValueError(f"rows and columns of an array must be at least 1, not {self.rows!r} and {self.columns!r}")
+
+
+@dataclass(frozen=True)
+class VectorUnit:
+    """FP16 multiply-add lanes beside the array, for everything that is not a matrix product.
+
+    Args:
+        lanes: operations in a cycle.
+        energy_pj_per_operation: of one multiply-add after synthesis.
+        area_um2_per_lane: after synthesis.
+        source: where the figures come from.
+    """
+
+    lanes: int
+    energy_pj_per_operation: float
+    area_um2_per_lane: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.lanes < 1:
+            raise ValueError(f"lanes of a vector unit must be at least 1, not {self.lanes!r}")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Term encoders at the array's edge.
+
+    Args:
+        energy_pj_per_cycle: of all of them while the array computes, after synthesis.
+        area_um2: of all of them.
+        source: where the figures come from.
+    """
+
+    energy_pj_per_cycle: float
+    area_um2: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A whole accelerator.
+
+    Args:
+        name: unique, lower case.
+        pe: the processing element.
+        prefill_array, decode_array: the array in each phase; the same number of PEs, laid out anew.
+        weight_buffer, activation_buffer: on-chip memories.
+        dram: off-chip memory.
+        frequency_hz: clock.
+        technology: silicon process.
+        vector: the vector unit.
+        source: where the design comes from.
+        encoder: term encoders, if the PE has any.
+    """
+
+    name: str
+    pe: PE
+    prefill_array: Array
+    decode_array: Array
+    weight_buffer: Sram
+    activation_buffer: Sram
+    dram: Dram
+    frequency_hz: float
+    technology: Technology
+    vector: VectorUnit
+    source: str
+    encoder: Encoder | None = None
+
+    def __post_init__(self) -> None:
+        prefill = self.prefill_array.rows * self.prefill_array.columns
+        decode = self.decode_array.rows * self.decode_array.columns
+        if prefill != decode:
+            raise ValueError(
+                f"prefill_array and decode_array of accelerator {self.name} must have as many PEs, "
+                f"not {prefill} and {decode}"
+            )
+        if self.frequency_hz <= 0:
+            raise ValueError(f"frequency_hz of accelerator {self.name} must be above 0, not {self.frequency_hz!r}")
+
+    @property
+    def pe_count(self) -> int:
+        """PEs in the array."""
+        return self.prefill_array.rows * self.prefill_array.columns
+
+    def array(self, phase: Phase) -> Array:
+        """The array as laid out in ``phase``."""
+        return self.prefill_array if phase is Phase.PREFILL else self.decode_array
+
+    def weight_port_bits(self, bits: float, array: Array) -> float:
+        """Width of the weight buffer's port: one step of weights for every row, in nibbles, halved if bit-serial.
+
+        Source: BitMoD simulator, version 2; its quirk of rounding 4.0625 bits to two nibbles included.
+        """
+        width = self.pe.lanes * -(-bits // 4) * 4 * array.rows
+        return width / 2 if self.pe.bit_serial else width
+
+    def input_port_bits(self, array: Array) -> float:
+        """Width of the activation buffer's port: one step of FP16 inputs for every column, halved if bit-serial."""
+        width = self.pe.lanes * WIDE_BITS * array.columns
+        return width / 2 if self.pe.bit_serial else width
+
+    @property
+    def pe_area_mm2(self) -> float:
+        """Area of all PEs."""
+        return um2_to_mm2(self.pe_count * self.pe.area_um2)
+
+    @property
+    def encoder_area_mm2(self) -> float:
+        """Area of the term encoders."""
+        return 0.0 if self.encoder is None else um2_to_mm2(self.encoder.area_um2)
+
+    @property
+    def vector_area_mm2(self) -> float:
+        """Area of the vector unit."""
+        return um2_to_mm2(self.vector.lanes * self.vector.area_um2_per_lane)
+
+    @property
+    def sram_area_mm2(self) -> float:
+        """Area of both buffers, with ports for the widest native weight in the prefill layout."""
+        bits = WIDE_BITS if self.pe.kind is PeKind.FP16_MAC else self.pe.max_integer_bits
+        weight = self.weight_buffer.at(self.weight_port_bits(bits, self.prefill_array))
+        return weight.area_mm2 + self.activation_buffer.at(self.input_port_bits(self.prefill_array)).area_mm2
+
+    @property
+    def area_mm2(self) -> float:
+        """PEs, encoders, vector unit and buffers; no controllers, no wiring."""
+        return self.pe_area_mm2 + self.encoder_area_mm2 + self.vector_area_mm2 + self.sram_area_mm2
+
+    @property
+    def logic_leakage_mw(self) -> float:
+        """Leakage of PEs, encoders and vector unit."""
+        logic_mm2 = self.pe_area_mm2 + self.encoder_area_mm2 + self.vector_area_mm2
+        return uw_to_mw(self.technology.logic_leakage_uw_per_um2 * logic_mm2 * 1e6)
+
+    def peak_macs_per_cycle(self, cycles: int = 1) -> float:
+        """Multiply-accumulates in a cycle when all PEs are busy with steps of ``cycles`` each."""
+        return self.pe_count * self.pe.lanes / cycles

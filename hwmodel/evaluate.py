@@ -1,0 +1,257 @@
+"""The front door of the cost model: a workload, a config for each layer and an accelerator in, a report out.
+
+Layers of equal shape and config are priced once. Nothing is simulated: every figure is a closed form (``traffic``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from datatypes.layer_config import PartitionedConfig, TensorConfig
+from hwmodel.accelerator import Accelerator
+from hwmodel.operands import FP16_LAYER, NORM_OPERATIONS, Config, OperandBits, products_of
+from hwmodel.options import HONEST, Buffering, ModelOptions
+from hwmodel.pe import WIDE_BITS
+from hwmodel.report import CostReport, LayerCost, Price, overlap, sum_prices
+from hwmodel.traffic import causal_share, dram_cycles, price_product, with_leakage
+from hwmodel.units import ceil_div
+from hwmodel.workload import GEMM_KINDS, VECTOR_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Phase, Workload
+
+Configs = Mapping[str, Config] | Config
+
+# exp: range reduction and a cubic polynomial, 4 multiply-adds; reciprocal: two Newton steps of 2. ASSUMPTION: the
+# vector unit has no table; one multiply-add is one operation.
+_EXPONENTIAL = 4
+_RECIPROCAL = 4
+VECTOR_OPERATIONS: Mapping[LayerKind, int] = {
+    LayerKind.NORM: NORM_OPERATIONS,
+    LayerKind.SOFTMAX: 4 + _EXPONENTIAL,  # maximum, subtract, sum, scale
+    LayerKind.ACTIVATION: 3 + _EXPONENTIAL + _RECIPROCAL,  # SiLU and gate: add, two products (residual adds: fewer)
+}
+
+
+def evaluate(
+    workload: Workload, configs: Configs, accelerator: Accelerator, options: ModelOptions = HONEST
+) -> CostReport:
+    """Price every layer of a workload.
+
+    Args:
+        workload: one phase of a model.
+        configs: one config for all GEMM layers, or one for each layer name; layers that are not named are FP16.
+        accelerator: what it runs on.
+        options: which effects count; ``HONEST`` all of them, ``PAPER`` those of the published simulator.
+
+    Returns:
+        One cost for each layer, in order, and their sum.
+
+    Raises:
+        ValueError: ``configs`` names a layer that is not in the workload (with the nearest names).
+        NotImplementedError: the accelerator cannot run a format; the message names accelerator, format and layer.
+    """
+    return Pricer(configs, accelerator, options).evaluate(workload)
+
+
+def reason_not_runnable(workload: Workload, configs: Configs, accelerator: Accelerator) -> str | None:
+    """Why the accelerator cannot run the configs, or ``None`` if it can."""
+    try:
+        evaluate(workload, configs, accelerator)
+    except NotImplementedError as error:
+        return str(error)
+    return None
+
+
+def generate_cost(
+    workload_at: Callable[[Phase, int], Workload],
+    configs: Configs,
+    accelerator: Accelerator,
+    *,
+    prompt: int,
+    tokens: int,
+    options: ModelOptions = HONEST,
+) -> CostReport:
+    """Price the prefill of ``prompt`` tokens and ``tokens`` decode steps.
+
+    Args:
+        workload_at: the model's workload in a phase at a context (tokens in the KV cache, this step's included).
+        configs: as in ``evaluate``; every phase must have the same layer names.
+        accelerator: what it runs on.
+        prompt: tokens of prefill.
+        tokens: decode steps after it.
+        options: which effects count; without ``growing_context`` every step sees ``prompt`` tokens.
+
+    Returns:
+        A report of phase ``generate`` whose layers are the sums over all steps.
+    """
+    if prompt < 1 or tokens < 0:
+        raise ValueError(f"prompt must be at least 1 and tokens at least 0, not {prompt!r} and {tokens!r}")
+    pricer = Pricer(configs, accelerator, options)
+    prefill = pricer.evaluate(workload_at(Phase.PREFILL, prompt))
+    if options.growing_context:
+        steps = [(pricer.evaluate(workload_at(Phase.DECODE, prompt + i + 1)), 1) for i in range(tokens)]
+    else:
+        steps = [(pricer.evaluate(workload_at(Phase.DECODE, prompt)), tokens)] if tokens else []
+    summed: dict[tuple[int, ...], Price] = {}
+    layers = []
+    for index, first in enumerate(prefill.layers):
+        same = [report.layers[index] for report, _ in steps]
+        if any(cost.layer != first.layer for cost in same):
+            raise ValueError(f"layers of prefill and decode must be the same, not {first.layer} and {same[0].layer}")
+        key = (id(first.price), *(id(cost.price) for cost in same))
+        if key not in summed:
+            repeated = [cost.price for cost, (_, times) in zip(same, steps, strict=True) for _ in range(times)]
+            summed[key] = sum_prices([first.price, *repeated])
+        layers.append(replace(first, price=summed[key]))
+    return replace(prefill, phase="generate", layers=tuple(layers), context=prompt + tokens, tokens=tokens)
+
+
+class Pricer:
+    """Prices layers for one set of configs and one accelerator; remembers what it has priced.
+
+    Args:
+        configs, accelerator, options: as in ``evaluate``.
+    """
+
+    def __init__(self, configs: Configs, accelerator: Accelerator, options: ModelOptions = HONEST) -> None:
+        self.configs = configs
+        self.accelerator = accelerator
+        self.options = options
+        self._prices: dict[tuple[object, ...], Price] = {}
+        self._storage: dict[tuple[int, int, bool, int], int] = {}
+
+    def evaluate(self, workload: Workload) -> CostReport:
+        """See the function ``evaluate``."""
+        layers = workload.layers
+        if isinstance(self.configs, Mapping):
+            self._check_names(self.configs, layers)
+            configs = [self.configs.get(layer.name, FP16_LAYER) for layer in layers]
+        else:
+            configs = [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else self.configs for layer in layers]
+        costs = [self._cost(layer, config, workload) for layer, config in zip(layers, configs, strict=True)]
+        device = self.accelerator
+        area = {
+            "pe": device.pe_area_mm2,
+            "encoder": device.encoder_area_mm2,
+            "vector": device.vector_area_mm2 if self.options.vector_unit else 0.0,
+            "sram": device.sram_area_mm2,
+        }
+        return CostReport(
+            model=workload.model,
+            accelerator=device.name,
+            phase=workload.phase.value,
+            batch=workload.batch,
+            context=workload.context,
+            layers=tuple(costs),
+            frequency_hz=device.frequency_hz,
+            area_mm2=area,
+        )
+
+    def _check_names(self, configs: Mapping[str, Config], layers: tuple[LayerSpec, ...]) -> None:
+        names = {layer.name for layer in layers}
+        for name in configs:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=3)
+                hint = f"; nearest: {', '.join(near)}" if near else ""
+                raise ValueError(f"configs must name layers of the workload, not {name!r}{hint}")
+
+    def _cost(self, spec: LayerSpec, config: Config, workload: Workload) -> LayerCost:
+        key = (spec.shape_key, workload.phase, workload.batch, id(config))
+        price = self._prices.get(key)
+        if price is None:
+            price = self._prices[key] = self._price(spec, config, workload)
+        if spec.kind not in WEIGHT_KINDS or spec.weight_of is not None:
+            return LayerCost(spec.name, spec.kind, price)
+        embedding = spec.kind is LayerKind.EMBEDDING
+        stored = (spec.n, spec.k, embedding, id(config))
+        bits = self._storage.get(stored)
+        if bits is None:
+            shape = (spec.k, spec.n) if embedding else (spec.n, spec.k)
+            bits = self._storage[stored] = storage_bits(shape, config)
+        return LayerCost(spec.name, spec.kind, price, bits * spec.weights // (spec.n * spec.k), spec.weights)
+
+    def _price(self, spec: LayerSpec, config: Config, workload: Workload) -> Price:
+        if spec.head and self.options.last_token_head and workload.phase is Phase.PREFILL:
+            spec = replace(spec, m=max(1, min(spec.m, workload.batch // spec.copies)))
+        if spec.kind in GEMM_KINDS:
+            copies = 1
+            if self.options.buffering is Buffering.PER_COPY and not spec.shared_weight:
+                copies = spec.copies
+            array = self.accelerator.array(workload.phase)
+            try:
+                products = products_of(spec, config, self.accelerator, array, self.options)
+                parts = [price_product(p, self.accelerator, self.options, copies) for p in products]
+            except NotImplementedError as error:
+                raise NotImplementedError(
+                    f"accelerator {self.accelerator.name} cannot run {_formats(spec, config)} in layer {spec.name}, "
+                    f"because {error}"
+                ) from None
+            return with_leakage(overlap(parts), self.accelerator, self.options)
+        if spec.kind is LayerKind.EMBEDDING:
+            return self._embedding(spec, config) if self.options.embedding else Price()
+        return self._vector(spec, workload) if self.options.vector_unit else Price()
+
+    def _embedding(self, spec: LayerSpec, config: Config) -> Price:
+        """Rows of a table ``[k, n]`` read from DRAM and written back as activations."""
+        read = math.ceil(storage_bits((spec.k, spec.n), config) / spec.k) * spec.m * spec.copies
+        written = spec.m * spec.copies * spec.n * WIDE_BITS
+        moved = read + written
+        port = self.accelerator.input_port_bits(self.accelerator.prefill_array)
+        price = Price(
+            dram_cycles=dram_cycles(moved, self.accelerator, self.options),
+            weight_bits=read,
+            output_bits=written,
+            compulsory_bits=moved,
+            dram_pj=self.accelerator.dram.energy_pj_per_bit * moved,
+            weight_port_bits=port,
+            input_port_bits=port,
+        )
+        return with_leakage(price, self.accelerator, self.options)
+
+    def _vector(self, spec: LayerSpec, workload: Workload) -> Price:
+        """A vector operation on data that passes between the buffers anyway: no DRAM traffic of its own."""
+        assert spec.kind in VECTOR_KINDS
+        elements = spec.m * spec.n * spec.copies
+        if spec.causal and self.options.causal_mask:
+            elements = math.ceil(elements * causal_share(spec.n, spec.m))
+        operations = elements * VECTOR_OPERATIONS[spec.kind]
+        device = self.accelerator
+        port = device.input_port_bits(device.array(workload.phase))
+        sram = device.activation_buffer.at(port)
+        accesses = elements * WIDE_BITS / port
+        factor = device.technology.layout_energy_factor
+        price = Price(
+            vector_cycles=ceil_div(operations, device.vector.lanes),
+            vector_pj=factor * device.vector.energy_pj_per_operation * operations,
+            sram_read_pj=accesses * sram.read_pj,
+            sram_write_pj=accesses * sram.write_pj,
+            weight_port_bits=port,
+            input_port_bits=port,
+        )
+        return with_leakage(price, device, self.options)
+
+
+def storage_bits(shape: tuple[int, int], config: Config) -> int:
+    """Stored bits of one weight ``[n, k]``; bare bit widths pad rows to bytes."""
+    if isinstance(config, OperandBits):
+        return math.ceil(shape[1] * config.weight / 8) * 8 * shape[0]
+    return config.storage_bits(shape).total
+
+
+def _formats(spec: LayerSpec, config: Config) -> str:
+    """The formats of a layer that the array has to take, for messages."""
+    if isinstance(config, OperandBits):
+        return f"{config.weight} bits"
+    tensors: list[TensorConfig | None]
+    if spec.kind is LayerKind.ATTENTION_QK:
+        tensors = [config.key]
+    elif spec.kind is LayerKind.ATTENTION_PV:
+        tensors = [config.value]
+    else:
+        weight = config.weight
+        tensors = [part.config for part in weight.parts] if isinstance(weight, PartitionedConfig) else [weight]
+        if config.low_rank is not None:
+            tensors += [config.low_rank.a, config.low_rank.b]
+    names = {fmt.name for tensor in tensors if tensor is not None for fmt in tensor.formats} or {"fp16"}
+    return ", ".join(sorted(names))
