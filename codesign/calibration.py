@@ -1,7 +1,7 @@
 """What algorithms may look at: statistics of a layer's input and of the loss, gathered once for all of them.
 
 A ``LayerCalibration`` holds only what was asked for (``Statistic``); asking for one that is absent is an error that
-says which. Everything is float32 on the CPU unless said otherwise; the Hessian proxy is accumulated in float64.
+says which. Everything is handed out as float32 on the CPU; sums are kept in float64.
 """
 
 from __future__ import annotations
@@ -51,6 +51,23 @@ class LayerCalibration:
             raise ValueError(f"calibration of {self.layer} must hold {statistic.value}, not only {have}")
         return self.statistics[statistic]
 
+    def checked(self, statistic: Statistic, shape: tuple[int, ...]) -> Tensor:
+        """The statistic, of this shape and finite; -1 in ``shape`` stands for any length.
+
+        Raises:
+            ValueError: it was not gathered, has another shape, or holds NaN or infinity.
+        """
+        value = self[statistic]
+        fits = value.dim() == len(shape) and all(w in (-1, h) for w, h in zip(shape, value.shape, strict=True))
+        if not fits:
+            raise ValueError(
+                f"{statistic.value} of {self.layer} must have the shape {list(shape)}, not {list(value.shape)!r}"
+            )
+        if not torch.isfinite(value).all():
+            bad = int((~torch.isfinite(value)).sum())
+            raise ValueError(f"{statistic.value} of {self.layer} must be finite, not hold {bad} NaN or infinite values")
+        return value
+
 
 NO_CALIBRATION = LayerCalibration("(none)")
 
@@ -61,19 +78,28 @@ class InputStatistics:
     Args:
         features: in_features of the layer.
         wanted: statistics to gather (gradient ones are ignored here).
-        keep_inputs: rows kept for ``Statistic.INPUTS``.
+        keep_inputs: rows kept for ``Statistic.INPUTS``: a uniform sample of all rows seen.
+        seed: of that sample.
     """
 
-    def __init__(self, features: int, wanted: frozenset[Statistic], *, keep_inputs: int = 512) -> None:
+    def __init__(self, features: int, wanted: frozenset[Statistic], *, keep_inputs: int = 512, seed: int = 0) -> None:
         self.features = features
         self.wanted = wanted
         self.keep_inputs = keep_inputs
         self.tokens = 0
         self._sum: dict[Statistic, Tensor] = {}
-        self._inputs: list[Tensor] = []
+        self._kept: Tensor | None = None
+        self._keys = torch.empty(0, dtype=torch.float64)
+        self._generator = torch.Generator().manual_seed(seed)
 
     def update(self, x: Tensor) -> None:
-        """Add a batch ``[..., k]``."""
+        """Add a batch ``[..., k]``; an empty one changes nothing.
+
+        Raises:
+            ValueError: the last axis is not ``features``.
+        """
+        if x.shape[-1] != self.features:
+            raise ValueError(f"inputs must have {self.features} features, not {x.shape[-1]!r}")
         x = x.detach().reshape(-1, self.features).to(torch.float32)
         if not len(x):
             return
@@ -88,14 +114,24 @@ class InputStatistics:
             self._max(Statistic.ABS_MAX, x.abs().amax(0))
         if Statistic.BATCH_ABS_MEAN_MAX in self.wanted:
             self._max(Statistic.BATCH_ABS_MEAN_MAX, x.abs().mean(0))
-        if Statistic.INPUTS in self.wanted and (room := self.keep_inputs - sum(map(len, self._inputs))) > 0:
-            self._inputs.append(x[:room].cpu())
+        if Statistic.INPUTS in self.wanted and self.keep_inputs > 0:
+            self._sample(x)
 
     def _add(self, key: Statistic, value: Tensor) -> None:
         self._sum[key] = self._sum[key] + value if key in self._sum else value
 
     def _max(self, key: Statistic, value: Tensor) -> None:
         self._sum[key] = torch.maximum(self._sum[key], value) if key in self._sum else value
+
+    def _sample(self, x: Tensor) -> None:
+        """Keep the rows with the smallest random keys of all rows so far, in the order they came."""
+        keys = torch.cat([self._keys, torch.rand(len(x), generator=self._generator, dtype=torch.float64)])
+        before = len(self._keys)
+        stay = keys.argsort()[: self.keep_inputs].sort().values
+        old, new = stay[stay < before], stay[stay >= before] - before
+        fresh = x[new.to(x.device)].cpu()
+        self._kept = fresh if self._kept is None else torch.cat([self._kept[old], fresh])
+        self._keys = keys[stay]
 
     def finish(self, layer: str) -> LayerCalibration:
         """The statistics so far."""
@@ -106,6 +142,6 @@ class InputStatistics:
             elif key in (Statistic.ABS_MEAN, Statistic.SQUARE_MEAN):
                 value = value / self.tokens
             done[key] = value.to(torch.float32).cpu()
-        if self._inputs:
-            done[Statistic.INPUTS] = torch.cat(self._inputs)
+        if self._kept is not None:
+            done[Statistic.INPUTS] = self._kept.clone()
         return LayerCalibration(layer, self.tokens, done)

@@ -1,0 +1,202 @@
+"""Rounding one column at a time into any scalar ``TensorConfig``: what GPTQ and its relatives share.
+
+Scales, zero points and the choice of format are fitted group by group when the column loop reaches them (or all before,
+for static groups); codes are collected and become a ``QuantizedTensor`` at the end, the same as
+``datatypes.quantize`` would have built for the updated weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from datatypes.catalog import FP32
+from datatypes.format import FloatFormat
+from datatypes.layer_config import TensorConfig
+from datatypes.quantize import NO_CLIP, quantize_tensor
+from datatypes.rounding import code_dtype, decode, encode
+from datatypes.scale import store_one_level
+from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
+
+
+class ColumnRounding:
+    """State of one column loop.
+
+    Args:
+        weight: float32 ``[n, k]`` before the loop, in the layer's column order.
+        config: the encoding; scalar formats with a scale.
+        clip: range factors tried when a group is fitted.
+        static: fit every group to ``weight`` now.
+
+    Raises:
+        NotImplementedError: formats with several elements for each code, or no scale; or candidates chosen over tiles
+            that are not those of the scale, which needs ``static``.
+    """
+
+    def __init__(
+        self, weight: Tensor, config: TensorConfig, *, clip: tuple[float, ...] = NO_CLIP, static: bool = False
+    ) -> None:
+        if config.formats[0].dim != 1 or config.scale is None:
+            raise NotImplementedError("column rounding supports formats of one element for each code with a scale only")
+        self.config = config
+        self.clip = clip
+        self.shape = (weight.shape[0], weight.shape[1])
+        self.group = min(config.granularity.tile(self.shape)[1], self.shape[1])
+        whole = self.group == self.shape[1]
+        if config.selector not in (None, config.granularity) and not (static or whole):
+            raise NotImplementedError("a selector of its own tiles needs static_groups for column rounding")
+        self._codes = torch.empty((self.shape[1], self.shape[0]), dtype=code_dtype(config.formats[0])).to(weight.device)
+        self._group_of = torch.arange(self.shape[1]) // self.group
+        self._fitted: QuantizedTensor | None = None
+        self._static = static or whole
+        self._parts: list[QuantizedTensor] = []
+        self._outer: Tensor | None = None
+        if self._static or config.scale.outer is not None:
+            self._fitted = quantize_tensor(weight, config, clip=clip)
+            self._outer = self._fitted.outer_scale
+        self._scales: Tensor | None = None
+        if self._static:
+            self._spread_static()
+
+    def _spread_static(self) -> None:
+        """Scale, zero point and selector of every column ``[groups, n]``, from the fit to the whole weight."""
+        assert self._fitted is not None
+        made, first = self._fitted, slice(None, None, self.group)
+        scale = made.effective_scale()
+        assert scale is not None
+        self._scales = expand_tiles(scale, self.config.granularity, self.shape)[:, first].T.contiguous()
+        self._zeros = self._selectors = None
+        if made.zero_point is not None:
+            zero = expand_tiles(made.zero_point, self.config.granularity, self.shape)
+            self._zeros = zero[:, first].T.to(torch.float32).contiguous()
+        if made.selector is not None:
+            selector = expand_tiles(made.selector, self.config.selector_granularity, self.shape)
+            self._selectors = selector[:, first].T.contiguous()
+
+    def reorder(self, order: Tensor) -> None:
+        """Columns will come in this order; static groups follow their columns, others are formed anew."""
+        if self._static:
+            self._group_of = self._group_of[order.cpu()]
+
+    def starts_group(self, column: int) -> bool:
+        """Whether ``fit`` must be called before this column."""
+        return not self._static and column % self.group == 0
+
+    def fit(self, column: int, group: Tensor) -> None:
+        """Fix scale, zero point and format of the group that begins at ``column`` from its weights ``[n, <= group]``."""
+        scale_config = self.config.scale
+        assert scale_config is not None
+        two_level = scale_config.outer is not None
+        if two_level:  # choose with the real scale; it is stored under the outer scale fixed before the loop
+            scale_config = replace(scale_config, format=FP32, outer=None)
+        part = quantize_tensor(group, replace(self.config, scale=scale_config), clip=self.clip)
+        if two_level:
+            part = self._under_outer(column, part)
+        self._parts.append(part)
+        rows = part.shape[0]
+        one = (rows, 1)
+        scale = part.effective_scale() if not two_level else decode_stored(part.scale, self.config.scale.format)  # type: ignore[union-attr, arg-type]
+        assert scale is not None
+        self._scale = expand_tiles(scale, self.config.granularity, one)[:, 0]
+        if two_level:
+            self._scale = self._scale * self._outer_of(column)
+        self._zero = self._selector = None
+        if part.zero_point is not None:
+            self._zero = expand_tiles(part.zero_point, self.config.granularity, one)[:, 0].to(torch.float32)
+        if part.selector is not None:
+            self._selector = expand_tiles(part.selector, self.config.granularity, one)[:, 0]
+
+    def _outer_of(self, column: int) -> Tensor:
+        """Outer scale over the rows of a column, float32 ``[n]``."""
+        assert self._outer is not None and self.config.scale is not None
+        outer = decode_stored(self._outer, self.config.scale.outer)
+        return expand_tiles(outer, self.config.scale.outer_granularity, self.shape)[:, column]
+
+    def _under_outer(self, column: int, part: QuantizedTensor) -> QuantizedTensor:
+        assert part.scale is not None and self.config.scale is not None
+        rows = self.config.granularity.tile(self.shape)[0]
+        outer = self._outer_of(column)[::rows][:, None]
+        ratio = torch.where(outer == 0, torch.zeros_like(outer), part.scale / outer)
+        return replace(part, scale=store_one_level(ratio, self.config.scale.format))
+
+    def round(self, column: int, values: Tensor) -> Tensor:
+        """Encode one column ``[n]`` of the (updated) weight; returns what it decodes to, float32 ``[n]``."""
+        if self._static:
+            assert self._scales is not None
+            group = int(self._group_of[column])
+            scale = self._scales[group]
+            zero = None if self._zeros is None else self._zeros[group]
+            selector = None if self._selectors is None else self._selectors[group]
+        else:
+            scale, zero, selector = self._scale, self._zero, self._selector
+        real_offset = isinstance(self.config.zero_point, FloatFormat)
+        x = values - zero if zero is not None and real_offset else values
+        y = torch.where(scale == 0, torch.zeros_like(x), x / scale)
+        if zero is not None and not real_offset:
+            y = y.round_().add_(zero)
+        formats = self.config.formats
+        codes = encode(y, formats[0])
+        level = decode(codes, formats[0])
+        if selector is not None:
+            for index, fmt in enumerate(formats[1:], start=1):
+                other = encode(y, fmt)
+                chosen = selector == index
+                codes = torch.where(chosen, other, codes)
+                level = torch.where(chosen, decode(other, fmt), level)
+        self._codes[column] = codes
+        if zero is None:
+            return level * scale
+        return level * scale + zero if real_offset else (level - zero) * scale
+
+    def finish(self, order: Tensor | None) -> tuple[QuantizedTensor, Tensor | None]:
+        """The encoded matrix, and the permutation of its columns where groups were formed in the loop's order."""
+        if self._static:
+            assert self._fitted is not None
+            codes = self._codes
+            if order is not None:
+                codes = torch.empty_like(codes).index_copy_(0, order, codes)
+            return replace(self._fitted, codes=codes.T.contiguous()), None
+        made = QuantizedTensor(
+            config=self.config,
+            shape=self.shape,
+            codes=self._codes.T.contiguous(),
+            scale=_joined([p.scale for p in self._parts]),
+            outer_scale=self._outer,
+            zero_point=_joined([p.zero_point for p in self._parts]),
+            selector=_joined([p.selector for p in self._parts]),
+        )
+        if order is None or self.group > 1:
+            return made, order
+        back = order.argsort()  # columns that share nothing along the row need no order of their own
+        restored = {
+            name: None if (value := getattr(made, name)) is None else value[:, back]
+            for name in ("codes", "scale", "zero_point", "selector")
+        }
+        return replace(made, **restored), None
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    present = [p for p in parts if p is not None]
+    return torch.cat(present, 1) if present else None
+
+
+def block_bounds(columns: int, group: int, block: int) -> Iterator[tuple[int, int]]:
+    """Blocks of at most ``block`` columns (at least a group, where groups are shorter) that split no group unevenly.
+
+    >>> list(block_bounds(10, 3, 7))
+    [(0, 6), (6, 10)]
+    >>> list(block_bounds(10, 5, 3))
+    [(0, 3), (3, 5), (5, 8), (8, 10)]
+    """
+    if group <= block:
+        step = block // group * group
+        for start in range(0, columns, step):
+            yield start, min(start + step, columns)
+        return
+    for first in range(0, columns, group):
+        last = min(first + group, columns)
+        for start in range(first, last, block):
+            yield start, min(start + block, last)
