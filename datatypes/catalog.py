@@ -239,19 +239,34 @@ BNB_FP4 = CodebookFormat(
 
 def _signed(name: str, bits: int, source: str, magnitudes: tuple[float, ...], tie: Tie = Tie.LOWER) -> CodebookFormat:
     """Sign and magnitude index; the negative-zero code is a second zero."""
-    return CodebookFormat(name, bits, source, tie=tie, values=magnitudes + tuple(-v for v in magnitudes))
+    values = magnitudes + tuple(-v for v in magnitudes)
+    return CodebookFormat(name, bits, source, tie=tie, values=values, unused=(len(magnitudes),))
 
 
-FLINT3 = _signed("flint3", 3, f"{_ANT}: sign and the 2-bit flint", (0.0, 1.0, 2.0, 4.0))
-FLINT4 = _signed("flint4", 4, f"{_ANT}: sign and the 3-bit flint", (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0))
-FLINT4_UNSIGNED = CodebookFormat(
-    "uflint4",
-    4,
-    _ANT,
-    tie=Tie.LOWER,
-    values=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 64.0, 32.0, 16.0, 24.0, 8.0, 10.0, 12.0, 14.0),
-)
-FLINT5 = _signed("flint5", 5, f"{_ANT}: sign and the 4-bit flint", FLINT4_UNSIGNED.values)
+def flint_magnitudes(bits: int) -> tuple[float, ...]:
+    """The unsigned flint of ``bits`` bits in code order (ANT, section 4).
+
+    A leading zero bit says integer; after a leading one, the number of zeros that follow is the exponent and what
+    lies below the next one is the mantissa.
+
+    >>> flint_magnitudes(4)
+    (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 64.0, 32.0, 16.0, 24.0, 8.0, 10.0, 12.0, 14.0)
+    """
+    if bits < 2:
+        raise ValueError(f"bits of a flint must be at least 2, not {bits!r}")
+    half = 1 << (bits - 1)
+    values = [float(code) for code in range(half)]
+    for rest in range(half):
+        zeros = bits - 1 - rest.bit_length()
+        mantissa = rest / (1 << (rest.bit_length() - 1)) if rest else 1.0
+        values.append(mantissa * 2.0 ** (bits - 1 + zeros))
+    return tuple(values)
+
+
+FLINT3 = _signed("flint3", 3, f"{_ANT}: sign and the 2-bit flint", flint_magnitudes(2))
+FLINT4 = _signed("flint4", 4, f"{_ANT}: sign and the 3-bit flint", flint_magnitudes(3))
+FLINT4_UNSIGNED = CodebookFormat("uflint4", 4, _ANT, tie=Tie.LOWER, values=flint_magnitudes(4))
+FLINT5 = _signed("flint5", 5, f"{_ANT}: sign and the 4-bit flint", flint_magnitudes(4))
 POT3 = _signed("pot3", 3, f"{_ANT}: power of two", (0.0, 1.0, 2.0, 4.0))
 POT4 = _signed("pot4", 4, f"{_ANT}: power of two", (0.0, *(2.0**i for i in range(7))))
 E3M0_NO_SUBNORMAL = _signed(
@@ -265,6 +280,7 @@ TERNARY = CodebookFormat(
     2,
     "Li et al., Ternary Weight Networks, arXiv 1605.04711; the fourth code repeats zero",
     values=(0.0, 1.0, 0.0, -1.0),
+    unused=(2,),
 )
 BINARY = CodebookFormat(
     "binary", 1, "Rastegari et al., XNOR-Net, ECCV 2016; zero maps to +1", tie=Tie.UPPER, values=(1.0, -1.0)
@@ -307,7 +323,7 @@ _ALL: tuple[Format, ...] = (
 )
 FORMATS: Mapping[str, Format] = {fmt.name: fmt for fmt in _ALL}
 
-ANT4_WEIGHT = (INTS_SYMMETRIC[4], FLINT4, POT4)  # ANT's per-tensor choice at 4 bits, signed
+ANT4_WEIGHT = (INTS[4], POT4, FLINT4)  # ANT's per-tensor choice at 4 bits, signed; its int4 uses -8 (ANT, section 4)
 MIXTURES: Mapping[str, tuple[Format, ...]] = {
     "bitmod_fp3": BITMOD_FP3,
     "bitmod_fp4": BITMOD_FP4,

@@ -101,16 +101,23 @@ class Format:
         levels.setflags(write=False)
         return levels
 
+    @property
+    def unused_codes(self) -> frozenset[int]:
+        """Codes that have a value, for a decoder that meets them, but are never produced."""
+        return frozenset()
+
     @cached_property
     def level_codes(self) -> np.ndarray:
-        """The code of each of ``levels``, int64; the lowest code where several share a value, and +0 before -0."""
-        codes = np.empty(len(self.levels), dtype=np.int64)
-        for code in range((1 << self.bits) - 1, -1, -1):
-            value = self.code_values[code]
-            if math.isfinite(value) and not (value == 0 and math.copysign(1.0, value) < 0):
-                codes[np.searchsorted(self.levels, value)] = code
-        codes.setflags(write=False)
-        return codes
+        """The code of each of ``levels``, int64; the lowest used code where several share a value, +0 before -0."""
+        table = self.code_values
+        usable = np.isfinite(table) & ~((table == 0) & np.signbit(table))
+        usable[sorted(self.unused_codes)] = False
+        codes = np.flatnonzero(usable)[::-1]  # descending, so that the lowest code is written last
+        level_codes = np.full(len(self.levels), -1, dtype=np.int64)
+        level_codes[np.searchsorted(self.levels, table[codes])] = codes
+        assert (level_codes >= 0).all(), f"every value of {self.name} needs a code that is used"
+        level_codes.setflags(write=False)
+        return level_codes
 
     @cached_property
     def thresholds(self) -> np.ndarray:
@@ -171,11 +178,18 @@ class Format:
     def negative_zero_code(self) -> int | None:
         """The code of -0.0, or ``None``."""
         table = self.code_values
-        codes = np.flatnonzero((table == 0) & np.signbit(table))
+        minus_zero = (table == 0) & np.signbit(table)
+        minus_zero[sorted(self.unused_codes)] = False
+        codes = np.flatnonzero(minus_zero)
         return int(codes[0]) if len(codes) else None
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Values of ``codes`` (any shape, integer), as float32."""
+        """Values of ``codes`` (any shape, integer), as float32.
+
+        >>> from datatypes.catalog import FP4
+        >>> FP4.decode(FP4.encode(np.array([2.4, -7.0, 0.25]))).tolist()
+        [2.0, -6.0, 0.0]
+        """
         return self.code_values.astype(np.float32)[np.asarray(codes)]
 
     def encode(self, values: np.ndarray) -> np.ndarray:
@@ -247,6 +261,17 @@ class IntFormat(Format):
     symmetric: bool = field(default=False, kw_only=True)
     step: float = field(default=1.0, kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.symmetric and (not self.signed_codes or self.bits < 2):
+            raise ValueError(f"format {self.name} must have signed codes of 2 bits or more to be symmetric")
+        if not (self.step > 0 and math.frexp(self.step)[0] == 0.5):
+            raise ValueError(f"step of format {self.name} must be a power of two, not {self.step!r}")
+
+    @property
+    def unused_codes(self) -> frozenset[int]:
+        return frozenset({1 << (self.bits - 1)}) if self.symmetric else frozenset()
+
     def _value_of(self, code: int) -> float:
         if not self.signed_codes:
             return code * self.step
@@ -285,6 +310,11 @@ class FloatFormat(Format):
             raise ValueError(
                 f"bits of format {self.name} must hold sign, exponent and mantissa "
                 f"({self.sign_bits} + {self.exponent_bits} + {self.mantissa_bits}), not {self.bits!r}"
+            )
+        lowest, highest = 1 - self.exponent_bias - self.mantissa_bits, (1 << self.exponent_bits) - self.exponent_bias
+        if lowest < -149 or highest > 129:  # float32 holds 2**-149 to 2**128; the top exponent may be unused
+            raise ValueError(
+                f"bias of format {self.name} must keep its values within those of float32, not {self.bias!r}"
             )
 
     @property
@@ -338,15 +368,25 @@ class CodebookFormat(Format):
     Args:
         values: one value per code, ``2**bits`` of them; the same value may stand twice (a spare code).
         special: where a BitMoD-type format keeps its special value: the code that would be negative zero.
+        unused: codes that are never produced; their values must be those of other codes.
     """
 
     values: tuple[float, ...] = field(kw_only=True)
     special: int | None = field(default=None, kw_only=True)
+    unused: tuple[int, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.values) != 1 << self.bits:
-            raise ValueError(f"values of format {self.name} must be {1 << self.bits}, not {len(self.values)}")
+        if self.bits > MAX_TABLE_BITS or len(self.values) != 1 << self.bits:
+            raise ValueError(f"values of format {self.name} must be 2**{self.bits}, not {len(self.values)}")
+        if not all(math.isfinite(v) for v in self.values):
+            raise ValueError(f"values of format {self.name} must be finite, not {self.values!r}")
+        if any(not 0 <= code < len(self.values) for code in self.unused):
+            raise ValueError(f"unused codes of format {self.name} must be codes, not {self.unused!r}")
+
+    @property
+    def unused_codes(self) -> frozenset[int]:
+        return frozenset(self.unused)
 
     def _value_of(self, code: int) -> float:
         return float(self.values[code])

@@ -16,9 +16,7 @@ from enum import Enum
 from datatypes.catalog import FP16, INT16, INT32
 from datatypes.format import Format, LearnedFormat
 from datatypes.granularity import Granularity, PerChannel, PerTensor
-
-WORD_BITS = 32
-PACK_CODES = 32  # a row of codes is packed in blocks of this many (datatypes.packing)
+from datatypes.planes import WORD_BITS, flat_words, row_words
 
 
 class ScaleRule(Enum):
@@ -30,6 +28,7 @@ class ScaleRule(Enum):
     POW2_CEIL = "pow2_ceil"  # the smallest power of two that does not saturate
     LQER_CEIL = "lqer_ceil"  # 2**ceil(log2 max|x|) / 2**(bits - 1): LQER's MXINT (sign and magnitude, saturating)
     NORM = "norm"  # root mean square: HIGGS and other grids made for unit variance
+    MEAN_ABS = "mean_abs"  # mean |x|: binary (XNOR-Net, eq. 6) and ternary (BitNet b1.58, arXiv 2402.17764, eq. 3)
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,14 @@ class SparsityConfig:
         if not 1 <= self.kept <= self.block:
             raise ValueError(f"kept must be 1 to block ({self.block}), not {self.kept!r}")
 
+    def kept_columns(self, k: int) -> int:
+        """Stored elements of a row of ``k``; a ragged last block keeps as many as it has, up to ``kept``.
+
+        >>> SparsityConfig(2, 4).kept_columns(9)
+        5
+        """
+        return k // self.block * self.kept + min(self.kept, k % self.block)
+
 
 @dataclass(frozen=True)
 class TensorConfig:
@@ -166,7 +173,7 @@ class TensorConfig:
         """Bits of a stored ``[n, k]`` matrix.
 
         Rows of codes are padded to whole blocks of 32 codes (``datatypes.packing``), so a ragged row pays up to
-        ``31 * bits`` of padding; fields of other kinds are padded to whole 32-bit words for each tensor.
+        ``31 * bits`` of padding; fields of other kinds are padded to whole 32-bit words for each array of them.
 
         >>> from datatypes.catalog import BITMOD_FP4, UINT8
         >>> from datatypes.granularity import PerGroup
@@ -180,30 +187,30 @@ class TensorConfig:
         kept = k
         masks = 0
         if self.sparsity is not None:
-            kept = sum(min(self.sparsity.kept, k - i) for i in range(0, k, self.sparsity.block))
-            masks = _words(n * kept * (self.sparsity.block - 1).bit_length())
+            kept = self.sparsity.kept_columns(k)
+            masks = _field_bits(n * kept, (self.sparsity.block - 1).bit_length())
         row_codes = -(-kept // fmt.dim)
         codes = n * row_codes * fmt.bits
-        padded = n * -(-row_codes // PACK_CODES) * PACK_CODES * fmt.bits if fmt.bits < 16 else codes
+        padded = n * row_words(row_codes, fmt.bits) * WORD_BITS if fmt.bits < 16 else codes
         bits = StorageBits(codes=codes, padding=padded - codes, masks=masks)
         if self.dynamic:
             return bits
         if self.scale is not None:
-            bits += StorageBits(scales=_words(self.granularity.count(shape) * self.scale.format.bits))
+            bits += StorageBits(scales=_field_bits(self.granularity.count(shape), self.scale.format.bits))
             if self.scale.outer is not None:
-                outer = self.scale.outer_granularity.count(shape) * self.scale.outer.bits
-                bits += StorageBits(outer_scales=_words(outer))
+                outer = self.scale.outer_granularity.count(shape)
+                bits += StorageBits(outer_scales=_field_bits(outer, self.scale.outer.bits))
         if self.zero_point is not None:
-            bits += StorageBits(zero_points=_words(self.granularity.count(shape) * self.zero_point.bits))
+            bits += StorageBits(zero_points=_field_bits(self.granularity.count(shape), self.zero_point.bits))
         if self.selector_bits:
-            bits += StorageBits(selectors=_words(self.selector_granularity.count(shape) * self.selector_bits))
+            bits += StorageBits(selectors=_field_bits(self.selector_granularity.count(shape), self.selector_bits))
         if self.codebook is not None:
             entries = self.codebook.granularity.count(shape) * (1 << fmt.bits) * fmt.dim
-            bits += StorageBits(codebooks=_words(entries * self.codebook.format.bits))
+            bits += StorageBits(codebooks=_field_bits(entries, self.codebook.format.bits))
         if self.row_scale is not None:
-            bits += StorageBits(vectors=_words(n * self.row_scale.bits))
+            bits += StorageBits(vectors=_field_bits(n, self.row_scale.bits))
         if self.column_scale is not None:
-            bits += StorageBits(vectors=_words(k * self.column_scale.bits))
+            bits += StorageBits(vectors=_field_bits(k, self.column_scale.bits))
         if self.residual is not None:
             bits += self.residual.storage_bits(shape)
         return bits
@@ -270,7 +277,7 @@ class PartitionedConfig:
         if self.columns != shape[1]:
             raise ValueError(f"columns of the parts must sum to in_features {shape[1]}, not {self.columns}")
         slab_bits = (len(self.parts) - 1).bit_length()
-        bits = StorageBits(vectors=_words(-(-shape[1] // self.slab) * slab_bits))
+        bits = StorageBits(vectors=_field_bits(-(-shape[1] // self.slab), slab_bits))
         for part in self.parts:
             if part.columns:
                 bits += part.config.storage_bits((shape[0], part.columns))
@@ -362,13 +369,13 @@ class OutlierConfig:
         n, k = shape
         count = self.count(shape)
         if self.layout is OutlierLayout.COLUMNS:
-            values, indices = count * n * self.format.bits, _words(count * self.index.bits)
+            values, indices = _field_bits(count * n, self.format.bits), _field_bits(count, self.index.bits)
         elif self.layout is OutlierLayout.CSR:
-            values = count * self.format.bits
-            indices = _words(count * self.index.bits) + _words((n + 1) * self.row_pointer.bits)
+            values = _field_bits(count, self.format.bits)
+            indices = _field_bits(count, self.index.bits) + _field_bits(n + 1, self.row_pointer.bits)
         else:
-            values, indices = count * self.format.bits, _words(n * k)
-        return StorageBits(outlier_values=_words(values), outlier_indices=indices)
+            values, indices = _field_bits(count, self.format.bits), _field_bits(n * k, 1)
+        return StorageBits(outlier_values=values, outlier_indices=indices)
 
 
 @dataclass(frozen=True)
@@ -417,7 +424,7 @@ class LayerConfig:
         if self.permuted:
             bits += StorageBits(vectors=shape[1] * INT32.bits)
         if self.smoothing is not None:
-            bits += StorageBits(vectors=_words(shape[1] * self.smoothing.bits))
+            bits += StorageBits(vectors=_field_bits(shape[1], self.smoothing.bits))
         return bits
 
     def tensors(self) -> Iterator[tuple[str, TensorConfig]]:
@@ -437,6 +444,6 @@ class LayerConfig:
 FP16_WEIGHT = TensorConfig((FP16,), scale=None)
 
 
-def _words(bits: int) -> int:
-    """Bits rounded up to whole 32-bit words."""
-    return -(-bits // WORD_BITS) * WORD_BITS
+def _field_bits(count: int, bits: int) -> int:
+    """Bits of ``count`` packed fields, whole words."""
+    return flat_words(count, bits) * WORD_BITS

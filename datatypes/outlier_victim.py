@@ -18,8 +18,7 @@ import numpy as np
 from datatypes.format import CodebookFormat, Format, Tie
 
 IDENTIFIER = 0b1000
-_INT4 = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
-_FLINT4 = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
+_FLINT4 = (0.0, 1.0, 2.0, 3.0, 16.0, 8.0, 4.0, 6.0)  # in code order (ANT, section 4: leading zeros are exponent)
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class OutlierVictimFormat(Format):
         """The normal type, 15 values; its identifier code repeats zero and is never produced."""
         if self.normal_name == "int4":
             values = tuple(float(v) for v in (*range(8), 0, *range(-7, 0)))
-            return CodebookFormat("olive_int4", 4, self.source, tie=Tie.EVEN, values=values)
+            return CodebookFormat("olive_int4", 4, self.source, tie=Tie.EVEN, values=values, unused=(IDENTIFIER,))
         values = _FLINT4 + tuple(-v for v in _FLINT4)
-        return CodebookFormat("olive_flint4", 4, self.source, tie=Tie.LOWER, values=values)
+        return CodebookFormat("olive_flint4", 4, self.source, tie=Tie.LOWER, values=values, unused=(IDENTIFIER,))
 
     @cached_property
     def outlier(self) -> CodebookFormat:
@@ -58,7 +57,7 @@ class OutlierVictimFormat(Format):
         magnitudes = [float((2 + (c & 1)) << ((c >> 1) + self.abfloat_bias)) for c in range(8)]
         magnitudes[0] = magnitudes[1]  # the unused code repeats its neighbour's value and is never produced
         values = tuple(magnitudes) + tuple(-v for v in magnitudes)
-        return CodebookFormat("olive_abfloat", 4, self.source, tie=Tie.EVEN, values=values)
+        return CodebookFormat("olive_abfloat", 4, self.source, tie=Tie.EVEN, values=values, unused=(0, IDENTIFIER))
 
     @property
     def threshold(self) -> float:

@@ -19,8 +19,8 @@ from torch import Tensor
 from datatypes.format import FloatFormat, Format, LearnedFormat
 from datatypes.layer_config import ScaleRule, TensorConfig
 from datatypes.rounding import decode, encode
-from datatypes.scale import ideal_scale, reduce_tiles, store_one_level, store_scale
-from datatypes.tensor import TORCH_FLOATS, QuantizedTensor, decode_stored, expand_tiles
+from datatypes.scale import ideal_scale, store_one_level, store_scale, stored_value, sum_tiles
+from datatypes.tensor import TORCH_FLOATS, QuantizedTensor, expand_tiles, spread_tiles, tiles_in_tile
 
 NO_CLIP: tuple[float, ...] = (1.0,)
 
@@ -75,8 +75,7 @@ def quantize_tensor(
         return encode_with_scale(x, config, best_scale[0], best_zero[0])
     per_selector = torch.stack([_to_selector(error, config, shape) for error in errors])
     selector = per_selector.argmin(0).to(torch.uint8)  # argmin gives the first of equal errors
-    rows, columns = config.granularity.tile(shape)
-    chosen = expand_tiles(selector, config.selector_granularity, shape)[::rows, ::columns].to(torch.int64)
+    chosen = spread_tiles(selector, config.selector_granularity, config.granularity, shape).to(torch.int64)
     scale = torch.stack(best_scale).gather(0, chosen[None])[0]
     zeros = [z for z in best_zero if z is not None]
     zero = torch.stack(zeros).gather(0, chosen[None])[0] if zeros else None
@@ -130,12 +129,12 @@ def encode_with_scale(
 def _normalised(
     x: Tensor, scale: Tensor | None, zero: Tensor | None, config: TensorConfig, shape: tuple[int, int]
 ) -> Tensor:
-    """Elements in code units: ``x / scale`` (+ zero), zero where the stored scale is zero."""
+    """Elements in code units: ``x / scale`` (+ zero); a stored scale is never zero."""
     assert scale is not None
     per_element = expand_tiles(scale, config.granularity, shape)
     if zero is not None and isinstance(config.zero_point, FloatFormat):
         x = x - expand_tiles(zero, config.granularity, shape).to(torch.float32)
-    y = torch.where(per_element == 0, torch.zeros_like(x), x / per_element)
+    y = x / per_element
     if zero is not None and not isinstance(config.zero_point, FloatFormat):
         y = torch.round(y) + expand_tiles(zero, config.granularity, shape).to(torch.float32)
     return y
@@ -172,7 +171,7 @@ def _best_clip(
         squared = (y - x).square()
         if importance is not None:
             squared = squared * importance
-        error = reduce_tiles(squared, config.granularity, "sum")
+        error = sum_tiles(squared, config.granularity)
         if best is None:
             best = scale, zero, error
             continue
@@ -186,22 +185,18 @@ def _best_clip(
 def _as_stored(scale: Tensor, config: TensorConfig) -> Tensor:
     """The scale that decoding will use, for one-level storage; the real scale while a second level is still open."""
     assert config.scale is not None
-    if config.scale.outer is not None or config.scale.rule is ScaleRule.RANGE:
+    if config.scale.outer is not None:
+        return torch.where(scale > 0, scale, torch.ones_like(scale))
+    if config.scale.rule is ScaleRule.RANGE:
         return scale
-    return decode_stored(store_one_level(scale, config.scale.format), config.scale.format)
+    return stored_value(scale, config.scale.format)
 
 
 def _to_selector(error: Tensor, config: TensorConfig, shape: tuple[int, int]) -> Tensor:
     """Errors of scale tiles summed over selector tiles."""
     if config.selector is None:
         return error
-    rows, columns = config.granularity.tile(shape)
-    sel_rows, sel_columns = config.selector.tile(shape)
-    step_rows, step_columns = max(1, sel_rows // rows), max(1, sel_columns // columns)
-    n, k = error.shape
-    padded = torch.nn.functional.pad(error, (0, -k % step_columns, 0, -n % step_rows))
-    tiles = padded.reshape(padded.shape[0] // step_rows, step_rows, padded.shape[1] // step_columns, step_columns)
-    return tiles.sum(dim=(1, 3))
+    return sum_tiles(error, tiles_in_tile(config.granularity, config.selector, shape))
 
 
 def _unscaled(x: Tensor, config: TensorConfig) -> QuantizedTensor:

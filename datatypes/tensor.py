@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
-from datatypes.granularity import Granularity
+from datatypes.granularity import Granularity, PerBlock
 from datatypes.layer_config import TensorConfig
 
 TORCH_FLOATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -74,9 +74,7 @@ class QuantizedTensor:
         if self.outer_scale is None:
             return scale
         outer = decode_stored(self.outer_scale, self.config.scale.outer)
-        outer = expand_tiles(outer, self.config.scale.outer_granularity, self.shape)
-        rows, columns = self.config.granularity.tile(self.shape)
-        return scale * outer[::rows, ::columns]
+        return scale * spread_tiles(outer, self.config.scale.outer_granularity, self.config.granularity, self.shape)
 
     def values(self) -> Tensor:
         """Decoded elements before scaling, float32 ``[n, k]``."""
@@ -125,9 +123,9 @@ class QuantizedTensor:
         if self.mask is not None:
             x = torch.where(self.mask, x, torch.zeros((), device=x.device))
         if self.column_scale is not None:
-            x = x * self.column_scale.to(torch.float32)
+            x = x * decode_stored(self.column_scale, self.config.column_scale)
         if self.row_scale is not None:
-            x = x * self.row_scale.to(torch.float32)[:, None]
+            x = x * decode_stored(self.row_scale, self.config.row_scale)[:, None]
         if self.residual is not None:
             x = x + self.residual.dequantize()
         return x
@@ -143,7 +141,28 @@ def expand_tiles(per_tile: Tensor, granularity: Granularity, shape: tuple[int, i
         return per_tile.reshape(n, 1).expand(n, k)
     if columns == 1 and rows >= n:
         return per_tile.reshape(1, k).expand(n, k)
-    return per_tile.repeat_interleave(rows, 0)[:n].repeat_interleave(columns, 1)[:, :k]
+    gn, gk = per_tile.shape
+    wide = per_tile[:, None, :, None].expand(gn, rows, gk, columns)
+    return wide.reshape(gn * rows, gk * columns)[:n, :k]
+
+
+def tiles_in_tile(fine: Granularity, coarse: Granularity, shape: tuple[int, int]) -> Granularity:
+    """``coarse`` as a tiling of the array of ``fine`` tiles.
+
+    Raises:
+        ValueError: a coarse tile would cut a fine one.
+    """
+    steps = []
+    for size, inner, outer in zip(shape, fine.tile(shape), coarse.tile(shape), strict=True):
+        if outer < size and outer % inner:
+            raise ValueError(f"tiles of {coarse!r} must be made of whole tiles of {fine!r}, for a matrix {shape!r}")
+        steps.append(max(1, -(-min(outer, size) // inner)))
+    return PerBlock(steps[0], steps[1])
+
+
+def spread_tiles(per_tile: Tensor, coarse: Granularity, fine: Granularity, shape: tuple[int, int]) -> Tensor:
+    """One value per coarse tile, given to each of the fine tiles inside it."""
+    return expand_tiles(per_tile, tiles_in_tile(fine, coarse, shape), fine.scale_shape(shape))
 
 
 def value_table(fmt: Format) -> Tensor:
