@@ -10,6 +10,7 @@ Format: GGUF, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Reading
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def gguf_config(path: Path) -> Any:
 
 
 def convert_gguf(path: Path) -> Path:
-    """The Hugging Face folder (config, float32 safetensors, tokenizer) of a GGUF decoder, from the cache if it is there.
+    """The Hugging Face folder (config, float32 safetensors, tokenizer) of a GGUF decoder, kept in the cache.
 
     Needs memory for the whole model in float32, once.
 
@@ -82,10 +83,9 @@ def convert_gguf(path: Path) -> Path:
         except (ValueError, KeyError, NotImplementedError, OSError) as error:
             raise ValueError(f"{path} must be a decoder that transformers can read ({_line(error)})") from None
         model.save_pretrained(temporary)
-        try:
+        # A file may hold no tokenizer; ModelSource.tokenizer says so when one is asked for.
+        with suppress(ValueError, KeyError, NotImplementedError, OSError, TypeError):
             transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(temporary)
-        except (ValueError, KeyError, NotImplementedError, OSError, TypeError):
-            pass  # a file may hold no tokenizer; ModelSource.tokenizer says so when one is asked for
     return target
 
 

@@ -1,0 +1,133 @@
+"""Small models made on the fly, and a cache folder that keeps fast tests off the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Every fixture model: two layers, hidden 64, 320 tokens; random weights from this seed.
+SEED = 20260101
+VOCABULARY = 320
+SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "A cost model says what a layer costs before anyone builds it.",
+    "Weights are codes, scales and a few outliers; every bit of them is counted.",
+    "She read the whole book, and then she read it again from the start.",
+)
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """A cache of this run's own for all tests but the slow ones, which keep the user's (downloads are dear)."""
+    if request.node.get_closest_marker("slow") or request.node.get_closest_marker("gpu"):
+        yield None
+        return
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    before = os.environ.get("CODESIGN_CACHE")
+    os.environ["CODESIGN_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["CODESIGN_CACHE"]
+    else:
+        os.environ["CODESIGN_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of reference data beside the checkout; skips where there is none."""
+    chosen = os.environ.get("CODESIGN_SHARED")
+    folder = Path(chosen) if chosen else Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("reference data must be in CODESIGN_SHARED or ../shared")
+    return folder
+
+
+def save_model(folder: Path, config: object, model_name: str) -> Path:
+    """Write a transformers model with random weights from ``SEED``, and a byte-level tokenizer, into ``folder``."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(SEED)
+    model = getattr(transformers, model_name)(config).eval()
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Train a byte-level tokenizer of ``VOCABULARY`` tokens on ``SENTENCES`` and write it into ``folder``."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    byte_level = tokenizers.ByteLevelBPETokenizer()
+    byte_level.train_from_iterator(SENTENCES * 4, vocab_size=VOCABULARY, show_progress=False)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level._tokenizer).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with as many key as query heads and an output head of its own."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=256,
+        tie_word_embeddings=False,
+    )
+    return save_model(tmp_path_factory.mktemp("tiny_llama"), config, "LlamaForCausalLM")
+
+
+@pytest.fixture(scope="session")
+def tiny_gqa_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with two query heads a key head and tied embeddings."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+    )
+    return save_model(tmp_path_factory.mktemp("tiny_gqa"), config, "LlamaForCausalLM")
+
+
+@pytest.fixture(scope="session")
+def tiny_moe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixtral: four experts, two for each token."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MixtralConfig(
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=256,
+    )
+    return save_model(tmp_path_factory.mktemp("tiny_moe"), config, "MixtralForCausalLM")
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2: fused qkv in transposed ``Conv1D`` weights, tied embeddings."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        n_embd=64,
+        n_layer=2,
+        n_head=4,
+        n_positions=256,
+        vocab_size=VOCABULARY,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return save_model(tmp_path_factory.mktemp("tiny_gpt2"), config, "GPT2LMHeadModel")
