@@ -1,8 +1,8 @@
 """The best of many clip factors for each tile, from sorted values and prefix sums.
 
-Trying 50 clip factors by rounding the whole matrix 50 times costs 50 passes. Sorted once, the squared error of rounding
-a tile of ``t`` values with any scale follows from the ``levels - 1`` decision bounds: between two bounds all values go to
-one level ``v``, so their error is ``sum x^2 - 2 v sum x + count v^2``, differences of prefix sums in float64. This is the
+Trying 50 clip factors by rounding the whole matrix 50 times costs 50 passes. Sorted once, the squared error of
+rounding a tile with any scale follows from the ``levels - 1`` decision bounds: between two bounds all values go to one
+level ``v``, so their error is ``sum x^2 - 2 v sum x + count v^2``, differences of prefix sums in float64. This is the
 error itself, not an approximation over a histogram.
 
 ANT (MICRO 2022, 1 % steps) and OliVe (ISCA 2023, 0.02 steps of the outlier threshold) search this way; so does
@@ -44,7 +44,7 @@ def quantize_with_clip(
     """
     if not len(clip) or min(clip) <= 0:
         raise ValueError(f"clip factors must be positive and at least one, not {tuple(clip)!r}")
-    if len(clip) == 1 and len(config.formats) == 1 or not _in_reach(config, (x.shape[0], x.shape[1])):
+    if (len(clip) == 1 and len(config.formats) == 1) or not _in_reach(config, (x.shape[0], x.shape[1])):
         return quantize_tensor(x, config, clip=clip, importance=importance)
     shape = (x.shape[0], x.shape[1])
     scales, errors = [], []

@@ -86,7 +86,7 @@ class ColumnRounding:
         return not self._static and column % self.group == 0
 
     def fit(self, column: int, group: Tensor) -> None:
-        """Fix scale, zero point and format of the group that begins at ``column`` from its weights ``[n, <= group]``."""
+        """Fix scale, zero point and format of the group from ``column`` on, whose weights are ``group`` ``[n, g]``."""
         scale_config = self.config.scale
         assert scale_config is not None
         two_level = scale_config.outer is not None
@@ -171,11 +171,18 @@ class ColumnRounding:
         if order is None or self.group > 1:
             return made, order
         back = order.argsort()  # columns that share nothing along the row need no order of their own
-        restored = {
-            name: None if (value := getattr(made, name)) is None else value[:, back]
-            for name in ("codes", "scale", "zero_point", "selector")
-        }
-        return replace(made, **restored), None
+        restored = replace(
+            made,
+            codes=made.codes[:, back],
+            scale=_taken(made.scale, back),
+            zero_point=_taken(made.zero_point, back),
+            selector=_taken(made.selector, back),
+        )
+        return restored, None
+
+
+def _taken(values: Tensor | None, columns: Tensor) -> Tensor | None:
+    return None if values is None else values[:, columns]
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
