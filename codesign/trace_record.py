@@ -1,0 +1,481 @@
+"""Watches one forward pass on meta tensors and writes down what it computes, with the dataflow between the parts.
+
+``Recorder`` is a ``TorchDispatchMode``: it sees every ATen operation after Python-level sugar is gone (``x @ w.T``,
+``F.linear`` and ``einsum`` all arrive as ``mm``/``bmm``), so nothing here depends on how a model is written. A product
+is a LINEAR layer when one operand is a parameter (or made of parameters alone) and the other is an activation, and an
+attention product when both are activations. What feeds what follows from the tensors' storages, which views share.
+
+Left out: backward passes, data-dependent control flow (``LoopTooLong`` and ``trace_experts`` take care of the usual
+cases), and the cost of moving data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hwmodel.workload import ATTENTION_KINDS, LayerKind
+
+# operations one call of one module may dispatch itself: a plain block needs well under 200, a loop over tokens more
+MAX_OPERATIONS_PER_CALL = 3000
+
+GEMM_OPERATIONS = {"mm": 0, "addmm": 1, "bmm": 0, "baddbmm": 1, "mv": 0, "addmv": 1, "dot": 0}  # first operand's place
+SOFTMAX_OPERATIONS = {"_softmax", "_safe_softmax", "_log_softmax"}
+NORM_OPERATIONS = {
+    *("native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit", "rsqrt", "var"),
+    *("_native_batch_norm_legit_no_training", "_batch_norm_with_update", "cudnn_batch_norm", "_fused_rms_norm"),
+    *("var_mean", "std", "linalg_vector_norm", "norm", "sqrt", "rms_norm"),
+}
+REDUCTION_OPERATIONS = {
+    *("sum", "mean", "cumsum", "cumprod", "amax", "amin", "max", "min", "logsumexp", "topk", "prod", "std_mean"),
+    *("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "avg_pool1d", "_adaptive_avg_pool1d", "glu"),
+}
+MOVE_OPERATIONS = {"clone", "_to_copy", "copy", "copy_", "fill", "fill_", "zero_", "lift_fresh", "masked_fill", "where"}
+
+
+class LoopTooLong(Exception):
+    """A module's forward runs a Python loop over tokens: trace few tokens and extrapolate."""
+
+
+@dataclass(eq=False)
+class Record:
+    """A layer in the making; ``index`` is the order of first appearance."""
+
+    index: int
+    name: str
+    path: str
+    kind: LayerKind | None  # None: a product of two activations whose role is not known yet
+    m: int
+    k: int
+    n: int
+    copies: int = 1  # independent products within one call
+    calls: int = 1  # times the same product ran: one after another, with the same weight
+    weight: int | None = None  # storage of the parameter
+    weight_elements: int = 0
+    weight_copies: int | None = None
+    causal: bool = False
+    elements: int = 0  # of a vector operation
+    call: int = -1  # the module call that a vector operation of a leaf module belongs to
+    sources: set[int] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Call:
+    """A module whose forward is running."""
+
+    number: int
+    path: str
+    module: nn.Module
+    leaf: bool
+    operations: int = 0
+
+
+def storage_of(tensor: Tensor) -> int:
+    """A key that all views of one storage share while it lives."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+class Recorder(TorchDispatchMode):
+    """Records the layers of the forward passes run inside its ``with`` block.
+
+    Args:
+        model: on the meta device.
+        inputs: floating-point inputs (pixels, audio features), which count as activations.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        self.model = model
+        self.records: list[Record] = []
+        self._names: dict[str, Record] = {}
+        self._products: dict[tuple[object, ...], Record] = {}
+        self._weight_users: dict[int, Record] = {}
+        self._parameters: dict[int, list[str]] = {}
+        self._parameter_elements: dict[int, int] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self._parameters.setdefault(storage_of(parameter), []).append(name)
+            self._parameter_elements[storage_of(parameter)] = parameter.numel()
+        # storage -> nearest layers upstream; a storage that is absent holds no activation
+        self._frontier: dict[int, frozenset[int]] = {storage_of(t): frozenset() for t in inputs}
+        # storage -> products and softmaxes upstream with no other product between
+        self._roles: dict[int, frozenset[int]] = {}
+        # storage -> the parameter it was computed from, and from no activation
+        self._origin: dict[int, int] = {key: key for key in self._parameters}
+        self._calls: list[_Call] = []
+        self._call_count = 0
+        self._hooks: list[Any] = []
+        self._keep: list[Any] = []
+
+    # -- the module stack ------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Recorder:
+        for path, module in self.model.named_modules():
+            leaf = next(module.children(), None) is None
+            self._hooks.append(module.register_forward_pre_hook(self._enter_hook(path, leaf)))
+            self._hooks.append(module.register_forward_hook(self._leave))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def _enter_hook(self, path: str, leaf: bool) -> Any:
+        def enter(module: nn.Module, _args: object) -> None:
+            self._call_count += 1
+            self._calls.append(_Call(self._call_count, path, module, leaf))
+
+        return enter
+
+    def _leave(self, module: nn.Module, _args: object, _output: object) -> None:
+        self._calls.pop()
+
+    @property
+    def where(self) -> str:
+        """The innermost running module, for messages: path and class."""
+        if not self._calls:
+            return type(self.model).__name__
+        call = self._calls[-1]
+        return f"{call.path or 'the model'} ({type(call.module).__name__})"
+
+    @property
+    def path(self) -> str:
+        """Path of the innermost running module."""
+        return self._calls[-1].path if self._calls else ""
+
+    def restart(self) -> None:
+        """Forget the layers so far; what was computed stays known as activations (the KV cache before a decode step)."""
+        self.records, self._names, self._products, self._weight_users = [], {}, {}, {}
+        self._frontier = {key: frozenset() for key in self._frontier}
+        self._roles = {}
+        self._calls = []
+
+    # -- operations ------------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        operation = func.overloadpacket.__name__
+        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
+        if operation in ("_local_scalar_dense", "is_nonzero", "equal") and tensors and tensors[0].is_meta:
+            return _scalar_without_data(tensors[0])
+        if (
+            operation == "_to_copy"
+            and tensors[0].is_meta
+            and torch.device(kwargs.get("device") or "meta").type == "cpu"
+        ):
+            return torch.zeros(tensors[0].shape, dtype=kwargs.get("dtype") or tensors[0].dtype, device="cpu")
+        if operation == "nonzero" and tensors[0].is_meta:  # how many is not known: all of them
+            return torch.empty(tensors[0].numel(), tensors[0].dim(), dtype=torch.long, device="meta")
+        out = func(*args, **kwargs)
+        if self._calls:
+            self._calls[-1].operations += 1
+            if self._calls[-1].operations > MAX_OPERATIONS_PER_CALL:
+                raise LoopTooLong(self.where)
+        outputs = list(_tensors((out,)))
+        if not outputs:
+            return out
+        self._keep.extend(t.untyped_storage() for t in outputs)  # a key must not be given to a second storage
+        if operation in GEMM_OPERATIONS:
+            first = GEMM_OPERATIONS[operation]
+            record = self._gemm(tensors[first], tensors[first + 1])
+            if record is not None:
+                self._mark(outputs, record, products=frozenset({record.index}))
+                return out
+        elif operation in ("convolution", "_convolution"):
+            self._mark(outputs, self._convolution(args, outputs[0]), products=frozenset())
+            return out
+        elif operation == "embedding" and storage_of(tensors[0]) in self._origin:
+            self._mark(outputs, self._embedding(tensors[0], tensors[1]), products=frozenset())
+            return out
+        self._other(func, operation, tensors, outputs)
+        return out
+
+    def _other(self, func: Any, operation: str, tensors: list[Tensor], outputs: list[Tensor]) -> None:
+        """Vector operations and data movement."""
+        keys = [storage_of(t) for t in tensors]
+        active = [key for key in keys if key in self._frontier]
+        if not active:
+            origin = next((self._origin[key] for key in keys if key in self._origin), None)
+            for output in outputs:
+                key = storage_of(output)
+                if key not in self._parameters:
+                    self._frontier.pop(key, None)
+                    self._origin.pop(key, None)
+                    if origin is not None:
+                        self._origin[key] = origin
+            return
+        frontier = frozenset().union(*(self._frontier[key] for key in active))
+        roles = frozenset().union(*(self._roles.get(key, frozenset()) for key in active))
+        main = outputs[0]
+        if operation in SOFTMAX_OPERATIONS:
+            record = self._vector(f"{self.path}.softmax".lstrip("."), LayerKind.SOFTMAX, main, frontier)
+            for index in roles:
+                self._name_query_key(self.records[index])
+            self._mark(outputs, record, products=frozenset({record.index}))
+            return
+        if main.is_floating_point() and main.numel() and _is_arithmetic(func, operation):
+            self._mark(outputs, self._elementwise(operation, main, frontier), products=roles)
+            return
+        for output in outputs:
+            self._set(storage_of(output), frontier, roles)
+
+    def _mark(self, outputs: list[Tensor], record: Record, *, products: frozenset[int]) -> None:
+        for output in outputs:
+            self._set(storage_of(output), frozenset({record.index}), products)
+
+    def _set(self, key: int, frontier: frozenset[int], roles: frozenset[int]) -> None:
+        if key in self._parameters:  # an in-place update of a parameter (a state) leaves it a parameter
+            return
+        self._origin.pop(key, None)
+        self._frontier[key] = frontier
+        self._roles[key] = roles
+
+    def sources(self, *tensors: Tensor) -> frozenset[int]:
+        """Nearest recorded layers upstream of ``tensors``."""
+        return frozenset().union(*(self._frontier.get(storage_of(t), frozenset()) for t in tensors))
+
+    # -- products --------------------------------------------------------------------------------------------------
+
+    def _gemm(self, a: Tensor, b: Tensor) -> Record | None:
+        copies, m, k, n = _gemm_shape(a, b)
+        a_key, b_key = storage_of(a), storage_of(b)
+        a_active, b_active = a_key in self._frontier, b_key in self._frontier
+        if b_key in self._origin and not b_active:
+            return self._linear(self._origin[b_key], (copies, m, k, n), self.sources(a))
+        if a_key in self._origin and b_active:  # w @ x: the same layer with rows and columns exchanged
+            return self._linear(self._origin[a_key], (copies, n, k, m), self.sources(b))
+        if not (a_active and b_active) or k == 1:  # tables (rotary angles), outer products
+            return None
+        after_softmax = any(self.records[i].kind is LayerKind.SOFTMAX for i in self._roles.get(a_key, frozenset()))
+        kind = LayerKind.ATTENTION_PV if after_softmax else None
+        return self.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))
+
+    def product(
+        self,
+        suffix: str,
+        kind: LayerKind | None,
+        shape: tuple[int, int, int, int],
+        sources: frozenset[int],
+        *,
+        causal: bool = False,
+    ) -> Record:
+        """A product of two activations: ``shape`` is copies, m, k, n; equal ones of a module are calls of one layer."""
+        key = (self.path, kind, shape, causal)
+        if key in self._products:
+            record = self._products[key]
+            record.calls += 1
+            record.sources |= sources
+            return record
+        copies, m, k, n = shape
+        record = self._new(f"{self.path}.{suffix}".lstrip("."), kind, (m, k, n), sources)
+        record.copies, record.causal = copies, causal
+        self._products[key] = record
+        return record
+
+    def _name_query_key(self, record: Record) -> None:
+        """A softmax follows this product of activations, so it was the query-key product."""
+        if record.kind is None:
+            record.kind = LayerKind.ATTENTION_QK
+            self._names.pop(record.name)
+            record.name = self._free_name(f"{record.path}.qk".lstrip("."))
+            self._names[record.name] = record
+
+    def _linear(self, weight: int, shape: tuple[int, int, int, int], sources: frozenset[int]) -> Record:
+        copies, m, k, n = shape
+        elements = self._parameter_elements[weight]
+        distinct = max(1, min(copies, elements // (k * n)))  # weights that the copies differ in
+        return self.linear(weight, (distinct, m * copies // distinct, k, n), sources)
+
+    def linear(
+        self, weight: int, shape: tuple[int, int, int, int], sources: frozenset[int], *, whole: bool = False
+    ) -> Record:
+        """A product with a parameter: ``shape`` is copies, m, k, n. Slices of one weight come together again.
+
+        ``whole`` says that ``n x k`` is a whole weight even if the parameter (a stack of them) is larger.
+        """
+        copies, m, k, n = shape
+        name = self._weight_name(weight)
+        known = self._names.get(name)
+        if known is not None and known.kind is LayerKind.LINEAR and known.weight == weight:
+            slices = not whole and (known.copies, known.m, known.k) == (copies, m, k)
+            if slices and (known.n + n) * k * copies <= self._parameter_elements[weight]:
+                known.n += n  # another slice of a fused weight
+                known.sources |= sources
+                return known
+            for record in self.records:
+                if record.weight == weight and (record.copies, record.m, record.k, record.n) == (copies, m, k, n):
+                    record.calls += 1
+                    record.sources |= sources
+                    return record
+        elif known is not None and known.kind is LayerKind.EMBEDDING:
+            name = f"{name}.projection"  # the table used as the output projection without a module of its own
+        record = self._new(name, LayerKind.LINEAR, (m, k, n), sources)
+        record.copies = copies
+        self._use_weight(record, weight)
+        return record
+
+    def _convolution(self, args: Any, out: Tensor) -> Record:
+        x, weight, transposed, groups = args[0], args[1], bool(args[6]), int(args[8])
+        key = self._origin.get(storage_of(weight), storage_of(weight))
+        kernel = prod(weight.shape[2:])
+        if transposed:  # weight [in, out/groups, *kernel]
+            m, k, n = x.shape[0] * prod(x.shape[2:]), weight.shape[0] // groups, weight.shape[1] * kernel
+        else:  # weight [out, in/groups, *kernel]
+            m, k, n = out.shape[0] * prod(out.shape[2:]), weight.shape[1] * kernel, weight.shape[0] // groups
+        name = self._weight_name(key)
+        known = self._names.get(name)
+        if known is not None and (known.m, known.k, known.n, known.copies) == (m, k, n, groups):
+            known.calls += 1
+            known.sources |= self.sources(x)
+            return known
+        record = self._new(name, LayerKind.CONV, (m, k, n), self.sources(x))
+        record.copies = groups
+        self._use_weight(record, key)
+        return record
+
+    def _embedding(self, table: Tensor, index: Tensor) -> Record:
+        weight = self._origin[storage_of(table)]
+        name = self._weight_name(weight)
+        known = self._names.get(name)
+        if known is not None and known.kind is LayerKind.EMBEDDING:
+            known.m += index.numel()
+            return known
+        shape = (max(index.numel(), 1), table.shape[0], prod(table.shape[1:]))
+        record = self._new(name, LayerKind.EMBEDDING, shape, frozenset())
+        self._use_weight(record, weight)
+        return record
+
+    def _use_weight(self, record: Record, weight: int) -> None:
+        record.weight, record.weight_elements = weight, self._parameter_elements.get(weight, 0)
+
+    def _weight_name(self, weight: int) -> str:
+        """The parameter's module path (and name, if that is not ``weight``), as the running modules know it."""
+        running = {call.path for call in self._calls}
+        names = self._parameters.get(weight, [])
+        if not names:
+            return self.path
+        best = next((name for name in names if name.rpartition(".")[0] in running), names[0])
+        owner, _, parameter = best.rpartition(".")
+        return owner if parameter == "weight" and owner else best
+
+    # -- vector operations -----------------------------------------------------------------------------------------
+
+    def _elementwise(self, operation: str, out: Tensor, frontier: frozenset[int]) -> Record:
+        call = self._calls[-1] if self._calls else None
+        if call is None or not call.leaf or self._is_product(call.path):
+            return self._vector(f"{self.path}.elementwise".lstrip("."), LayerKind.ACTIVATION, out, frontier)
+        record = self._vector(call.path or "activation", LayerKind.ACTIVATION, out, frontier, call=call.number)
+        if operation in NORM_OPERATIONS:
+            record.kind = LayerKind.NORM
+        return record
+
+    def _is_product(self, name: str) -> bool:
+        record = self._names.get(name)
+        return record is not None and record.weight is not None
+
+    def _vector(self, name: str, kind: LayerKind, out: Tensor, frontier: frozenset[int], *, call: int = -1) -> Record:
+        """Adds ``out``'s elements to the module's open vector record, or opens the next one to keep the graph acyclic."""
+        width = out.shape[-1] if out.dim() else 1
+        key = ("vector", name, kind)
+        record = self._products.get(key)
+        if record is not None and all(index <= record.index for index in frontier):
+            if call == -1 or call != record.call:
+                record.elements += out.numel()
+            else:
+                record.elements = max(record.elements, out.numel())
+            record.sources |= frontier - {record.index}
+        else:
+            record = self._new(name, kind, (1, 1, width), frontier)
+            record.elements = out.numel()
+            self._products[key] = record
+        record.call = call
+        record.m = -(-record.elements // record.n)
+        return record
+
+    def vector(self, suffix: str, kind: LayerKind, shape: tuple[int, int], sources: frozenset[int]) -> Record:
+        """A vector operation over ``shape`` elements, as a record of its own (or one more call of an equal one)."""
+        m, n = shape
+        key = ("own vector", self.path, suffix, m, n)
+        if key in self._products:
+            record = self._products[key]
+            record.elements += m * n
+            record.m = -(-record.elements // n)
+            record.sources |= sources
+            return record
+        record = self._new(f"{self.path}.{suffix}".lstrip("."), kind, (m, 1, n), sources)
+        record.elements = m * n
+        self._products[key] = record
+        return record
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def _new(self, name: str, kind: LayerKind | None, shape: tuple[int, int, int], sources: frozenset[int]) -> Record:
+        m, k, n = shape
+        taken = self._names.get(name)
+        if taken is not None and taken.weight is None and kind in (LayerKind.LINEAR, LayerKind.CONV):
+            self._names.pop(name)  # the weight keeps the module's name
+            taken.name = self._free_name(f"{name}.elementwise")
+            self._names[taken.name] = taken
+        record = Record(len(self.records), self._free_name(name), self.path, kind, m, k, n, sources=set(sources))
+        self.records.append(record)
+        self._names[record.name] = record
+        return record
+
+    def _free_name(self, name: str) -> str:
+        if name not in self._names:
+            return name
+        number = 2
+        while f"{name}_{number}" in self._names:
+            number += 1
+        return f"{name}_{number}"
+
+    def attend(self, output: Tensor, record: Record) -> Tensor:
+        """Marks ``output`` as what ``record`` computed."""
+        self._mark([output], record, products=frozenset())
+        return output
+
+
+def finished_kind(record: Record) -> LayerKind:
+    """The record's kind; a product of activations that no softmax joined multiplies by a state, as PV does."""
+    return LayerKind.ATTENTION_PV if record.kind is None else record.kind
+
+
+def is_attention(record: Record) -> bool:
+    """Whether both operands are activations."""
+    return finished_kind(record) in ATTENTION_KINDS
+
+
+def _gemm_shape(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:
+    """copies, m, k, n of ``a @ b``."""
+    copies = a.shape[0] if a.dim() == 3 else 1
+    m = a.shape[-2] if a.dim() > 1 else 1
+    return copies, m, a.shape[-1], b.shape[-1] if b.dim() > 1 else 1
+
+
+def _is_arithmetic(func: Any, operation: str) -> bool:
+    if operation in NORM_OPERATIONS or operation in REDUCTION_OPERATIONS:
+        return True
+    return torch.Tag.pointwise in func.tags and operation not in MOVE_OPERATIONS
+
+
+def _scalar_without_data(tensor: Tensor) -> bool | int | float:
+    """What a meta tensor answers when Python asks for its value: no, nothing."""
+    if tensor.dtype is torch.bool:
+        return False
+    return 0.0 if tensor.is_floating_point() else 0
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
