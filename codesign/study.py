@@ -69,7 +69,7 @@ LAYER_COLUMNS: Mapping[str, str] = {
 MACHINE_COLUMNS: Mapping[str, str] = {
     "accelerator": "name of the accelerator",
     "clock_hz": "clock",
-    "peak_macs_per_s": "multiply-accumulates per second at 16-bit weights",
+    "peak_macs_per_s": "multiply-accumulates per second of its fastest weights (4 bits)",
     "dram_bytes_per_s": "DRAM bandwidth",
     "area_mm2": "silicon area of the modelled parts",
     "source": "where its numbers come from",

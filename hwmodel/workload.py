@@ -166,3 +166,36 @@ def shape_counts(layers: Iterable[LayerSpec]) -> Mapping[tuple[object, ...], int
     for layer in layers:
         counts[layer.shape_key] = counts.get(layer.shape_key, 0) + 1
     return counts
+
+
+def at_context(decode: Workload, context: int) -> Workload:
+    """A decode step at another context, without tracing again.
+
+    Only attention products and their softmax follow the context. A length below the traced context is a sliding
+    window and is cut, never stretched, so trace at the largest context that is needed.
+
+    Args:
+        decode: a decode workload.
+        context: tokens in the KV cache, this step's included.
+
+    Raises:
+        ValueError: not a decode workload, or ``context`` beyond the traced one.
+    """
+    if decode.phase is not Phase.DECODE or not 1 <= context <= decode.context:
+        raise ValueError(
+            f"context must be 1 to the traced {decode.context} of a decode workload, "
+            f"not {context!r} of a {decode.phase.value} workload"
+        )
+
+    def length(traced: int) -> int:
+        return context if traced == decode.context else min(traced, context)
+
+    layers = tuple(
+        replace(layer, k=length(layer.k))
+        if layer.kind is LayerKind.ATTENTION_PV
+        else replace(layer, n=length(layer.n))
+        if layer.kind in (LayerKind.ATTENTION_QK, LayerKind.SOFTMAX)
+        else layer
+        for layer in decode.layers
+    )
+    return replace(decode, layers=layers, context=context)

@@ -1,0 +1,232 @@
+"""What generating text costs: a prompt and the tokens after it, on one accelerator, for one set of layer configs.
+
+The workload is traced once for each phase; decode steps follow the growing context by arithmetic
+(``hwmodel.workload.at_context``). Configs are joined to layers by name; attention layers take the KV formats of the
+configs, every other layer that is not named is FP16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from codesign.models import ModelSource
+from codesign.study import LAYER_COLUMNS
+from codesign.trace import trace
+from datatypes.layer_config import LayerConfig
+from hwmodel.accelerator import Accelerator
+from hwmodel.evaluate import evaluate, generate_cost, storage_bits
+from hwmodel.options import HONEST, ModelOptions
+from hwmodel.pe import cycles_of_bits
+from hwmodel.report import CostReport, Price, sum_prices
+from hwmodel.units import cycles_to_s, pj_to_j
+from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, Workload, at_context
+
+_BITS_PER_BYTE = 8
+_FOUR_BITS = 4.0  # the fastest native weights of every preset: one cycle, or two terms on a bit-serial array
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The shapes of a prompt and of the decode steps after it.
+
+    Args:
+        prefill: the prompt's workload.
+        last_step: the last decode step's workload, at the largest context.
+        prompt, tokens: tokens of the prompt and tokens generated.
+    """
+
+    prefill: Workload
+    last_step: Workload
+    prompt: int
+    tokens: int
+
+    def at(self, phase: Phase, context: int) -> Workload:
+        """The workload of a phase at a context."""
+        return self.prefill if phase is Phase.PREFILL else at_context(self.last_step, context)
+
+
+def trace_generation(source: ModelSource, *, batch: int = 1, prompt: int = 256, tokens: int = 256) -> Generation:
+    """Trace a model's prompt and decode steps from its config alone.
+
+    Raises:
+        ValueError: a size below 1, or a model without a KV cache where tokens are to be generated.
+    """
+    if prompt < 1 or tokens < 1:
+        raise ValueError(f"prompt and tokens must be at least 1, not {prompt!r} and {tokens!r}")
+    prefill = trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
+    step = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)
+    return Generation(prefill, step, prompt, tokens)
+
+
+def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> dict[str, LayerConfig]:
+    """Configs of the workload's layers: its own for each named layer, the KV formats for attention.
+
+    The KV formats are those of the first config that has any: one KV cache serves all layers alike.
+
+    Raises:
+        ValueError: a config names no layer of the workload.
+    """
+    known = {layer.name for layer in workload.layers}
+    stray = sorted(set(configs) - known)
+    if stray:
+        raise ValueError(f"configs must name layers of {workload.model}, not {stray[0]}")
+    cached = next((c for c in configs.values() if c.key is not None or c.value is not None), None)
+    made = dict(configs)
+    if cached is not None:
+        attention = LayerConfig(key=cached.key, value=cached.value)
+        made.update({layer.name: attention for layer in workload.layers if layer.kind in ATTENTION_KINDS})
+    return made
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What one generation costs on one accelerator.
+
+    Args:
+        prefill, whole: sums over all layers of the prompt, and of the prompt with all decode steps.
+        prefill_report, middle_report: every layer of the prompt, and of the decode step at the mean context.
+        tokens: generated.
+    """
+
+    prefill: Price
+    whole: Price
+    prefill_report: CostReport
+    middle_report: CostReport
+    tokens: int
+
+    def objectives(self) -> dict[str, float]:
+        """The cost columns of a trial (``codesign.study.TRIAL_COLUMNS``)."""
+        clock_hz = self.prefill_report.frequency_hz
+        prefill_s, total_s = cycles_to_s(self.prefill.cycles, clock_hz), cycles_to_s(self.whole.cycles, clock_hz)
+        return {
+            "prefill_s": prefill_s,
+            "decode_s": (total_s - prefill_s) / self.tokens,
+            "prefill_energy_j": pj_to_j(self.prefill.energy_pj),
+            "decode_energy_j": pj_to_j(self.whole.energy_pj - self.prefill.energy_pj) / self.tokens,
+            "total_s": total_s,
+            "total_energy_j": pj_to_j(self.whole.energy_pj),
+            "area_mm2": sum(self.prefill_report.area_mm2.values()),
+        }
+
+
+def price_generation(
+    generation: Generation,
+    configs: Mapping[str, LayerConfig],
+    accelerator: Accelerator,
+    options: ModelOptions = HONEST,
+) -> Priced:
+    """Price a prompt and its decode steps.
+
+    Layers alike in shape and config are priced once in every step (a transformer of 500 layers has about 15).
+
+    Raises:
+        NotImplementedError: the accelerator cannot run a format; names accelerator, format and layer.
+        ValueError: a config names no layer.
+    """
+    by_layer = configs_by_layer(generation.prefill, configs)
+    counts = _alike(generation, by_layer)
+    few = Generation(
+        _only(generation.prefill, counts), _only(generation.last_step, counts), generation.prompt, generation.tokens
+    )
+    few_configs = {name: config for name, config in by_layer.items() if name in counts}
+    whole = generate_cost(
+        few.at, few_configs, accelerator, prompt=generation.prompt, tokens=generation.tokens, options=options
+    )
+    prefill_report = evaluate(generation.prefill, by_layer, accelerator, options)
+    middle = generation.at(Phase.DECODE, generation.prompt + (generation.tokens + 1) // 2)
+    return Priced(
+        prefill=prefill_report.total,
+        whole=sum_prices(cost.price.times(counts[cost.layer]) for cost in whole.layers),
+        prefill_report=prefill_report,
+        middle_report=evaluate(middle, by_layer, accelerator, options),
+        tokens=generation.tokens,
+    )
+
+
+def _alike(generation: Generation, configs: Mapping[str, LayerConfig]) -> dict[str, int]:
+    """Name of the first of each set of layers equal in shape (in both phases) and config; how many there are."""
+    first: dict[tuple[object, ...], str] = {}
+    counts: dict[str, int] = {}
+    for layer, step in zip(generation.prefill.layers, generation.last_step.layers, strict=True):
+        if layer.name != step.name:
+            raise ValueError(f"layers of prefill and decode must be the same, not {layer.name} and {step.name}")
+        name = first.setdefault((layer.shape_key, step.shape_key, id(configs.get(layer.name))), layer.name)
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _only(workload: Workload, names: Mapping[str, int]) -> Workload:
+    return replace(workload, layers=tuple(layer for layer in workload.layers if layer.name in names), edges=())
+
+
+def layer_rows(
+    report: CostReport, workload: Workload, *, recipe: str, configs: Mapping[str, LayerConfig]
+) -> list[dict[str, Any]]:
+    """One row of ``LAYER_COLUMNS`` for each layer of a report."""
+    rows = []
+    for cost, layer in zip(report.layers, workload.layers, strict=True):
+        price = cost.price
+        weight_bits = float("nan")
+        if layer.kind in (LayerKind.LINEAR, LayerKind.CONV):
+            shape = (layer.n, layer.k)
+            weight_bits = storage_bits(shape, configs.get(layer.name, LayerConfig())) / (layer.n * layer.k)
+        row = {
+            "recipe": recipe,
+            "accelerator": report.accelerator,
+            "phase": report.phase,
+            "layer": layer.name,
+            "kind": layer.kind.value,
+            "m": layer.m,
+            "k": layer.k,
+            "n": layer.n,
+            "copies": layer.copies,
+            "macs": price.macs,
+            "weight_bits": weight_bits,
+            "cycles": cost.cycles,
+            "compute_cycles": price.compute_cycles,
+            "dram_cycles": price.dram_cycles,
+            "dram_bits": price.dram_bits,
+            "energy_pj": price.energy_pj,
+            "energy_compute_pj": price.pe_pj + price.encoder_pj + price.vector_pj + price.leakage_pj,
+            "energy_sram_pj": price.sram_read_pj + price.sram_write_pj,
+            "energy_dram_pj": price.dram_pj,
+            "bound": cost.bound.value,
+        }
+        assert row.keys() == LAYER_COLUMNS.keys()
+        rows.append(row)
+    return rows
+
+
+def machine_rows(accelerators: Mapping[str, Accelerator]) -> pd.DataFrame:
+    """The machines table of a study (``MACHINE_COLUMNS``)."""
+    return pd.DataFrame(
+        [
+            {
+                "accelerator": name,
+                "clock_hz": machine.frequency_hz,
+                "peak_macs_per_s": machine.peak_macs_per_cycle(cycles_of_bits(_FOUR_BITS, machine.pe))
+                * machine.frequency_hz,
+                "dram_bytes_per_s": machine.dram.bits_per_cycle(machine.frequency_hz, sustained=True)
+                * machine.frequency_hz
+                / _BITS_PER_BYTE,
+                "area_mm2": machine.area_mm2,
+                "source": machine.source,
+            }
+            for name, machine in accelerators.items()
+        ]
+    )
+
+
+def model_storage_bytes(source_bits: int, quantized: Mapping[str, tuple[int, int]]) -> float:
+    """Bytes of a whole model: all parameters at 16 bits, the quantized layers' FP16 bits replaced by their own.
+
+    Args:
+        source_bits: bits of all parameters at 16 bits each, tied ones once.
+        quantized: for each quantized layer its weights and its stored bits.
+    """
+    replaced = sum(bits - 16 * weights for weights, bits in quantized.values())
+    return (source_bits + replaced) / _BITS_PER_BYTE

@@ -1,0 +1,92 @@
+"""Generation costs: the arithmetic shortcuts against tracing and pricing every step."""
+
+from types import SimpleNamespace
+
+import pytest
+from transformers import LlamaConfig, MistralConfig
+
+from codesign.pricing import configs_by_layer, layer_rows, machine_rows, price_generation, trace_generation
+from codesign.study import LAYER_COLUMNS, MACHINE_COLUMNS
+from codesign.trace import trace
+from datatypes.catalog import BITMOD_FP4, INTS_SYMMETRIC
+from datatypes.granularity import PerChannel, PerGroup
+from datatypes.layer_config import LayerConfig, TensorConfig
+from hwmodel.evaluate import evaluate
+from hwmodel.presets import ACCELERATORS
+from hwmodel.workload import LayerKind, Phase
+
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 512,
+}
+WEIGHT = LayerConfig(TensorConfig(BITMOD_FP4, PerGroup(32)))
+KV8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
+
+
+def source(config):
+    return SimpleNamespace(config=config, name="tiny")
+
+
+def linear_configs(generation, config=WEIGHT):
+    return {layer.name: config for layer in generation.prefill.layers if layer.kind is LayerKind.LINEAR}
+
+
+@pytest.mark.parametrize(
+    "config", [LlamaConfig(**TINY), MistralConfig(**TINY, sliding_window=20)], ids=["full", "window"]
+)
+@pytest.mark.parametrize("context", [9, 17, 24])
+def test_a_step_at_another_context_equals_a_fresh_trace(config, context):
+    generation = trace_generation(source(config), prompt=8, tokens=16)
+    fresh = trace(config, phase=Phase.DECODE, context=context, name="tiny")
+    assert generation.at(Phase.DECODE, context).layers == fresh.layers
+
+
+@pytest.mark.parametrize("accelerator", ["fp16_baseline", "bitmod"])
+def test_alike_layers_priced_once_give_the_sum_over_every_layer_and_step(accelerator):
+    machine = ACCELERATORS[accelerator]
+    generation = trace_generation(source(LlamaConfig(**TINY)), batch=2, prompt=8, tokens=5)
+    configs = linear_configs(generation)
+    priced = price_generation(generation, configs, machine)
+    steps = [evaluate(generation.at(Phase.DECODE, 8 + i), configs, machine) for i in range(1, 6)]
+    prompt = evaluate(generation.prefill, configs, machine)
+    assert priced.whole.cycles == prompt.cycles + sum(step.cycles for step in steps)
+    assert priced.whole.dram_bits == prompt.total.dram_bits + sum(step.total.dram_bits for step in steps)
+    assert priced.whole.energy_pj == pytest.approx(prompt.energy_pj + sum(s.energy_pj for s in steps), rel=1e-12)
+    objectives = priced.objectives()
+    assert objectives["total_s"] == pytest.approx(objectives["prefill_s"] + 5 * objectives["decode_s"], rel=1e-12)
+
+
+def test_kv_formats_reach_every_attention_product():
+    generation = trace_generation(source(LlamaConfig(**TINY, head_dim=64)), prompt=8, tokens=4)
+    configs = linear_configs(generation, LayerConfig(WEIGHT.weight, key=KV8, value=KV8))
+    joined = configs_by_layer(generation.prefill, configs)
+    attention = [layer for layer in generation.prefill.layers if layer.kind.value.startswith("attention")]
+    assert len(attention) == 6
+    assert all(joined[layer.name].key == KV8 for layer in attention)
+    fewer = price_generation(generation, configs, ACCELERATORS["fp16_baseline"])
+    more = price_generation(generation, linear_configs(generation), ACCELERATORS["fp16_baseline"])
+    assert fewer.whole.dram_bits < more.whole.dram_bits
+
+
+def test_a_config_for_no_layer_is_refused():
+    generation = trace_generation(source(LlamaConfig(**TINY)), prompt=4, tokens=2)
+    with pytest.raises(ValueError, match="configs must name layers of tiny, not model.layers.9.mlp"):
+        configs_by_layer(generation.prefill, {"model.layers.9.mlp": WEIGHT})
+
+
+def test_rows_have_the_columns_of_the_study_tables():
+    generation = trace_generation(source(LlamaConfig(**TINY)), prompt=8, tokens=4)
+    configs = linear_configs(generation)
+    priced = price_generation(generation, configs, ACCELERATORS["bitmod"])
+    rows = layer_rows(priced.prefill_report, generation.prefill, recipe="bitmod4_g32", configs=configs)
+    assert len(rows) == len(generation.prefill.layers)
+    assert rows[0].keys() == LAYER_COLUMNS.keys()
+    down = next(row for row in rows if row["layer"] == "model.layers.0.mlp.down_proj")
+    # 160 columns in groups of 32: 4 code bits, 16 scale bits and 2 selector bits for each group
+    assert down["weight_bits"] == 4 + 18 / 32
+    assert sum(row["cycles"] for row in rows) == priced.prefill.cycles
+    assert list(machine_rows(ACCELERATORS).columns) == list(MACHINE_COLUMNS)
