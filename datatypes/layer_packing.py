@@ -1,7 +1,7 @@
 """Quantized layers as named arrays for files: ``datatypes.packing`` applied to every part of a layer.
 
-The arrays take exactly ``LayerConfig.storage_bits(shape).total / 8`` bytes. What is not an array (the config, the shape,
-the notes) is JSON's (``datatypes.config_json``).
+The arrays take exactly ``LayerConfig.storage_bits(shape).total / 8`` bytes. What is not an array (the config, the
+shape, the notes) is JSON's (``datatypes.config_json``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from datatypes.tensor import QuantizedTensor
 def pack_layer(layer: QuantizedLayer) -> dict[str, Tensor]:
     """Everything a quantized layer stores.
 
-    Keys: ``weight.<key>`` (``weight.<part>.<key>`` for a weight in parts, with ``part_of_column``), ``low_rank_a.<key>``,
+    Keys: ``weight.<key>`` (``weight.<part>.<key>`` and ``part_of_column`` for a weight in parts), ``low_rank_a.<key>``,
     ``low_rank_b.<key>``, ``outliers.<key>``, ``permutation``, ``smoothing``.
 
     Raises:

@@ -3,8 +3,8 @@
 A row of codes is cut into blocks of 32 codes, the last one filled with zeros. A block of ``b``-bit codes takes ``b``
 words. Each code is split into planes, high bits first, whose widths are the powers of two that make up ``b``
 (3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 + 1), so that no code crosses a word. The plane of width ``w`` takes ``w``
-consecutive words of the block; in it, code ``j`` starts at bit ``(j * w) % 32`` of word ``j * w // 32``, bit 0 being the
-least significant::
+consecutive words of the block; in it, code ``j`` starts at bit ``(j * w) % 32`` of word ``j * w // 32``, bit 0 being
+the least significant::
 
     3-bit codes, one block of 32:
 
