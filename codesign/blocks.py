@@ -1,0 +1,379 @@
+"""Walking a model one decoder block at a time: load a block's weights, run it on every batch, free it.
+
+The list of blocks is found by structure, not by a table of families: the ``ModuleList`` that holds the most linear
+weights. The model's own ``forward`` is then run once on the tokens with every block replaced by a recorder that hands
+its input on unchanged. That gives the hidden states that enter the first block, and for each block exactly the masks,
+position embeddings and per-layer arguments that the model would have passed. After the last block the model's own
+``forward`` runs once more, on a chunk of tokens whose hidden states are put in as the last block's output: final norm,
+head, soft-capping and scaling are therefore the family's own.
+
+This needs blocks whose arguments depend on the tokens but not on hidden states (other than the first argument), and a
+tail that treats each position alone; every decoder-only family tested is so (``tests/codesign/test_blocks.py``). A
+model without such a list, or an encoder-decoder, is walked as a single block: the whole model.
+
+Memory at any time: the weights outside the blocks (embedding, norms, head) + one block's weights + the hidden states
+of all tokens twice + what one batch needs inside a block + one chunk of logits, all float32
+(``BlockModel.bound_bytes``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from codesign.weight_slots import WeightSlot, weight_slots
+
+CACHE_ARGUMENTS = ("past_key_values", "past_key_value", "layer_past")  # what transformers' blocks call the KV cache
+LOGIT_CHUNK = 256  # tokens whose logits exist at one time
+
+
+class WeightSource(Protocol):
+    """What the walk needs of a model: ``codesign.models.ModelSource`` and ``codesign.quantized_model`` have it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def skeleton(self) -> nn.Module:
+        """The module tree without weights (parameters on the meta device)."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """One parameter or persistent buffer by its name in the module tree, on the CPU, in its stored type."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """How the model calls one block, apart from the hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Stream:
+    """The hidden states between two blocks, batch by batch.
+
+    Args:
+        tokens: token ids ``[b, t]`` of each batch.
+        hidden: what enters the next block, ``[b, t, d]`` of each batch.
+        calls: for each batch, the call of every block.
+    """
+
+    tokens: list[Tensor]
+    hidden: list[Tensor]
+    calls: list[list[Call]] = field(repr=False)
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList] | None:
+    """Path and list of the repeated blocks: the ``ModuleList`` with the most weights in slots; ``None`` without one.
+
+    Of nested lists (experts inside blocks) the outer one holds more, or comes first where both hold the same.
+    """
+    best: tuple[str, nn.ModuleList] | None = None
+    most = 0
+    for path, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module):
+            weights = sum(slot.stored.numel() for slot in weight_slots(module))
+            if weights > most:
+                best, most = (path, module), weights
+    return best
+
+
+class BlockModel:
+    """A model whose blocks are loaded one at a time.
+
+    Args:
+        source: where skeleton and weights come from.
+        device: where blocks and hidden states live.
+
+    Everything runs in float32 in evaluation mode, without a KV cache kept between calls.
+    """
+
+    def __init__(self, source: WeightSource, *, device: torch.device | str = "cpu") -> None:
+        self.source = source
+        self.device = torch.device(device)
+        self.model = source.skeleton().eval().requires_grad_(False)
+        found = find_blocks(self.model)
+        config = getattr(self.model, "config", None)
+        if found is None or getattr(config, "is_encoder_decoder", False):
+            self.paths: tuple[str, ...] = ("",)
+            self._blocks: list[nn.Module] = [self.model]
+        else:
+            self.paths = tuple(f"{found[0]}.{i}" for i in range(len(found[1])))
+            self._blocks = list(found[1])
+            self._load_rest()
+        self._wrap: Callable[[Tensor], Any] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model is walked as one block because no list of blocks was found."""
+        return self.paths == ("",)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    # --- weights -----------------------------------------------------------------------------------------------------
+
+    def _load_rest(self) -> None:
+        inside = {id(p) for block in self._blocks for p in [*block.parameters(), *block.buffers()]}
+        self._materialise(self.model, "", inside)
+
+    def _materialise(self, module: nn.Module, prefix: str, skip: Container[int]) -> None:
+        """Give every parameter and persistent buffer of ``module`` its values; shared ones stay shared."""
+        done: dict[int, Tensor] = {}
+        for path, owner in module.named_modules(prefix=prefix):
+            for table in (owner._parameters, owner._buffers):
+                for name, old in list(table.items()):
+                    if old is None or id(old) in skip:
+                        continue
+                    if table is owner._buffers and name in owner._non_persistent_buffers_set:
+                        table[name] = old.to(self.device)
+                        continue
+                    if id(old) not in done:
+                        done[id(old)] = self._fetch(f"{path}.{name}".lstrip("."), old)
+                    table[name] = done[id(old)]  # type: ignore[assignment]
+
+    def _fetch(self, name: str, old: Tensor) -> Tensor:
+        value = self.source.tensor(name)
+        if value.shape != old.shape:
+            raise ValueError(f"weight {name} must have shape {tuple(old.shape)}, not {tuple(value.shape)}")
+        if value.dtype.is_floating_point:
+            value = value.to(self.device, torch.float32)
+            return nn.Parameter(value, requires_grad=False) if isinstance(old, nn.Parameter) else value
+        return value.to(self.device)
+
+    @contextmanager
+    def block(self, index: int, *, without: Container[str] = ()) -> Iterator[nn.Module]:
+        """Block ``index`` with its weights, for as long as the context lasts.
+
+        Inside it modules and parameters may be replaced (``codesign.apply.install``); afterwards the block is as it
+        was, without weights.
+
+        Args:
+            without: names of layers whose weights are not read, because others will take their place.
+        """
+        module = self._blocks[index]
+        kept = [(m, dict(m._parameters), dict(m._buffers), dict(m._modules)) for m in module.modules()]
+        skip = {id(p) for p in module.parameters() if not p.is_meta}
+        skip |= {id(slot.stored) for slot in self.slots(index) if slot.name in without}
+        self._materialise(module, self.paths[index], skip)
+        try:
+            yield module
+        finally:
+            for owner, parameters, buffers, modules in kept:
+                owner._parameters, owner._buffers, owner._modules = parameters, buffers, modules
+
+    def slots(self, index: int) -> list[WeightSlot]:
+        """The quantizable matrices of block ``index``."""
+        return list(weight_slots(self._blocks[index], self.paths[index]))
+
+    def outer_slots(self) -> list[WeightSlot]:
+        """The quantizable matrices outside the blocks (the head, projections around the blocks)."""
+        if self.whole:
+            return []
+        inside = {id(m) for block in self._blocks for m in block.modules()}
+        return [slot for slot in weight_slots(self.model) if id(slot.module) not in inside]
+
+    def layer_names(self) -> list[str]:
+        """Names of all slots inside the blocks, in order."""
+        return [slot.name for index in range(len(self)) for slot in self.slots(index)]
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def embed(self, tokens: Sequence[Tensor]) -> Stream:
+        """What enters the first block, and how every block is called.
+
+        Args:
+            tokens: batches of token ids, int64 ``[b, t]``; rows of a batch have equal length (nothing is padded).
+        """
+        tokens = [batch.to(self.device) for batch in tokens]
+        if self.whole:
+            return Stream(tokens, [*tokens], [[Call((), {})] for _ in tokens])
+        stream = Stream(tokens, [], [])
+        if self._wrap is None and tokens:
+            self._wrap = self._probe(tokens[0][:1, :2])
+        with torch.no_grad():
+            for batch in tokens:
+                hidden, calls = self._record(batch)
+                if stream.calls and stream.tokens[0].shape == batch.shape:
+                    calls = _share(calls, stream.calls[0])
+                stream.hidden.append(hidden)
+                stream.calls.append(calls)
+        return stream
+
+    def _probe(self, tokens: Tensor) -> Callable[[Tensor], Any]:
+        """Run block 0 for real on two tokens to see in what its output is wrapped."""
+        seen: list[Any] = []
+
+        def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            seen.append(output)
+            raise _Enough
+
+        with torch.no_grad(), self.block(0) as block:
+            handle = block.register_forward_hook(keep)
+            try:
+                self.model(tokens, **self._model_kwargs())
+            except _Enough:
+                pass
+            finally:
+                handle.remove()
+        return _wrapper(seen[0], self.paths[0])
+
+    def _record(self, tokens: Tensor) -> tuple[Tensor, list[Call]]:
+        calls: list[Call] = []
+        first: list[Tensor] = []
+
+        def recorder(*args: Any, **kwargs: Any) -> Any:
+            hidden, call = _split(args, kwargs)
+            if not first:
+                first.append(hidden)
+            calls.append(call)
+            assert self._wrap is not None
+            return self._wrap(hidden)
+
+        with self._blocks_replaced([recorder] * len(self)):
+            self.model(tokens, **self._model_kwargs())
+        if len(calls) != len(self):
+            raise NotImplementedError(
+                f"{self.source.name} must call each of its {len(self)} blocks once, not {len(calls)}"
+            )
+        return first[0], calls
+
+    def _model_kwargs(self) -> dict[str, Any]:
+        parameters = inspect.signature(self.model.forward).parameters
+        return {"use_cache": False} if "use_cache" in parameters or "kwargs" in parameters else {}
+
+    @contextmanager
+    def _blocks_replaced(self, forwards: Sequence[Callable[..., Any]]) -> Iterator[None]:
+        try:
+            for block, forward in zip(self._blocks, forwards, strict=True):
+                block.forward = forward
+            yield
+        finally:
+            for block in self._blocks:
+                block.__dict__.pop("forward", None)
+
+    def run(self, block: nn.Module, call: Call, hidden: Tensor, *, cache: Any = None) -> Tensor:
+        """One block on one batch.
+
+        Args:
+            block: the module, loaded (``self.block``).
+            call: the batch's call of this block.
+            hidden: its input ``[b, t, d]`` (token ids for a model walked whole).
+            cache: a KV cache that the block writes and reads, in place of none.
+        """
+        if self.whole:
+            output = block(hidden, **self._model_kwargs())
+            return output.logits if hasattr(output, "logits") else output[0]
+        args, kwargs = call.args, dict(call.kwargs)
+        if cache is not None:
+            args, kwargs = _with_cache(block, args, kwargs, cache)
+        output = block(hidden, *args, **kwargs)
+        return output if isinstance(output, Tensor) else output[0]
+
+    def advance(self, stream: Stream, index: int, block: nn.Module, *, cache: Any = None) -> None:
+        """Run block ``index`` on every batch of ``stream``, in place."""
+        with torch.no_grad():
+            for i, hidden in enumerate(stream.hidden):
+                stream.hidden[i] = self.run(block, stream.calls[i][index], hidden, cache=cache)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Everything after the last block, ``[b, t, d] -> [b, t, vocabulary]``; differentiable in ``hidden``."""
+        if self.whole:
+            return hidden
+
+        def passing(*args: Any, **kwargs: Any) -> Any:
+            assert self._wrap is not None
+            return self._wrap(_split(args, kwargs)[0])
+
+        def last(*args: Any, **kwargs: Any) -> Any:
+            assert self._wrap is not None
+            return self._wrap(hidden)
+
+        dummy = torch.zeros(hidden.shape[0], hidden.shape[1], dtype=torch.int64, device=self.device)
+        with self._blocks_replaced([*[passing] * (len(self) - 1), last]):
+            output = self.model(dummy, **self._model_kwargs())
+        return output.logits if hasattr(output, "logits") else output[0]
+
+    def bound_bytes(self, tokens: int, batch_tokens: int) -> int:
+        """Stated bound on the growth of memory over a walk of ``tokens`` tokens in batches of ``batch_tokens``.
+
+        Weights outside the blocks, two blocks' weights (one as stored, one in float32 or as quantized), the hidden
+        states twice, eight times the widest activation of a batch, and three chunks of logits.
+        """
+        inside = {id(p) for block in self._blocks for p in block.parameters()}
+        rest = sum(p.numel() for p in self.model.parameters() if id(p) not in inside)
+        largest = max(sum(p.numel() for p in block.parameters()) for block in self._blocks)
+        slots = [slot.shape for slot in self.slots(0)]
+        widest = max(max(shape) for shape in slots)
+        width = slots[0][1]
+        vocabulary = getattr(getattr(self.model, "config", None), "vocab_size", 0) or 0
+        floats = rest + 2 * largest + 2 * tokens * width + 8 * batch_tokens * widest + 3 * LOGIT_CHUNK * vocabulary
+        return 4 * floats
+
+
+class _Enough(Exception):
+    """Stops a forward pass once the probe has what it came for."""
+
+
+def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
+    """Hidden states and the rest of a block's arguments."""
+    if args:
+        return args[0], Call(args[1:], kwargs)
+    kwargs = dict(kwargs)
+    hidden = kwargs.pop("hidden_states")
+    return hidden, Call((), kwargs)
+
+
+def _wrapper(output: Any, path: str) -> Callable[[Tensor], Any]:
+    """How to dress hidden states as the block does its output."""
+    if isinstance(output, Tensor):
+        return lambda hidden: hidden
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+        rest = tuple(None if isinstance(item, Tensor) else item for item in output[1:])
+        return lambda hidden: (hidden, *rest)
+    raise NotImplementedError(
+        f"block {path} must return its hidden states, alone or first in a tuple, not {type(output)!r}"
+    )
+
+
+def _with_cache(
+    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with a KV cache in its place, positional or by name."""
+    names = list(inspect.signature(type(block).forward).parameters)[2:]  # after self and the hidden states
+    for name in CACHE_ARGUMENTS:
+        if name in names:
+            position = names.index(name)
+            if position < len(args):
+                return (*args[:position], cache, *args[position + 1 :]), kwargs
+            return args, {**kwargs, name: cache}
+    raise NotImplementedError(f"{type(block).__name__} takes no KV cache, so key and value formats cannot be evaluated")
+
+
+def _share(calls: list[Call], earlier: list[Call]) -> list[Call]:
+    """The same calls, with tensors that equal an earlier batch's replaced by those (masks are large)."""
+    memo: dict[int, Any] = {}
+
+    def one(new: Any, old: Any) -> Any:
+        if id(new) in memo:
+            return memo[id(new)]
+        if isinstance(new, Tensor) and isinstance(old, Tensor):
+            same = new.shape == old.shape and new.dtype == old.dtype and bool(torch.equal(new, old))
+            memo[id(new)] = old if same else new
+            return memo[id(new)]
+        if isinstance(new, tuple) and isinstance(old, tuple) and len(new) == len(old) and type(new) is tuple:
+            return tuple(one(a, b) for a, b in zip(new, old, strict=True))
+        return new
+
+    return [
+        Call(one(call.args, before.args), {k: one(v, before.kwargs.get(k)) for k, v in call.kwargs.items()})
+        for call, before in zip(calls, earlier, strict=True)
+    ]

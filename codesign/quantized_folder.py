@@ -1,0 +1,226 @@
+"""A quantized model on disk, read: the layout of its folder, its layers one by one, and the model as a source.
+
+::
+
+    codesign.json                the manifest, written last: a folder with it is complete
+    config.json, tokenizer files as the original model has them
+    layers/00007.safetensors     one layer's arrays (datatypes.layer_packing), files numbered in the model's order
+    rest-00000.safetensors       everything that is not quantized: embeddings, norms, biases, in their stored types
+    job.json, layers/00007.json  only while the folder is being written: what is being done, and each finished layer
+
+The manifest names every file with its size and SHA-256. Sizes are checked when the folder is opened, hashes when a file
+is first read. Layer names are data in the manifest, never part of a path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from codesign.apply import KVFormats, effective_weight
+from codesign.cache import sha256_of_file
+from codesign.checkpoint import read_json
+from codesign.models import ModelSource
+from codesign.weight_names import tied_names
+from codesign.weight_slots import weight_slots
+from datatypes.config_json import config_from_dict
+from datatypes.layer_packing import unpack_layer
+from datatypes.quantized_layer import QuantizedLayer
+
+MANIFEST = "codesign.json"
+JOB = "job.json"
+LAYERS = "layers"
+KIND = "codesign quantized model"
+VERSION = 1
+_FILE = re.compile(r"layers/\d{5,}\.safetensors|rest-\d{5,}\.safetensors")
+_KEYS = ("kind", "version", "name", "recipe", "model", "layers", "rest", "kv", "versions", "bits", "job")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFiles(Mapping[str, QuantizedLayer]):
+    """Quantized layers read from their files when asked for, none kept.
+
+    Args:
+        folder: of the quantized model.
+        entries: the manifest's entry of each layer, by name.
+    """
+
+    folder: Path
+    entries: Mapping[str, Mapping[str, Any]]
+
+    def __getitem__(self, name: str) -> QuantizedLayer:
+        entry = self.entries[name]
+        path = checked_file(self.folder, entry)
+        n, k = entry["shape"]
+        return unpack_layer(load_file(path), config_from_dict(entry["config"]), (n, k), notes=entry["notes"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """A complete quantized model folder: a model source whose quantized layers come as ``layers``.
+
+    Args:
+        folder: the folder.
+        manifest: its ``codesign.json``.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the model and the recipe."""
+        return str(self.manifest["name"])
+
+    @cached_property
+    def layers(self) -> LayerFiles:
+        """The quantized layers."""
+        return LayerFiles(self.folder, {entry["name"]: entry for entry in self.manifest["layers"]})
+
+    @cached_property
+    def kv(self) -> KVFormats:
+        """Formats of the KV cache that belong to the recipe."""
+        config = config_from_dict(self.manifest["kv"])
+        return KVFormats(config.key, config.value)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the manifest, which holds those of all files."""
+        return sha256_of_file(self.folder / MANIFEST)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Stored bits of the quantized layers over their weights, everything counted."""
+        return float(self.manifest["bits"]["total"] / self.manifest["bits"]["weights"])
+
+    @cached_property
+    def _source(self) -> ModelSource:
+        return ModelSource(self.name, self.folder)
+
+    @property
+    def config(self) -> Any:
+        """The transformers config."""
+        return self._source.config
+
+    def tokenizer(self) -> Any:
+        """The tokenizer."""
+        return self._source.tokenizer()
+
+    def skeleton(self) -> nn.Module:
+        """The module tree without weights."""
+        return self._source.skeleton()
+
+    @cached_property
+    def _shape(self) -> nn.Module:
+        return self.skeleton()
+
+    @cached_property
+    def _rest(self) -> dict[str, Mapping[str, Any]]:
+        return {name: entry for entry in self.manifest["rest"] for name in entry["tensors"]}
+
+    @cached_property
+    def _aliases(self) -> dict[str, tuple[str, ...]]:
+        return tied_names(self._shape)
+
+    def tensor(self, name: str) -> Tensor:
+        """A parameter or persistent buffer by its name in the module tree; a quantized weight is decoded (float32).
+
+        Raises:
+            ValueError: there is none, or its file is not what the manifest says.
+        """
+        for alias in self._aliases.get(name, (name,)):
+            if alias in self._rest:
+                path = checked_file(self.folder, self._rest[alias])
+                with safe_open(path, framework="pt") as file:
+                    return file.get_tensor(alias)
+        for slot in weight_slots(self._shape):
+            parameter = slot.name if slot.experts else f"{slot.name}.{slot.parameter}"
+            if name == parameter and slot.name in self.layers:
+                weight = effective_weight(self.layers[slot.name])
+                slot.set_matrix(weight)
+                value = slot.stored.detach()
+                slot.module._parameters[slot.parameter] = nn.Parameter(value.to("meta"), requires_grad=False)
+                return value
+        raise ValueError(f"quantized model {self.folder} must hold weight {name}")
+
+
+def load_quantized(folder: Path | str) -> QuantizedModel:
+    """Open a finished quantized model folder.
+
+    Raises:
+        ValueError: no such folder, an unfinished one, an unknown version, a broken manifest, or a file that is missing
+            or not of the size the manifest says.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        if (folder / JOB).is_file():
+            done = len(list((folder / LAYERS).glob("*.json")))
+            raise ValueError(f"{folder} must be a finished quantized model, not one interrupted after {done} layers")
+        raise ValueError(f"{folder} must be a quantized model folder with {MANIFEST}")
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("kind") != KIND:
+        raise ValueError(f"kind in {folder / MANIFEST} must be {KIND!r}, not {manifest.get('kind')!r}")
+    if manifest.get("version") != VERSION:
+        raise ValueError(f"version in {folder / MANIFEST} must be {VERSION}, not {manifest.get('version')!r}")
+    for key in _KEYS:
+        if key not in manifest:
+            raise ValueError(f"{folder / MANIFEST} must have the key {key!r}")
+    for entry in [*manifest["layers"], *manifest["rest"]]:
+        check_size(folder, entry)
+    return QuantizedModel(folder, manifest)
+
+
+def is_quantized(folder: Path | str) -> bool:
+    """Whether ``folder`` holds a finished quantized model."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def check_size(folder: Path, entry: Mapping[str, Any]) -> Path:
+    """The file of a manifest entry, of the size that the entry says.
+
+    Raises:
+        ValueError: it is not, or the entry names a file that no quantized model has.
+    """
+    name = str(entry.get("file"))
+    if not _FILE.fullmatch(name):
+        raise ValueError(f"a file named in {folder / MANIFEST} must be layers/N.safetensors or rest-N, not {name!r}")
+    path = folder / name
+    size = path.stat().st_size if path.is_file() else None
+    if size != entry["bytes"]:
+        found = "absent" if size is None else f"{size} bytes"
+        raise ValueError(f"{path} must be {entry['bytes']} bytes, not {found}: the file is missing or truncated")
+    return path
+
+
+def checked_file(folder: Path, entry: Mapping[str, Any]) -> Path:
+    """The file of a manifest entry, of the size and SHA-256 that the entry says.
+
+    Raises:
+        ValueError: it is not.
+    """
+    path = check_size(folder, entry)
+    found = sha256_of_file(path)
+    if found != entry["sha256"]:
+        raise ValueError(f"{path} must have the SHA-256 {entry['sha256'][:16]}..., not {found[:16]}...: it was changed")
+    try:
+        with safe_open(path, framework="pt"):
+            return path
+    except SafetensorError as error:
+        raise ValueError(f"{path} must be a safetensors file ({error})") from None
