@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hwmodel.memory import Dram, Sram
 from hwmodel.pe import PE, WIDE_BITS, PeKind
 from hwmodel.technology import Technology
-from hwmodel.units import um2_to_mm2, uw_to_mw
+from hwmodel.units import WORD_BITS, um2_to_mm2, uw_to_mw
 from hwmodel.workload import Phase
 
 
@@ -112,15 +112,16 @@ class Accelerator:
     def weight_port_bits(self, bits: float, array: Array) -> float:
         """Width of the weight buffer's port: one step of weights for every row, in nibbles, halved if bit-serial.
 
-        Source: BitMoD simulator, version 2; its quirk of rounding 4.0625 bits to two nibbles included.
+        Source: BitMoD simulator, version 2; its quirk of rounding 4.0625 bits to two nibbles included. A port
+        is at least one word wide.
         """
         width = self.pe.lanes * -(-bits // 4) * 4 * array.rows
-        return width / 2 if self.pe.bit_serial else width
+        return max(width / 2 if self.pe.bit_serial else width, WORD_BITS)
 
     def input_port_bits(self, array: Array) -> float:
         """Width of the activation buffer's port: one step of FP16 inputs for every column, halved if bit-serial."""
         width = self.pe.lanes * WIDE_BITS * array.columns
-        return width / 2 if self.pe.bit_serial else width
+        return max(width / 2 if self.pe.bit_serial else width, WORD_BITS)
 
     @property
     def pe_area_mm2(self) -> float:

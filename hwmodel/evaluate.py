@@ -15,7 +15,8 @@ from hwmodel.accelerator import Accelerator
 from hwmodel.operands import FP16_LAYER, NORM_OPERATIONS, Config, OperandBits, products_of
 from hwmodel.options import HONEST, Buffering, ModelOptions
 from hwmodel.pe import WIDE_BITS
-from hwmodel.report import CostReport, LayerCost, Price, overlap, sum_prices
+from hwmodel.price import Price, overlap, sum_prices
+from hwmodel.report import CostReport, LayerCost
 from hwmodel.traffic import causal_share, dram_cycles, price_product, with_leakage
 from hwmodel.units import ceil_div
 from hwmodel.workload import GEMM_KINDS, VECTOR_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -89,20 +90,21 @@ def generate_cost(
         raise ValueError(f"prompt must be at least 1 and tokens at least 0, not {prompt!r} and {tokens!r}")
     pricer = Pricer(configs, accelerator, options)
     prefill = pricer.evaluate(workload_at(Phase.PREFILL, prompt))
-    if options.growing_context:
-        steps = [(pricer.evaluate(workload_at(Phase.DECODE, prompt + i + 1)), 1) for i in range(tokens)]
-    else:
-        steps = [(pricer.evaluate(workload_at(Phase.DECODE, prompt)), tokens)] if tokens else []
+    names = [cost.layer for cost in prefill.layers]
+    contexts = [(prompt + i + 1, 1) for i in range(tokens)] if options.growing_context else [(prompt, tokens)]
+    steps: list[tuple[list[Price], int]] = []
+    for context, times in contexts if tokens else []:
+        report = pricer.evaluate(workload_at(Phase.DECODE, context))
+        if [cost.layer for cost in report.layers] != names:
+            raise ValueError(f"layers of prefill and decode must have the same names in model {prefill.model}")
+        steps.append(([cost.price for cost in report.layers], times))
     summed: dict[tuple[int, ...], Price] = {}
     layers = []
     for index, first in enumerate(prefill.layers):
-        same = [report.layers[index] for report, _ in steps]
-        if any(cost.layer != first.layer for cost in same):
-            raise ValueError(f"layers of prefill and decode must be the same, not {first.layer} and {same[0].layer}")
-        key = (id(first.price), *(id(cost.price) for cost in same))
+        prices = [(first.price, 1), *((step[index], times) for step, times in steps)]
+        key = tuple(id(price) for price, _ in prices)
         if key not in summed:
-            repeated = [cost.price for cost, (_, times) in zip(same, steps, strict=True) for _ in range(times)]
-            summed[key] = sum_prices([first.price, *repeated])
+            summed[key] = sum_prices(price.times(times) for price, times in prices)
         layers.append(replace(first, price=summed[key]))
     return replace(prefill, phase="generate", layers=tuple(layers), context=prompt + tokens, tokens=tokens)
 

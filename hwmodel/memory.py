@@ -157,7 +157,9 @@ class Dram:
         if self.bytes_per_s <= 0:
             raise ValueError(f"bytes_per_s of DRAM {self.name} must be above 0, not {self.bytes_per_s!r}")
         if self.energy_pj_per_bit < 0:
-            raise ValueError(f"energy_pj_per_bit of DRAM {self.name} must be at least 0, not {self.energy_pj_per_bit!r}")
+            raise ValueError(
+                f"energy_pj_per_bit of DRAM {self.name} must be at least 0, not {self.energy_pj_per_bit!r}"
+            )
         if not 0 < self.efficiency <= 1:
             raise ValueError(f"efficiency of DRAM {self.name} must be above 0 and at most 1, not {self.efficiency!r}")
 

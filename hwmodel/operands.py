@@ -3,10 +3,10 @@
 Simple, stated models of what stands beside the dense codes:
     * activations stay FP16 in the array (every PE here multiplies FP16 activations); an activation config saves DRAM
       traffic and is decoded on the way in. Query and softmax output are not encoded (HPCA 2025, section IV).
-    * a low-rank branch is two more products; what lies between them stays on chip. Unless ``fused``, the first reads the
-      input again and the second reads and writes the output again.
-    * outliers move with the weight and are multiplied on the vector unit, one multiply-add each (a whole column: one for
-      each output); an array that decodes weights to FP16 puts them in place at no cost.
+    * a low-rank branch is two more products; what lies between them stays on chip. Unless ``fused``, the first reads
+      the input again and the second reads and writes the output again.
+    * outliers move with the weight and are multiplied on the vector unit, one multiply-add each (a whole column: one
+      for each output); an array that decodes weights to FP16 puts them in place at no cost.
     * group scales are free in a bit-serial PE (``dequantization_stalls`` apart), free where weights are decoded on
       load, and one vector operation for each output and group elsewhere. A zero point adds the group sums of the
       activations and one operation for each output and group.
@@ -146,9 +146,7 @@ def _published_bits(config: TensorConfig, columns: int) -> float:
     return config.code_bits + config.scale.format.bits / group
 
 
-def _weight_stream(
-    spec: LayerSpec, config: Config, slabs: list[Slab], options: ModelOptions
-) -> Stream:
+def _weight_stream(spec: LayerSpec, config: Config, slabs: list[Slab], options: ModelOptions) -> Stream:
     """The weight on its way from DRAM to the weight buffer."""
     copies = 1 if spec.shared_weight else spec.copies
     if isinstance(config, OperandBits):
@@ -183,9 +181,7 @@ def _activation_stream(config: TensorConfig | None, shape: tuple[int, int], copi
     return replace(wide, dram_bits=bits * copies)
 
 
-def _linear(
-    spec: LayerSpec, config: Config, accelerator: Accelerator, array: Array, options: ModelOptions
-) -> Product:
+def _linear(spec: LayerSpec, config: Config, accelerator: Accelerator, array: Array, options: ModelOptions) -> Product:
     """The product of a layer with a weight."""
     lanes = accelerator.pe.lanes
     if isinstance(config, OperandBits):

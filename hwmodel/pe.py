@@ -152,15 +152,16 @@ def _path_of(fmt: Format, pe: PE) -> ArrayPath:
     if width is not None:
         if width > pe.max_integer_bits:
             raise NotImplementedError(
-                f"its PEs take two's complement integers of up to {pe.max_integer_bits} bits and {fmt.name} needs {width}"
+                f"its PEs take two's complement integers of up to {pe.max_integer_bits} bits "
+                f"and {fmt.name} needs {width}"
             )
         return ArrayPath(cycles_of_bits(width, pe), fmt.bits)
     if pe.kind is PeKind.BIT_SERIAL:
         if two_term(fmt):
             return ArrayPath(2, fmt.bits)  # HPCA 2025, section IV-A: at most two terms
         raise NotImplementedError(
-            f"its term encoder decodes integers of up to {pe.max_integer_bits} bits and FP3/FP4 with one special value, "
-            f"and has no table for {fmt.name}"
+            f"its term encoder decodes integers of up to {pe.max_integer_bits} bits and FP3/FP4 with one special "
+            f"value, and has no table for {fmt.name}"
         )
     if fmt in pe.decoders:
         return ArrayPath(1, fmt.bits_per_element)

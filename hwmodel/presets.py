@@ -65,7 +65,12 @@ FIGNA_PE = PE(
 
 
 def _design(
-    name: str, pe: PE, prefill: tuple[int, int], decode: tuple[int, int], *, source: str,
+    name: str,
+    pe: PE,
+    prefill: tuple[int, int],
+    decode: tuple[int, int],
+    *,
+    source: str,
     encoder: Encoder | None = None,
 ) -> Accelerator:
     """An accelerator with the buffers, memory and clock that all BitMoD design points share."""

@@ -1,4 +1,4 @@
-"""What comes out: prices, layer costs and reports, all additive; and the records that come in as ground truth.
+"""What comes out: layer costs and reports, both additive; and the records that come in as ground truth.
 
 ``Measurement`` and ``ResourceReport`` are defined here, by their consumer, so that back ends can hand them up without
 being imported.
@@ -6,113 +6,17 @@ being imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from enum import Enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from hwmodel.price import Bound, Price, sum_prices
 from hwmodel.units import cycles_to_s, pj_to_mj, pj_to_uj
 from hwmodel.workload import LayerKind
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Bound(Enum):
-    """What a layer waits for."""
-
-    COMPUTE = "compute"
-    DRAM = "dram"
-    VECTOR = "vector"
-
-
-@dataclass(frozen=True)
-class Price:
-    """Cost of some work. Array, DRAM and vector unit overlap inside a layer; prices of layers add up.
-
-    Args:
-        macs: multiply-accumulates wanted.
-        compute_cycles, dram_cycles, vector_cycles: of each resource alone.
-        weight_bits, input_bits, output_bits: moved over the DRAM bus, refetching included.
-        compulsory_bits: the same with everything fetched once.
-        pe_pj, encoder_pj, vector_pj, sram_read_pj, sram_write_pj, dram_pj, leakage_pj: energy by consumer.
-        total_cycles: from start to end in a sum; ``None`` for one layer, which takes as long as its slowest resource.
-        weight_port_bits, input_port_bits: widths of the buffers' ports (of the last part, in a sum).
-    """
-
-    macs: int = 0
-    compute_cycles: int = 0
-    dram_cycles: int = 0
-    vector_cycles: int = 0
-    weight_bits: int = 0
-    input_bits: int = 0
-    output_bits: int = 0
-    compulsory_bits: int = 0
-    pe_pj: float = 0.0
-    encoder_pj: float = 0.0
-    vector_pj: float = 0.0
-    sram_read_pj: float = 0.0
-    sram_write_pj: float = 0.0
-    dram_pj: float = 0.0
-    leakage_pj: float = 0.0
-    total_cycles: int | None = None
-    weight_port_bits: float = 0.0
-    input_port_bits: float = 0.0
-
-    @property
-    def cycles(self) -> int:
-        """Cycles from start to end."""
-        if self.total_cycles is not None:
-            return self.total_cycles
-        return max(self.compute_cycles, self.dram_cycles, self.vector_cycles)
-
-    @property
-    def dram_bits(self) -> int:
-        """Bits over the DRAM bus."""
-        return self.weight_bits + self.input_bits + self.output_bits
-
-    @property
-    def onchip_pj(self) -> float:
-        """Energy of everything but the DRAM."""
-        return (
-            self.pe_pj + self.encoder_pj + self.vector_pj + self.sram_read_pj + self.sram_write_pj + self.leakage_pj
-        )
-
-    @property
-    def energy_pj(self) -> float:
-        """All energy."""
-        return self.onchip_pj + self.dram_pj
-
-    @property
-    def bound(self) -> Bound:
-        """What most of the time is waited for; compute where equal."""
-        if self.compute_cycles >= max(self.dram_cycles, self.vector_cycles):
-            return Bound.COMPUTE
-        return Bound.DRAM if self.dram_cycles >= self.vector_cycles else Bound.VECTOR
-
-    def times(self, count: int) -> Price:
-        """``count`` of these, one after another."""
-        if count == 1:
-            return self
-        scaled = {name: getattr(self, name) * count for name in _ADDITIVE}
-        return replace(self, **scaled, total_cycles=self.cycles * count)
-
-    def __add__(self, other: Price) -> Price:
-        added = {name: getattr(self, name) + getattr(other, name) for name in _ADDITIVE}
-        ports = {"weight_port_bits": other.weight_port_bits, "input_port_bits": other.input_port_bits}
-        return Price(**added, **ports, total_cycles=self.cycles + other.cycles)
-
-
-_PORTS = frozenset({"total_cycles", "weight_port_bits", "input_port_bits"})
-_ADDITIVE = tuple(f.name for f in fields(Price) if f.name not in _PORTS)
-
-
-def overlap(prices: Sequence[Price]) -> Price:
-    """Prices of the parts of one layer that run together: each resource's work adds up, the slowest sets the time."""
-    if len(prices) == 1:
-        return prices[0]
-    return replace(sum_prices(prices), total_cycles=None)
 
 
 @dataclass(frozen=True)
@@ -265,18 +169,6 @@ class CostReport:
 
 
 _ENERGIES = ("pe_pj", "encoder_pj", "vector_pj", "sram_read_pj", "sram_write_pj", "dram_pj", "leakage_pj")
-
-
-def sum_prices(prices: Iterable[Price]) -> Price:
-    """Sum of prices; equal objects are counted and added once."""
-    counts: dict[int, tuple[Price, int]] = {}
-    for price in prices:
-        known = counts.get(id(price))
-        counts[id(price)] = (price, 1 if known is None else known[1] + 1)
-    total = Price(total_cycles=0)
-    for price, count in counts.values():
-        total += price.times(count)
-    return total
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.options import ModelOptions
-from hwmodel.report import Price
+from hwmodel.price import Price
 from hwmodel.units import BYTE_BITS, WORD_BITS, ceil_div, leakage_pj
 
 
@@ -165,22 +165,22 @@ def price_product(product: Product, accelerator: Accelerator, options: ModelOpti
     busy = product.busy if options.column_gating else 1.0
     vector = product.vector_operations
     return Price(
-            macs=product.macs,
-            compute_cycles=product.compute_cycles,
-            dram_cycles=dram_cycles(moved, accelerator, options),
-            vector_cycles=ceil_div(vector, accelerator.vector.lanes),
-            weight_bits=weight_bits,
-            input_bits=input_bits,
-            output_bits=product.output.dram_bits,
-            compulsory_bits=product.weight.dram_bits + product.input.dram_bits + product.output.dram_bits,
-            pe_pj=layout * accelerator.pe.energy_pj_per_cycle * accelerator.pe_count * product.compute_cycles * busy,
-            encoder_pj=encoder_energy_pj(product, accelerator, options),
-            vector_pj=layout * accelerator.vector.energy_pj_per_operation * vector,
-            sram_read_pj=product.tile_steps * (weight_sram.read_pj + input_sram.read_pj),
-            sram_write_pj=write_pj,
-            dram_pj=accelerator.dram.energy_pj_per_bit * moved,
-            weight_port_bits=product.weight_port_bits,
-            input_port_bits=product.input_port_bits,
+        macs=product.macs,
+        compute_cycles=product.compute_cycles,
+        dram_cycles=dram_cycles(moved, accelerator, options),
+        vector_cycles=ceil_div(vector, accelerator.vector.lanes),
+        weight_bits=weight_bits,
+        input_bits=input_bits,
+        output_bits=product.output.dram_bits,
+        compulsory_bits=product.weight.dram_bits + product.input.dram_bits + product.output.dram_bits,
+        pe_pj=layout * accelerator.pe.energy_pj_per_cycle * accelerator.pe_count * product.compute_cycles * busy,
+        encoder_pj=encoder_energy_pj(product, accelerator, options),
+        vector_pj=layout * accelerator.vector.energy_pj_per_operation * vector,
+        sram_read_pj=product.tile_steps * (weight_sram.read_pj + input_sram.read_pj),
+        sram_write_pj=write_pj,
+        dram_pj=accelerator.dram.energy_pj_per_bit * moved,
+        weight_port_bits=product.weight_port_bits,
+        input_port_bits=product.input_port_bits,
     )
 
 

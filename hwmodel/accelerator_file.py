@@ -1,0 +1,200 @@
+"""A user's accelerator in a YAML file.
+
+Every key of ``Accelerator`` may stand there; with ``base: <preset>`` missing keys are taken from that preset, section
+by section and key by key. ``name`` and ``source`` are always needed. Example::
+
+    name: my_bitmod
+    base: bitmod
+    source: our design review, 3 March 2026
+    prefill_array: [64, 32]
+    decode_array: [128, 16]
+    weight_buffer: {capacity_kib: 1024}
+    dram: {name: lpddr5, bytes_per_s: 51.2e+9, energy_pj_per_bit: 4.0, efficiency: 0.85, source: data sheet}
+
+Every error is one sentence with file and key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datatypes.catalog import format_by_name
+from datatypes.format import Format
+from hwmodel.accelerator import Accelerator, Array, Encoder, VectorUnit
+from hwmodel.memory import Dram, Sram
+from hwmodel.pe import PE, PeKind
+from hwmodel.presets import accelerator_by_name
+from hwmodel.technology import Technology
+from hwmodel.units import KIB
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("a number")
+    try:
+        return float(value)  # YAML 1.1 reads 1e9 as text
+    except ValueError:
+        raise ValueError("a number") from None
+
+
+def _integer(value: object) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise ValueError("an integer")
+    return int(number)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("text")
+    return value
+
+
+def _kind(value: object) -> PeKind:
+    try:
+        return PeKind(value)
+    except ValueError:
+        raise ValueError("one of " + ", ".join(kind.value for kind in PeKind)) from None
+
+
+def _formats(value: object) -> tuple[Format, ...]:
+    if not isinstance(value, list):
+        raise ValueError("a list of format names")
+    try:
+        return tuple(format_by_name(_text(name)) for name in value)
+    except ValueError as error:
+        raise ValueError(f"a list of format names ({error})") from None
+
+
+def _array(value: object) -> Array:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("a list of rows and columns")
+    return Array(_integer(value[0]), _integer(value[1]))
+
+
+def _kib(value: object) -> int:
+    return _integer(_number(value) * KIB)
+
+
+_READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  # key in the file -> (field, reader)
+    PE: {
+        "name": ("name", _text), "kind": ("kind", _kind), "lanes": ("lanes", _integer),
+        "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _number),
+        "max_integer_bits": ("max_integer_bits", _integer), "decoders": ("decoders", _formats),
+        "source": ("source", _text),
+    },
+    Sram: {"capacity_kib": ("capacity_bytes", _kib), "source": ("source", _text)},
+    Dram: {
+        "name": ("name", _text), "bytes_per_s": ("bytes_per_s", _number),
+        "energy_pj_per_bit": ("energy_pj_per_bit", _number), "efficiency": ("efficiency", _number),
+        "source": ("source", _text),
+    },
+    Technology: {
+        "name": ("name", _text), "node_nm": ("node_nm", _number),
+        "layout_energy_factor": ("layout_energy_factor", _number),
+        "logic_leakage_uw_per_um2": ("logic_leakage_uw_per_um2", _number), "source": ("source", _text),
+    },
+    VectorUnit: {
+        "lanes": ("lanes", _integer), "energy_pj_per_operation": ("energy_pj_per_operation", _number),
+        "area_um2_per_lane": ("area_um2_per_lane", _number), "source": ("source", _text),
+    },
+    Encoder: {
+        "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _number),
+        "source": ("source", _text),
+    },
+}  # fmt: skip
+_SECTIONS: Mapping[str, type] = {
+    "pe": PE, "weight_buffer": Sram, "activation_buffer": Sram, "dram": Dram, "technology": Technology,
+    "vector": VectorUnit, "encoder": Encoder,
+}  # fmt: skip
+_VALUES: Mapping[str, Callable[[object], Any]] = {
+    "name": _text, "source": _text, "prefill_array": _array, "decode_array": _array, "frequency_hz": _number,
+}  # fmt: skip
+_OPTIONAL = frozenset({"encoder"})
+
+
+def load_accelerator(path: Path | str) -> Accelerator:
+    """Read an accelerator from a YAML file.
+
+    Raises:
+        ValueError: the file cannot be read, is no YAML mapping, or a key is unknown, missing or of a wrong value; the
+            message names file and key.
+    """
+    file = Path(path)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"accelerator file must be readable YAML, not {str(file)!r} ({reason})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"accelerator file {file} must hold a mapping, not {content!r}")
+    try:
+        return _build(content)
+    except ValueError as error:
+        raise ValueError(f"accelerator file {file}: {error}") from None
+
+
+def _build(content: Mapping[Any, object]) -> Accelerator:
+    _check_keys(content, {*_VALUES, *_SECTIONS, "base"}, "")
+    base = None if content.get("base") is None else accelerator_by_name(str(content["base"]))
+    values: dict[str, Any] = {}
+    for key, reader in _VALUES.items():
+        if key in content:
+            values[key] = _read(key, content[key], reader)
+        elif base is None or key in ("name", "source"):
+            raise ValueError(f"key {key} must be given")
+        else:
+            values[key] = getattr(base, key)
+    for key, kind in _SECTIONS.items():
+        inherited = None if base is None else getattr(base, key)
+        if key in content:
+            values[key] = _section(key, content[key], kind, inherited)
+        elif inherited is not None or key in _OPTIONAL:
+            values[key] = inherited
+        else:
+            raise ValueError(f"key {key} must be given")
+    return Accelerator(**values)
+
+
+def _section(key: str, content: object, kind: type, inherited: object) -> object:
+    """One section: the keys given, over those of the base."""
+    if content is None and key in _OPTIONAL:
+        return None
+    if not isinstance(content, dict):
+        raise ValueError(f"key {key} must be a mapping, not {content!r}")
+    readers = _READERS[kind]
+    _check_keys(content, set(readers), f"{key}.")
+    values: dict[str, Any] = {}
+    required = {f.name for f in fields(kind) if f.default is MISSING}
+    for name, (target, reader) in readers.items():
+        if name in content:
+            values[target] = _read(f"{key}.{name}", content[name], reader)
+        elif inherited is not None:
+            values[target] = getattr(inherited, target)
+        elif target in required:
+            raise ValueError(f"key {key}.{name} must be given")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"key {key}: {error}") from None
+
+
+def _read(key: str, value: object, reader: Callable[[object], Any]) -> Any:
+    try:
+        return reader(value)
+    except ValueError as error:
+        raise ValueError(f"key {key} must be {error}, not {value!r}") from None
+
+
+def _check_keys(content: Mapping[Any, object], known: set[str], prefix: str) -> None:
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=2)
+            hint = f"; nearest: {', '.join(prefix + name for name in near)}" if near else ""
+            raise ValueError(f"key {prefix}{key} must be one of {', '.join(sorted(known))}{hint}")

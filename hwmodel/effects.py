@@ -1,0 +1,70 @@
+"""What each option of the honest mode does to a price: a table, one option at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import pandas as pd
+
+from hwmodel.accelerator import Accelerator
+from hwmodel.evaluate import Configs, evaluate, generate_cost
+from hwmodel.options import HONEST, PAPER, ModelOptions
+from hwmodel.report import CostReport
+from hwmodel.units import pj_to_mj
+from hwmodel.workload import Phase, Workload
+
+
+def option_effects(
+    workload_at: Callable[[Phase, int], Workload],
+    configs: Configs,
+    accelerator: Accelerator,
+    *,
+    prompt: int = 256,
+    tokens: int = 256,
+) -> pd.DataFrame:
+    """Price a model with the published model's assumptions, with each option switched on alone, and with all.
+
+    Args:
+        workload_at: the model's workload in a phase at a context.
+        configs: as in ``evaluate``.
+        accelerator: what it runs on.
+        prompt: tokens of prefill (and context of the decode column).
+        tokens: decode steps of the generate column.
+
+    Returns:
+        One row for each option (``paper`` first, ``honest`` last): cycles in millions and energy in mJ of prefill, one
+        decode step and the whole generation, and the change from ``paper`` in percent.
+    """
+    workloads: dict[tuple[Phase, int], Workload] = {}
+
+    def remembered(phase: Phase, context: int) -> Workload:
+        key = (phase, context)
+        if key not in workloads:
+            workloads[key] = workload_at(phase, context)
+        return workloads[key]
+
+    choices: dict[str, ModelOptions] = {"paper": PAPER}
+    for field in fields(ModelOptions):
+        choices[field.name] = replace(PAPER, **{field.name: getattr(HONEST, field.name)})
+    choices["honest"] = HONEST
+    rows = []
+    for name, options in choices.items():
+        reports = {
+            "prefill": evaluate(remembered(Phase.PREFILL, prompt), configs, accelerator, options),
+            "decode": evaluate(remembered(Phase.DECODE, prompt), configs, accelerator, options),
+            "generate": generate_cost(remembered, configs, accelerator, prompt=prompt, tokens=tokens, options=options),
+        }
+        rows.append({"option": name, **_figures(reports)})
+    table = pd.DataFrame(rows)
+    for column in [c for c in table.columns if c != "option"]:
+        table[f"{column.rsplit('_', 1)[0]}_change_percent"] = (table[column] / table[column].iloc[0] - 1) * 100
+    return table
+
+
+def _figures(reports: dict[str, CostReport]) -> dict[str, float]:
+    figures = {}
+    for name, report in reports.items():
+        figures[f"{name}_cycles_millions"] = report.cycles / 1e6
+        figures[f"{name}_energy_mj"] = pj_to_mj(report.energy_pj)
+    return figures
