@@ -18,18 +18,11 @@ from torch import Tensor
 from codesign.algorithms.base import checked_weight, tensor_config
 from codesign.algorithms.clip_search import quantize_with_clip
 from codesign.calibration import LayerCalibration, Statistic
-from datatypes.catalog import ANT4_WEIGHT
 from datatypes.format import IntFormat
-from datatypes.granularity import PerChannel, PerTensor
-from datatypes.layer_config import LayerConfig, TensorConfig
+from datatypes.layer_config import LayerConfig
 from datatypes.quantized_layer import QuantizedLayer
 
 INTEGER_ONLY_BITS = 7  # and above: int alone (ANT's published code)
-
-
-def ant_config() -> TensorConfig:
-    """ANT's 4-bit weights: a type for each tensor, an FP16 scale for each output channel."""
-    return TensorConfig(ANT4_WEIGHT, PerChannel(), selector=PerTensor())
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Source: Chen et al., BitMoD: Bit-serial Mixture-of-Datatype LLM Acceleration, HPCA 2025, sections III-B and III-C,
 algorithm 1, Table IV. Four candidates (two "extra resolution", two "extra asymmetry" special values), each tried with a
 scale of its own; the least squared error over the group wins and is kept in a 2-bit selector. Scales are FP16, or
-8-bit integers under an FP16 step for each channel (section III-C).
+8-bit integers under an FP16 step for each channel (section III-C): ``BITMOD4_G128`` and its like in
+``datatypes.block_formats``.
 
 Errors are compared in float32: the published code compares in FP16 and loses up to 2 % in squared error.
 Leaves out the combination with AWQ, OmniQuant and SmoothQuant (Table XI of the paper).
@@ -18,30 +19,12 @@ from torch import Tensor
 from codesign.algorithms.base import checked_weight, tensor_config
 from codesign.algorithms.clip_search import quantize_with_clip
 from codesign.calibration import LayerCalibration, Statistic
-from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, UINT8
-from datatypes.granularity import PerChannel, PerGroup
-from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
+from datatypes.catalog import BITMOD_FP3, BITMOD_FP4
+from datatypes.layer_config import LayerConfig
 from datatypes.quantize import NO_CLIP
 from datatypes.quantized_layer import QuantizedLayer
 
-_CANDIDATES = {3: BITMOD_FP3, 4: BITMOD_FP4}
 _FAMILY = frozenset(BITMOD_FP3 + BITMOD_FP4)
-
-
-def bitmod_config(bits: int, group_size: int = 128, *, integer_scales: bool = False) -> TensorConfig:
-    """BitMoD's weight encoding; group 128 is the paper's.
-
-    Args:
-        bits: 3 or 4.
-        integer_scales: 8-bit scales under an FP16 step for each output channel, else FP16 scales.
-
-    >>> bitmod_config(4).storage_bits((4096, 4096)).total / 4096**2
-    4.140625
-    """
-    if bits not in _CANDIDATES:
-        raise ValueError(f"bits of a BitMoD encoding must be 3 or 4, not {bits!r}")
-    scale = ScaleConfig(UINT8, outer=FP16, outer_granularity=PerChannel()) if integer_scales else ScaleConfig(FP16)
-    return TensorConfig(_CANDIDATES[bits], PerGroup(group_size), scale)
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,9 @@ from codesign.algorithms.base import checked_weight, tensor_config
 from codesign.algorithms.clip_search import quantize_with_clip
 from codesign.algorithms.gptq import Gptq
 from codesign.calibration import LayerCalibration, Statistic
-from datatypes.catalog import FP16, UINTS
+from datatypes.block_formats import integer_asymmetric
 from datatypes.format import FloatFormat, Format
-from datatypes.granularity import PerGroup
-from datatypes.layer_config import (
-    LayerConfig,
-    OutlierConfig,
-    OutlierLayout,
-    ScaleConfig,
-    ScaleRule,
-    TensorConfig,
-)
+from datatypes.layer_config import LayerConfig, OutlierConfig, OutlierLayout, TensorConfig
 from datatypes.quantize import NO_CLIP
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from datatypes.rounding import round_to
@@ -64,9 +56,7 @@ class Rounding(Enum):
 
 def gwq_config(bits: int, group_size: int = 128, *, fraction: float = 0.01) -> LayerConfig:
     """Asymmetric groups with FP16 scales, and a share of weights in FP16 (compressed rows)."""
-    weight = TensorConfig(
-        (UINTS[bits],), PerGroup(group_size), ScaleConfig(FP16, ScaleRule.RANGE), zero_point=UINTS[bits]
-    )
+    weight = integer_asymmetric(bits, group_size)
     return LayerConfig(weight=weight, outliers=OutlierConfig(OutlierLayout.CSR, fraction))
 
 

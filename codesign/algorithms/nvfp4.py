@@ -18,9 +18,8 @@ from torch import Tensor
 
 from codesign.algorithms.base import checked_weight, tensor_config
 from codesign.calibration import LayerCalibration, Statistic
-from datatypes.catalog import FP4, FP32, UE4M3
-from datatypes.granularity import PerGroup, PerTensor
-from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
+from datatypes.catalog import UE4M3
+from datatypes.layer_config import LayerConfig
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.rounding import decode, encode
@@ -28,11 +27,6 @@ from datatypes.scale import reduce_tiles
 from datatypes.tensor import QuantizedTensor, expand_tiles
 
 LAST_SCALE_CODE = 126  # of UE4M3: 448; code 127 is NaN (OCP OFP8 1.0, E4M3)
-
-
-def nvfp4_config() -> TensorConfig:
-    """E2M1 in blocks of 16, E4M3 block scales, one FP32 scale."""
-    return TensorConfig((FP4,), PerGroup(16), ScaleConfig(UE4M3, outer=FP32, outer_granularity=PerTensor()))
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,9 @@ from torch import Tensor
 from codesign.algorithms.base import checked_weight, tensor_config
 from codesign.algorithms.clip_search import quantize_with_clip
 from codesign.calibration import LayerCalibration, Statistic
-from datatypes.catalog import OLIVE4_FLINT, OLIVE4_INT
-from datatypes.granularity import PerChannel, PerTensor
-from datatypes.layer_config import LayerConfig, TensorConfig
+from datatypes.layer_config import LayerConfig
 from datatypes.outlier_victim import OutlierVictimFormat
 from datatypes.quantized_layer import QuantizedLayer
-
-
-def olive_config() -> TensorConfig:
-    """OliVe's 4-bit weights: pairs, a type for each tensor, an FP16 scale for each output channel."""
-    return TensorConfig((OLIVE4_INT, OLIVE4_FLINT), PerChannel(), selector=PerTensor())
 
 
 @dataclass(frozen=True)
