@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
-from codesign.cache import cache_dir, progress, sha256_of_file, whole_folder
+from codesign.cache import cache_dir, sha256_of_file, whole_folder
+from codesign.checkpoint import WEIGHTS_FILE
 from codesign.extras import quiet_transformers, require
 
 MAGIC = b"GGUF"
@@ -76,13 +78,24 @@ def convert_gguf(path: Path) -> Path:
     if target.is_dir():
         return target
     require("accelerate", "models")
-    with progress(f"converting {path.name}"), whole_folder(target) as temporary, quiet_transformers() as transformers:
+    # transformers draws its own progress bar here.
+    with whole_folder(target) as temporary, quiet_transformers() as transformers:
         where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
         except (ValueError, KeyError, NotImplementedError, OSError) as error:
             raise ValueError(f"{path} must be a decoder that transformers can read ({_line(error)})") from None
-        model.save_pretrained(temporary)
+        # Not model.save_pretrained: transformers 5.23 refuses to save what it read from a GGUF file. Parameters that
+        # share one tensor are stored once; named_parameters leaves the others out.
+        tensors = dict(model.named_parameters())
+        tensors |= {name: value for name, value in model.named_buffers() if name in model.state_dict()}
+        config = model.config
+        config.architectures, config.dtype = [type(model).__name__], "float32"
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        config.save_pretrained(temporary)
+        tensors = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
+        save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
         # A file may hold no tokenizer; ModelSource.tokenizer says so when one is asked for.
         with suppress(ValueError, KeyError, NotImplementedError, OSError, TypeError):
             transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(temporary)

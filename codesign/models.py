@@ -122,11 +122,12 @@ class ModelSource:
             ValueError: the config does not make a model (sizes that do not fit each other).
         """
         accelerate = require("accelerate", "models")
+        config, model_class = self.config, self.model_class
         before = torch.get_default_dtype()
         with quiet_transformers(), accelerate.init_empty_weights(include_buffers=False):
             torch.set_default_dtype(dtype)
             try:
-                model: nn.Module = self.model_class(self.config)
+                model: nn.Module = model_class(config)
             except (ValueError, TypeError, AttributeError, ZeroDivisionError, RuntimeError) as error:
                 raise ValueError(f"config of {self.name} must describe a model ({_line(error)})") from None
             finally:

