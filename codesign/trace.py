@@ -17,6 +17,7 @@ modules are summed for each module as ``<module>.elementwise``.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ from torch import Tensor, nn
 from codesign import trace_attention
 from codesign.trace_config import build_on_meta, model_inputs, read_config
 from codesign.trace_experts import routed_experts
-from codesign.trace_record import LoopTooLong, Record, Recorder, finished_kind, is_attention
-from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
+from codesign.trace_record import LoopTooLong, Record, Recorder, finished_kind
+from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase, Workload
 
 PROBE_TOKENS = (8, 16)  # contexts from which a model that loops over tokens is extrapolated
 CACHE_FIELDS = ("past_key_values", "cache_params", "state")  # where models hand over what a decode step needs
@@ -229,54 +230,64 @@ def _without_data() -> Iterator[None]:
 
 def _layers(recorder: Recorder, model: nn.Module, request: _Request) -> list[LayerSpec]:
     head = _head_path(model)
+    shared_heads = _kv_heads(model)
+    decoder = _generates(model) and not getattr(model.config, "is_encoder_decoder", False)
+    masked = decoder and request.phase is Phase.PREFILL and request.context > 1
     first_user: dict[int, str] = {}
+    stored: Counter[int] = Counter()  # elements of each weight that layers so far account for
     layers = []
     for record in recorder.records:
         weight_of = None
         if record.weight is not None:
-            weight_of = first_user.setdefault(record.weight, record.name)
+            elements = record.n * record.k * (record.weight_copies or record.copies)
+            if record.weight in first_user and stored[record.weight] + elements > record.weight_elements:
+                weight_of = first_user[record.weight]  # not another slice of it: the same weight again
+            else:
+                first_user.setdefault(record.weight, record.name)
+                stored[record.weight] += elements
+        m, copies, shared = _rows(record, request, shared_heads)
         layers.append(
-            _layer(
-                record,
-                request,
-                kv_shared=_kv_heads(model),
+            LayerSpec(
+                record.name,
+                finished_kind(record),
+                m,
+                record.k,
+                record.n,
+                copies=copies,
+                shared_weight=shared,
+                weight_of=weight_of,
+                causal=record.causal or (masked and _whole_context(record, request.context)),
                 head=record.name == head,
-                weight_of=None if weight_of == record.name else weight_of,
+                weight_copies=record.weight_copies,
             )
         )
     return layers
 
 
-def _layer(
-    record: Record, request: _Request, *, kv_shared: tuple[int, int] | None, head: bool, weight_of: str | None
-) -> LayerSpec:
+def _rows(record: Record, request: _Request, shared_heads: tuple[int, int] | None) -> tuple[int, int, bool]:
+    """m, copies and whether the copies share a weight, in the simulator's convention."""
     kind = finished_kind(record)
-    m, copies, shared = record.m, record.copies, False
-    if kind is LayerKind.LINEAR and copies == 1:
+    m, copies = record.m, record.copies
+    if kind is LayerKind.LINEAR and record.weight_copies is None and copies == 1:
         if request.phase is Phase.PREFILL and m % request.batch == 0:
             m, copies = m // request.batch, request.batch
-        copies *= record.calls
-        shared = copies > 1
-    elif is_attention(record):
-        if kv_shared is not None and record.kind is not None and copies == request.batch * kv_shared[0]:
-            heads, kv_heads = kv_shared  # written out by hand after repeating the key and value heads
+        return m, copies * record.calls, True
+    if kind is LayerKind.CONV:
+        return m * record.calls, copies, False
+    if record.by_hand and kind in ATTENTION_KINDS and shared_heads is not None and record.kind is not None:
+        heads, kv_heads = shared_heads
+        if copies == request.batch * heads:  # the code repeats key and value heads before the product
             m, copies = m * heads // kv_heads, request.batch * kv_heads
-        copies *= record.calls
-    elif kind is LayerKind.CONV:
-        m *= record.calls
-    return LayerSpec(
-        record.name,
-        kind,
-        m,
-        record.k,
-        record.n,
-        copies=copies,
-        shared_weight=shared,
-        weight_of=weight_of,
-        causal=record.causal,
-        head=head,
-        weight_copies=record.weight_copies,
-    )
+    return m, copies * record.calls, False
+
+
+def _whole_context(record: Record, context: int) -> bool:
+    """Whether attention written out by hand covers all of the context, so that a decoder masks its upper half."""
+    if not record.by_hand or record.m % context:
+        return False
+    if record.kind in (LayerKind.ATTENTION_QK, LayerKind.SOFTMAX):
+        return record.n == context
+    return record.kind is LayerKind.ATTENTION_PV and record.k == context
 
 
 def _kv_heads(model: nn.Module) -> tuple[int, int] | None:

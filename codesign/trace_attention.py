@@ -64,7 +64,8 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *ar
     product = recorder.product(
         "qk", LayerKind.ATTENTION_QK, (kv_heads, rows, key.shape[-1], seen), recorder.sources(query, key), causal=causal
     )
-    softmax = recorder.vector("softmax", LayerKind.SOFTMAX, (heads * tokens, seen), frozenset({product.index}))
+    scores = (kv_heads, rows, 1, seen)
+    softmax = recorder.product("softmax", LayerKind.SOFTMAX, scores, frozenset({product.index}), causal=causal)
     output = recorder.product(
         "pv",
         LayerKind.ATTENTION_PV,

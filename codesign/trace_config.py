@@ -116,7 +116,9 @@ def _build(transformers: Any, config: Any) -> nn.Module:
         trace_attention.register()
         try:
             with torch.device("meta"), no_init_weights():
-                return cls._from_config(copy.deepcopy(config), attn_implementation=implementation, dtype=torch.float32)
+                model = cls._from_config(copy.deepcopy(config), attn_implementation=implementation, dtype=torch.float32)
+                model.tie_weights()
+                return model
         except Exception as error:
             reasons.append(_line(error))
     raise ValueError(f"config of a {config.model_type} model must build {cls.__name__}, not stop with: {reasons[-1]}")

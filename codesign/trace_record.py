@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hwmodel.workload import ATTENTION_KINDS, LayerKind
+from hwmodel.workload import LayerKind
 
 # operations one call of one module may dispatch itself: a plain block needs well under 200, a loop over tokens more
 MAX_OPERATIONS_PER_CALL = 3000
@@ -60,6 +60,7 @@ class Record:
     weight_elements: int = 0
     weight_copies: int | None = None
     causal: bool = False
+    by_hand: bool = False  # attention written out in the model's code: heads repeated, mask unknown
     elements: int = 0  # of a vector operation
     call: int = -1  # the module call that a vector operation of a leaf module belongs to
     sources: set[int] = field(default_factory=set)
@@ -152,7 +153,7 @@ class Recorder(TorchDispatchMode):
         return self._calls[-1].path if self._calls else ""
 
     def restart(self) -> None:
-        """Forget the layers so far; what was computed stays known as activations (the KV cache before a decode step)."""
+        """Forget the layers so far; what they computed stays known as activations (the cache of a decode step)."""
         self.records, self._names, self._products, self._weight_users = [], {}, {}, {}
         self._frontier = {key: frozenset() for key in self._frontier}
         self._roles = {}
@@ -174,6 +175,8 @@ class Recorder(TorchDispatchMode):
             return torch.zeros(tensors[0].shape, dtype=kwargs.get("dtype") or tensors[0].dtype, device="cpu")
         if operation == "nonzero" and tensors[0].is_meta:  # how many is not known: all of them
             return torch.empty(tensors[0].numel(), tensors[0].dim(), dtype=torch.long, device="meta")
+        if operation in ("index", "index_put", "index_put_"):
+            args = (args[0], [_whole_index(index) for index in args[1]], *args[2:])
         out = func(*args, **kwargs)
         if self._calls:
             self._calls[-1].operations += 1
@@ -216,9 +219,12 @@ class Recorder(TorchDispatchMode):
         roles = frozenset().union(*(self._roles.get(key, frozenset()) for key in active))
         main = outputs[0]
         if operation in SOFTMAX_OPERATIONS:
-            record = self._vector(f"{self.path}.softmax".lstrip("."), LayerKind.SOFTMAX, main, frontier)
-            for index in roles:
-                self._name_query_key(self.records[index])
+            scores = [r for r in (self.records[i] for i in roles) if r.kind in (None, LayerKind.ATTENTION_QK)]
+            for product in scores:
+                self._name_query_key(product)
+            kind = LayerKind.SOFTMAX if scores else LayerKind.ACTIVATION  # a router's is not attention's
+            record = self._vector(f"{self.path}.softmax".lstrip("."), kind, main, frontier)
+            record.by_hand = True
             self._mark(outputs, record, products=frozenset({record.index}))
             return
         if main.is_floating_point() and main.numel() and _is_arithmetic(func, operation):
@@ -256,7 +262,9 @@ class Recorder(TorchDispatchMode):
             return None
         after_softmax = any(self.records[i].kind is LayerKind.SOFTMAX for i in self._roles.get(a_key, frozenset()))
         kind = LayerKind.ATTENTION_PV if after_softmax else None
-        return self.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))
+        record = self.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))
+        record.by_hand = True
+        return record
 
     def product(
         self,
@@ -382,7 +390,7 @@ class Recorder(TorchDispatchMode):
         return record is not None and record.weight is not None
 
     def _vector(self, name: str, kind: LayerKind, out: Tensor, frontier: frozenset[int], *, call: int = -1) -> Record:
-        """Adds ``out``'s elements to the module's open vector record, or opens the next one to keep the graph acyclic."""
+        """Adds ``out``'s elements to the module's open vector record, or opens the next, to keep the graph acyclic."""
         width = out.shape[-1] if out.dim() else 1
         key = ("vector", name, kind)
         record = self._products.get(key)
@@ -448,11 +456,6 @@ def finished_kind(record: Record) -> LayerKind:
     return LayerKind.ATTENTION_PV if record.kind is None else record.kind
 
 
-def is_attention(record: Record) -> bool:
-    """Whether both operands are activations."""
-    return finished_kind(record) in ATTENTION_KINDS
-
-
 def _gemm_shape(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:
     """copies, m, k, n of ``a @ b``."""
     copies = a.shape[0] if a.dim() == 3 else 1
@@ -464,6 +467,13 @@ def _is_arithmetic(func: Any, operation: str) -> bool:
     if operation in NORM_OPERATIONS or operation in REDUCTION_OPERATIONS:
         return True
     return torch.Tag.pointwise in func.tags and operation not in MOVE_OPERATIONS
+
+
+def _whole_index(index: Tensor | None) -> Tensor | None:
+    """A mask on meta selects everything along its (one) dimension; other indices stay."""
+    if index is None or not index.is_meta or index.dtype not in (torch.bool, torch.uint8) or index.dim() != 1:
+        return index
+    return torch.empty(index.shape, dtype=torch.long, device="meta")
 
 
 def _scalar_without_data(tensor: Tensor) -> bool | int | float:
