@@ -6,7 +6,7 @@ predicted from those before it; the loss is the mean over all predicted tokens. 
 
 The Kullback-Leibler divergence and the agreement of the most likely token compare with the original model's
 distribution at every predicted position. Of the original its last hidden states are kept, not its logits
-(``Reference``); logits of both exist for ``LOGIT_CHUNK`` tokens at a time.
+(``Reference``); logits of both exist for ``BlockModel.logit_tokens`` tokens at a time.
 
 Windows are independent samples, so standard errors come from the spread of the windows' mean losses; two models on the
 same windows are compared by the paired difference (``loss_difference``), whose error is far smaller.
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from codesign.apply import KVFormats, QuantizedLinear, RoundingCache, effective_weight, install, is_weight_only
-from codesign.blocks import LOGIT_CHUNK, BlockModel, Stream
+from codesign.blocks import BlockModel, Stream
 from codesign.calibrate_model import batches_of
 from codesign.outer_layers import OuterLayers
 from codesign.quantize_blocks import NO_KV
@@ -231,7 +231,7 @@ def _losses(model: BlockModel, hidden: Tensor, tokens: Tensor) -> Tensor:
     """Loss of each predicted token, float32 ``[b, t - 1]``, on the CPU."""
     parts = []
     with torch.no_grad():
-        for start, stop in _chunks(hidden, tokens):
+        for start, stop in _chunks(model, tokens):
             logits = model.logits(hidden[:, start:stop])
             parts.append(-_log_probability(torch.log_softmax(logits, -1), tokens[:, start + 1 : stop + 1]).cpu())
     return torch.cat(parts, dim=1)
@@ -244,19 +244,22 @@ def _compare(
     parts = []
     divergence = agreed = 0.0
     with torch.no_grad():
-        for start, stop in _chunks(hidden, tokens):
+        for start, stop in _chunks(model, tokens):
             wanted = torch.log_softmax(model.logits(original[:, start:stop]), -1)
             with outer.in_place():
                 made = torch.log_softmax(model.logits(hidden[:, start:stop]), -1)
             parts.append(-_log_probability(made, tokens[:, start + 1 : stop + 1]).cpu())
-            divergence += float((wanted.exp() * (wanted - made)).sum(-1).sum(dtype=torch.float64))
             agreed += float((wanted.argmax(-1) == made.argmax(-1)).sum())
+            ratio = made.neg_().add_(wanted).flatten(0, 1)  # in place: logits are what takes the memory
+            probability = wanted.exp_().flatten(0, 1)
+            each = torch.bmm(probability[:, None, :], ratio[:, :, None])
+            divergence += float(each.sum(dtype=torch.float64))
     return torch.cat(parts, dim=1), divergence, agreed
 
 
-def _chunks(hidden: Tensor, tokens: Tensor) -> list[tuple[int, int]]:
-    """Runs of positions whose logits fit ``LOGIT_CHUNK`` tokens; the last position predicts nothing."""
-    step = max(1, LOGIT_CHUNK // tokens.shape[0])
+def _chunks(model: BlockModel, tokens: Tensor) -> list[tuple[int, int]]:
+    """Runs of positions whose logits exist at one time; the last position predicts nothing."""
+    step = max(1, model.logit_tokens // tokens.shape[0])
     predicted = tokens.shape[1] - 1
     return [(start, min(start + step, predicted)) for start in range(0, predicted, step)]
 

@@ -13,7 +13,7 @@ model without such a list, or an encoder-decoder, is walked as a single block: t
 
 Memory at any time: the weights outside the blocks (embedding, norms, head) + one block's weights + the hidden states
 of all tokens twice + what one batch needs inside a block + one chunk of logits, all float32
-(``BlockModel.bound_bytes``).
+(``BlockModel.bound_bytes``). Pages of weight files that the system keeps mapped are not counted: it can drop them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from codesign.weight_slots import WeightSlot, weight_slots
 
 CACHE_ARGUMENTS = ("past_key_values", "past_key_value", "layer_past")  # what transformers' blocks call the KV cache
-LOGIT_CHUNK = 256  # tokens whose logits exist at one time
+LOGIT_BYTES = 1 << 26  # of the logits that exist at one time for one model
 
 
 class WeightSource(Protocol):
@@ -154,7 +154,7 @@ class BlockModel:
         """Block ``index`` with its weights, for as long as the context lasts.
 
         Inside it modules and parameters may be replaced (``codesign.apply.install``); afterwards the block is as it
-        was, without weights.
+        was, without weights. Weights must not be changed in place: they may be the file's own pages.
 
         Args:
             without: names of layers whose weights are not read, because others will take their place.
@@ -302,11 +302,17 @@ class BlockModel:
             output = self.model(dummy, **self._model_kwargs())
         return output.logits if hasattr(output, "logits") else output[0]
 
+    @property
+    def logit_tokens(self) -> int:
+        """Tokens whose logits are computed at one time: as many as ``LOGIT_BYTES`` hold."""
+        vocabulary = getattr(getattr(self.model, "config", None), "vocab_size", None) or 1
+        return max(1, LOGIT_BYTES // (4 * vocabulary))
+
     def bound_bytes(self, tokens: int, batch_tokens: int) -> int:
         """Stated bound on the growth of memory over a walk of ``tokens`` tokens in batches of ``batch_tokens``.
 
         Weights outside the blocks, two blocks' weights (one as stored, one in float32 or as quantized), the hidden
-        states twice, eight times the widest activation of a batch, and three chunks of logits.
+        states twice, eight times the widest activation of a batch, and four chunks of logits.
         """
         inside = {id(p) for block in self._blocks for p in block.parameters()}
         rest = sum(p.numel() for p in self.model.parameters() if id(p) not in inside)
@@ -314,9 +320,7 @@ class BlockModel:
         slots = [slot.shape for slot in self.slots(0)]
         widest = max(max(shape) for shape in slots)
         width = slots[0][1]
-        vocabulary = getattr(getattr(self.model, "config", None), "vocab_size", 0) or 0
-        floats = rest + 2 * largest + 2 * tokens * width + 8 * batch_tokens * widest + 3 * LOGIT_CHUNK * vocabulary
-        return 4 * floats
+        return 4 * (rest + 2 * largest + 2 * tokens * width + 8 * batch_tokens * widest) + 4 * LOGIT_BYTES
 
 
 class _Enough(Exception):

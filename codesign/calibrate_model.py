@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codesign.blocks import LOGIT_CHUNK, BlockModel, Stream
+from codesign.blocks import BlockModel, Stream
 from codesign.cache import sha256_of_text, whole_file
 from codesign.calibration import InputStatistics, LayerCalibration, Statistic
 from codesign.steps import NO_STEPS, Steps
@@ -239,8 +239,8 @@ def _loss_gradient(model: BlockModel, hidden: Tensor, tokens: Tensor) -> Tensor:
     """Gradient of the window's mean next-token loss in the last block's output ``[1, t, d]``, a chunk at a time."""
     gradient = torch.zeros_like(hidden)
     predicted = hidden.shape[1] - 1
-    for start in range(0, predicted, LOGIT_CHUNK):
-        stop = min(start + LOGIT_CHUNK, predicted)
+    for start in range(0, predicted, model.logit_tokens):
+        stop = min(start + model.logit_tokens, predicted)
         chunk = hidden[:, start:stop].detach().requires_grad_()
         with torch.enable_grad():
             logits = model.logits(chunk).flatten(0, 1)
