@@ -4,9 +4,9 @@
 
 *element* is ``fp16``, ``intN`` (symmetric; ``_asym`` for a zero point), a BitMoD mixture ``bitmod3`` or ``bitmod4``,
 ``ant4``, ``olive4``, a block format (``mxfp4``, ``mxfp6_e2m3``, ``nvfp4``, ...) or any format of the catalogue; *scale*
-is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0`` or ``uint8`` (under an FP16 step for each channel); ``_aN`` are N-bit
-integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with scale and zero point for each token and
-head. An algorithm that keeps something beside the weight gets it with its paper's defaults.
+is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0`` or ``uint8`` (under an FP16 step for each channel); ``_aN`` are N-
+bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with scale and zero point for each token
+and head. An algorithm that keeps something beside the weight gets it with its paper's defaults.
 """
 
 from __future__ import annotations

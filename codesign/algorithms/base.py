@@ -99,7 +99,7 @@ class Allocator(Protocol):
 
 
 def checked_weight(weight: Tensor, layer: str) -> Tensor:
-    """The weight as float32, a copy only where the type changes.
+    """The weight as contiguous float32, a copy only where it is not.
 
     Raises:
         TypeError: not a floating-point tensor.
@@ -113,7 +113,7 @@ def checked_weight(weight: Tensor, layer: str) -> Tensor:
     if not torch.isfinite(weight).all():
         bad = int((~torch.isfinite(weight)).sum())
         raise ValueError(f"weight of {layer} must be finite, not hold {bad} NaN or infinite values")
-    return weight.detach().to(torch.float32)
+    return weight.detach().to(torch.float32).contiguous()
 
 
 def tensor_config(config: LayerConfig, algorithm: str, *, supports: frozenset[str] = frozenset()) -> TensorConfig:
