@@ -3,9 +3,10 @@
 The table (``data/sram_28nm.csv``) holds CACTI 7 results at 28 nm for buffers of 8 banks (ITRS-HP cells, 360 K, one read
 and one write port, every access activates all banks), capacities 64 KiB to 2 MiB and port widths 64 to 4096 bits.
 ``data/bitmod_cacti_sram.csv`` holds the nine widths that the BitMoD design points use; those are taken as they are.
-Between table points energies are interpolated linearly in the port width and in the logarithm of the capacity;
-leaving a point out and interpolating it from its neighbours misses by 4 % on average and 11 % at most for 512 KiB
-(``tests/hwmodel/test_memory.py``). Outside the table is an error.
+Between table points energies are interpolated linearly in the port width and in the logarithm of the capacity. CACTI
+changes its subarrays in jumps, so that costs accuracy: a point left out and interpolated from its neighbours misses by
+2.5 % on average and 9.2 % at most for 512 KiB, by up to 33 % for other capacities, and a capacity left out by 10 % on
+average and 35 % at most (``tests/hwmodel/test_memory.py``). Outside the table is an error.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ Simple, stated models of what stands beside the dense codes:
     * group scales are free in a bit-serial PE (``dequantization_stalls`` apart), free where weights are decoded on
       load, and one vector operation for each output and group elsewhere. A zero point adds the group sums of the
       activations and one operation for each output and group.
+    * a residual codebook goes through the array after the first codes; decoded weights are summed on the way in.
+    * a convolution is the product of its unfolded input, which is counted unfolded.
     * 2:4 sparsity saves traffic only: no PE here skips zeros.
 """
 
@@ -23,7 +25,7 @@ from datatypes.catalog import FP16
 from datatypes.layer_config import FP16_WEIGHT, LayerConfig, OutlierLayout, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.options import Fallback, ModelOptions
-from hwmodel.pe import WIDE_BITS, ArrayPath, array_path, cycles_of_bits, scale_cycles, wide_float
+from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind, array_path, cycles_of_bits, scale_cycles, wide_float
 from hwmodel.traffic import NOTHING, Product, Stream, causal_share, causal_tile_steps, stream, tile_count
 from hwmodel.units import BYTE_BITS, WORD_BITS, ceil_div
 from hwmodel.workload import LayerKind, LayerSpec
@@ -101,15 +103,26 @@ def products_of(
 
 
 def _path(config: TensorConfig, accelerator: Accelerator, options: ModelOptions) -> ArrayPath | None:
-    """How a tensor goes through the array; ``None`` for the vector unit."""
+    """How a tensor goes through the array; ``None`` for the vector unit. A residual goes through after its tensor."""
     try:
-        return array_path(config.formats, accelerator.pe)
+        path = array_path(config.formats, accelerator.pe)
+        if config.residual is None or path.decoded:
+            return path
+        return replace(path, cycles=path.cycles + array_path(config.residual.formats, accelerator.pe).cycles)
     except NotImplementedError:
         if not wide_float(config.formats) or options.fallback is Fallback.ERROR:
             raise
         if options.fallback is Fallback.VECTOR_UNIT:
             return None
         return ArrayPath(cycles_of_bits(config.code_bits, accelerator.pe), config.code_bits)
+
+
+def _bare_path(bits: float, sram_bits: float, accelerator: Accelerator, options: ModelOptions) -> ArrayPath:
+    """How operands of a bare bit width go through the array."""
+    limit = accelerator.pe.max_integer_bits
+    if options.fallback is not Fallback.ARRAY and accelerator.pe.kind is not PeKind.FP16_MAC and int(bits) > limit:
+        raise NotImplementedError(f"its PEs take integers of up to {limit} bits")
+    return ArrayPath(cycles_of_bits(bits, accelerator.pe), sram_bits)
 
 
 def _slabs(spec: LayerSpec, config: LayerConfig, accelerator: Accelerator, options: ModelOptions) -> list[Slab]:
@@ -185,7 +198,7 @@ def _linear(spec: LayerSpec, config: Config, accelerator: Accelerator, array: Ar
     """The product of a layer with a weight."""
     lanes = accelerator.pe.lanes
     if isinstance(config, OperandBits):
-        path = ArrayPath(cycles_of_bits(config.weight, accelerator.pe), config.weight)
+        path = _bare_path(config.weight, config.weight, accelerator, options)
         slabs = [Slab(spec.k, None, path)]
         activation = output = None
     else:
@@ -257,7 +270,7 @@ def _attention(
     lanes, copies = accelerator.pe.lanes, spec.copies
     tensor: TensorConfig | None = None
     if isinstance(config, OperandBits):
-        path: ArrayPath | None = ArrayPath(cycles_of_bits(config.kv, accelerator.pe), config.weight)
+        path: ArrayPath | None = _bare_path(config.kv, config.weight, accelerator, options)
         cache = stream(spec.n, spec.k, config.kv, copies)
     else:
         tensor = (config.key if scores else config.value) or TensorConfig((FP16,), scale=None)

@@ -9,7 +9,7 @@ C tokens of context, H query heads, hidden size D and E = KV heads x head_dim it
 
 at 16 bits in DRAM, and at the bits and cycles of the layer's weights in the weight buffer and the PE. This was derived
 from published results and not read from code: the attention columns of the 30 rows of version 1 in
-``data/bitmod_sim_results.csv`` fix it for E = D (cycles equal, energies to 1e-6), and among 432 readings of H, D and E
+``data/bitmod_sim_results.csv`` fix it for E = D (cycles equal, energies to 1e-6), and among 256 readings of heads and
 for grouped heads it is the one without free constants that gives all sixteen six-model means of the paper's figures 7
 and 8 to the three decimals they are known to (``tests/hwmodel/test_paper.py``).
 

@@ -6,7 +6,8 @@ copy (with more rows) can be named. Nothing here is fitted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -127,17 +128,26 @@ def errors_by_row(cells: pd.DataFrame) -> pd.DataFrame:
     return tagged.groupby(keys, sort=False)[["cycles_error", "energy_error"]].max().reset_index()
 
 
-def _generation(
-    version: PaperVersion, tokens: int, models: Sequence[str]
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Cycles and energy in uJ of prefill and ``tokens`` decode steps, for each model and design."""
+Costs = Mapping[tuple[str, str], tuple[float, float]]  # (model, design) -> cycles, energy in uJ
+
+
+@cache
+def _generation(version: PaperVersion, tokens: int) -> Costs:
+    """Cycles and energy of prefill and ``tokens`` decode steps, for each model and design."""
+    prefill, decode = _phase_costs(version, Phase.PREFILL), _phase_costs(version, Phase.DECODE)
+    return {
+        key: (prefill[key][0] + tokens * decode[key][0], prefill[key][1] + tokens * decode[key][1]) for key in prefill
+    }
+
+
+@cache
+def _phase_costs(version: PaperVersion, phase: Phase) -> Costs:
+    """Cycles and energy of one phase at batch 1 and context 256, for each model and design."""
     costs: dict[tuple[str, str], tuple[float, float]] = {}
-    for model in models:
+    for model in paper_models():
         for design in DESIGNS:
-            prefill = paper_report(model, design, Phase.PREFILL, version=version)
-            decode = paper_report(model, design, Phase.DECODE, version=version)
-            cycles = prefill.cycles + tokens * decode.cycles
-            costs[model, design] = cycles, pj_to_uj(prefill.energy_pj + tokens * decode.energy_pj)
+            report = paper_report(model, design, phase, version=version)
+            costs[model, design] = report.cycles, pj_to_uj(report.energy_pj)
     return costs
 
 
@@ -152,18 +162,15 @@ def validate_speedups(path: Path = SPEEDUP_ROWS) -> pd.DataFrame:
     """
     names = ("simulator_version", "decode_tokens", "model", "accelerator", "cycles", "energy_uJ", "speedup_vs_fp16")
     table = _read(Path(path), (*names, "provenance", "energy_efficiency_vs_fp16"))
-    remembered: dict[tuple[PaperVersion, int], dict[tuple[str, str], tuple[float, float]]] = {}
     rows = []
     for row in table.to_dict("records"):
         version = PaperVersion.V2 if row["simulator_version"] == "v2" else PaperVersion.V1
-        key = (version, int(row["decode_tokens"]))
-        if key not in remembered:
-            remembered[key] = _generation(*key, list(paper_models()))
-        costs = remembered[key]
+        tokens = int(row["decode_tokens"])
+        costs = _generation(version, tokens)
         cycles, energy_uj = costs[row["model"], row["accelerator"]]
         base_cycles, base_uj = costs[row["model"], _FP16]
         rows.append({
-            "provenance": row["provenance"], "version": version.value, "tokens": key[1], "model": row["model"],
+            "provenance": row["provenance"], "version": version.value, "tokens": tokens, "model": row["model"],
             "design": row["accelerator"], "cycles": row["cycles"], "our_cycles": cycles,
             "cycles_error": cycles / row["cycles"] - 1, "energy_uj": row["energy_uJ"], "our_energy_uj": energy_uj,
             "energy_error": energy_uj / row["energy_uJ"] - 1, "speedup": row["speedup_vs_fp16"],
@@ -204,17 +211,15 @@ def validate_headlines() -> pd.DataFrame:
     for claim, printed, design, over, tokens, energy in HEADLINES:
         row: dict[str, float | str] = {"claim": claim, "paper": printed}
         for version, label, count in ((PaperVersion.V1, "v1", tokens), (PaperVersion.V2, "v2", tokens)):
-            row[label] = _headline(_generation(version, count, models), models, design, over, energy)
+            row[label] = _headline(_generation(version, count), models, design, over, energy)
         long = 256 if tokens else 0
-        row["v1_256_tokens"] = _headline(_generation(PaperVersion.V1, long, models), models, design, over, energy)
+        row["v1_256_tokens"] = _headline(_generation(PaperVersion.V1, long), models, design, over, energy)
         row["error"] = float(row["v1"]) - printed
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _headline(
-    costs: dict[tuple[str, str], tuple[float, float]], models: list[str], design: str, over: str, energy: bool
-) -> float:
+def _headline(costs: Costs, models: list[str], design: str, over: str, energy: bool) -> float:
     """One headline figure: mean normalised energy, or ratio of mean speed-ups over FP16."""
     if energy:
         return sum(costs[m, design][1] / costs[m, over][1] for m in models) / len(models)

@@ -1,0 +1,49 @@
+"""Ports, peaks and leakage by hand; impossible accelerators."""
+
+from dataclasses import replace
+
+import pytest
+
+from hwmodel.accelerator import Array, VectorUnit
+from hwmodel.presets import ANT, BITMOD, FP16_BASELINE, OLIVE
+from hwmodel.technology import TSMC28, Technology
+from hwmodel.workload import Phase
+
+
+def test_ports_of_the_published_design_points() -> None:
+    # simulator rows: wsram_bw and isram_bw
+    assert BITMOD.weight_port_bits(4.0625, BITMOD.prefill_array) == 512
+    assert BITMOD.weight_port_bits(3.0625, BITMOD.decode_array) == 512
+    assert OLIVE.weight_port_bits(4, OLIVE.array(Phase.PREFILL)) == 144
+    assert OLIVE.weight_port_bits(4, OLIVE.array(Phase.DECODE)) == 288
+    assert FP16_BASELINE.weight_port_bits(16, FP16_BASELINE.decode_array) == 1024
+    assert FP16_BASELINE.input_port_bits(FP16_BASELINE.decode_array) == 192
+    assert ANT.weight_port_bits(4, Array(1, 1)) == 64  # never narrower than a word
+
+
+def test_peak() -> None:
+    assert BITMOD.peak_macs_per_cycle(2) == 2048  # HPCA 2025: FP3 and FP4
+    assert BITMOD.peak_macs_per_cycle(4) == 1024
+
+
+def test_logic_leakage() -> None:
+    area_um2 = 768 * 1968.7 + 64 * 1968.7
+    assert FP16_BASELINE.logic_leakage_mw == pytest.approx(area_um2 * 69.0 / 2203.2 / 1000)
+
+
+def test_layouts_have_the_same_pes() -> None:
+    with pytest.raises(ValueError, match="prefill_array and decode_array of accelerator bitmod must have as many PEs"):
+        replace(BITMOD, decode_array=Array(64, 8))
+
+
+def test_impossible_figures() -> None:
+    with pytest.raises(ValueError, match="rows and columns of an array must be at least 1, not 0 and 4"):
+        Array(0, 4)
+    with pytest.raises(ValueError, match="frequency_hz of accelerator bitmod must be above 0, not 0"):
+        replace(BITMOD, frequency_hz=0)
+    with pytest.raises(ValueError, match="lanes of a vector unit must be at least 1, not 0"):
+        VectorUnit(0, 1.0, 1.0, "here")
+    with pytest.raises(ValueError, match="node_nm of technology x must be above 0, not 0"):
+        Technology("x", 0, 1.0, 0.0, "here")
+    with pytest.raises(ValueError, match=r"logic_leakage_uw_per_um2 of technology tsmc28 must be at least 0, not -1"):
+        replace(TSMC28, logic_leakage_uw_per_um2=-1)

@@ -1,0 +1,104 @@
+"""Accelerators in YAML files, and one sentence with file and key for every mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from hwmodel.accelerator import Array
+from hwmodel.accelerator_file import load_accelerator
+from hwmodel.evaluate import evaluate
+from hwmodel.operands import OperandBits
+from hwmodel.paper import paper_workload
+from hwmodel.pe import PeKind
+from hwmodel.presets import BITMOD
+from hwmodel.units import KIB
+from hwmodel.workload import Phase
+
+HEAD = "name: mine\nsource: us\n"
+BASED = HEAD + "base: bitmod\n"
+WHOLE = """
+name: mine
+source: our design
+frequency_hz: 5e8
+prefill_array: [16, 16]
+decode_array: [32, 8]
+pe: {name: int8, kind: int_multiplier, lanes: 2, energy_pj_per_cycle: 0.5, area_um2: 900, max_integer_bits: 8,
+     decoders: [flint4], source: synthesis}
+weight_buffer: {capacity_kib: 256, source: design}
+activation_buffer: {capacity_kib: 128, source: design}
+dram: {name: lpddr5, bytes_per_s: 51.2e+9, energy_pj_per_bit: 4, efficiency: 0.85, source: data sheet}
+technology: {name: n28, node_nm: 28, layout_energy_factor: 1.2, logic_leakage_uw_per_um2: 0.02, source: library}
+vector: {lanes: 16, energy_pj_per_operation: 0.8, area_um2_per_lane: 2000, source: synthesis}
+encoder: {energy_pj_per_cycle: 1, area_um2: 100, source: synthesis}
+"""
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_whole_accelerator(tmp_path: Path) -> None:
+    mine = load_accelerator(_file(tmp_path, WHOLE))
+    assert (mine.name, mine.pe.kind, mine.pe_count) == ("mine", PeKind.INT_MULTIPLIER, 256)
+    assert mine.frequency_hz == 5e8  # YAML 1.1 reads 5e8 as text
+    assert mine.activation_buffer.capacity_bytes == 128 * KIB
+    assert [fmt.name for fmt in mine.pe.decoders] == ["flint4"]
+    assert evaluate(paper_workload("OPT-1.3B", Phase.PREFILL), OperandBits(4, 8), mine).cycles > 0
+
+
+def test_what_is_not_said_comes_from_the_base(tmp_path: Path) -> None:
+    text = BASED + "dram: {bytes_per_s: 64e9}\nprefill_array: [64, 32]\ndecode_array: [128, 16]\n"
+    mine = load_accelerator(_file(tmp_path, text))
+    assert mine.dram.bytes_per_s == 64e9 and mine.dram.energy_pj_per_bit == BITMOD.dram.energy_pj_per_bit
+    assert mine.prefill_array == Array(64, 32) and mine.pe == BITMOD.pe and mine.encoder == BITMOD.encoder
+    without = load_accelerator(_file(tmp_path, BASED + "encoder: null\n"))
+    assert without.encoder is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD, "key prefill_array must be given"),
+        ("base: bitmod\nname: mine\n", "key source must be given"),
+        (HEAD + "base: bitmodd\n", "accelerator must be one of the presets .*, not 'bitmodd'; nearest: bitmod"),
+        (BASED + "prefil_array: [1, 2]\n", "key prefil_array must be one of .*; nearest: prefill_array"),
+        (
+            BASED + "dram: {bytes_per_sec: 1}\n",
+            "key dram.bytes_per_sec must be .*; nearest: dram.bytes_per_s",
+        ),
+        (BASED + "pe: {lanes: four}\n", "key pe.lanes must be a number, not 'four'"),
+        (BASED + "pe: {lanes: 1.5}\n", "key pe.lanes must be an integer, not 1.5"),
+        (BASED + "pe: {lanes: true}\n", "key pe.lanes must be a number, not True"),
+        (BASED + "pe: {lanes: 0}\n", "key pe: lanes of PE bitmod must be at least 1, not 0"),
+        (BASED + "pe: {kind: serial}\n", "key pe.kind must be one of bit_serial, .*, not 'serial'"),
+        (BASED + "pe: {decoders: [flynt4]}\n", "key pe.decoders must be a list of format names .*flint4"),
+        (
+            BASED + "pe: {decoders: flint4}\n",
+            "key pe.decoders must be a list of format names, not 'flint4'",
+        ),
+        (BASED + "pe: 4\n", "key pe must be a mapping, not 4"),
+        (BASED + "prefill_array: 4\n", "key prefill_array must be a list of rows and columns, not 4"),
+        (BASED + "prefill_array: [64, 64]\n", "must have as many PEs, not 4096 and 1024"),
+        (BASED + "frequency_hz: 0\n", "frequency_hz of accelerator mine must be above 0, not 0"),
+        (
+            BASED + "weight_buffer: {capacity_kib: 1}\n",
+            "key weight_buffer: capacity_bytes of an SRAM must",
+        ),
+        ("name: ''\nsource: us\nbase: bitmod\n", "key name must be text, not ''"),
+        ("- 1\n", "must hold a mapping, not"),
+        ("a: [", "must be readable YAML"),
+        (WHOLE.replace(", energy_pj_per_bit: 4", ""), "key dram.energy_pj_per_bit must be given"),
+    ],
+    ids=range(21),
+)
+def test_mistakes_get_a_sentence_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        load_accelerator(_file(tmp_path, text))
+    assert "mine.yaml" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"accelerator file must be readable YAML, not .*none\.yaml"):
+        load_accelerator(tmp_path / "none.yaml")

@@ -1,0 +1,66 @@
+"""Each option moves the price in the direction it must."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hwmodel.bench import bitmod4_config
+from hwmodel.effects import option_effects
+from hwmodel.options import HONEST, PAPER, Buffering, Fallback, ModelOptions
+from hwmodel.paper import paper_workload
+from hwmodel.presets import BITMOD
+from hwmodel.workload import Phase, Workload
+
+
+@pytest.fixture(scope="module")
+def effects() -> pd.DataFrame:
+    def at(phase: Phase, context: int) -> Workload:
+        return paper_workload("OPT-1.3B", phase, context=context, other_layers=True)
+
+    return option_effects(at, bitmod4_config(), BITMOD, prompt=64, tokens=4).set_index("option")
+
+
+def test_paper_leaves_everything_out_and_honest_nothing() -> None:
+    switches = [name for name, value in vars(HONEST).items() if isinstance(value, bool)]
+    assert len(switches) == 12 and len(vars(HONEST)) == 14
+    assert all(getattr(HONEST, name) and not getattr(PAPER, name) for name in switches)
+    assert (PAPER.buffering, PAPER.fallback) == (Buffering.ALL_COPIES, Fallback.ARRAY)
+    assert ModelOptions() == HONEST
+
+
+def test_one_row_for_each_option(effects: pd.DataFrame) -> None:
+    assert effects.index.tolist() == ["paper", *vars(HONEST), "honest"]
+    assert (effects.loc["paper"].filter(like="change_percent") == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("option", "column", "sign"),
+    [
+        ("exact_storage", "decode_energy_mj", 1),
+        ("encoder_energy", "prefill_energy_mj", 1),
+        ("encoder_energy", "prefill_cycles_millions", 0),
+        ("causal_mask", "prefill_energy_mj", -1),
+        ("causal_mask", "decode_cycles_millions", 0),
+        ("fused_attention", "prefill_energy_mj", -1),
+        ("last_token_head", "prefill_cycles_millions", -1),
+        ("last_token_head", "decode_cycles_millions", 0),
+        ("growing_context", "prefill_cycles_millions", 0),
+        ("growing_context", "generate_cycles_millions", 1),
+        ("column_gating", "decode_energy_mj", -1),
+        ("column_gating", "decode_cycles_millions", 0),
+        ("dram_efficiency", "decode_cycles_millions", 1),
+        ("leakage", "decode_energy_mj", 1),
+        ("leakage", "decode_cycles_millions", 0),
+        ("vector_unit", "prefill_cycles_millions", 1),
+        ("embedding", "prefill_energy_mj", 1),
+        ("dequantization_stalls", "prefill_cycles_millions", 0),
+    ],
+)
+def test_direction(effects: pd.DataFrame, option: str, column: str, sign: int) -> None:
+    change = effects.loc[option, column] - effects.loc["paper", column]
+    assert np.sign(change) == sign
+
+
+def test_changes_are_percent_of_paper(effects: pd.DataFrame) -> None:
+    ratio = effects.loc["honest", "decode_energy_mj"] / effects.loc["paper", "decode_energy_mj"]
+    assert effects.loc["honest", "decode_energy_change_percent"] == pytest.approx((ratio - 1) * 100)

@@ -1,0 +1,218 @@
+"""Published areas of the presets, and the laws that hold for every one of them."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datatypes.catalog import FP16, INTS_SYMMETRIC, UINT8
+from datatypes.granularity import PerChannel, PerGroup
+from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
+from hwmodel.accelerator import Accelerator, Array
+from hwmodel.evaluate import evaluate
+from hwmodel.operands import OperandBits
+from hwmodel.options import HONEST, PAPER, ModelOptions
+from hwmodel.paper import paper_workload
+from hwmodel.presets import ACCELERATORS, ANT, BITMOD, FIGNA, accelerator_by_name
+from hwmodel.price import Price
+from hwmodel.roofline import lower_bound_cycles
+from hwmodel.units import pj_to_mj
+from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase, Workload
+
+ALL = pytest.mark.parametrize("accelerator", ACCELERATORS.values(), ids=lambda a: a.name)
+MODES = pytest.mark.parametrize("options", [PAPER, HONEST], ids=["paper", "honest"])
+few = settings(max_examples=40, deadline=None)
+
+
+def _int_config(bits: int) -> LayerConfig:
+    kv = TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), dynamic=True)
+    return LayerConfig(
+        weight=TensorConfig((INTS_SYMMETRIC[bits],), PerGroup(128), ScaleConfig(UINT8)), key=kv, value=kv
+    )
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> LayerSpec:
+    """A matrix product of any kind."""
+    kind = draw(st.sampled_from([LayerKind.LINEAR, LayerKind.CONV, LayerKind.ATTENTION_QK, LayerKind.ATTENTION_PV]))
+    size = st.integers(1, 3000)
+    if kind in ATTENTION_KINDS:
+        keys, width, group = draw(st.integers(1, 600)), draw(st.integers(1, 256)), draw(st.integers(1, 8))
+        causal = draw(st.booleans())
+        rows = group * (keys if causal else draw(st.integers(1, keys)))
+        k, n = (width, keys) if kind is LayerKind.ATTENTION_QK else (keys, width)
+        return LayerSpec("x", kind, rows, k, n, draw(st.integers(1, 32)), causal=causal)
+    shared = draw(st.booleans())
+    return LayerSpec("x", kind, draw(size), draw(size), draw(size), draw(st.integers(1, 8)), shared_weight=shared)
+
+
+def _price(
+    spec: LayerSpec, config: LayerConfig | OperandBits, accelerator: Accelerator, options: ModelOptions, phase: Phase
+) -> Price:
+    return evaluate(Workload("x", phase, (spec,)), config, accelerator, options).layers[0].price
+
+
+@ALL
+@few
+@given(spec=layers(), bits=st.integers(2, 8), phase=st.sampled_from(Phase))
+def test_never_under_the_roofline(accelerator: Accelerator, spec: LayerSpec, bits: int, phase: Phase) -> None:
+    price = _price(spec, _int_config(bits), accelerator, HONEST, phase)
+    assert price.cycles >= lower_bound_cycles(price, accelerator)
+    published = _price(spec, _int_config(bits), accelerator, PAPER, phase)
+    assert published.cycles > lower_bound_cycles(published, accelerator) - 1  # DRAM cycles are cut to whole ones
+
+
+@ALL
+@few
+@given(spec=layers(), phase=st.sampled_from(Phase))
+def test_fp16_is_never_under_the_roofline(accelerator: Accelerator, spec: LayerSpec, phase: Phase) -> None:
+    price = _price(spec, LayerConfig(), accelerator, HONEST, phase)
+    assert price.cycles >= lower_bound_cycles(price, accelerator)
+
+
+@ALL
+@MODES
+@few
+@given(spec=layers(), bits=st.integers(3, 8), phase=st.sampled_from(Phase))
+def test_fewer_bits_never_move_or_take_more(
+    accelerator: Accelerator, options: ModelOptions, spec: LayerSpec, bits: int, phase: Phase
+) -> None:
+    more = _price(spec, _int_config(bits), accelerator, options, phase)
+    fewer = _price(spec, _int_config(bits - 1), accelerator, options, phase)
+    assert fewer.dram_bits <= more.dram_bits
+    assert fewer.compute_cycles <= more.compute_cycles
+    assert fewer.cycles <= more.cycles
+
+
+@ALL
+@few
+@given(spec=layers(), bits=st.floats(1, 15), phase=st.sampled_from(Phase))
+def test_bare_bit_widths_are_monotone(accelerator: Accelerator, spec: LayerSpec, bits: float, phase: Phase) -> None:
+    more = _price(spec, OperandBits(bits + 1, bits + 1), accelerator, PAPER, phase)
+    fewer = _price(spec, OperandBits(bits, bits), accelerator, PAPER, phase)
+    assert fewer.dram_bits <= more.dram_bits and fewer.cycles <= more.cycles
+
+
+def _scaled(accelerator: Accelerator, rows: int, columns: int) -> Accelerator:
+    def scale(array: Array) -> Array:
+        return Array(array.rows * rows, array.columns * columns)
+
+    return replace(
+        accelerator, prefill_array=scale(accelerator.prefill_array), decode_array=scale(accelerator.decode_array)
+    )
+
+
+@ALL
+@MODES
+@few
+@given(
+    spec=layers(), bits=st.integers(2, 8), phase=st.sampled_from(Phase), rows=st.integers(1, 2),
+    columns=st.integers(1, 4),
+)  # fmt: skip
+def test_more_pes_never_take_more_cycles(
+    accelerator: Accelerator, options: ModelOptions, spec: LayerSpec, bits: int, phase: Phase, rows: int, columns: int
+) -> None:
+    small = _price(spec, _int_config(bits), accelerator, options, phase)
+    large = _price(spec, _int_config(bits), _scaled(accelerator, rows, columns), options, phase)
+    assert large.cycles <= small.cycles and large.dram_bits == small.dram_bits
+
+
+@ALL
+@few
+@given(spec=layers(), bits=st.integers(2, 8), phase=st.sampled_from(Phase))
+def test_faster_dram_never_takes_more_cycles(
+    accelerator: Accelerator, spec: LayerSpec, bits: int, phase: Phase
+) -> None:
+    fast = replace(accelerator, dram=replace(accelerator.dram, bytes_per_s=2 * accelerator.dram.bytes_per_s))
+    config = _int_config(bits)
+    assert _price(spec, config, fast, HONEST, phase).cycles <= _price(spec, config, accelerator, HONEST, phase).cycles
+
+
+@ALL
+@MODES
+def test_report_is_the_sum_of_its_layers(accelerator: Accelerator, options: ModelOptions) -> None:
+    workload = paper_workload("Yi-6B", Phase.PREFILL, batch=2, context=100, other_layers=True)
+    report = evaluate(workload, _int_config(6), accelerator, options)
+    frame = report.to_frame()
+    assert report.cycles == frame["cycles"].sum()
+    assert report.total.macs == frame["macs"].sum()
+    assert report.energy_pj / 1e6 == pytest.approx(frame["energy_uj"].sum(), rel=1e-12)
+    halves = [evaluate(replace(workload, layers=part), _int_config(6), accelerator, options)
+              for part in (workload.layers[:100], workload.layers[100:])]  # fmt: skip
+    assert sum(half.cycles for half in halves) == report.cycles
+    assert sum(half.energy_pj for half in halves) == pytest.approx(report.energy_pj, rel=1e-12)
+
+
+@ALL
+def test_side_branches_cost_something(accelerator: Accelerator) -> None:
+    plain = _int_config(4)
+    factor = TensorConfig((INTS_SYMMETRIC[8],), PerGroup(128), ScaleConfig(UINT8))
+    spec = LayerSpec("x", LayerKind.LINEAR, 64, 1024, 1024)
+    cost = _price(spec, plain, accelerator, HONEST, Phase.PREFILL)
+    for config in (
+        replace(plain, low_rank=LowRankConfig(32, factor, factor)),
+        replace(plain, outliers=OutlierConfig(fraction=0.01)),
+        replace(plain, permuted=True),
+        replace(plain, smoothing=FP16),
+    ):
+        other = _price(spec, config, accelerator, HONEST, Phase.PREFILL)
+        assert other.weight_bits > cost.weight_bits
+        assert other.energy_pj > cost.energy_pj and other.cycles >= cost.cycles
+
+
+@pytest.mark.parametrize(
+    ("name", "area_mm2"),
+    [("fp16_baseline", 1.512), ("bitmod", 1.5439), ("ant", 1.3502), ("olive", 1.519)],  # simulator's pe_array_mm2
+)
+def test_published_pe_area(name: str, area_mm2: float) -> None:
+    assert ACCELERATORS[name].pe_area_mm2 == pytest.approx(area_mm2, abs=5e-5)
+
+
+def test_area_is_the_sum_of_its_parts() -> None:
+    report = evaluate(paper_workload("OPT-1.3B", Phase.DECODE), _int_config(4), BITMOD)
+    assert sum(report.area_mm2.values()) == pytest.approx(BITMOD.area_mm2)
+    assert report.area_mm2["encoder"] == pytest.approx(16 * 2419e-6)  # HPCA 2025, table X
+    assert report.area_mm2["sram"] == pytest.approx(1.6019 + 1.5707)  # CACTI table, ports of 512 and 1024 bits
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "bits", "expected"),
+    [  # reference sheet, section 4.6: Llama-2-7B prefill and decode Mcycles, mJ
+        (FIGNA, OperandBits(8, 8), (1673.7, 208.8, 7653, 1125)),
+        (
+            replace(
+                ANT,
+                prefill_array=Array(36, 32),
+                decode_array=Array(72, 16),
+                pe=replace(ANT.pe, energy_pj_per_cycle=0.613),
+            ),
+            OperandBits(5, 16),
+            (1505.9, 133.4, 5649, 761),
+        ),
+    ],
+    ids=["figna", "ant with 1152 PEs"],
+)
+def test_what_if_designs(
+    accelerator: Accelerator, bits: OperandBits, expected: tuple[float, float, float, float]
+) -> None:
+    prefill, decode = (
+        evaluate(paper_workload("Llama-2-7B", phase), bits, accelerator, PAPER)
+        for phase in (Phase.PREFILL, Phase.DECODE)
+    )
+    assert (prefill.cycles / 1e6, decode.cycles / 1e6) == pytest.approx(expected[:2], abs=0.0501)
+    assert pj_to_mj(prefill.energy_pj) == pytest.approx(expected[2], abs=0.501)
+    assert pj_to_mj(decode.energy_pj) == pytest.approx(expected[3], abs=0.501)
+
+
+@ALL
+def test_every_number_has_a_source(accelerator: Accelerator) -> None:
+    parts = [accelerator, accelerator.pe, accelerator.dram, accelerator.weight_buffer, accelerator.activation_buffer,
+             accelerator.technology, accelerator.vector]  # fmt: skip
+    assert all(part.source for part in parts)
+
+
+def test_unknown_preset() -> None:
+    with pytest.raises(ValueError, match="accelerator must be one of the presets .*, not 'bitmodd'; nearest: bitmod"):
+        accelerator_by_name("bitmodd")
+    assert accelerator_by_name("bitmod") is BITMOD
