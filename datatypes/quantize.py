@@ -12,14 +12,28 @@ computed in float32 (the published FP16 choice loses up to 2 % in MSE).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from datatypes import quantize_cpu
 from datatypes.format import FloatFormat, Format, LearnedFormat
 from datatypes.layer_config import ScaleRule, TensorConfig
+from datatypes.outlier_victim import OutlierVictimFormat
+from datatypes.quantize_cpu import Trial
 from datatypes.rounding import decode, encode
-from datatypes.scale import ideal_scale, store_one_level, store_scale, stored_value, sum_tiles
+from datatypes.scale import (
+    MOMENT_RULES,
+    ideal_scale,
+    reduce_tiles,
+    scale_of_absmax,
+    scale_of_range,
+    store_one_level,
+    store_scale,
+    stored_value,
+    sum_tiles,
+)
 from datatypes.tensor import TORCH_FLOATS, QuantizedTensor, expand_tiles, spread_tiles, tiles_in_tile
 
 NO_CLIP: tuple[float, ...] = (1.0,)
@@ -59,27 +73,95 @@ def quantize_tensor(
     check_finite(x, "x")
     if any(isinstance(f, LearnedFormat) for f in config.formats) or config.sparsity is not None:
         raise NotImplementedError("quantize_tensor fits no codebook and no mask: use an algorithm that does")
-    x = x.to(torch.float32)
+    x = x.detach().to(torch.float32).contiguous()
     shape = (x.shape[0], x.shape[1])
     if config.scale is None:
         return _unscaled(x, config)
-    best_scale: list[Tensor] = []
-    best_zero: list[Tensor | None] = []
-    errors: list[Tensor] = []
-    for fmt in config.formats:
-        scale, zero, error = _best_clip(x, fmt, config, clip, importance)
-        best_scale.append(scale)
-        best_zero.append(zero)
-        errors.append(error)
+    found = [_Best() for _ in config.formats]
+    if len(config.formats) == 1 and len(clip) == 1:
+        found[0].scale, found[0].zero = _scales(x, config.formats[0], config, _extremes(x, config), clip[0])
+    else:
+        _search(x, config, clip, importance, found)
     if len(config.formats) == 1:
-        return encode_with_scale(x, config, best_scale[0], best_zero[0])
-    per_selector = torch.stack([_to_selector(error, config, shape) for error in errors])
+        return encode_with_scale(x, config, found[0].scale, found[0].zero)
+    per_selector = torch.stack([_to_selector(best.error, config, shape) for best in found])
     selector = per_selector.argmin(0).to(torch.uint8)  # argmin gives the first of equal errors
     chosen = spread_tiles(selector, config.selector_granularity, config.granularity, shape).to(torch.int64)
-    scale = torch.stack(best_scale).gather(0, chosen[None])[0]
-    zeros = [z for z in best_zero if z is not None]
+    scale = torch.stack([best.scale for best in found]).gather(0, chosen[None])[0]
+    zeros = [best.zero for best in found if best.zero is not None]
     zero = torch.stack(zeros).gather(0, chosen[None])[0] if zeros else None
     return encode_with_scale(x, config, scale, zero, selector)
+
+
+@dataclass(eq=False)
+class _Best:
+    """The best clip factor of one candidate so far, for each tile."""
+
+    scale: Tensor = field(default_factory=lambda: torch.empty(0))
+    zero: Tensor | None = None
+    error: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+def _search(
+    x: Tensor, config: TensorConfig, clip: Sequence[float], importance: Tensor | None, found: list[_Best]
+) -> None:
+    """Try every candidate with every clip factor; ``found`` keeps the earliest of the least errors."""
+    extremes = _extremes(x, config)
+    fast = importance is None and _is_fast(x, config)
+    for factor in clip:
+        scales: dict[float, tuple[Tensor, Tensor | None, Tensor]] = {}  # formats of one maximum share their scales
+        trials: list[Trial] = []
+        unstored: list[tuple[Tensor, Tensor | None]] = []
+        for fmt in config.formats:
+            key = fmt.absmax if extremes is not None else float(len(trials))
+            if key not in scales or config.zero_point is not None:
+                scale, zero = _scales(x, fmt, config, extremes, factor)
+                scales[key] = scale, zero, _as_stored(scale, config)
+            scale, zero, used = scales[key]
+            unstored.append((scale, zero))
+            trials.append(Trial(fmt, used, _store_zero(zero, config)))
+        if fast:
+            errors = quantize_cpu.tile_errors(x, trials, config)
+        else:
+            errors = [_tile_error(x, trial, config, importance) for trial in trials]
+        for best, (scale, zero), error in zip(found, unstored, errors, strict=True):
+            if not best.error.numel():
+                best.scale, best.zero, best.error = scale, zero, error
+                continue
+            better = error < best.error
+            best.scale = torch.where(better, scale, best.scale)
+            best.zero = None if zero is None or best.zero is None else torch.where(better, zero, best.zero)
+            best.error = torch.where(better, error, best.error)
+
+
+def _is_fast(x: Tensor, config: TensorConfig) -> bool:
+    """Whether the compiled kernels take this."""
+    plain = x.device.type == "cpu" and x.is_contiguous() and not x.requires_grad
+    return plain and x.numel() > 0 and quantize_cpu.supports(config)
+
+
+def _extremes(x: Tensor, config: TensorConfig) -> tuple[Tensor, ...] | None:
+    """What scales follow from: (absmax,) or (min, max) of each tile; ``None`` where the rule needs more."""
+    assert config.scale is not None
+    fast = _is_fast(x, config)
+    if config.scale.rule is ScaleRule.RANGE:
+        if fast:
+            return quantize_cpu.tile_range(x, config)
+        return reduce_tiles(x, config.granularity, "amin"), reduce_tiles(x, config.granularity, "amax")
+    if config.scale.rule in MOMENT_RULES or any(isinstance(f, OutlierVictimFormat) for f in config.formats):
+        return None
+    return (quantize_cpu.tile_absmax(x, config) if fast else reduce_tiles(x.abs(), config.granularity, "amax"),)
+
+
+def _scales(
+    x: Tensor, fmt: Format, config: TensorConfig, extremes: tuple[Tensor, ...] | None, factor: float
+) -> tuple[Tensor, Tensor | None]:
+    """``ideal_scale`` with the extremes already at hand."""
+    if extremes is None:
+        return ideal_scale(x, fmt, config, factor)
+    if len(extremes) == 2:
+        return scale_of_range(extremes[0], extremes[1], fmt, config, factor)
+    return scale_of_absmax(extremes[0], fmt, config, factor), None
 
 
 def encode_with_scale(
@@ -104,33 +186,21 @@ def encode_with_scale(
         zero_point=stored_zero,
         selector=selector,
     )
-    y = _normalised(x, made.effective_scale(), stored_zero, config, shape)
-    if selector is None:
-        codes = encode(y, config.formats[0])
-    else:
-        pick = expand_tiles(selector, config.selector_granularity, shape)
-        dim = config.formats[0].dim
-        pick = pick[:, ::dim]
-        codes = encode(y, config.formats[0])
+    used = made.effective_scale()
+    assert used is not None
+    if x.dtype == torch.float32 and _is_fast(x, config):
+        return replace(made, codes=quantize_cpu.encode_tiles(x, config, used, stored_zero, selector))
+    y = _normalised(x, used, stored_zero, config, shape)
+    codes = encode(y, config.formats[0])
+    if selector is not None:
+        pick = expand_tiles(selector, config.selector_granularity, shape)[:, :: config.formats[0].dim]
         for index, fmt in enumerate(config.formats[1:], start=1):
             codes = torch.where(pick == index, encode(y, fmt), codes)
-    return QuantizedTensor(
-        config=config,
-        shape=shape,
-        codes=codes,
-        scale=stored,
-        outer_scale=outer,
-        zero_point=stored_zero,
-        selector=selector,
-        residual=None,
-    )
+    return replace(made, codes=codes)
 
 
-def _normalised(
-    x: Tensor, scale: Tensor | None, zero: Tensor | None, config: TensorConfig, shape: tuple[int, int]
-) -> Tensor:
+def _normalised(x: Tensor, scale: Tensor, zero: Tensor | None, config: TensorConfig, shape: tuple[int, int]) -> Tensor:
     """Elements in code units: ``x / scale`` (+ zero); a stored scale is never zero."""
-    assert scale is not None
     per_element = expand_tiles(scale, config.granularity, shape)
     if zero is not None and isinstance(config.zero_point, FloatFormat):
         x = x - expand_tiles(zero, config.granularity, shape).to(torch.float32)
@@ -148,38 +218,21 @@ def _store_zero(zero: Tensor | None, config: TensorConfig) -> Tensor | None:
     return zero.to(torch.int32)
 
 
-def _best_clip(
-    x: Tensor, fmt: Format, config: TensorConfig, clip: Sequence[float], importance: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """For each tile the scale (and zero point) of the best clip factor, and its squared error ``[gn, gk]``."""
+def _tile_error(x: Tensor, trial: Trial, config: TensorConfig, importance: Tensor | None) -> Tensor:
+    """Squared error of each tile, summed in the order of ``sum_tiles``."""
     shape = (x.shape[0], x.shape[1])
-    best: tuple[Tensor, Tensor | None, Tensor] | None = None
-    if len(clip) == 1 and len(config.formats) == 1:
-        scale, zero = ideal_scale(x, fmt, config, clip[0])
-        return scale, zero, torch.zeros_like(scale)
-    for factor in clip:
-        scale, zero = ideal_scale(x, fmt, config, factor)
-        used = _as_stored(scale, config)
-        stored_zero = _store_zero(zero, config)
-        y = decode(encode(_normalised(x, used, stored_zero, config, shape), fmt), fmt)[:, : shape[1]]
-        per_element = expand_tiles(used, config.granularity, shape)
-        if stored_zero is None:
-            y = y * per_element
-        else:
-            z = expand_tiles(stored_zero, config.granularity, shape).to(torch.float32)
-            y = y * per_element + z if isinstance(config.zero_point, FloatFormat) else (y - z) * per_element
-        squared = (y - x).square()
-        if importance is not None:
-            squared = squared * importance
-        error = sum_tiles(squared, config.granularity)
-        if best is None:
-            best = scale, zero, error
-            continue
-        better = error < best[2]
-        kept_zero = best[1] if zero is None or best[1] is None else torch.where(better, zero, best[1])
-        best = torch.where(better, scale, best[0]), kept_zero, torch.where(better, error, best[2])
-    assert best is not None
-    return best
+    y = encode(_normalised(x, trial.scale, trial.zero, config, shape), trial.format)
+    y = decode(y, trial.format)[:, : shape[1]]
+    per_element = expand_tiles(trial.scale, config.granularity, shape)
+    if trial.zero is None:
+        y = y * per_element
+    else:
+        z = expand_tiles(trial.zero, config.granularity, shape).to(torch.float32)
+        y = y * per_element + z if isinstance(config.zero_point, FloatFormat) else (y - z) * per_element
+    squared = (y - x).square()
+    if importance is not None:
+        squared = squared * importance
+    return sum_tiles(squared, config.granularity)
 
 
 def _as_stored(scale: Tensor, config: TensorConfig) -> Tensor:

@@ -22,6 +22,7 @@ from datatypes.outlier_victim import OutlierVictimFormat
 from datatypes.rounding import encode
 from datatypes.tensor import TORCH_FLOATS, decode_stored, spread_tiles, tiles_in_tile
 
+MOMENT_RULES = frozenset({ScaleRule.NORM, ScaleRule.MEAN_ABS})  # these need sums over the tile
 OLIVE_SIGMAS = 3.0  # initial outlier threshold in standard deviations (Guo et al., OliVe, ISCA 2023, section 3.3)
 
 
@@ -87,7 +88,7 @@ def ideal_scale(x: Tensor, fmt: Format, config: TensorConfig, clip: float = 1.0)
     rule = config.scale.rule
     if rule is ScaleRule.RANGE:
         return _range_scale(x, fmt, config, clip)
-    if rule is ScaleRule.NORM or rule is ScaleRule.MEAN_ABS or isinstance(fmt, OutlierVictimFormat):
+    if rule in MOMENT_RULES or isinstance(fmt, OutlierVictimFormat):
         return _not_zero(_moment_scale(x, fmt, config, clip), config), None
     return scale_of_absmax(reduce_tiles(x.abs(), config.granularity, "amax"), fmt, config, clip), None
 
@@ -137,7 +138,7 @@ def scale_of_range(
     if config.scale.outer is None:
         scale = stored_value(scale, config.scale.format)
     if real_offset:
-        return scale, low - scale * fmt.minimum
+        return scale, low - scale * fmt.minimum + 0.0  # + 0.0 turns -0.0 into 0.0
     ratio = torch.where(scale > 0, low / scale, torch.zeros_like(low))
     zero = (_scalar(fmt.minimum, low) - ratio).round().clamp(fmt.minimum, fmt.maximum)
     assert isinstance(config.zero_point, IntFormat)

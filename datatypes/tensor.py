@@ -13,11 +13,13 @@ followed by the stored column scale, then the row scale, then the residual, each
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from datatypes import kernels_cpu
 from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
 from datatypes.granularity import Granularity, PerBlock
 from datatypes.layer_config import TensorConfig
@@ -109,10 +111,44 @@ class QuantizedTensor:
         book = self.codebook.to(torch.float32)
         return book[tiles[:, ::dim].to(torch.int64), self.codes.to(torch.int64)].reshape(n, -1)[:, :k]
 
+    def _decoded_rows(self) -> Tensor | None:
+        """Decoded and scaled elements by the compiled kernels, where those can do it: groups along rows, on the CPU."""
+        n, k = self.shape
+        scale = self.effective_scale()
+        compiled = (
+            scale is not None
+            and self.codes.device.type == "cpu"
+            and self.codes.dtype == torch.uint8
+            and self.codebook is None
+            and all(f.dim == 1 for f in self.config.formats)
+            and self.config.granularity.tile(self.shape)[0] == 1
+            and (self.zero_point is None or not self.zero_point.dtype.is_floating_point)
+            and (self.zero_point is None or len(self.config.formats) == 1)
+        )
+        if not compiled or scale is None or n * k == 0:
+            return None
+        out = torch.empty(self.shape)
+        tables = _stacked_tables(self.config.formats)
+        group = min(self.config.granularity.tile(self.shape)[1], k)
+        codes, steps = self.codes.contiguous().numpy(), scale.contiguous().numpy()
+        if self.zero_point is not None:
+            zero = self.zero_point.to(torch.float32).contiguous().numpy()
+            arguments = (codes, group, steps, zero, tables[0], out.numpy())
+            kernels_cpu.over_rows(kernels_cpu.decode_rows_zero, n, k, *arguments)
+            return out
+        choice = np.zeros(steps.shape, np.uint8)
+        if self.selector is not None:
+            spread = spread_tiles(self.selector, self.config.selector_granularity, self.config.granularity, self.shape)
+            choice = spread.contiguous().numpy()
+        kernels_cpu.over_rows(kernels_cpu.decode_rows, n, k, codes, group, steps, choice, tables, out.numpy())
+        return out
+
     def dequantize(self) -> Tensor:
         """The matrix that the codes stand for, float32 ``[n, k]`` (see the module docstring for the arithmetic)."""
-        x = self.values()
-        scale = self.effective_scale()
+        x = self._decoded_rows()
+        scale = None if x is not None else self.effective_scale()
+        if x is None:
+            x = self.values()
         if scale is not None:
             scale = expand_tiles(scale, self.config.granularity, self.shape)
             if self.zero_point is None:
@@ -163,6 +199,12 @@ def tiles_in_tile(fine: Granularity, coarse: Granularity, shape: tuple[int, int]
 def spread_tiles(per_tile: Tensor, coarse: Granularity, fine: Granularity, shape: tuple[int, int]) -> Tensor:
     """One value per coarse tile, given to each of the fine tiles inside it."""
     return expand_tiles(per_tile, tiles_in_tile(fine, coarse, shape), fine.scale_shape(shape))
+
+
+@lru_cache(maxsize=256)
+def _stacked_tables(formats: tuple[Format, ...]) -> np.ndarray:
+    """Values of every code of every candidate, float32 ``[F, 2**bits]``."""
+    return np.stack([fmt.code_values.astype(np.float32) for fmt in formats])
 
 
 def value_table(fmt: Format) -> Tensor:
