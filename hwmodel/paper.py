@@ -10,8 +10,8 @@ C tokens of context, H query heads, hidden size D and E = KV heads x head_dim it
 at 16 bits in DRAM, and at the bits and cycles of the layer's weights in the weight buffer and the PE. This was derived
 from published results and not read from code: the attention columns of the 30 rows of version 1 in
 ``data/bitmod_sim_results.csv`` fix it for E = D (cycles equal, energies to 1e-6), and among 256 readings of heads and
-for grouped heads it is the one without free constants that gives all sixteen six-model means of the paper's figures 7
-and 8 to the three decimals they are known to (``tests/hwmodel/test_paper.py``).
+sizes for grouped heads it is the only one that gives all sixteen six-model means of the paper's figures 7 and 8 to the
+three decimals they are known to (``tests/hwmodel/test_paper.py``).
 
 Sources: model shapes ``data/bitmod_model_shapes.csv`` (every linear layer of the models' public configurations);
 precisions "profiled offline", from the simulator's test scripts.
@@ -212,19 +212,32 @@ def paper_report(
     Raises:
         ValueError: unknown model or design, or a batch above 1 in version 1.
     """
-    workload = paper_workload(model, phase, batch=batch, context=context)
     bits = paper_bits(model, design, phase, version)
-    report = Pricer(bits, DESIGNS[design], PAPER).evaluate(workload)
+    return published_report(model, DESIGNS[design], bits, phase, batch=batch, context=context, version=version)
+
+
+def published_report(
+    model: str,
+    accelerator: Accelerator,
+    bits: OperandBits,
+    phase: Phase,
+    *,
+    batch: int = 1,
+    context: int = 256,
+    version: PaperVersion = PaperVersion.V2,
+) -> CostReport:
+    """What the published simulator says about any accelerator and precision; arguments as in ``paper_report``."""
+    report = Pricer(bits, accelerator, PAPER).evaluate(paper_workload(model, phase, batch=batch, context=context))
     if version is PaperVersion.V2:
         return report
     if batch != 1:
         raise ValueError(f"batch must be 1 in version 1, not {batch!r}")
+    shape = paper_model(model)
     flattened = {
-        kind: flattened_attention(kind, paper_model(model), DESIGNS[design], phase, context=context, bits=bits.weight)
+        kind: flattened_attention(kind, shape, accelerator, phase, context=context, bits=bits.weight)
         for kind in ATTENTION_KINDS
     }
-    layers = tuple(_replace_price(layer, flattened) for layer in report.layers)
-    return replace(report, layers=layers)
+    return replace(report, layers=tuple(_replace_price(layer, flattened) for layer in report.layers))
 
 
 def _replace_price(layer: LayerCost, prices: Mapping[LayerKind, Price]) -> LayerCost:

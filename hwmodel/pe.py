@@ -172,6 +172,24 @@ def _path_of(fmt: Format, pe: PE) -> ArrayPath:
     )
 
 
+def runnable(formats: Iterable[Format], pe: PE) -> tuple[Format, ...]:
+    """Those of ``formats`` that the array takes, in order (for lists of what an accelerator runs).
+
+    >>> from datatypes.catalog import FP4, FP16, INTS, NF4
+    >>> from hwmodel.presets import BITMOD_PE
+    >>> [fmt.name for fmt in runnable((FP4, NF4, INTS[8], FP16), BITMOD_PE)]
+    ['e2m1', 'int8']
+    """
+    taken = []
+    for fmt in formats:
+        try:
+            array_path((fmt,), pe)
+        except NotImplementedError:
+            continue
+        taken.append(fmt)
+    return tuple(taken)
+
+
 def wide_float(formats: Iterable[Format]) -> bool:
     """Whether all of ``formats`` are 16-bit floats, which FP16 lanes of a vector unit multiply."""
     return all(isinstance(fmt, FloatFormat) and fmt.bits == WIDE_BITS for fmt in formats)

@@ -10,6 +10,7 @@ from hwmodel.validate import (
     errors_by_row,
     summarize,
     validate_headlines,
+    validate_pareto,
     validate_simulator,
     validate_speedups,
 )  # fmt: skip
@@ -51,6 +52,12 @@ def test_bars_of_figures_7_and_8() -> None:
     assert bars["energy_error"].abs().max() < 5e-6  # the notebooks' arrays are rounded to 1 uJ
     assert (bars["speedup"] - bars["our_speedup"]).abs().max() <= 5.01e-5  # four decimals
     assert (bars["energy_efficiency"] - bars["our_energy_efficiency"]).abs().max() <= 1.01e-4
+
+
+def test_points_of_figure_9() -> None:
+    points = validate_pareto()
+    assert len(points) == 22 and (points["cycles_error"] == 0).all()
+    assert points["energy_error"].abs().max() < 3e-5  # the sheet is rounded to 1 uJ, the smallest point is 21129 uJ
 
 
 def test_headline_claims() -> None:
