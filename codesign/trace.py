@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from codesign import trace_attention
 from codesign.trace_config import build_on_meta, model_inputs, read_config
-from codesign.trace_experts import routed_experts
+from codesign.trace_experts import route_all_experts, routed_experts
 from codesign.trace_record import LoopTooLong, Record, Recorder, finished_kind
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase, Workload
 
@@ -230,13 +230,15 @@ def _without_data() -> Iterator[None]:
 
 def _layers(recorder: Recorder, model: nn.Module, request: _Request) -> list[LayerSpec]:
     head = _head_path(model)
-    shared_heads = _kv_heads(model)
+    shared_heads, routing = _kv_heads(model), _routing(model)
     decoder = _generates(model) and not getattr(model.config, "is_encoder_decoder", False)
     masked = decoder and request.phase is Phase.PREFILL and request.context > 1
     first_user: dict[int, str] = {}
     stored: Counter[int] = Counter()  # elements of each weight that layers so far account for
     layers = []
     for record in recorder.records:
+        if routing is not None and record.kind is LayerKind.LINEAR and record.weight_copies is None:
+            route_all_experts(record, *routing)
         weight_of = None
         if record.weight is not None:
             elements = record.n * record.k * (record.weight_copies or record.copies)
@@ -294,12 +296,25 @@ def _kv_heads(model: nn.Module) -> tuple[int, int] | None:
     """Heads and key-value heads, where they differ and the config says so."""
     config = getattr(model, "config", None)
     try:
-        heads, kv_heads = getattr(config, "num_attention_heads", None), getattr(config, "num_key_value_heads", None)
+        heads = getattr(config, "num_attention_heads", None)
+        kv_heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None)
     except Exception:  # a config whose layers differ says so by raising; such models call attention by name
         return None
     if isinstance(heads, int) and isinstance(kv_heads, int) and 0 < kv_heads < heads and heads % kv_heads == 0:
         return heads, kv_heads
     return None
+
+
+def _routing(model: nn.Module) -> tuple[int, int] | None:
+    """Experts and experts chosen for each token, where the config says so."""
+    config = getattr(model, "config", None)
+    try:
+        config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+        top_k = getattr(config, "num_experts_per_tok", None)
+    except Exception:  # a config of several text models, or one whose layers differ
+        return None
+    return (experts, top_k) if isinstance(experts, int) and isinstance(top_k, int) and experts > 1 else None
 
 
 def _head_path(model: nn.Module) -> str | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from codesign import trace_attention
+from codesign.extras import require
 
 # sizes that a config must state itself, wherever its class has a default for them
 NEEDED_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -197,11 +198,7 @@ def _use_recorded_attention(config: Any) -> None:
 
 
 def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ValueError("transformers must be installed to read a config: pip install 'codesign[models]'") from error
-    return transformers
+    return require("transformers", "models")
 
 
 def _line(error: Exception) -> str:

@@ -83,6 +83,8 @@ def short_configs(model_type: str) -> Iterator[Any]:
 
 
 def _has(cls: Any, key: str) -> bool:
+    if key in (getattr(cls, "attribute_map", None) or {}):
+        return True
     return hasattr(cls, key) or key in inspect.signature(cls.__init__).parameters
 
 

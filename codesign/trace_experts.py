@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codesign.trace_record import Recorder, storage_of
+from codesign.trace_record import Record, Recorder, storage_of
 from hwmodel.workload import LayerKind
 
 
@@ -40,6 +40,17 @@ def expected_experts(experts: int, top_k: int, tokens: int) -> int:
     """
     top_k = min(top_k, experts)
     return max(1, round(experts * (1 - (1 - top_k / experts) ** tokens)))
+
+
+def route_all_experts(record: Record, experts: int, top_k: int) -> None:
+    """Rewrites a product of every token with every one of ``experts`` weights to the ``top_k`` that routing keeps.
+
+    Some models (Llama 4) compute all experts and multiply what was not chosen by zero.
+    """
+    if record.copies == experts and record.weight_elements == experts * record.k * record.n:
+        tokens, record.weight_copies = record.m, experts
+        record.copies = expected_experts(experts, top_k, tokens)
+        record.m = -(-tokens * min(top_k, experts) // record.copies)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from codesign.trace_meta import MetaMemory
 from hwmodel.workload import LayerKind
 
 # operations one call of one module may dispatch itself: a plain block needs well under 200, a loop over tokens more
@@ -108,10 +109,13 @@ class Recorder(TorchDispatchMode):
         self._roles: dict[int, frozenset[int]] = {}
         # storage -> the parameter it was computed from, and from no activation
         self._origin: dict[int, int] = {key: key for key in self._parameters}
+        # storage -> elements it would have if nothing in it were repeated, where something is
+        self._distinct: dict[int, int] = {}
         self._calls: list[_Call] = []
         self._call_count = 0
         self._hooks: list[Any] = []
         self._keep: list[Any] = []
+        self._compute = MetaMemory()
 
     # -- the module stack ------------------------------------------------------------------------------------------
 
@@ -177,7 +181,7 @@ class Recorder(TorchDispatchMode):
             return torch.empty(tensors[0].numel(), tensors[0].dim(), dtype=torch.long, device="meta")
         if operation in ("index", "index_put", "index_put_"):
             args = (args[0], [_whole_index(index) for index in args[1]], *args[2:])
-        out = func(*args, **kwargs)
+        out = self._compute(func, args, kwargs)
         if self._calls:
             self._calls[-1].operations += 1
             if self._calls[-1].operations > MAX_OPERATIONS_PER_CALL:
@@ -230,8 +234,19 @@ class Recorder(TorchDispatchMode):
         if main.is_floating_point() and main.numel() and _is_arithmetic(func, operation):
             self._mark(outputs, self._elementwise(operation, main, frontier), products=roles)
             return
+        distinct = sum(
+            self._distinct_elements(t) for t, key in zip(tensors, keys, strict=True) if key in self._frontier
+        )
         for output in outputs:
-            self._set(storage_of(output), frontier, roles)
+            key = storage_of(output)
+            self._set(key, frontier, roles)
+            if key not in keys and distinct < output.numel():
+                self._distinct[key] = distinct
+
+    def _distinct_elements(self, tensor: Tensor) -> int:
+        """Elements of a tensor that are not repetitions of others (key and value heads repeated for their group)."""
+        shown = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride)
+        return min(shown, self._distinct.get(storage_of(tensor), shown))
 
     def _mark(self, outputs: list[Tensor], record: Record, *, products: frozenset[int]) -> None:
         for output in outputs:
@@ -260,6 +275,9 @@ class Recorder(TorchDispatchMode):
             return self._linear(self._origin[a_key], (copies, n, k, m), self.sources(b))
         if not (a_active and b_active) or k == 1:  # tables (rotary angles), outer products
             return None
+        kept = max(1, self._distinct_elements(b) // (k * n))
+        if kept < copies and copies % kept == 0:  # one key for a group of heads
+            copies, m = kept, m * copies // kept
         after_softmax = any(self.records[i].kind is LayerKind.SOFTMAX for i in self._roles.get(a_key, frozenset()))
         kind = LayerKind.ATTENTION_PV if after_softmax else None
         record = self.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))

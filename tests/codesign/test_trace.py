@@ -243,6 +243,21 @@ class TestFamilies:
         tables = sum(_table_macs(model, counter))
         assert workload.macs == counter.get_total_flops() // 2 - tables
 
+    @pytest.mark.parametrize("phase", list(Phase))
+    def test_key_of_all_heads_is_seen_once(self, phase):
+        # Falcon repeats its one key head inside the model: structure alone shows that the copies are equal
+        workload = trace(config_from_dict(FAMILIES["one KV head (Falcon)"]), phase=phase, batch=2, context=16)
+        rows = 4 * (16 if phase is Phase.PREFILL else 1)
+        for name in ("qk", "pv"):
+            layer = workload[f"transformer.h.0.self_attention.{name}"]
+            assert (layer.copies, layer.m, layer.k, layer.n) == (2, rows, 16, 16)
+
+    @pytest.mark.parametrize("name", ["attention by hand (BLOOM)", "fused qkv (GPT-2)"])
+    def test_decoders_mask_their_future(self, name):
+        layers = trace(config_from_dict(FAMILIES[name]), batch=2, context=16).layers
+        kinds = (LayerKind.ATTENTION_QK, LayerKind.SOFTMAX, LayerKind.ATTENTION_PV)
+        assert all(layer.causal == (layer.kind in kinds) for layer in layers)
+
     def test_window_cuts_the_context(self):
         config = config_from_dict({**SMALL_LLAMA, "model_type": "mistral", "sliding_window": 8})
         for phase in Phase:
@@ -295,6 +310,14 @@ class TestExperts:
         mean = sum(len({*a, *b}) for a, b in product(choices, choices)) / len(choices) ** 2
         assert expected_experts(4, 2, 2) == round(mean)
         assert mean == 4 * (1 - (1 - 2 / 4) ** 2)
+
+    def test_experts_computed_for_every_token_count_as_routed(self):
+        config = config_from_dict(
+            {**SMALL_LLAMA, "model_type": "llama4_text", "head_dim": 16, "num_local_experts": 8}
+            | {"num_experts_per_tok": 1, "intermediate_size_mlp": 96, "interleave_moe_layer_step": 1}
+        )
+        down = trace(config, phase=Phase.DECODE, batch=2, context=4)["model.layers.0.feed_forward.experts.down_proj"]
+        assert (down.m, down.k, down.n, down.copies, down.weight_copies) == (1, 96, 64, 2, 8)
 
     def test_routers_are_layers_of_their_own(self):
         workload = trace(config_from_dict(FAMILIES["experts (Mixtral)"]), context=5)
