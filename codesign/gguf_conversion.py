@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from codesign.cache import cache_dir, sha256_of_file, whole_folder
 from codesign.checkpoint import WEIGHTS_FILE
 from codesign.extras import quiet_transformers, require
+from codesign.model_config import first_line
 
 MAGIC = b"GGUF"
 
@@ -62,7 +63,9 @@ def gguf_config(path: Path) -> Any:
         try:
             return transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
         except (ValueError, KeyError, NotImplementedError, OSError) as error:
-            raise ValueError(f"{path} must be of an architecture that transformers can read ({_line(error)})") from None
+            raise ValueError(
+                f"{path} must be of an architecture that transformers can read ({first_line(error)})"
+            ) from None
 
 
 def convert_gguf(path: Path) -> Path:
@@ -84,7 +87,7 @@ def convert_gguf(path: Path) -> Path:
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
         except (ValueError, KeyError, NotImplementedError, OSError) as error:
-            raise ValueError(f"{path} must be a decoder that transformers can read ({_line(error)})") from None
+            raise ValueError(f"{path} must be a decoder that transformers can read ({first_line(error)})") from None
         # Not model.save_pretrained: transformers 5.23 refuses to save what it read from a GGUF file. Parameters that
         # share one tensor are stored once; named_parameters leaves the others out.
         tensors = dict(model.named_parameters())
@@ -100,8 +103,3 @@ def convert_gguf(path: Path) -> Path:
         with suppress(ValueError, KeyError, NotImplementedError, OSError, TypeError):
             transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(temporary)
     return target
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

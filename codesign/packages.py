@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from codesign.cache import cache_dir, progress, sha256_of_file, whole_file
 
@@ -158,17 +159,17 @@ def _check_member(member: str) -> None:
         raise ValueError(f"a file of an archive must be named by a relative path without '..', not {member!r}")
 
 
-def _copy_member(archive: Path, member: str, out: object) -> None:
+def _copy_member(archive: Path, member: str, out: BinaryIO) -> None:
     try:
         if archive.suffix == ".whl":
             with zipfile.ZipFile(archive) as wheel, wheel.open(member) as stream:
-                shutil.copyfileobj(stream, out, CHUNK_BYTES)  # type: ignore[misc]
+                shutil.copyfileobj(stream, out, CHUNK_BYTES)
         else:
             with tarfile.open(archive) as tarball:
                 inner = tarball.extractfile(member)
                 if inner is None:
                     raise KeyError(member)
-                shutil.copyfileobj(inner, out, CHUNK_BYTES)  # type: ignore[misc]
+                shutil.copyfileobj(inner, out, CHUNK_BYTES)
     except KeyError:
         raise ValueError(f"{archive.name} must hold {member}") from None
     except (zipfile.BadZipFile, tarfile.TarError) as error:

@@ -117,6 +117,14 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return sha256_of_text(type(tokenizer).__name__ + json.dumps(tokenizer.get_vocab(), sort_keys=True))
 
 
+def bos_token_id(tokenizer: Any) -> int | None:
+    """The token that a tokenizer puts before every text, as some models need (Gemma); ``None`` if it puts none."""
+    with_special = tokenizer("a")["input_ids"]
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    return bos if bos is not None and with_special[:1] == [bos] and plain[:1] != [bos] else None
+
+
 def windows(token_ids: Tensor, context: int, *, bos_token_id: int | None = None) -> Tensor:
     """Windows that do not overlap, int64 ``[w, context]``; what is left at the end is dropped.
 
@@ -151,7 +159,7 @@ def read_requests(task: str) -> list[dict[str, Any]]:
 
 
 def brown_text(tagged: str) -> str:
-    """Plain text of a tagged Brown file: a line a paragraph, quotes as ``"`` on their words, no space before ``,.;:?!``.
+    """Plain text of a tagged Brown file: a paragraph a line, quotes ``"`` on their words, no space before ``,.;:?!``.
 
     >>> brown_text("\\tHe/pps said/vbd ,/, ``/`` No/rb ''/'' ./.\\nSo/rb ./.\\n\\n\\tYes/rb ./.\\n")
     'He said, "No". So.\\nYes.'

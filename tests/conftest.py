@@ -19,20 +19,35 @@ SENTENCES = (
 )
 
 
-@pytest.fixture(autouse=True)
-def cache_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
-    """A cache of this run's own for all tests but the slow ones, which keep the user's (downloads are dear)."""
-    if request.node.get_closest_marker("slow") or request.node.get_closest_marker("gpu"):
-        yield None
-        return
-    folder = tmp_path_factory.getbasetemp() / "cache"
-    before = os.environ.get("CODESIGN_CACHE")
-    os.environ["CODESIGN_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["CODESIGN_CACHE"]
+USER_CACHE = os.environ.get("CODESIGN_CACHE")
+
+
+def use_cache(folder: str | None) -> None:
+    """Set ``CODESIGN_CACHE``, or unset it."""
+    if folder is None:
+        os.environ.pop("CODESIGN_CACHE", None)
     else:
-        os.environ["CODESIGN_CACHE"] = before
+        os.environ["CODESIGN_CACHE"] = folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this run's own."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    use_cache(str(folder))
+    yield folder
+    use_cache(USER_CACHE)
+
+
+@pytest.fixture(autouse=True)
+def user_cache_for_slow_tests(request: pytest.FixtureRequest, cache_of_this_run: Path) -> Iterator[None]:
+    """Slow tests keep the user's cache, because downloads are dear."""
+    slow = request.node.get_closest_marker("slow") or request.node.get_closest_marker("gpu")
+    if slow:
+        use_cache(USER_CACHE)
+    yield
+    if slow:
+        use_cache(str(cache_of_this_run))
 
 
 @pytest.fixture(scope="session")

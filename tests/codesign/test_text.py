@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codesign.models import resolve_model
-from codesign.text import Text, brown_text, load_text, tokenize, windows
+from codesign.text import Text, bos_token_id, brown_text, load_text, tokenize, windows
 
 pytest.importorskip("transformers", reason="needs the extra codesign[models]")
 FABLE = Text("fable", "A fox saw some grapes. They hung high.\n\nSour, said the fox." * 20, "written here", "CC0")
@@ -81,6 +81,19 @@ def test_windows_do_not_overlap(tokens: int, count: int) -> None:
 
 def test_windows_with_a_first_token() -> None:
     assert windows(torch.arange(7), 4, bos_token_id=99).tolist() == [[99, 0, 1, 2], [99, 3, 4, 5]]
+
+
+def test_first_token_is_the_tokenizer_s_own_habit(tiny_gqa_dir: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = resolve_model(tiny_gqa_dir).tokenizer()
+    assert bos_token_id(tokenizer) is None
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    assert bos_token_id(tokenizer) is None
+    number = tokenizer.convert_tokens_to_ids("<s>")
+    template = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", number)])
+    tokenizer.backend_tokenizer.post_processor = template
+    assert bos_token_id(tokenizer) == number
 
 
 def test_text_shorter_than_a_window() -> None:
