@@ -38,7 +38,12 @@ _WHOLE: Mapping[str, str] = {  # elements that say their granularity themselves
     "ant4": "ant4_channel_fp16",
     "olive4": "olive4_channel_fp16",
 }
-_OWN_ALGORITHM: Mapping[str, str] = {"ant4": "ant", "olive4": "olive", "bitmod3": "bitmod", "bitmod4": "bitmod"}
+_OWN_ALGORITHM: Mapping[str, str] = {
+    "ant4": "ant",
+    "olive4": "olive",
+    **dict.fromkeys(("bitmod3", "bitmod4", "bitmod_fp3", "bitmod_fp4"), "bitmod"),
+}
+MAX_ELEMENT_BITS = 8  # wider elements need no scale
 _LOW_RANK = frozenset(a.name for a in ALGORITHMS.values() if isinstance(a, LowRankReconstruction))
 _SMOOTHED = frozenset({"awq", "smoothquant"})
 _RANK = 32  # of the low-rank branch: Zhang et al., LQER, arXiv 2402.02446
@@ -54,12 +59,7 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
     Raises:
         ValueError: not in the grammar.
     """
-    parts, chosen = name.split("_"), None
-    for known in ALGORITHMS:
-        if name.startswith(known + "_") and (chosen is None or len(known) > len(chosen)):
-            chosen = known
-    if chosen is not None:
-        parts = name.removeprefix(chosen + "_").split("_")
+    parts = name.split("_")
     cache = _popped_number(parts, "kv")
     activation = _popped_number(parts, "a")
     scale = None
@@ -69,7 +69,10 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
     asymmetric = len(parts) > 1 and parts[-1] == "asym"
     if asymmetric:
         parts.pop()
-    element = "_".join(parts)
+    element, chosen = "_".join(parts), None
+    if not _is_element(element):  # else an algorithm may stand in front, the longest that fits
+        chosen = max((a for a in ALGORITHMS if element.startswith(a + "_")), key=len, default=None)
+        element = element if chosen is None else element.removeprefix(chosen + "_")
     weight = _weight(name, element, granularity, scale, asymmetric, known_names)
     linear = LayerConfig(weight=weight, activation=_token_integers(activation), key=_cache(cache), value=_cache(cache))
     if weight is None:
@@ -93,6 +96,8 @@ def _weight(
     if formats is None:
         hint = nearest(name, known_names) or nearest(element, _elements())
         raise ValueError(f"recipe must be one of the list (codesign recipes) or {GRAMMAR}, not {name!r}{hint}")
+    if formats[0].bits > MAX_ELEMENT_BITS:
+        raise ValueError(f"recipe {name!r} must have elements of at most {MAX_ELEMENT_BITS} bits where they are scaled")
     if granularity is None:
         raise ValueError(
             f"recipe {name!r} must say its granularity: {element}_g128, {element}_channel, {element}_tensor"
@@ -115,6 +120,10 @@ def _formats(element: str) -> tuple[Format, ...] | None:
         return formats_by_name(f"bitmod_fp{digits}" if digits != element and digits.isdigit() else element)
     except ValueError:
         return None
+
+
+def _is_element(element: str) -> bool:
+    return element == "fp16" or element in _WHOLE or _formats(element) is not None
 
 
 def _elements() -> list[str]:
