@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from datatypes.layer_config import PartitionedConfig, TensorConfig
+from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator
 from hwmodel.operands import FP16_LAYER, NORM_OPERATIONS, Config, OperandBits, products_of
 from hwmodel.options import HONEST, Buffering, ModelOptions
@@ -49,6 +49,7 @@ def evaluate(
         One cost for each layer, in order, and their sum.
 
     Raises:
+        TypeError: a config is of the wrong kind.
         ValueError: ``configs`` names a layer that is not in the workload (with the nearest names).
         NotImplementedError: the accelerator cannot run a format; the message names accelerator, format and layer.
     """
@@ -117,7 +118,10 @@ class Pricer:
     """
 
     def __init__(self, configs: Configs, accelerator: Accelerator, options: ModelOptions = HONEST) -> None:
-        self.configs = configs
+        self.configs = dict(configs) if isinstance(configs, Mapping) else configs  # ids stay those of these objects
+        for name, config in self.configs.items() if isinstance(self.configs, dict) else [("every layer", configs)]:
+            if not isinstance(config, LayerConfig | OperandBits):
+                raise TypeError(f"config of {name} must be a LayerConfig or OperandBits, not {config!r}")
         self.accelerator = accelerator
         self.options = options
         self._prices: dict[tuple[object, ...], Price] = {}

@@ -156,6 +156,12 @@ def test_unknown_layer_name_in_configs() -> None:
         evaluate(workload, {"model.fc2": BITMOD4}, BITMOD)
 
 
+@pytest.mark.parametrize("configs", [{"fc": "int4"}, "int4"], ids=["by name", "for all"])
+def test_config_of_the_wrong_kind(configs: object) -> None:
+    with pytest.raises(TypeError, match="config of .* must be a LayerConfig or OperandBits, not 'int4'"):
+        evaluate(_single(LayerSpec("fc", LayerKind.LINEAR, m=4, k=64, n=32)), configs, BITMOD)  # type: ignore[arg-type]
+
+
 def test_configs_by_name_and_fp16_for_the_rest() -> None:
     layers = tuple(LayerSpec(name, LayerKind.LINEAR, m=4, k=128, n=32) for name in "ab")
     report = evaluate(Workload("tiny", Phase.PREFILL, layers), {"a": BITMOD4}, FP16_BASELINE)
