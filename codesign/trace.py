@@ -307,7 +307,7 @@ def _kv_heads(model: nn.Module) -> tuple[int, int] | None:
 
 def _routing(model: nn.Module) -> tuple[int, int] | None:
     """Experts and experts chosen for each token, where the config says so."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     try:
         config = config.get_text_config() if hasattr(config, "get_text_config") else config
         experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)

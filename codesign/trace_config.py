@@ -98,11 +98,21 @@ def build_on_meta(model: Any) -> nn.Module:
         if not isinstance(model, transformers.PretrainedConfig):
             raise TypeError(f"model must be a transformers config or a torch module, not {model!r}")
         meta = _build(transformers, copy.deepcopy(model))
-    for module in meta.modules():
+    _move_strays(meta)
+    return meta.eval()
+
+
+def _move_strays(model: nn.Module) -> None:
+    """Puts what a constructor made on the CPU on the meta device, shared parameters once."""
+    moved: dict[int, nn.Parameter] = {}
+    for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             if not buffer.is_meta:
                 setattr(module, name, buffer.to("meta"))
-    return meta.eval()
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.is_meta:
+                empty = nn.Parameter(torch.empty_like(parameter, device="meta"), False)
+                setattr(module, name, moved.setdefault(id(parameter), empty))
 
 
 def _build(transformers: Any, config: Any) -> nn.Module:

@@ -23,17 +23,24 @@ from codesign.trace_config import build_on_meta
 from hwmodel.workload import Phase
 
 LAYERS = (4, 10)  # of a shortened config, tried before its own depth
-# what a model needs and its default config leaves open; sizes are those of a published model of the family
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
+_INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 128}
+_INDEXER |= {"indexer_budget": 2048, "indexer_compress_ratio": 16}
+# what a model needs and its default config leaves open
 SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
     "dbrx": {"attn_config": {"rope_theta": 5e5, "kv_n_heads": 8, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 6},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
     "lfm2_moe": {"layer_types": ["full_attention", "conv"] * 2},
     "ministral": {"head_dim": 128},
     "nemotron": {"num_key_value_heads": 8},
+    "qwen4_exp": {"text_config": _INDEXER},
+    "qwen4_exp_text": _INDEXER,
     "xmod": {"default_language": "en_XX"},
 }
 CONTEXT = 96
@@ -67,7 +74,7 @@ def model_types() -> list[str]:
 def short_configs(model_type: str) -> Iterator[Any]:
     """Default configs of a model type as a decoder: with few layers, then with more, then as they are."""
     from transformers import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     cls = CONFIG_MAPPING[model_type]
     depths: list[dict[str, Any]] = [{"decoder_layers": n, "num_hidden_layers": n} for n in LAYERS]
@@ -78,7 +85,7 @@ def short_configs(model_type: str) -> Iterator[Any]:
             continue
         if hasattr(config, "is_decoder"):
             config.is_decoder = True
-        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING[cls].__name__]
+        config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]]
         yield config
 
 
@@ -102,18 +109,26 @@ def cover(model_type: str) -> Coverage:
 
 
 def _cover(model_type: str, config: Any, start: float) -> Coverage:
-    reasons: list[str] = []
+    reasons = {Phase.PREFILL: "", Phase.DECODE: ""}
     layers, weights, parameters = 0, 0, 0
-    for phase in (Phase.PREFILL, Phase.DECODE):
+    for phase in reasons:
         try:
             workload = trace(config, phase=phase, context=CONTEXT)
-            reasons.append("")
-            if phase is Phase.PREFILL:
-                layers, weights = len(workload.layers), workload.weights
-                parameters = sum(p.numel() for p in build_on_meta(config).parameters() if p.dim() >= 2)
         except (ValueError, NotImplementedError) as error:
-            reasons.append(str(error))
-    return Coverage(model_type, time.perf_counter() - start, *reasons, layers, weights, parameters)
+            reasons[phase] = str(error)
+            continue
+        if phase is Phase.PREFILL:
+            layers, weights = len(workload.layers), workload.weights
+            parameters = sum(p.numel() for p in build_on_meta(config).parameters() if p.dim() >= 2)
+    return Coverage(
+        model_type,
+        time.perf_counter() - start,
+        reasons[Phase.PREFILL],
+        reasons[Phase.DECODE],
+        layers,
+        weights,
+        parameters,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

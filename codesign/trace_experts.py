@@ -96,13 +96,14 @@ def _experts_forward(recorder: Recorder, module: nn.Module, original: Callable[.
     def forward(*args: Any, **kwargs: Any) -> Any:
         tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         hidden = next((t for t in tensors if t.is_floating_point()), None)
-        chosen = next((t for t in tensors if not t.is_floating_point() and t.dtype is not torch.bool), None)
-        if hidden is None or hidden.shape[-1] < 2:
+        if hidden is None or not any(hidden.shape[-1] in shape[1:] for _, shape in stacked_weights(module)):
             return original(*args, **kwargs)
+        # chosen by a router, so computed from activations: token positions are not
+        chosen = next((t for t in tensors if t.dtype in (torch.long, torch.int32) and recorder.active(t)), None)
+        tokens = hidden.numel() // hidden.shape[-1]
         counts = [value for value in (*args, *kwargs.values()) if isinstance(value, (list, tuple))]
         if chosen is None and len(tensors) == 1 and any(len(c) == stacked_weights(module)[0][1][0] for c in counts):
             return record_experts(recorder, module, hidden, 1)  # rows sorted by expert, so many for each
-        tokens = hidden.numel() // hidden.shape[-1]
         if chosen is None or chosen.numel() % tokens:
             return original(*args, **kwargs)
         return record_experts(recorder, module, hidden, chosen.numel() // tokens)

@@ -263,6 +263,10 @@ class Recorder(TorchDispatchMode):
         """Nearest recorded layers upstream of ``tensors``."""
         return frozenset().union(*(self._frontier.get(storage_of(t), frozenset()) for t in tensors))
 
+    def active(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` was computed from activations."""
+        return storage_of(tensor) in self._frontier
+
     # -- products --------------------------------------------------------------------------------------------------
 
     def _gemm(self, a: Tensor, b: Tensor) -> Record | None:

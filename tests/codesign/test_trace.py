@@ -319,6 +319,14 @@ class TestExperts:
         down = trace(config, phase=Phase.DECODE, batch=2, context=4)["model.layers.0.feed_forward.experts.down_proj"]
         assert (down.m, down.k, down.n, down.copies, down.weight_copies) == (1, 96, 64, 2, 8)
 
+    def test_stacked_weights_without_a_router_are_no_experts(self):
+        # the block-diagonal gates of RecurrentGemma are a stack too, and take token positions beside activations
+        config = config_from_dict(
+            {**SMALL_LLAMA, "model_type": "recurrent_gemma", "head_dim": 16, "lru_width": 64, "num_hidden_layers": 3}
+        )
+        gate = trace(config, context=6)["model.layers.0.temporal_block.rg_lru.input_gate_weight"]
+        assert (gate.m, gate.k, gate.n, gate.copies, gate.weight_copies) == (6, 16, 16, 4, None)
+
     def test_routers_are_layers_of_their_own(self):
         workload = trace(config_from_dict(FAMILIES["experts (Mixtral)"]), context=5)
         router = workload["model.layers.0.mlp.gate"]
@@ -550,7 +558,7 @@ def test_almost_every_causal_language_model_traces():
 
     results = [cover(model_type) for model_type in model_types()]
     failed = [result.model_type for result in results if result.prefill or result.decode]
-    assert len(failed) <= 0.05 * len(results), failed
+    assert len(failed) <= 0.04 * len(results), failed
     # text alone does not reach vision towers and cross-attention; everything else must be there
     short = [r.model_type for r in results if not r.prefill and r.share < 0.4]
     assert not short
