@@ -21,7 +21,8 @@ from hwmodel.accelerator import Accelerator
 from hwmodel.evaluate import evaluate, generate_cost, storage_bits
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.pe import cycles_of_bits
-from hwmodel.report import CostReport, Price, sum_prices
+from hwmodel.price import Price, sum_prices
+from hwmodel.report import CostReport
 from hwmodel.units import cycles_to_s, pj_to_j
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, Workload, at_context
 

@@ -1,0 +1,172 @@
+"""``codesign``: the command line. Every command takes ``--json``; a mistake is one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from codesign import cli_lists, cli_work
+from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Model = Annotated[str, typer.Argument(help="Folder with config.json, GGUF file, or name of a packaged model.")]
+Recipe = Annotated[str, typer.Option("--recipe", "-r", help="A recipe (codesign recipes), such as bitmod4_g128.")]
+Device = Annotated[str, typer.Option(help="Torch device that blocks run on.")]
+
+app = typer.Typer(
+    name="codesign", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Which number formats, at which precision, on which hardware: quantize, evaluate, estimate, compare.",
+    rich_markup_mode="rich",
+)  # fmt: skip
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(help="study.yaml")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and the tables.")] = Path("results"),
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Quantize, evaluate and price every recipe of a study; write its page and tables."""
+    cli_work.study(file, out, device=device, as_json=as_json)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished study.")],
+    as_json: Json = False,
+) -> None:
+    """Show a finished study again and redraw its page."""
+    cli_work.report(folder, as_json=as_json)
+
+
+@app.command()
+def quantize(
+    model: Model,
+    recipe: Recipe,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the quantized model; a stopped run goes on.")],
+    calibration_text: Annotated[str, typer.Option(help="Text that calibrates.")] = "lambada",
+    calibration_tokens: Annotated[int, typer.Option(min=1)] = 8192,
+    context: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 512,
+    sequential: Annotated[bool, typer.Option(help="Calibrate on the quantized prefix, as GPTQ does.")] = True,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Quantize a model into a folder, layer by layer."""
+    cli_work.quantize(
+        model, recipe, out, calibration_text=calibration_text, calibration_tokens=calibration_tokens, context=context,
+        sequential=sequential, device=device, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model, or folder of a quantized model.")],
+    text: Annotated[str, typer.Option(help="Held-out text: a name or a file.")] = "boolq-validation",
+    tokens: Annotated[int, typer.Option(min=2)] = 8192,
+    context: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 2048,
+    task: Annotated[list[str] | None, typer.Option(help="Zero-shot task instead of text; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions of each task.")] = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Perplexity on held-out text, or zero-shot accuracy."""
+    cli_work.evaluate(
+        model, text=text, tokens=tokens, context=context, tasks=tuple(task or ()), limit=limit, device=device,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def estimate(
+    model: Annotated[str, typer.Argument(help="Model, quantized model, or just a folder with config.json.")],
+    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="Preset, or a YAML file.")] = "bitmod",
+    recipe: Recipe = "bitmod4_g128",
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 256,
+    generate: Annotated[int, typer.Option(min=1, help="Tokens generated after it.")] = 256,
+    layers: Annotated[bool, typer.Option(help="Every layer, not groups of equal ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Price a model on an accelerator from its shapes alone: cycles, seconds, energy, area, bits, bounds."""
+    cli_work.estimate(
+        model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
+        every_layer=layers, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def validate(
+    rows: Annotated[Path | None, typer.Option(help="CSV of simulator rows; the published ones by default.")] = None,
+    details: Annotated[bool, typer.Option(help="Every cell that disagrees.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the cost model with published figures."""
+    cli_lists.validate(rows, details=details, as_json=as_json)
+
+
+@app.command()
+def effects(
+    model: Annotated[str, typer.Argument(help="One of the published models (Llama-2-7B, ...).")] = "Llama-2-7B",
+    accelerator: Annotated[str, typer.Option("--accelerator", "-a")] = "bitmod",
+    as_json: Json = False,
+) -> None:
+    """What each omission of the published simulator is worth, switched on one by one."""
+    cli_lists.effects(model, accelerator, as_json=as_json)
+
+
+@app.command()
+def formats(as_json: Json = False) -> None:
+    """List the number formats with range, special codes, tie rule and source."""
+    show_table(cli_lists.formats(), title="Formats", as_json=as_json, columns=cli_lists.FORMAT_COLUMNS)
+
+
+@app.command()
+def accelerators(as_json: Json = False) -> None:
+    """List the accelerator presets."""
+    show_table(cli_lists.accelerators(), title="Accelerators", as_json=as_json)
+
+
+@app.command()
+def algorithms(as_json: Json = False) -> None:
+    """List the quantization algorithms with what they need and their source."""
+    show_table(cli_lists.algorithms(), title="Algorithms", as_json=as_json)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the named recipes; other names follow a grammar."""
+    show_table(cli_lists.recipes(), title=f"Recipes (others: {cli_lists.GRAMMAR})", as_json=as_json)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models and texts that come in packages."""
+    tables: dict[str, pd.DataFrame] = {"models": cli_lists.models(), "texts": cli_lists.texts()}
+    if as_json:
+        show_json({name: table.to_dict(orient="records") for name, table in tables.items()})
+        return
+    for name, table in tables.items():
+        show_table(table, title=name.capitalize(), as_json=False)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; mistakes become one sentence on standard error."""
+    warnings.filterwarnings("ignore", module=r"(torch|transformers)\b.*")
+    try:
+        app(arguments, standalone_mode=True)
+    except (ValueError, TypeError, NotImplementedError, OSError, MemoryError) as error:
+        say(f"codesign: {sentence(error)}")
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        say("codesign: interrupted; run the same command again to go on")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

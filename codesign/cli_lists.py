@@ -1,0 +1,136 @@
+"""Commands that list what there is, and those that compare the cost model with published figures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from codesign.algorithms.registry import ALGORITHMS
+from codesign.console import show_json, show_table
+from codesign.package_models import PACKAGE_MODELS
+from codesign.recipe_names import GRAMMAR as GRAMMAR
+from codesign.recipes import RECIPES, recipe
+from codesign.text import TEXTS
+from datatypes.catalog import FORMATS
+from datatypes.format_facts import describe
+from hwmodel.effects import option_effects
+from hwmodel.paper import paper_model, paper_workload
+from hwmodel.presets import ACCELERATORS, accelerator_by_name
+from hwmodel.validate import errors_by_row, summarize, validate_headlines, validate_simulator, validate_speedups
+from hwmodel.workload import Phase, Workload
+
+FORMAT_COLUMNS = ("name", "bits", "levels", "maximum", "min_normal", "min_subnormal", "nan_codes", "tie", "source")
+
+
+def formats() -> pd.DataFrame:
+    """One row for each format."""
+    return pd.DataFrame([asdict(describe(fmt)) for fmt in FORMATS.values()])
+
+
+def accelerators() -> pd.DataFrame:
+    """One row for each preset."""
+    return pd.DataFrame(
+        [
+            {
+                "name": machine.name,
+                "pe": machine.pe.name,
+                "pes": machine.pe_count,
+                "lanes": machine.pe.lanes,
+                "clock_ghz": machine.frequency_hz / 1e9,
+                "area_mm2": machine.area_mm2,
+                "dram": machine.dram.name,
+                "source": machine.source,
+            }
+            for machine in ACCELERATORS.values()
+        ]
+    )
+
+
+def algorithms() -> pd.DataFrame:
+    """One row for each algorithm."""
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "needs": ", ".join(sorted(s.value for s in algorithm.needs)) or "weights only",
+                "source": algorithm.source,
+            }
+            for name, algorithm in ALGORITHMS.items()
+        ]
+    )
+
+
+def recipes() -> pd.DataFrame:
+    """One row for each named recipe; bits for a 4096 x 4096 layer, everything counted."""
+    shape = (4096, 4096)
+    return pd.DataFrame(
+        [
+            {
+                "name": recipe.name,
+                "algorithm": "none" if recipe.algorithm is None else recipe.algorithm.name,
+                "bits_4096": recipe.linear.storage_bits(shape).bits_per_weight(shape),
+                "note": recipe.note,
+            }
+            for recipe in RECIPES.values()
+        ]
+    )
+
+
+def models() -> pd.DataFrame:
+    """One row for each packaged model."""
+    return pd.DataFrame(
+        [
+            {"name": name, "licence": model.licence, "grid": model.grid, "source": model.source}
+            for name, model in PACKAGE_MODELS.items()
+        ]
+    )
+
+
+def texts() -> pd.DataFrame:
+    """One row for each named text."""
+    return pd.DataFrame([{"name": name, "about": (load.__doc__ or "").strip()} for name, load in TEXTS.items()])
+
+
+def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
+    """Simulator rows, the paper's figures 7 and 8, and its headlines against ours."""
+    cells = validate_simulator() if rows is None else validate_simulator(rows)
+    tables = {
+        "Published simulator, cell by cell": summarize(cells),
+        "Reference rows": errors_by_row(cells),
+        "Figures 7 and 8": validate_speedups(),
+        "Headlines of the paper": validate_headlines(),
+    }
+    if details:
+        tables["Cells that disagree"] = cells[~cells["agrees"]]
+    if as_json:
+        show_json({name: table.to_dict(orient="records") for name, table in tables.items()})
+        return
+    for name, table in tables.items():
+        if name == "Reference rows":
+            worst = table.groupby("version", sort=False)[["cycles_error", "energy_error"]].max().reset_index()
+            show_table(worst, title="Largest relative error of any row", as_json=False)
+        elif name == "Figures 7 and 8":
+            errors = table.assign(cycles_error=table["cycles_error"].abs(), energy_error=table["energy_error"].abs())
+            grouped = errors.groupby(["provenance", "version", "tokens"], sort=False)
+            summary = grouped[["cycles_error", "energy_error"]].max().reset_index()
+            show_table(summary, title=f"{name}: largest relative error", as_json=False)
+        else:
+            show_table(table, title=name, as_json=False)
+
+
+def effects(model: str, accelerator: str, *, as_json: bool) -> None:
+    """The options of the honest mode, one by one, for BitMoD-4 weights in groups of 128."""
+    shape = paper_model(model)
+
+    def workload_at(phase: Phase, context: int) -> Workload:
+        return paper_workload(shape.name, phase, context=context, other_layers=True)
+
+    table = option_effects(workload_at, recipe("bitmod4_g128").linear, accelerator_by_name(accelerator))
+    shown = ("option", *(f"{phase}_{what}_change_percent" for phase in ("prefill", "decode", "generate")
+                         for what in ("cycles", "energy")))  # fmt: skip
+    show_table(
+        table, title=f"{shape.name}, BitMoD-4 in groups of 128, on {accelerator}: change by each option, in percent",
+        as_json=as_json, columns=shown, headings={name: name.removesuffix("_change_percent") for name in shown},
+    )  # fmt: skip

@@ -1,0 +1,298 @@
+"""Commands that do the work: study, report, quantize, evaluate, estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.progress import Progress, TaskID
+
+from codesign.accuracy import AccuracyResult, perplexity
+from codesign.apply import KVFormats
+from codesign.blocks import BlockModel
+from codesign.cache import cache_dir
+from codesign.calibrate_model import GRADIENTS, calibration_key, gather_gradients, gather_inputs
+from codesign.console import number, progress, records, say, show_json, show_table
+from codesign.models import ModelSource, resolve_model
+from codesign.pricing import Generation, layer_rows, price_generation, trace_generation
+from codesign.quantize_blocks import CalibrationPlan
+from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
+from codesign.quantized_model import QuantizationJob, quantize_model
+from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name, recipe_jobs
+from codesign.recipes import Recipe, recipe
+from codesign.run_study import accelerators_by_name, protocol_of, read_study_folder, run_study, write_study
+from codesign.study import StudyResult
+from codesign.study_file import read_study
+from codesign.tasks import load_task
+from codesign.text import load_text, tokenize, windows
+from codesign.zero_shot import zero_shot
+from datatypes.layer_config import LayerConfig
+from hwmodel.units import cycles_to_s, pj_to_mj
+from hwmodel.workload import LayerKind
+
+_TRIALS = ("recipe", "accelerator", "bits_per_weight", "loss_delta", "loss_delta_se", "perplexity", "kl", "prefill_s",
+           "decode_s", "decode_energy_j", "area_mm2")  # fmt: skip
+_ESTIMATE = ("phase", "layer", "count", "m", "k", "n", "weight_bits", "cycles", "seconds", "dram_bits", "energy_mj",
+             "bound")  # fmt: skip
+_HEADINGS = {
+    "bits_per_weight": "bits", "loss_delta": "loss - FP16 [nats]", "loss_delta_se": "s.e.", "perplexity": "ppl",
+    "kl": "KL [nats]", "prefill_s": "prompt [s]", "decode_s": "token [s]", "decode_energy_j": "token [J]",
+    "area_mm2": "area [mm2]",
+}  # fmt: skip
+
+
+def checked_device(device: str) -> str:
+    """``device`` if torch can use it.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"device must be one that torch can use here, not {device!r} ({reason})") from None
+    return device
+
+
+class _Bars:
+    """Two bars: recipes, and the steps of what is being done."""
+
+    def __init__(self, bars: Progress, title: str, total: int) -> None:
+        self._bars = bars
+        self._all: TaskID = bars.add_task(title, total=total)
+        self._now: TaskID = bars.add_task("starting", total=None)
+
+    def step(self, what: str, done: int, total: int) -> None:
+        self._bars.update(self._now, description=what or "working", completed=done, total=total)
+
+    def done(self, made: Recipe, result: RecipeResult, from_store: bool) -> None:
+        self._bars.advance(self._all)
+        kept = "measured before" if from_store else "measured"
+        self._bars.console.print(
+            f"{made.name}: {kept}, loss {number(result.numbers['loss_delta'])} nats over the original", markup=False
+        )
+
+
+def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
+    """Run a study file and write its folder."""
+    spec = read_study(file)
+    for name in spec.recipes:
+        recipe(name)  # an unknown name is said before anything is fetched
+    accelerators_by_name(spec.accelerators)
+    checked_device(device)
+    with progress() as bars:
+        shown = _Bars(bars, spec.name, len(spec.recipes))
+        bench = Bench(resolve_model(spec.model), protocol_of(spec), device, steps=shown.step)
+        result = run_study(spec, device=device, bench=bench, done=shown.done)
+    page = write_study(result, out)
+    _show_study(result, page, as_json=as_json)
+
+
+def report(folder: Path, *, as_json: bool) -> None:
+    """Show a finished study and redraw its page."""
+    result = read_study_folder(folder)
+    _show_study(result, write_study(result, folder), as_json=as_json)
+
+
+def _show_study(result: StudyResult, page: Path, *, as_json: bool) -> None:
+    if as_json:
+        show_json({"name": result.name, "page": str(page.resolve()), "trials": records(result.trials)})
+        return
+    ran = result.trials[result.trials["supported"]].sort_values(["loss", "total_s"], kind="stable")
+    names = ", ".join(result.objectives)
+    show_table(
+        ran, title=f"{result.name}: trials by loss; bold ones are on the front of {names}", as_json=False,
+        columns=_TRIALS, headings=_HEADINGS, highlight=lambda row: bool(row["on_front"]),
+    )  # fmt: skip
+    left_out = result.trials[~result.trials["supported"]]
+    if len(left_out):
+        say(f"{len(left_out)} pairs of recipe and accelerator cannot run; the page says why")
+    say(f"page: {page.resolve()}")
+
+
+def quantize(
+    model: str, recipe_name: str, out: Path, *, calibration_text: str, calibration_tokens: int, context: int,
+    sequential: bool, device: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Quantize a model into a folder."""
+    made = recipe(recipe_name)
+    source = resolve_model(model)
+    checked_device(device)
+    with progress() as bars:
+        shown = _Bars(bars, f"{source.name} {made.name}", 1)
+        walked = BlockModel(source, device=device)
+        inner = [slot.name for index in range(len(walked)) for slot in walked.slots(index)]
+        jobs = recipe_jobs(made, inner, [slot.name for slot in walked.outer_slots()])
+        plan, about = CalibrationPlan(), {}
+        if made.needs:
+            text = load_text(calibration_text)
+            tokens = windows(tokenize(text, source.tokenizer(), calibration_tokens), context)
+            about = {"text": text.name, "sha256": text.hash, "tokens": int(tokens.numel()), "context": context}
+            plan = _plan(walked, made, tokens, sequential=sequential, steps=shown.step)
+        job = QuantizationJob(
+            made.name, jobs, plan, kv=KVFormats(made.linear.key, made.linear.value),
+            calibration={**about, "sequential": sequential} if about else {},
+        )  # fmt: skip
+        quantized = quantize_model(source, job, out, device=device, steps=shown.step)
+    totals = {
+        "folder": str(out.resolve()),
+        "recipe": made.name,
+        "algorithm": algorithm_name(made),
+        "layers": len(quantized.layers),
+        "bits_per_weight": quantized.bits_per_weight if len(quantized.layers) else None,
+        **{f"{kind}_bits": bits for kind, bits in quantized.manifest["bits"].items() if kind != "weights"},
+    }
+    if as_json:
+        show_json(totals)
+        return
+    show_table(_two_columns(totals), title=f"{source.name} as {made.name}", as_json=False)
+
+
+def _plan(walked: BlockModel, made: Recipe, tokens: torch.Tensor, *, sequential: bool, steps: Any) -> CalibrationPlan:
+    """Statistics: gradients and, unless ``sequential``, inputs from one pass over the unquantized model."""
+    wanted = made.needs & GRADIENTS if sequential else made.needs
+    key = calibration_key(walked.source.hash if hasattr(walked.source, "hash") else "", tokens, wanted)
+    folder = cache_dir("calibration") / key
+    gathered: Mapping[str, Any] = {}
+    if wanted - GRADIENTS:
+        folder.mkdir(parents=True, exist_ok=True)
+        gathered = gather_inputs(walked, tokens, wanted, folder, steps=steps)
+    if wanted & GRADIENTS:
+        folder.mkdir(parents=True, exist_ok=True)
+        gathered = gather_gradients(walked, tokens, wanted, folder, steps=steps)
+    return CalibrationPlan(gathered, tokens if sequential else None)
+
+
+def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any], KVFormats]:
+    """A model, its quantized layers (none for an ordinary one) and its KV formats."""
+    if is_quantized(model):
+        quantized = load_quantized(model)
+        return quantized, quantized.layers, quantized.kv
+    return resolve_model(model), {}, KVFormats()
+
+
+def evaluate(
+    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, device: str,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Perplexity or zero-shot accuracy of a model."""
+    source, layers, kv = opened(model)
+    checked_device(device)
+    tokenizer = source.tokenizer()
+    rows: list[dict[str, Any]] = []
+    with progress() as bars:
+        shown = _Bars(bars, source.name, len(tasks) or 1)
+        if not tasks:
+            held_out = load_text(text)
+            ids = windows(tokenize(held_out, tokenizer, tokens), context)
+            predicted = "".join(tokenizer.decode(window[1:]) for window in ids.tolist())
+            walked = BlockModel(source, device=device)
+            result = perplexity(walked, ids, layers, kv=kv, text_bytes=len(predicted.encode()), steps=shown.step)
+            rows.append(_accuracy_row(source.name, held_out.name, result))
+        for name in tasks:
+            task = load_task(name, limit)
+            answered = zero_shot(BlockModel(source, device=device), task, tokenizer, layers, kv=kv, steps=shown.step)
+            rows.append({
+                "model": source.name, "task": answered.task, "questions": answered.questions,
+                "accuracy": answered.accuracy, "accuracy_se": answered.accuracy_standard_error,
+                "accuracy_norm": answered.accuracy_norm, "accuracy_norm_se": answered.accuracy_norm_standard_error,
+            })  # fmt: skip
+    show_table(pd.DataFrame(rows), title="Accuracy", as_json=as_json)
+
+
+def _accuracy_row(model: str, text: str, result: AccuracyResult) -> dict[str, Any]:
+    return {
+        "model": model,
+        "text": text,
+        "tokens": result.tokens,
+        "context": result.context,
+        "loss_nats": result.loss_nats,
+        "loss_se": result.loss_standard_error,
+        "perplexity": result.perplexity,
+        "bits_per_byte": result.bits_per_byte,
+    }
+
+
+def estimate(
+    model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int, every_layer: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Price a model from its shapes."""
+    (machine,) = accelerators_by_name((accelerator,)).values()
+    if is_quantized(model):
+        quantized = load_quantized(model)
+        source: ModelSource | QuantizedModel = quantized
+        generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
+        configs = {name: quantized.layers[name].config for name in quantized.layers}
+        name = str(quantized.manifest["recipe"])
+    else:
+        made = recipe(recipe_name)
+        source = resolve_model(model)
+        generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
+        configs = configs_of(made, generation)
+        name = made.name
+    one: dict[LayerConfig, LayerConfig] = {}
+    configs = {layer: one.setdefault(config, config) for layer, config in configs.items()}
+    priced = price_generation(generation, configs, machine)
+    totals = _totals(generation, priced, configs)
+    phases = ((priced.prefill_report, generation.prefill), (priced.middle_report, _middle(generation)))
+    table = pd.DataFrame(
+        [row for made, shapes in phases for row in layer_rows(made, shapes, recipe=name, configs=configs)]
+    )
+    if as_json:
+        show_json({"model": source.name, "recipe": name, "accelerator": machine.name, "totals": totals,
+                   "layers": records(table)})  # fmt: skip
+        return
+    shown = table.assign(count=1) if every_layer else _grouped(table)
+    shown["seconds"] = [cycles_to_s(cycles, machine.frequency_hz) for cycles in shown["cycles"]]
+    shown["energy_mj"] = [pj_to_mj(energy) for energy in shown["energy_pj"]]
+    title = f"{source.name}, {name}, on {machine.name}: prompt of {prompt} tokens, and the middle decode step"
+    show_table(shown, title=title, as_json=False, columns=_ESTIMATE)
+    show_table(_two_columns(totals), title="Totals", as_json=False)
+
+
+def _two_columns(values: Mapping[str, Any]) -> pd.DataFrame:
+    """A flat record as a table; objects, so that every value keeps its own type."""
+    return pd.DataFrame({"what": list(values), "value": pd.Series(list(values.values()), dtype=object)})
+
+
+def configs_of(made: Recipe, generation: Generation) -> dict[str, LayerConfig]:
+    """The recipe's config of each layer with weights, before an algorithm has adapted it."""
+    return {
+        layer.name: made.config_of(layer)
+        for layer in generation.prefill.layers
+        if layer.kind in (LayerKind.LINEAR, LayerKind.CONV) and (not layer.head or made.head is not None)
+    }
+
+
+def _middle(generation: Generation) -> Any:
+    return generation.at(generation.last_step.phase, generation.prompt + (generation.tokens + 1) // 2)
+
+
+def _totals(generation: Generation, priced: Any, configs: Mapping[str, LayerConfig]) -> dict[str, float]:
+    weights = stored = 0
+    for layer in generation.prefill.layers:
+        if layer.name in configs and layer.weights:
+            copies = layer.weights // (layer.n * layer.k)
+            weights += layer.weights
+            stored += copies * configs[layer.name].storage_bits((layer.n, layer.k)).total
+    return {
+        **priced.objectives(),
+        "prefill_cycles": priced.prefill.cycles,
+        "total_cycles": priced.whole.cycles,
+        "tokens_per_s": 1 / priced.objectives()["decode_s"],
+        "bits_per_weight": stored / weights if weights else 16.0,
+        "quantized_weights": weights,
+    }
+
+
+def _grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """Layers that are alike in everything but their block, summed."""
+    table = table.assign(layer=table["layer"].str.replace(r"\.\d+(?=\.|$)", ".*", regex=True))
+    keys = ["phase", "layer", "kind", "m", "k", "n", "copies", "weight_bits", "bound"]
+    sums = {name: (name, "sum") for name in ("cycles", "dram_bits", "energy_pj", "macs")}
+    return table.groupby(keys, sort=False, dropna=False).agg(count=("cycles", "size"), **sums).reset_index()

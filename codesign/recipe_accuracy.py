@@ -1,0 +1,339 @@
+"""What one recipe does to one model: quantize, measure, keep the numbers, forget the weights.
+
+Everything that a result depends on goes into its key (``codesign.store``): the model's hash, the recipe's algorithm
+and configs, the calibration and evaluation tokens, and the project's own sources. While a recipe is in work its
+layers lie in a folder named by that key, so that a stopped run loses at most the layer in flight.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codesign.accuracy import Reference, loss_difference, output_sqnr_db, perplexity, reference
+from codesign.algorithms.registry import ALGORITHMS
+from codesign.apply import KVFormats
+from codesign.blocks import BlockModel
+from codesign.cache import cache_dir, sha256_of_text
+from codesign.calibrate_model import GRADIENTS, CalibrationFolder, calibration_key, gather_gradients, gather_inputs
+from codesign.calibration import Statistic
+from codesign.models import ModelSource
+from codesign.quantize_blocks import CalibrationPlan, LayerJob
+from codesign.quantized_model import QuantizationJob, quantize_model
+from codesign.recipes import Recipe
+from codesign.steps import NO_STEPS, Steps
+from codesign.store import Store, code_fingerprint, key_of
+from codesign.text import load_text, tokenize, windows
+from datatypes.config_json import config_from_dict, config_to_dict
+from datatypes.layer_config import LayerConfig
+
+SAMPLE_ROWS = 128  # inputs kept of each layer for its output SQNR
+FP16_BITS = 16
+SOURCES = (
+    "datatypes",
+    "codesign/algorithms",
+    "codesign/accuracy.py",
+    "codesign/activation.py",
+    "codesign/apply.py",
+    "codesign/blocks.py",
+    "codesign/calibrate_model.py",
+    "codesign/calibration.py",
+    "codesign/outer_layers.py",
+    "codesign/quantize_blocks.py",
+    "codesign/recipe_accuracy.py",
+    "codesign/recipes.py",
+    "codesign/text.py",
+    "codesign/weight_slots.py",
+)
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """What a recipe did to a model.
+
+    Args:
+        recipe, algorithm: names.
+        configs: the encoding of each quantized layer, as really used.
+        numbers: the accuracy columns of a trial (``codesign.study.TRIAL_COLUMNS``).
+        layer_sqnr_db: output SQNR of each quantized layer, decibels.
+    """
+
+    recipe: str
+    algorithm: str
+    configs: Mapping[str, LayerConfig]
+    numbers: Mapping[str, float]
+    layer_sqnr_db: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How accuracy is measured.
+
+    Args:
+        text, tokens, context: held-out text, how much of it, in windows of how many tokens.
+        calibration_text, calibration_tokens: what calibrates.
+        seed: kept in the key; the order of texts is fixed.
+    """
+
+    text: str
+    tokens: int
+    context: int
+    calibration_text: str
+    calibration_tokens: int
+    seed: int = 0
+
+
+def recipe_jobs(recipe: Recipe, inner: Iterable[str], outer: Iterable[str]) -> dict[str, LayerJob]:
+    """What a recipe does to each layer of a model.
+
+    Args:
+        inner: names of the layers inside the blocks.
+        outer: names of those around them (the head): round-to-nearest into ``recipe.head`` where that is given.
+
+    Raises:
+        NotImplementedError: the recipe encodes the embedding, which is not done yet.
+    """
+    if recipe.embedding is not None:
+        raise NotImplementedError(f"embedding of recipe {recipe.name} must be None: embeddings are not encoded yet")
+    jobs: dict[str, LayerJob] = {}
+    if recipe.algorithm is not None:
+        jobs.update({name: LayerJob(recipe.algorithm, recipe.linear) for name in inner})
+    if recipe.head is not None:
+        jobs.update({name: LayerJob(ALGORITHMS["rtn"], recipe.head) for name in outer})
+    return jobs
+
+
+@dataclass(eq=False)
+class Bench:
+    """One model and one protocol, opened as far as it is needed: cached results cost no weights.
+
+    Args:
+        source: the model.
+        protocol: how accuracy is measured.
+        device: where blocks run.
+        store: where results are kept.
+    """
+
+    source: ModelSource
+    protocol: Protocol
+    device: str = "cpu"
+    store: Store = field(default_factory=lambda: Store(cache_dir("evaluations")))
+    steps: Steps = NO_STEPS
+
+    @cached_property
+    def evaluation(self) -> Tensor:
+        """Held-out tokens, int64 ``[w, context]``."""
+        return self._windows(self.protocol.text, self.protocol.tokens)
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        """Calibration tokens, int64 ``[w, context]``."""
+        return self._windows(self.protocol.calibration_text, self.protocol.calibration_tokens)
+
+    def _windows(self, text: str, tokens: int) -> Tensor:
+        ids = tokenize(load_text(text), self.source.tokenizer(), tokens)
+        try:
+            return windows(ids, self.protocol.context)
+        except ValueError as error:
+            raise ValueError(f"{text}: {error}") from None
+
+    @cached_property
+    def model(self) -> BlockModel:
+        """The walked model."""
+        return BlockModel(self.source, device=self.device)
+
+    @cached_property
+    def inner_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(n, k) of every quantizable layer inside the blocks."""
+        return {slot.name: slot.shape for index in range(len(self.model)) for slot in self.model.slots(index)}
+
+    @cached_property
+    def outer_shapes(self) -> Mapping[str, tuple[int, int]]:
+        """(n, k) of every quantizable layer around the blocks."""
+        return {slot.name: slot.shape for slot in self.model.outer_slots()}
+
+    def jobs(self, recipe: Recipe) -> dict[str, LayerJob]:
+        """What the recipe does to each layer of this model."""
+        return recipe_jobs(recipe, self.inner_shapes, self.outer_shapes)
+
+    @cached_property
+    def base(self) -> Reference:
+        """The unquantized model on the held-out tokens."""
+        return reference(self.model, self.evaluation, steps=self.steps)
+
+    def key(self, recipe: Recipe) -> str:
+        """Of everything that the recipe's result depends on."""
+        job = self.job(recipe, CalibrationPlan())
+        return key_of(
+            {
+                "job": job.description(self.source.hash),
+                "evaluation": sha256_of_text(str(self.evaluation.tolist())),
+                "calibration": sha256_of_text(str(self.calibration.tolist())) if self._needs(recipe) else None,
+                "seed": self.protocol.seed,
+                "device": self.device,
+                "code": code_fingerprint(SOURCES),
+                "torch": torch.__version__,
+            }
+        )
+
+    def job(self, recipe: Recipe, plan: CalibrationPlan) -> QuantizationJob:
+        """The recipe on this model."""
+        return QuantizationJob(
+            recipe.name, self.jobs(recipe), plan, kv=KVFormats(recipe.linear.key, recipe.linear.value),
+            calibration={"text": self.protocol.calibration_text, "tokens": self.protocol.calibration_tokens},
+        )  # fmt: skip
+
+    def _needs(self, recipe: Recipe) -> frozenset[Statistic]:
+        return frozenset(statistic for job in self.jobs(recipe).values() for statistic in job.algorithm.needs)
+
+    def cached(self, recipe: Recipe) -> RecipeResult | None:
+        """The recipe's result, if it was measured before."""
+        kept = self.store.get(self.key(recipe))
+        return None if kept is None else _result_from_json(kept)
+
+    def gather(self, recipes: Sequence[Recipe]) -> CalibrationFolder:
+        """The statistics that all ``recipes`` need, from one pass over the unquantized model (two with gradients)."""
+        wanted = frozenset({Statistic.INPUTS}).union(*(self._needs(recipe) for recipe in recipes))
+        folder = self._calibration_folder(wanted)
+        found = gather_inputs(self.model, self.calibration, wanted, folder, keep_inputs=SAMPLE_ROWS, steps=self.steps)
+        if wanted & GRADIENTS:
+            found = gather_gradients(self.model, self.calibration, wanted, folder, steps=self.steps)
+        return found
+
+    def _calibration_folder(self, wanted: frozenset[Statistic]) -> Path:
+        folder = cache_dir("calibration") / calibration_key(self.source.hash, self.calibration, wanted)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def measure(self, recipe: Recipe, gathered: CalibrationFolder) -> RecipeResult:
+        """Quantize by the recipe and measure; the result is kept, the quantized weights are not."""
+        key = self.key(recipe)
+        folder = cache_dir("in_work") / key
+        started = time.monotonic()
+        quantized = quantize_model(
+            self.source, self.job(recipe, CalibrationPlan(gathered)), folder, device=self.device, steps=self.steps
+        )
+        finished = time.monotonic()
+        layers = quantized.layers
+        accuracy = perplexity(self.model, self.evaluation, layers, kv=quantized.kv, base=self.base, steps=self.steps)
+        delta, delta_se = loss_difference(accuracy, self.base.result)
+        evaluated = time.monotonic()
+        sqnr = self._sqnr(layers, gathered)
+        shape_of = {**self.inner_shapes, **self.outer_shapes}
+        shapes = {name: shape_of[name] for name in layers}
+        one: dict[LayerConfig, LayerConfig] = {}  # equal configs as one object: priced once
+        configs = {
+            name: one.setdefault(config, config)
+            for name, entry in layers.entries.items()
+            for config in [config_from_dict(entry["config"])]
+        }
+        bits = sum(configs[name].storage_bits(shape).total for name, shape in shapes.items())
+        weights = sum(n * k for n, k in shapes.values())
+        numbers = {
+            "bits_per_weight": bits / weights if weights else float(FP16_BITS),
+            "model_bytes": (FP16_BITS * (self.parameters - weights) + bits) / 8,
+            "loss": accuracy.loss_nats,
+            "loss_delta": delta,
+            "loss_delta_se": math.nan if delta_se is None else delta_se,
+            "perplexity": accuracy.perplexity,
+            "kl": math.nan if accuracy.kl_nats is None else accuracy.kl_nats,
+            "top1": math.nan if accuracy.top1_agreement is None else accuracy.top1_agreement,
+            "sqnr_db": float(np.mean([v for v in sqnr.values() if math.isfinite(v)])) if sqnr else math.nan,
+            "quantize_s": finished - started,
+            "evaluate_s": evaluated - finished,
+        }
+        result = RecipeResult(recipe.name, algorithm_name(recipe), configs, numbers, sqnr)
+        self.store.put(key, _result_to_json(result))
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+    def _sqnr(self, layers: Mapping[str, Any], gathered: CalibrationFolder) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for index in range(len(self.model)):
+            names = {slot.name for slot in self.model.slots(index)} & set(layers) & set(gathered)
+            if not names:
+                continue
+            with self.model.block(index):
+                for slot in self.model.slots(index):
+                    if slot.name in names:
+                        inputs = gathered[slot.name][Statistic.INPUTS]
+                        found[slot.name] = output_sqnr_db(slot.matrix(), layers[slot.name], inputs)
+        return found
+
+    @cached_property
+    def parameters(self) -> int:
+        """Parameters of the model, tied ones once."""
+        return sum(parameter.numel() for parameter in self.source.skeleton().parameters())
+
+
+def algorithm_name(recipe: Recipe) -> str:
+    """Key of the recipe's algorithm, ``none`` where there is none."""
+    return "none" if recipe.algorithm is None else recipe.algorithm.name
+
+
+def measure_all(
+    bench: Bench, recipes: Sequence[Recipe], *, done: Callable[[Recipe, RecipeResult, bool], None] | None = None
+) -> dict[str, RecipeResult]:
+    """The results of all recipes, from the store where they were measured before.
+
+    Args:
+        done: called with each result as it comes, and whether it came from the store.
+    """
+    results = {recipe.name: found for recipe in recipes if (found := bench.cached(recipe)) is not None}
+    missing = [recipe for recipe in recipes if recipe.name not in results]
+    if done is not None:
+        for recipe in recipes:
+            if recipe.name in results:
+                done(recipe, results[recipe.name], True)
+    if missing:
+        gathered = bench.gather(recipes)  # of all, so that a study that goes on finds the same statistics again
+        for recipe in missing:
+            results[recipe.name] = bench.measure(recipe, gathered)
+            if done is not None:
+                done(recipe, results[recipe.name], False)
+        shutil.rmtree(gathered.folder, ignore_errors=True)
+    return {recipe.name: results[recipe.name] for recipe in recipes}
+
+
+def _result_to_json(result: RecipeResult) -> dict[str, Any]:
+    distinct: list[dict[str, Any]] = []
+    of_layer: dict[str, int] = {}
+    seen: dict[LayerConfig, int] = {}
+    for name, config in result.configs.items():
+        if config not in seen:
+            seen[config] = len(distinct)
+            distinct.append(config_to_dict(config))
+        of_layer[name] = seen[config]
+    return {
+        "recipe": result.recipe,
+        "algorithm": result.algorithm,
+        "configs": distinct,
+        "config_of_layer": of_layer,
+        "numbers": dict(result.numbers),
+        "layer_sqnr_db": dict(result.layer_sqnr_db),
+    }
+
+
+def _result_from_json(data: Mapping[str, Any]) -> RecipeResult:
+    distinct = [config_from_dict(config) for config in data["configs"]]  # one object each: priced once
+
+    def numbers(values: Mapping[str, float | None]) -> dict[str, float]:
+        return {name: math.nan if value is None else value for name, value in values.items()}
+
+    return RecipeResult(
+        data["recipe"],
+        data["algorithm"],
+        {name: distinct[index] for name, index in data["config_of_layer"].items()},
+        numbers(data["numbers"]),
+        numbers(data["layer_sqnr_db"]),
+    )
