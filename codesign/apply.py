@@ -171,6 +171,8 @@ def install_slots(
         if is_weight_only(layer.config):
             slot.set_matrix(effective_weight(layer))
             continue
+        if isinstance(slot.module, nn.Embedding):
+            raise NotImplementedError(f"embedding {slot.name} can be quantized in weight only: its input is an index")
         if slot.experts:
             raise NotImplementedError(f"fused experts {slot.name} can be quantized in weight only, not in activation")
         relative = slot.name.removeprefix(prefix).lstrip(".")

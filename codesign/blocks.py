@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from codesign.weight_slots import WeightSlot, weight_slots
+from codesign.weight_slots import WeightSlot, all_slots, weight_slots
 
 CACHE_ARGUMENTS = ("past_key_values", "past_key_value", "layer_past")  # what transformers' blocks call the KV cache
 LOGIT_BYTES = 1 << 26  # of the logits that exist at one time for one model
@@ -175,11 +175,11 @@ class BlockModel:
         return list(weight_slots(self._blocks[index], self.paths[index]))
 
     def outer_slots(self) -> list[WeightSlot]:
-        """The quantizable matrices outside the blocks (the head, projections around the blocks)."""
+        """The quantizable matrices outside the blocks: embedding, head, projections around the blocks."""
         if self.whole:
             return []
         inside = {id(m) for block in self._blocks for m in block.modules()}
-        return [slot for slot in weight_slots(self.model) if id(slot.module) not in inside]
+        return [slot for slot in all_slots(self.model) if id(slot.module) not in inside]
 
     def layer_names(self) -> list[str]:
         """Names of all slots inside the blocks, in order."""

@@ -30,7 +30,7 @@ from codesign.cache import sha256_of_file
 from codesign.checkpoint import read_json
 from codesign.models import ModelSource
 from codesign.weight_names import tied_names
-from codesign.weight_slots import weight_slots
+from codesign.weight_slots import all_slots
 from datatypes.config_json import config_from_dict
 from datatypes.layer_packing import unpack_layer
 from datatypes.quantized_layer import QuantizedLayer
@@ -150,9 +150,8 @@ class QuantizedModel:
                 path = checked_file(self.folder, self._rest[alias])
                 with safe_open(path, framework="pt") as file:
                     return file.get_tensor(alias)
-        for slot in weight_slots(self._shape):
-            parameter = slot.name if slot.experts else f"{slot.name}.{slot.parameter}"
-            if name == parameter and slot.name in self.layers:
+        for slot in all_slots(self._shape):
+            if name == slot.parameter_name and slot.name in self.layers:
                 weight = effective_weight(self.layers[slot.name])
                 slot.set_matrix(weight)
                 value = slot.stored.detach()

@@ -41,7 +41,7 @@ from codesign.quantized_folder import (
 )
 from codesign.steps import NO_STEPS, Steps
 from codesign.weight_names import tied_names
-from codesign.weight_slots import WeightSlot, weight_slots
+from codesign.weight_slots import all_slots
 from datatypes.config_json import config_to_dict
 from datatypes.layer_config import LayerConfig, StorageBits
 from datatypes.layer_packing import pack_layer, unpack_layer
@@ -218,7 +218,7 @@ def _all_layers(model: BlockModel) -> list[str]:
 def _write_rest(source: ModelSource, folder: Path, quantized: set[str], steps: Steps) -> list[dict[str, Any]]:
     """Write every tensor that no quantized layer stands for, tied ones once; entries of the files."""
     skeleton = source.skeleton()
-    slots = {_parameter_name(slot): slot for slot in weight_slots(skeleton)}
+    slots = {slot.parameter_name: slot for slot in all_slots(skeleton)}
     aliases = tied_names(skeleton)
     written: set[str] = set()
     entries: list[dict[str, Any]] = []
@@ -244,10 +244,6 @@ def _close_rest(folder: Path, number: int, held: Mapping[str, Tensor]) -> dict[s
     file = f"rest-{number:05d}.safetensors"
     _save(dict(held), folder / file)
     return {**_file_entry(folder, file), "tensors": sorted(held)}
-
-
-def _parameter_name(slot: WeightSlot) -> str:
-    return slot.name if slot.experts else f"{slot.name}.{slot.parameter}"
 
 
 def _file_entry(folder: Path, file: str) -> dict[str, Any]:
@@ -299,8 +295,5 @@ def _versions() -> dict[str, str]:
 
 
 def _other_job(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    wanted = json.loads(json.dumps(wanted))
     what = next((key for key in wanted if found.get(key) != wanted[key]), "job")
-    return (
-        f"{folder} must hold the same job to be continued, but its {what} differs: choose another folder or delete it"
-    )
+    return f"{folder} must hold the same job, but its {what} differs: choose another folder or delete this one"

@@ -5,7 +5,8 @@ structures are known: ``nn.Linear``; transformers' ``Conv1D`` (GPT-2), which kee
 experts, one parameter ``[experts, n, k]`` (or ``[experts, k, n]`` where the module says ``is_transposed``), whose slot
 is the tall matrix of all experts' rows ``[experts * n, k]`` under the parameter's own path.
 
-Routers, embeddings, norms and convolutions are no slots.
+Routers, norms, convolutions and position embeddings are no slots. The input embedding is one only where it is asked
+for (``embedding_slot``): its rows are looked up, not multiplied.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 
@@ -62,6 +62,11 @@ class WeightSlot:
         """The weight ``[n, k]`` (a view where the layout allows it)."""
         return self.matrix_of(self.stored.detach())
 
+    @property
+    def parameter_name(self) -> str:
+        """The parameter's name in the model's state dict."""
+        return self.name if self.experts else f"{self.name}.{self.parameter}"
+
     def set_matrix(self, weight: Tensor) -> None:
         """Put ``weight`` ``[n, k]`` in the parameter's place."""
         *_, rows, columns = self.stored.shape
@@ -86,6 +91,21 @@ def weight_slots(module: nn.Module, prefix: str = "") -> Iterator[WeightSlot]:
                     yield WeightSlot(f"{path}.{name}".lstrip("."), inner, name, transposed, parameter.shape[0])
 
 
+def embedding_slot(model: nn.Module) -> WeightSlot | None:
+    """The input embedding ``[vocabulary, width]`` of a transformers model; ``None`` where there is none."""
+    ask = getattr(model, "get_input_embeddings", None)
+    embedding = ask() if ask is not None else None
+    if not isinstance(embedding, nn.Embedding):
+        return None
+    return next(WeightSlot(path, m) for path, m in model.named_modules() if m is embedding)
+
+
+def all_slots(model: nn.Module) -> list[WeightSlot]:
+    """Every slot of a whole model, the input embedding's first."""
+    first = embedding_slot(model)
+    return [*([] if first is None else [first]), *weight_slots(model)]
+
+
 def slot_by_name(module: nn.Module, name: str, prefix: str = "") -> WeightSlot:
     """The slot called ``name``.
 
@@ -108,7 +128,7 @@ def _is_fused_experts(module: nn.Module, name: str, parameter: Tensor) -> bool:
     """A floating 3-D parameter of a module that calls itself a set of experts by having ``num_experts``."""
     return (
         parameter.dim() == 3
-        and parameter.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and parameter.is_floating_point()
         and getattr(module, "num_experts", None) == parameter.shape[0]
         and not name.endswith("bias")
     )

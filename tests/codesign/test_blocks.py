@@ -125,7 +125,7 @@ def test_what_is_replaced_inside_a_block_is_gone_afterwards(tiny_gqa_dir):
 
 def test_outer_slots_are_those_outside_the_blocks(tiny_llama_dir):
     model = BlockModel(resolve_model(tiny_llama_dir))
-    assert [slot.name for slot in model.outer_slots()] == ["lm_head"]
+    assert [slot.name for slot in model.outer_slots()] == ["model.embed_tokens", "lm_head"]
     assert len(model.layer_names()) == 14
 
 

@@ -1,0 +1,77 @@
+"""From a recipe to the layers of a model: the algorithm and config of each, and the calibration they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from codesign.algorithms.rtn import RoundToNearest
+from codesign.apply import KVFormats
+from codesign.blocks import BlockModel
+from codesign.cache import cache_dir
+from codesign.calibrate_model import CalibrationFolder, calibration_key, gather_gradients, gather_inputs
+from codesign.calibration import Statistic
+from codesign.quantize_blocks import CalibrationPlan, LayerJob
+from codesign.quantized_model import QuantizationJob
+from codesign.recipes import Recipe
+from codesign.steps import NO_STEPS, Steps
+from codesign.weight_slots import embedding_slot
+
+
+def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
+    """The job of every layer that ``recipe`` touches: all slots inside the blocks, the head, the embedding.
+
+    Projections around the blocks that are not the head stay as they are.
+    """
+    jobs: dict[str, LayerJob] = {}
+    if recipe.algorithm is not None:
+        jobs |= {name: LayerJob(recipe.algorithm, recipe.linear) for name in model.layer_names()}
+    head = _head_name(model)
+    if recipe.head is not None and recipe.head.weight is not None and head is not None:
+        jobs[head] = LayerJob(RoundToNearest(), recipe.head)
+    embedding = embedding_slot(model.model)
+    if recipe.embedding is not None and recipe.embedding.weight is not None and embedding is not None:
+        jobs[embedding.name] = LayerJob(RoundToNearest(), recipe.embedding)
+    return jobs
+
+
+def kv_of(recipe: Recipe) -> KVFormats:
+    """Formats of the KV cache that belong to ``recipe``."""
+    return KVFormats(recipe.linear.key, recipe.linear.value)
+
+
+def gather(
+    model: BlockModel, model_hash: str, windows: Tensor, wanted: frozenset[Statistic], *, steps: Steps = NO_STEPS
+) -> CalibrationFolder:
+    """Statistics of the unquantized model for any number of recipes, kept in the cache.
+
+    Args:
+        model: the walked model.
+        model_hash: of its weights.
+        windows: calibration tokens ``[w, t]``.
+        wanted: the union of what the recipes need.
+    """
+    folder = cache_dir("calibration") / calibration_key(model_hash, windows, wanted)
+    gather_inputs(model, windows, wanted, folder, steps=steps)
+    return gather_gradients(model, windows, wanted, folder, steps=steps)
+
+
+def recipe_job(
+    model: BlockModel, recipe: Recipe, plan: CalibrationPlan, calibration: Mapping[str, Any]
+) -> QuantizationJob:
+    """The job that makes a quantized model folder of ``recipe``.
+
+    Args:
+        plan: where calibration comes from.
+        calibration: what the calibration data are, for the manifest.
+    """
+    return QuantizationJob(recipe.name, layer_jobs(model, recipe), plan, kv_of(recipe), calibration)
+
+
+def _head_name(model: BlockModel) -> str | None:
+    """Name of the slot that makes the logits, as the model itself says."""
+    ask = getattr(model.model, "get_output_embeddings", None)
+    head = ask() if ask is not None else None
+    return next((slot.name for slot in model.outer_slots() if slot.module is head), None)
