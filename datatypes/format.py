@@ -18,6 +18,7 @@ Formats 1.0 (E2M1, E2M3, E3M2, INT8, E8M0), and the papers named by the instance
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -215,25 +216,34 @@ class Format:
         return self.decode(self.encode(values))
 
     def encode_scalar(self, value: float) -> int:
-        """The code of one real number, by exact rational arithmetic over the whole table.
+        """The code of one real number, by exact rational arithmetic.
 
-        Slow and independent of ``thresholds``: the reference that the tensor code is compared with.
+        Independent of ``thresholds`` and of float32: the reference that the array code is compared with.
         """
         if math.isnan(value):
             if self.nan_code is None:
                 raise ValueError(f"value must not be NaN for format {self.name}, which has no NaN code")
             return self.nan_code
         if math.isinf(value):
-            value = math.copysign(self.maximum if value > 0 else self.minimum, value)
-        exact = Fraction(value)
-        distance = [abs(exact - Fraction(float(level))) for level in self.levels]
-        best = min(distance)
-        nearest = [i for i, d in enumerate(distance) if d == best]
-        index = nearest[0] if len(nearest) == 1 or not self._upper_wins_tie(nearest[0]) else nearest[1]
+            value = self.maximum if value > 0 else self.minimum
+        exact, levels = Fraction(value), self._exact_levels
+        above = bisect_left(levels, exact)  # the first level at or above the value
+        if above == len(levels):
+            index = above - 1
+        elif above == 0 or levels[above] == exact:
+            index = above
+        else:
+            below_distance, above_distance = exact - levels[above - 1], levels[above] - exact
+            tie_up = below_distance == above_distance and self._upper_wins_tie(above - 1)
+            index = above if above_distance < below_distance or tie_up else above - 1
         zero = self.levels[index] == 0
         if zero and math.copysign(1.0, value) < 0 and self.negative_zero_code is not None:
             return self.negative_zero_code
         return int(self.level_codes[index])
+
+    @cached_property
+    def _exact_levels(self) -> list[Fraction]:
+        return [Fraction(float(level)) for level in self.levels]
 
 
 def _smallest_float32_above(low: float, high: float, tie_goes_up: bool) -> np.float32:
@@ -366,7 +376,7 @@ class CodebookFormat(Format):
     """Any values, in code order.
 
     Args:
-        values: one value per code, ``2**bits`` of them; the same value may stand twice (a spare code).
+        values: one value per code, ``2**bits`` of them, rounded to float32; the same value may stand twice.
         special: where a BitMoD-type format keeps its special value: the code that would be negative zero.
         unused: codes that are never produced; their values must be those of other codes.
     """
@@ -389,7 +399,7 @@ class CodebookFormat(Format):
         return frozenset(self.unused)
 
     def _value_of(self, code: int) -> float:
-        return float(self.values[code])
+        return float(np.float32(self.values[code]))
 
 
 @dataclass(frozen=True)
