@@ -13,15 +13,15 @@ from rich.progress import Progress, TaskID
 from codesign.accuracy import AccuracyResult, perplexity
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
-from codesign.cache import cache_dir
-from codesign.calibrate_model import GRADIENTS, calibration_key, gather_gradients, gather_inputs
+from codesign.calibrate_model import GRADIENTS
 from codesign.console import number, progress, records, say, show_json, show_table
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import Generation, layer_rows, price_generation, trace_generation
 from codesign.quantize_blocks import CalibrationPlan
+from codesign.quantize_recipe import gather, recipe_job
 from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
-from codesign.quantized_model import QuantizationJob, quantize_model
-from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name, recipe_jobs
+from codesign.quantized_model import quantize_model
+from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
 from codesign.recipes import Recipe, recipe
 from codesign.run_study import accelerators_by_name, protocol_of, read_study_folder, run_study, write_study
 from codesign.study import StudyResult
@@ -125,18 +125,16 @@ def quantize(
     with progress() as bars:
         shown = _Bars(bars, f"{source.name} {made.name}", 1)
         walked = BlockModel(source, device=device)
-        inner = [slot.name for index in range(len(walked)) for slot in walked.slots(index)]
-        jobs = recipe_jobs(made, inner, [slot.name for slot in walked.outer_slots()])
         plan, about = CalibrationPlan(), {}
         if made.needs:
             text = load_text(calibration_text)
             tokens = windows(tokenize(text, source.tokenizer(), calibration_tokens), context)
-            about = {"text": text.name, "sha256": text.hash, "tokens": int(tokens.numel()), "context": context}
-            plan = _plan(walked, made, tokens, sequential=sequential, steps=shown.step)
-        job = QuantizationJob(
-            made.name, jobs, plan, kv=KVFormats(made.linear.key, made.linear.value),
-            calibration={**about, "sequential": sequential} if about else {},
-        )  # fmt: skip
+            wanted = made.needs & GRADIENTS if sequential else made.needs
+            gathered = gather(walked, source.hash, tokens, wanted, steps=shown.step) if wanted else {}
+            plan = CalibrationPlan(gathered, tokens if sequential else None)
+            about = {"text": text.name, "sha256": text.hash, "tokens": int(tokens.numel()), "context": context,
+                     "sequential": sequential}  # fmt: skip
+        job = recipe_job(walked, made, plan, about)
         quantized = quantize_model(source, job, out, device=device, steps=shown.step)
     totals = {
         "folder": str(out.resolve()),
@@ -150,21 +148,6 @@ def quantize(
         show_json(totals)
         return
     show_table(_two_columns(totals), title=f"{source.name} as {made.name}", as_json=False)
-
-
-def _plan(walked: BlockModel, made: Recipe, tokens: torch.Tensor, *, sequential: bool, steps: Any) -> CalibrationPlan:
-    """Statistics: gradients and, unless ``sequential``, inputs from one pass over the unquantized model."""
-    wanted = made.needs & GRADIENTS if sequential else made.needs
-    key = calibration_key(walked.source.hash if hasattr(walked.source, "hash") else "", tokens, wanted)
-    folder = cache_dir("calibration") / key
-    gathered: Mapping[str, Any] = {}
-    if wanted - GRADIENTS:
-        folder.mkdir(parents=True, exist_ok=True)
-        gathered = gather_inputs(walked, tokens, wanted, folder, steps=steps)
-    if wanted & GRADIENTS:
-        folder.mkdir(parents=True, exist_ok=True)
-        gathered = gather_gradients(walked, tokens, wanted, folder, steps=steps)
-    return CalibrationPlan(gathered, tokens if sequential else None)
 
 
 def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any], KVFormats]:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,13 @@ import torch
 from torch import Tensor
 
 from codesign.accuracy import Reference, loss_difference, output_sqnr_db, perplexity, reference
-from codesign.algorithms.registry import ALGORITHMS
-from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
 from codesign.cache import cache_dir, sha256_of_text
-from codesign.calibrate_model import GRADIENTS, CalibrationFolder, calibration_key, gather_gradients, gather_inputs
+from codesign.calibrate_model import CalibrationFolder
 from codesign.calibration import Statistic
 from codesign.models import ModelSource
-from codesign.quantize_blocks import CalibrationPlan, LayerJob
+from codesign.quantize_blocks import CalibrationPlan
+from codesign.quantize_recipe import gather, layer_jobs, recipe_job
 from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import Recipe
 from codesign.steps import NO_STEPS, Steps
@@ -37,7 +35,7 @@ from codesign.text import load_text, tokenize, windows
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.layer_config import LayerConfig
 
-SAMPLE_ROWS = 128  # inputs kept of each layer for its output SQNR
+SAMPLE_ROWS = 128  # inputs of each layer that its output SQNR is measured on
 FP16_BITS = 16
 SOURCES = (
     "datatypes",
@@ -50,7 +48,9 @@ SOURCES = (
     "codesign/calibration.py",
     "codesign/outer_layers.py",
     "codesign/quantize_blocks.py",
+    "codesign/quantize_recipe.py",
     "codesign/recipe_accuracy.py",
+    "codesign/recipe_names.py",
     "codesign/recipes.py",
     "codesign/text.py",
     "codesign/weight_slots.py",
@@ -93,26 +93,6 @@ class Protocol:
     seed: int = 0
 
 
-def recipe_jobs(recipe: Recipe, inner: Iterable[str], outer: Iterable[str]) -> dict[str, LayerJob]:
-    """What a recipe does to each layer of a model.
-
-    Args:
-        inner: names of the layers inside the blocks.
-        outer: names of those around them (the head): round-to-nearest into ``recipe.head`` where that is given.
-
-    Raises:
-        NotImplementedError: the recipe encodes the embedding, which is not done yet.
-    """
-    if recipe.embedding is not None:
-        raise NotImplementedError(f"embedding of recipe {recipe.name} must be None: embeddings are not encoded yet")
-    jobs: dict[str, LayerJob] = {}
-    if recipe.algorithm is not None:
-        jobs.update({name: LayerJob(recipe.algorithm, recipe.linear) for name in inner})
-    if recipe.head is not None:
-        jobs.update({name: LayerJob(ALGORITHMS["rtn"], recipe.head) for name in outer})
-    return jobs
-
-
 @dataclass(eq=False)
 class Bench:
     """One model and one protocol, opened as far as it is needed: cached results cost no weights.
@@ -153,20 +133,6 @@ class Bench:
         return BlockModel(self.source, device=self.device)
 
     @cached_property
-    def inner_shapes(self) -> Mapping[str, tuple[int, int]]:
-        """(n, k) of every quantizable layer inside the blocks."""
-        return {slot.name: slot.shape for index in range(len(self.model)) for slot in self.model.slots(index)}
-
-    @cached_property
-    def outer_shapes(self) -> Mapping[str, tuple[int, int]]:
-        """(n, k) of every quantizable layer around the blocks."""
-        return {slot.name: slot.shape for slot in self.model.outer_slots()}
-
-    def jobs(self, recipe: Recipe) -> dict[str, LayerJob]:
-        """What the recipe does to each layer of this model."""
-        return recipe_jobs(recipe, self.inner_shapes, self.outer_shapes)
-
-    @cached_property
     def base(self) -> Reference:
         """The unquantized model on the held-out tokens."""
         return reference(self.model, self.evaluation, steps=self.steps)
@@ -188,13 +154,12 @@ class Bench:
 
     def job(self, recipe: Recipe, plan: CalibrationPlan) -> QuantizationJob:
         """The recipe on this model."""
-        return QuantizationJob(
-            recipe.name, self.jobs(recipe), plan, kv=KVFormats(recipe.linear.key, recipe.linear.value),
-            calibration={"text": self.protocol.calibration_text, "tokens": self.protocol.calibration_tokens},
-        )  # fmt: skip
+        about = {"text": self.protocol.calibration_text, "tokens": self.protocol.calibration_tokens}
+        return recipe_job(self.model, recipe, plan, about)
 
     def _needs(self, recipe: Recipe) -> frozenset[Statistic]:
-        return frozenset(statistic for job in self.jobs(recipe).values() for statistic in job.algorithm.needs)
+        jobs = layer_jobs(self.model, recipe)
+        return frozenset(statistic for job in jobs.values() for statistic in job.algorithm.needs)
 
     def cached(self, recipe: Recipe) -> RecipeResult | None:
         """The recipe's result, if it was measured before."""
@@ -204,16 +169,7 @@ class Bench:
     def gather(self, recipes: Sequence[Recipe]) -> CalibrationFolder:
         """The statistics that all ``recipes`` need, from one pass over the unquantized model (two with gradients)."""
         wanted = frozenset({Statistic.INPUTS}).union(*(self._needs(recipe) for recipe in recipes))
-        folder = self._calibration_folder(wanted)
-        found = gather_inputs(self.model, self.calibration, wanted, folder, keep_inputs=SAMPLE_ROWS, steps=self.steps)
-        if wanted & GRADIENTS:
-            found = gather_gradients(self.model, self.calibration, wanted, folder, steps=self.steps)
-        return found
-
-    def _calibration_folder(self, wanted: frozenset[Statistic]) -> Path:
-        folder = cache_dir("calibration") / calibration_key(self.source.hash, self.calibration, wanted)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return gather(self.model, self.source.hash, self.calibration, wanted, steps=self.steps)
 
     def measure(self, recipe: Recipe, gathered: CalibrationFolder) -> RecipeResult:
         """Quantize by the recipe and measure; the result is kept, the quantized weights are not."""
@@ -229,8 +185,7 @@ class Bench:
         delta, delta_se = loss_difference(accuracy, self.base.result)
         evaluated = time.monotonic()
         sqnr = self._sqnr(layers, gathered)
-        shape_of = {**self.inner_shapes, **self.outer_shapes}
-        shapes = {name: shape_of[name] for name in layers}
+        shapes = {name: (entry["shape"][0], entry["shape"][1]) for name, entry in layers.entries.items()}
         one: dict[LayerConfig, LayerConfig] = {}  # equal configs as one object: priced once
         configs = {
             name: one.setdefault(config, config)
@@ -266,7 +221,7 @@ class Bench:
             with self.model.block(index):
                 for slot in self.model.slots(index):
                     if slot.name in names:
-                        inputs = gathered[slot.name][Statistic.INPUTS]
+                        inputs = gathered[slot.name][Statistic.INPUTS][:SAMPLE_ROWS]
                         found[slot.name] = output_sqnr_db(slot.matrix(), layers[slot.name], inputs)
         return found
 

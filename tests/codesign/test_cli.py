@@ -1,0 +1,211 @@
+"""The command line as a user meets it: results on standard output, one sentence and exit status 2 for mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from codesign.cli import main
+from codesign.study import TRIAL_COLUMNS
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = "The quick brown fox jumps over the lazy dog. She read the whole book, and then she read it again. " * 40
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "held_out.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def run(capsys, *arguments):
+    """Exit status, standard output, standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+def refused(capsys, *arguments):
+    """The sentence of a mistake; checks that it is one, with exit status 2 and nothing on standard output."""
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert "Traceback" not in err
+    assert err.startswith("codesign: ")
+    assert len(err.strip().splitlines()) == 1, err
+    return err.strip().removeprefix("codesign: ")
+
+
+@pytest.mark.parametrize("command", ["formats", "accelerators", "algorithms", "recipes"])
+def test_lists_name_a_source_for_every_entry(capsys, command):
+    status, out, _ = run(capsys, command, "--json")
+    rows = json.loads(out)
+    assert status == 0
+    assert len(rows) >= 5
+    assert all(row.get("source") or row.get("note") for row in rows)
+
+
+def test_estimate_needs_only_a_config(capsys, tmp_path):
+    config = {
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 320,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline", "--json")
+    made = json.loads(out)
+    assert status == 0
+    # 7 linears of 2 blocks: q 64x64, k and v 32x64, o 64x64, gate and up 128x64, down 64x128
+    assert made["totals"]["quantized_weights"] == 2 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 128 * 64)
+    assert made["totals"]["bits_per_weight"] == 4.25
+    cycles = sum(row["cycles"] for row in made["layers"] if row["phase"] == "prefill")
+    assert cycles == made["totals"]["prefill_cycles"]
+    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline")
+    assert status == 0
+    assert "mlp.down_proj" in out
+
+
+def test_quantize_evaluate_and_estimate_a_folder(capsys, tmp_path, tiny_llama_dir, text_file):
+    out_dir = tmp_path / "quantized"
+    arguments = ("quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", out_dir, "--json")
+    status, out, err = run(capsys, *arguments)
+    assert status == 0, err
+    # 4 bits, an FP16 scale and a 2-bit selector for each group of 64; ragged groups and padded words add a little
+    assert json.loads(out)["bits_per_weight"] == pytest.approx(4 + 18 / 64, rel=0.02)
+    evaluation = ("--text", text_file, "--tokens", 256, "--context", 64, "--json")
+    status, first, err = run(capsys, "evaluate", out_dir, *evaluation)
+    assert status == 0, err
+    status, again, _ = run(capsys, "evaluate", out_dir, *evaluation)
+    assert json.loads(first) == json.loads(again)
+    status, original, _ = run(capsys, "evaluate", tiny_llama_dir, *evaluation)
+    assert json.loads(original)[0]["loss_nats"] != json.loads(first)[0]["loss_nats"]
+    status, priced, err = run(capsys, "estimate", out_dir, "--json")
+    assert status == 0, err
+    status, again, _ = run(capsys, *arguments)
+    assert status == 0
+    assert json.loads(again) == json.loads(out), "a finished folder is recognised"
+    assert json.loads(priced)["totals"]["bits_per_weight"] == json.loads(out)["bits_per_weight"]
+
+
+def study_file(tmp_path, model, text, extra=""):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        f"name: tiny\nmodel: {model}\nrecipes: [fp16, int4_g32_fp16, bitmod3_g64]\n"
+        "accelerators: [fp16_baseline, bitmod, ant]\n"
+        f"evaluation: {{text: {text}, tokens: 256, context: 64}}\ncalibration: {{text: {text}, tokens: 128}}\n"
+        f"workload: {{prompt: 16, generate: 4}}\n{extra}"
+    )
+    return path
+
+
+def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
+    capsys, tmp_path, tiny_llama_dir, text_file, monkeypatch
+):
+    file = study_file(tmp_path, tiny_llama_dir, text_file)
+    folder = tmp_path / "out"
+    status, out, err = run(capsys, "study", file, "-o", folder, "--json")
+    assert status == 0, err
+    made = json.loads(out)
+    trials = pd.read_parquet(folder / "trials.parquet")
+    assert list(trials.columns) == list(TRIAL_COLUMNS)
+    assert len(trials) == 9
+    assert Path(made["page"]) == (folder / "index.html").resolve()
+    tables = {f"{name}.parquet" for name in ("trials", "layers", "machines")}
+    others = {"index.html", "trials.csv", "machines.csv", "front.csv", "manifest.json"}
+    assert {path.name for path in folder.iterdir()} == tables | others
+    unsupported = trials[~trials["supported"]]
+    assert set(unsupported["accelerator"]) == {"ant"}
+    assert all(unsupported["reason"].str.contains("accelerator ant cannot run"))
+    fp16 = trials[trials["recipe"] == "fp16"]
+    assert (fp16["loss_delta"] == 0).all()
+    assert (fp16["bits_per_weight"] == 16).all()
+
+    def never(*_args, **_kwargs):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("codesign.recipe_accuracy.quantize_model", never)
+    monkeypatch.setattr("codesign.recipe_accuracy.reference", never)
+    status, out, err = run(capsys, "study", file, "-o", folder, "--json")
+    assert status == 0, err
+    again = pd.read_parquet(folder / "trials.parquet")
+    pd.testing.assert_frame_equal(trials, again)
+    status, out, err = run(capsys, "report", folder)
+    assert status == 0, err
+    assert "bitmod3_g64" in out
+    assert str(folder) in err.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("bitmod3_g64", "bitmud3_g64"), "recipe must be"),
+        (("ant]", "aunt]"), "nearest: ant"),
+        (("tokens: 256", "tokens: 100000"), None),
+        (("context: 64", "contxt: 64"), "did you mean 'context'"),
+    ],
+)
+def test_a_wrong_study_is_one_sentence(capsys, tmp_path, tiny_llama_dir, text_file, change, message):
+    file = study_file(tmp_path, tiny_llama_dir, text_file)
+    file.write_text(file.read_text().replace(*change))
+    folder = tmp_path / "out"
+    if message is None:
+        assert run(capsys, "study", file, "-o", folder)[0] == 0, "more tokens than the text has: all of it is used"
+        return
+    assert message in refused(capsys, "study", file, "-o", folder)
+    assert not folder.exists()
+
+
+def test_a_text_shorter_than_one_window_is_one_sentence(capsys, tmp_path, tiny_llama_dir):
+    short = tmp_path / "short.txt"
+    short.write_text("too short")
+    message = refused(capsys, "evaluate", tiny_llama_dir, "--text", short, "--context", 64)
+    assert "at least one window" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("estimate", "no-such-model"), "model must be a folder, a GGUF file or a known name, not 'no-such-model'"),
+        (("estimate", "{model}", "-a", "bitmood"), "nearest: bitmod"),
+        (("estimate", "{model}", "-r", "nf5_g64"), "recipe must be"),
+        (("quantize", "{model}", "-r", "bitmod4_g64", "-o", "{file}"), "must be a folder, not a file"),
+        (("evaluate", "{model}", "--text", "no-such-text"), "text must be a known name or a file"),
+        (
+            ("evaluate", "{model}", "--text", "{text}", "--device", "abacus"),
+            "device must be one that torch can use here",
+        ),
+        (("study", "{file}.yaml"), "must be a readable YAML file"),
+        (("report", "{empty}"), "must be the folder of a finished study"),
+        (("validate", "--rows", "{text}"), "column"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_one_sentence(capsys, tmp_path, tiny_llama_dir, text_file, arguments, message):
+    places = {"model": tiny_llama_dir, "file": tmp_path / "a_file", "text": text_file, "empty": tmp_path / "empty"}
+    places["file"].write_text("taken")
+    places["empty"].mkdir()
+    assert message in refused(capsys, *(str(a).format(**places) for a in arguments))
+
+
+def test_a_full_disk_is_one_sentence(capsys, tmp_path, tiny_llama_dir, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device", str(tmp_path / "out"))
+
+    monkeypatch.setattr("codesign.quantized_model._save", full)
+    message = refused(capsys, "quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", tmp_path / "out")
+    assert "disk" in message.lower() or "No space left" in message
+
+
+def test_help_starts_without_loading_a_model():
+    environment = {**os.environ, "COLUMNS": "100"}
+    done = subprocess.run(
+        [sys.executable, "-m", "codesign.cli", "--help"], cwd=ROOT, capture_output=True, text=True, env=environment,
+        check=True,
+    )  # fmt: skip
+    for command in ("study", "quantize", "evaluate", "estimate", "report", "formats", "validate"):
+        assert command in done.stdout
