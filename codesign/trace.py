@@ -17,7 +17,6 @@ modules are summed for each module as ``<module>.elementwise``.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,9 +28,10 @@ from torch import Tensor, nn
 
 from codesign import trace_attention
 from codesign.trace_config import build_on_meta, model_inputs, read_config
-from codesign.trace_experts import route_all_experts, routed_experts
-from codesign.trace_record import LoopTooLong, Record, Recorder, finished_kind
-from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase, Workload
+from codesign.trace_experts import routed_experts
+from codesign.trace_layers import generates, layers_of
+from codesign.trace_record import LoopTooLong, Recorder
+from hwmodel.workload import LayerKind, Phase, Workload
 
 PROBE_TOKENS = (8, 16)  # contexts from which a model that loops over tokens is extrapolated
 CACHE_FIELDS = ("past_key_values", "cache_params", "state")  # where models hand over what a decode step needs
@@ -79,21 +79,21 @@ def trace(
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{what} must be an integer of at least 1, not {value!r}")
     meta = build_on_meta(model)
-    if phase is Phase.DECODE and (example is not None or not _generates(meta)):
+    if phase is Phase.DECODE and (example is not None or not generates(meta)):
         raise ValueError(f"phase must be prefill for {type(meta).__name__}, which has no KV cache, not 'decode'")
     request = _Request(phase, batch, context, example)
     try:
         recorder = _run(meta, request)
     except LoopTooLong:
         recorder = _extrapolate(meta, request)
-    layers = _layers(recorder, meta, request)
+    layers = layers_of(recorder.records, meta, phase=phase, batch=batch, context=context)
     edges = tuple(
         (recorder.records[source].name, record.name)
         for record in recorder.records
         for source in sorted(record.sources)
         if source < record.index
     )
-    return Workload(name or _model_name(meta), phase, tuple(layers), edges, batch=batch, context=context)
+    return Workload(name or _model_name(meta), phase, layers, edges, batch=batch, context=context)
 
 
 def workload_from_config(
@@ -223,112 +223,6 @@ def _without_data() -> Iterator[None]:
     finally:
         logger.setLevel(level)
         torch.distributions.Distribution.set_default_validate_args(checks)
-
-
-# -- from records to layers --------------------------------------------------------------------------------------------
-
-
-def _layers(recorder: Recorder, model: nn.Module, request: _Request) -> list[LayerSpec]:
-    head = _head_path(model)
-    shared_heads, routing = _kv_heads(model), _routing(model)
-    decoder = _generates(model) and not getattr(model.config, "is_encoder_decoder", False)
-    masked = decoder and request.phase is Phase.PREFILL and request.context > 1
-    first_user: dict[int, str] = {}
-    stored: Counter[int] = Counter()  # elements of each weight that layers so far account for
-    layers = []
-    for record in recorder.records:
-        if routing is not None and record.kind is LayerKind.LINEAR and record.weight_copies is None:
-            route_all_experts(record, *routing)
-        weight_of = None
-        if record.weight is not None:
-            elements = record.n * record.k * (record.weight_copies or record.copies)
-            if record.weight in first_user and stored[record.weight] + elements > record.weight_elements:
-                weight_of = first_user[record.weight]  # not another slice of it: the same weight again
-            else:
-                first_user.setdefault(record.weight, record.name)
-                stored[record.weight] += elements
-        m, copies, shared = _rows(record, request, shared_heads)
-        layers.append(
-            LayerSpec(
-                record.name,
-                finished_kind(record),
-                m,
-                record.k,
-                record.n,
-                copies=copies,
-                shared_weight=shared,
-                weight_of=weight_of,
-                causal=record.causal or (masked and _whole_context(record, request.context)),
-                head=record.name == head,
-                weight_copies=record.weight_copies,
-            )
-        )
-    return layers
-
-
-def _rows(record: Record, request: _Request, shared_heads: tuple[int, int] | None) -> tuple[int, int, bool]:
-    """m, copies and whether the copies share a weight, in the simulator's convention."""
-    kind = finished_kind(record)
-    m, copies = record.m, record.copies
-    if kind is LayerKind.LINEAR and record.weight_copies is None and copies == 1:
-        if request.phase is Phase.PREFILL and m % request.batch == 0:
-            m, copies = m // request.batch, request.batch
-        return m, copies * record.calls, True
-    if kind is LayerKind.CONV:
-        return m * record.calls, copies, False
-    if record.by_hand and kind in ATTENTION_KINDS and shared_heads is not None and record.kind is not None:
-        heads, kv_heads = shared_heads
-        if copies == request.batch * heads:  # the code repeats key and value heads before the product
-            m, copies = m * heads // kv_heads, request.batch * kv_heads
-    return m, copies * record.calls, False
-
-
-def _whole_context(record: Record, context: int) -> bool:
-    """Whether attention written out by hand covers all of the context, so that a decoder masks its upper half."""
-    if not record.by_hand or record.m % context:
-        return False
-    if record.kind in (LayerKind.ATTENTION_QK, LayerKind.SOFTMAX):
-        return record.n == context
-    return record.kind is LayerKind.ATTENTION_PV and record.k == context
-
-
-def _kv_heads(model: nn.Module) -> tuple[int, int] | None:
-    """Heads and key-value heads, where they differ and the config says so."""
-    config = getattr(model, "config", None)
-    try:
-        heads = getattr(config, "num_attention_heads", None)
-        kv_heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", None)
-    except Exception:  # a config whose layers differ says so by raising; such models call attention by name
-        return None
-    if isinstance(heads, int) and isinstance(kv_heads, int) and 0 < kv_heads < heads and heads % kv_heads == 0:
-        return heads, kv_heads
-    return None
-
-
-def _routing(model: nn.Module) -> tuple[int, int] | None:
-    """Experts and experts chosen for each token, where the config says so."""
-    config: Any = getattr(model, "config", None)
-    try:
-        config = config.get_text_config() if hasattr(config, "get_text_config") else config
-        experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
-        top_k = getattr(config, "num_experts_per_tok", None)
-    except Exception:  # a config of several text models, or one whose layers differ
-        return None
-    return (experts, top_k) if isinstance(experts, int) and isinstance(top_k, int) and experts > 1 else None
-
-
-def _head_path(model: nn.Module) -> str | None:
-    """Path of the output projection to the vocabulary."""
-    find = getattr(model, "get_output_embeddings", None)
-    head = find() if find is not None else None
-    return next((path for path, module in model.named_modules() if module is head), None)
-
-
-def _generates(model: nn.Module) -> bool:
-    config = getattr(model, "config", None)
-    return config is not None and (
-        getattr(config, "is_decoder", False) or bool(getattr(model, "can_generate", lambda: False)())
-    )
 
 
 def _model_name(model: nn.Module) -> str:

@@ -61,12 +61,12 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *ar
     is_causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = bool(is_causal) and tokens == context > 1 and seen == context
     rows = heads // kv_heads * tokens
-    product = recorder.product(
+    product = recorder.ledger.product(
         "qk", LayerKind.ATTENTION_QK, (kv_heads, rows, key.shape[-1], seen), recorder.sources(query, key), causal=causal
     )
     scores = (kv_heads, rows, 1, seen)
-    softmax = recorder.product("softmax", LayerKind.SOFTMAX, scores, frozenset({product.index}), causal=causal)
-    output = recorder.product(
+    softmax = recorder.ledger.product("softmax", LayerKind.SOFTMAX, scores, frozenset({product.index}), causal=causal)
+    output = recorder.ledger.product(
         "pv",
         LayerKind.ATTENTION_PV,
         (kv_heads, rows, seen, value.shape[-1]),

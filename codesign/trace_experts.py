@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from codesign.trace_record import Record, Recorder, storage_of
+from codesign.trace_ledger import Record, storage_of
+from codesign.trace_record import Recorder
 from hwmodel.workload import LayerKind
 
 
@@ -125,7 +126,7 @@ def record_experts(recorder: Recorder, module: nn.Module, hidden: Tensor, top_k:
     for i, (weight, (experts, rows, columns)) in enumerate(weights):
         last = i == len(weights) - 1 and i > 0
         if last:
-            inner = recorder.vector(
+            inner = recorder.ledger.own_vector(
                 "activation", LayerKind.ACTIVATION, (tokens * top_k, rows * columns // width), frozenset(entering)
             )
             sources = frozenset({inner.index})
@@ -133,7 +134,7 @@ def record_experts(recorder: Recorder, module: nn.Module, hidden: Tensor, top_k:
         k, n = (other, width) if last else (width, other)
         copies = expected_experts(experts, top_k, tokens)
         m = -(-tokens * min(top_k, experts) // copies)
-        record = recorder.linear(storage_of(weight), (copies, m, k, n), sources, whole=True)
+        record = recorder.ledger.linear(storage_of(weight), (copies, m, k, n), sources, whole=True)
         record.weight_copies = experts
         entering.add(record.index)
     return recorder.attend(hidden.new_empty(*hidden.shape[:-1], n), record)

@@ -12,7 +12,6 @@ cases), and the cost of moving data.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from codesign.trace_ledger import Call, Ledger, Record, storage_of
 from codesign.trace_meta import MetaMemory
 from hwmodel.workload import LayerKind
 
@@ -44,45 +44,6 @@ class LoopTooLong(Exception):
     """A module's forward runs a Python loop over tokens: trace few tokens and extrapolate."""
 
 
-@dataclass(eq=False)
-class Record:
-    """A layer in the making; ``index`` is the order of first appearance."""
-
-    index: int
-    name: str
-    path: str
-    kind: LayerKind | None  # None: a product of two activations whose role is not known yet
-    m: int
-    k: int
-    n: int
-    copies: int = 1  # independent products within one call
-    calls: int = 1  # times the same product ran: one after another, with the same weight
-    weight: int | None = None  # storage of the parameter
-    weight_elements: int = 0
-    weight_copies: int | None = None
-    causal: bool = False
-    by_hand: bool = False  # attention written out in the model's code: heads repeated, mask unknown
-    elements: int = 0  # of a vector operation
-    call: int = -1  # the module call that a vector operation of a leaf module belongs to
-    sources: set[int] = field(default_factory=set)
-
-
-@dataclass(eq=False)
-class _Call:
-    """A module whose forward is running."""
-
-    number: int
-    path: str
-    module: nn.Module
-    leaf: bool
-    operations: int = 0
-
-
-def storage_of(tensor: Tensor) -> int:
-    """A key that all views of one storage share while it lives."""
-    return int(tensor.untyped_storage()._cdata)
-
-
 class Recorder(TorchDispatchMode):
     """Records the layers of the forward passes run inside its ``with`` block.
 
@@ -94,24 +55,16 @@ class Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module, inputs: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.model = model
-        self.records: list[Record] = []
-        self._names: dict[str, Record] = {}
-        self._products: dict[tuple[object, ...], Record] = {}
-        self._weight_users: dict[int, Record] = {}
-        self._parameters: dict[int, list[str]] = {}
-        self._parameter_elements: dict[int, int] = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            self._parameters.setdefault(storage_of(parameter), []).append(name)
-            self._parameter_elements[storage_of(parameter)] = parameter.numel()
+        self._calls: list[Call] = []
+        self.ledger = Ledger(model, self._calls)
         # storage -> nearest layers upstream; a storage that is absent holds no activation
         self._frontier: dict[int, frozenset[int]] = {storage_of(t): frozenset() for t in inputs}
         # storage -> products and softmaxes upstream with no other product between
         self._roles: dict[int, frozenset[int]] = {}
         # storage -> the parameter it was computed from, and from no activation
-        self._origin: dict[int, int] = {key: key for key in self._parameters}
+        self._origin: dict[int, int] = {key: key for key in self.ledger.parameters}
         # storage -> elements it would have if nothing in it were repeated, where something is
         self._distinct: dict[int, int] = {}
-        self._calls: list[_Call] = []
         self._call_count = 0
         self._hooks: list[Any] = []
         self._keep: list[Any] = []
@@ -136,7 +89,7 @@ class Recorder(TorchDispatchMode):
     def _enter_hook(self, path: str, leaf: bool) -> Any:
         def enter(module: nn.Module, _args: object) -> None:
             self._call_count += 1
-            self._calls.append(_Call(self._call_count, path, module, leaf))
+            self._calls.append(Call(self._call_count, path, module, leaf))
 
         return enter
 
@@ -152,16 +105,16 @@ class Recorder(TorchDispatchMode):
         return f"{call.path or 'the model'} ({type(call.module).__name__})"
 
     @property
-    def path(self) -> str:
-        """Path of the innermost running module."""
-        return self._calls[-1].path if self._calls else ""
+    def records(self) -> list[Record]:
+        """The layers so far."""
+        return self.ledger.records
 
     def restart(self) -> None:
         """Forget the layers so far; what they computed stays known as activations (the cache of a decode step)."""
-        self.records, self._names, self._products, self._weight_users = [], {}, {}, {}
+        self.ledger.clear()
         self._frontier = {key: frozenset() for key in self._frontier}
         self._roles = {}
-        self._calls = []
+        self._calls.clear()
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -200,7 +153,11 @@ class Recorder(TorchDispatchMode):
             self._mark(outputs, self._convolution(args, outputs[0]), products=frozenset())
             return out
         elif operation == "embedding" and storage_of(tensors[0]) in self._origin:
-            self._mark(outputs, self._embedding(tensors[0], tensors[1]), products=frozenset())
+            self._mark(
+                outputs,
+                self.ledger.embedding(self._origin[storage_of(tensors[0])], tensors[0], tensors[1].numel()),
+                products=frozenset(),
+            )
             return out
         self._other(func, operation, tensors, outputs)
         return out
@@ -213,7 +170,7 @@ class Recorder(TorchDispatchMode):
             origin = next((self._origin[key] for key in keys if key in self._origin), None)
             for output in outputs:
                 key = storage_of(output)
-                if key not in self._parameters:
+                if key not in self.ledger.parameters:
                     self._frontier.pop(key, None)
                     self._origin.pop(key, None)
                     if origin is not None:
@@ -225,9 +182,9 @@ class Recorder(TorchDispatchMode):
         if operation in SOFTMAX_OPERATIONS:
             scores = [r for r in (self.records[i] for i in roles) if r.kind in (None, LayerKind.ATTENTION_QK)]
             for product in scores:
-                self._name_query_key(product)
+                self.ledger.name_query_key(product)
             kind = LayerKind.SOFTMAX if scores else LayerKind.ACTIVATION  # a router's is not attention's
-            record = self._vector(f"{self.path}.softmax".lstrip("."), kind, main, frontier)
+            record = self.ledger.vector(f"{self.ledger.path}.softmax".lstrip("."), kind, main, frontier)
             record.by_hand = True
             self._mark(outputs, record, products=frozenset({record.index}))
             return
@@ -253,7 +210,7 @@ class Recorder(TorchDispatchMode):
             self._set(storage_of(output), frozenset({record.index}), products)
 
     def _set(self, key: int, frontier: frozenset[int], roles: frozenset[int]) -> None:
-        if key in self._parameters:  # an in-place update of a parameter (a state) leaves it a parameter
+        if key in self.ledger.parameters:  # an in-place update of a parameter (a state) leaves it a parameter
             return
         self._origin.pop(key, None)
         self._frontier[key] = frontier
@@ -284,198 +241,42 @@ class Recorder(TorchDispatchMode):
             copies, m = kept, m * copies // kept
         after_softmax = any(self.records[i].kind is LayerKind.SOFTMAX for i in self._roles.get(a_key, frozenset()))
         kind = LayerKind.ATTENTION_PV if after_softmax else None
-        record = self.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))
+        record = self.ledger.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))
         record.by_hand = True
         return record
 
-    def product(
-        self,
-        suffix: str,
-        kind: LayerKind | None,
-        shape: tuple[int, int, int, int],
-        sources: frozenset[int],
-        *,
-        causal: bool = False,
-    ) -> Record:
-        """A product of two activations: ``shape`` is copies, m, k, n; equal ones of a module are calls of one layer."""
-        key = (self.path, kind, shape, causal)
-        if key in self._products:
-            record = self._products[key]
-            record.calls += 1
-            record.sources |= sources
-            return record
-        copies, m, k, n = shape
-        record = self._new(f"{self.path}.{suffix}".lstrip("."), kind, (m, k, n), sources)
-        record.copies, record.causal = copies, causal
-        self._products[key] = record
-        return record
-
-    def _name_query_key(self, record: Record) -> None:
-        """A softmax follows this product of activations, so it was the query-key product."""
-        if record.kind is None:
-            record.kind = LayerKind.ATTENTION_QK
-            self._names.pop(record.name)
-            record.name = self._free_name(f"{record.path}.qk".lstrip("."))
-            self._names[record.name] = record
-
     def _linear(self, weight: int, shape: tuple[int, int, int, int], sources: frozenset[int]) -> Record:
         copies, m, k, n = shape
-        elements = self._parameter_elements[weight]
-        distinct = max(1, min(copies, elements // (k * n)))  # weights that the copies differ in
-        return self.linear(weight, (distinct, m * copies // distinct, k, n), sources)
-
-    def linear(
-        self, weight: int, shape: tuple[int, int, int, int], sources: frozenset[int], *, whole: bool = False
-    ) -> Record:
-        """A product with a parameter: ``shape`` is copies, m, k, n. Slices of one weight come together again.
-
-        ``whole`` says that ``n x k`` is a whole weight even if the parameter (a stack of them) is larger.
-        """
-        copies, m, k, n = shape
-        name = self._weight_name(weight)
-        known = self._names.get(name)
-        if known is not None and known.kind is LayerKind.LINEAR and known.weight == weight:
-            slices = not whole and (known.copies, known.m, known.k) == (copies, m, k)
-            if slices and (known.n + n) * k * copies <= self._parameter_elements[weight]:
-                known.n += n  # another slice of a fused weight
-                known.sources |= sources
-                return known
-            for record in self.records:
-                if record.weight == weight and (record.copies, record.m, record.k, record.n) == (copies, m, k, n):
-                    record.calls += 1
-                    record.sources |= sources
-                    return record
-        elif known is not None and known.kind is LayerKind.EMBEDDING:
-            name = f"{name}.projection"  # the table used as the output projection without a module of its own
-        record = self._new(name, LayerKind.LINEAR, (m, k, n), sources)
-        record.copies = copies
-        self._use_weight(record, weight)
-        return record
+        distinct = max(1, min(copies, self.ledger.elements(weight) // (k * n)))  # weights that the copies differ in
+        return self.ledger.linear(weight, (distinct, m * copies // distinct, k, n), sources)
 
     def _convolution(self, args: Any, out: Tensor) -> Record:
         x, weight, transposed, groups = args[0], args[1], bool(args[6]), int(args[8])
-        key = self._origin.get(storage_of(weight), storage_of(weight))
         kernel = prod(weight.shape[2:])
         if transposed:  # weight [in, out/groups, *kernel]
             m, k, n = x.shape[0] * prod(x.shape[2:]), weight.shape[0] // groups, weight.shape[1] * kernel
         else:  # weight [out, in/groups, *kernel]
             m, k, n = out.shape[0] * prod(out.shape[2:]), weight.shape[1] * kernel, weight.shape[0] // groups
-        name = self._weight_name(key)
-        known = self._names.get(name)
-        if known is not None and (known.m, known.k, known.n, known.copies) == (m, k, n, groups):
-            known.calls += 1
-            known.sources |= self.sources(x)
-            return known
-        record = self._new(name, LayerKind.CONV, (m, k, n), self.sources(x))
-        record.copies = groups
-        self._use_weight(record, key)
-        return record
-
-    def _embedding(self, table: Tensor, index: Tensor) -> Record:
-        weight = self._origin[storage_of(table)]
-        name = self._weight_name(weight)
-        known = self._names.get(name)
-        if known is not None and known.kind is LayerKind.EMBEDDING:
-            known.m += index.numel()
-            return known
-        shape = (max(index.numel(), 1), table.shape[0], prod(table.shape[1:]))
-        record = self._new(name, LayerKind.EMBEDDING, shape, frozenset())
-        self._use_weight(record, weight)
-        return record
-
-    def _use_weight(self, record: Record, weight: int) -> None:
-        record.weight, record.weight_elements = weight, self._parameter_elements.get(weight, 0)
-
-    def _weight_name(self, weight: int) -> str:
-        """The parameter's module path (and name, if that is not ``weight``), as the running modules know it."""
-        running = {call.path for call in self._calls}
-        names = self._parameters.get(weight, [])
-        if not names:
-            return self.path
-        best = next((name for name in names if name.rpartition(".")[0] in running), names[0])
-        owner, _, parameter = best.rpartition(".")
-        return owner if parameter == "weight" and owner else best
+        key = self._origin.get(storage_of(weight), storage_of(weight))
+        return self.ledger.convolution(key, (groups, m, k, n), self.sources(x))
 
     # -- vector operations -----------------------------------------------------------------------------------------
 
     def _elementwise(self, operation: str, out: Tensor, frontier: frozenset[int]) -> Record:
         call = self._calls[-1] if self._calls else None
-        if call is None or not call.leaf or self._is_product(call.path):
-            return self._vector(f"{self.path}.elementwise".lstrip("."), LayerKind.ACTIVATION, out, frontier)
-        record = self._vector(call.path or "activation", LayerKind.ACTIVATION, out, frontier, call=call.number)
+        if call is None or not call.leaf or self.ledger.is_weight(call.path):
+            return self.ledger.vector(
+                f"{self.ledger.path}.elementwise".lstrip("."), LayerKind.ACTIVATION, out, frontier
+            )
+        record = self.ledger.vector(call.path or "activation", LayerKind.ACTIVATION, out, frontier, call=call.number)
         if operation in NORM_OPERATIONS:
             record.kind = LayerKind.NORM
         return record
-
-    def _is_product(self, name: str) -> bool:
-        record = self._names.get(name)
-        return record is not None and record.weight is not None
-
-    def _vector(self, name: str, kind: LayerKind, out: Tensor, frontier: frozenset[int], *, call: int = -1) -> Record:
-        """Adds ``out``'s elements to the module's open vector record, or opens the next, to keep the graph acyclic."""
-        width = out.shape[-1] if out.dim() else 1
-        key = ("vector", name, kind)
-        record = self._products.get(key)
-        if record is not None and all(index <= record.index for index in frontier):
-            if call == -1 or call != record.call:
-                record.elements += out.numel()
-            else:
-                record.elements = max(record.elements, out.numel())
-            record.sources |= frontier - {record.index}
-        else:
-            record = self._new(name, kind, (1, 1, width), frontier)
-            record.elements = out.numel()
-            self._products[key] = record
-        record.call = call
-        record.m = -(-record.elements // record.n)
-        return record
-
-    def vector(self, suffix: str, kind: LayerKind, shape: tuple[int, int], sources: frozenset[int]) -> Record:
-        """A vector operation over ``shape`` elements, as a record of its own (or one more call of an equal one)."""
-        m, n = shape
-        key = ("own vector", self.path, suffix, m, n)
-        if key in self._products:
-            record = self._products[key]
-            record.elements += m * n
-            record.m = -(-record.elements // n)
-            record.sources |= sources
-            return record
-        record = self._new(f"{self.path}.{suffix}".lstrip("."), kind, (m, 1, n), sources)
-        record.elements = m * n
-        self._products[key] = record
-        return record
-
-    # -- records ---------------------------------------------------------------------------------------------------
-
-    def _new(self, name: str, kind: LayerKind | None, shape: tuple[int, int, int], sources: frozenset[int]) -> Record:
-        m, k, n = shape
-        taken = self._names.get(name)
-        if taken is not None and taken.weight is None and kind in (LayerKind.LINEAR, LayerKind.CONV):
-            self._names.pop(name)  # the weight keeps the module's name
-            taken.name = self._free_name(f"{name}.elementwise")
-            self._names[taken.name] = taken
-        record = Record(len(self.records), self._free_name(name), self.path, kind, m, k, n, sources=set(sources))
-        self.records.append(record)
-        self._names[record.name] = record
-        return record
-
-    def _free_name(self, name: str) -> str:
-        if name not in self._names:
-            return name
-        number = 2
-        while f"{name}_{number}" in self._names:
-            number += 1
-        return f"{name}_{number}"
 
     def attend(self, output: Tensor, record: Record) -> Tensor:
         """Marks ``output`` as what ``record`` computed."""
         self._mark([output], record, products=frozenset())
         return output
-
-
-def finished_kind(record: Record) -> LayerKind:
-    """The record's kind; a product of activations that no softmax joined multiplies by a state, as PV does."""
-    return LayerKind.ATTENTION_PV if record.kind is None else record.kind
 
 
 def _gemm_shape(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:

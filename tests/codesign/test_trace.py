@@ -334,6 +334,16 @@ class TestExperts:
 
 
 class TestOtherNets:
+    @pytest.mark.parametrize("phase", list(Phase))
+    def test_model_with_weights_traces_like_its_config(self, phase):
+        import transformers
+
+        config = config_from_dict({**SMALL_LLAMA, "tie_word_embeddings": True})
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        from_model = trace(model, phase=phase, batch=2, context=9)
+        assert from_model.layers == trace(config, phase=phase, batch=2, context=9).layers
+        assert not any(p.is_meta for p in model.parameters())
+
     def test_encoder_attends_both_ways(self):
         config = config_from_dict(
             {
