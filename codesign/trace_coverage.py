@@ -24,7 +24,7 @@ from hwmodel.workload import Phase
 
 LAYERS = (4, 10)  # of a shortened config, tried before its own depth
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
-_INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 128}
+_INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 256}
 _INDEXER |= {"indexer_budget": 2048, "indexer_compress_ratio": 16}
 # what a model needs and its default config leaves open
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -99,9 +99,8 @@ def _experts_forward(recorder: Recorder, module: nn.Module, original: Callable[.
         hidden = next((t for t in tensors if t.is_floating_point()), None)
         if hidden is None or not any(hidden.shape[-1] in shape[1:] for _, shape in stacked_weights(module)):
             return original(*args, **kwargs)
-        # chosen by a router, so computed from activations: token positions are not
-        chosen = next((t for t in tensors if t.dtype in (torch.long, torch.int32) and recorder.active(t)), None)
         tokens = hidden.numel() // hidden.shape[-1]
+        chosen = next((t for t in tensors if _is_choice(t, tokens, active=recorder.active(t))), None)
         counts = [value for value in (*args, *kwargs.values()) if isinstance(value, (list, tuple))]
         if chosen is None and len(tensors) == 1 and any(len(c) == stacked_weights(module)[0][1][0] for c in counts):
             return record_experts(recorder, module, hidden, 1)  # rows sorted by expert, so many for each
@@ -110,6 +109,16 @@ def _experts_forward(recorder: Recorder, module: nn.Module, original: Callable[.
         return record_experts(recorder, module, hidden, chosen.numel() // tokens)
 
     return forward
+
+
+def _is_choice(tensor: Tensor, tokens: int, *, active: bool) -> bool:
+    """Whether a tensor holds experts for each token: computed by a router, or several looked up for each token.
+
+    Token positions, which other modules with stacked weights take, are neither.
+    """
+    if tensor.dtype not in (torch.long, torch.int32):
+        return False
+    return active or (tensor.dim() == 2 and tensor.shape[0] == tokens and tensor.shape[1] > 1)
 
 
 def record_experts(recorder: Recorder, module: nn.Module, hidden: Tensor, top_k: int) -> Tensor:
