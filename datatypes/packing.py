@@ -145,6 +145,10 @@ def _planes(codes: Tensor, bits: int) -> list[tuple[Tensor, int]]:
 
 def _pack_plane(part: Tensor, width: int) -> Tensor:
     """Fields ``[..., c]`` of ``width`` bits, c * width a multiple of 32, as int32 words ``[..., c * width / 32]``."""
+    if part.numel() == 0:
+        return torch.empty(
+            (*part.shape[:-1], part.shape[-1] * width // WORD_BITS), dtype=torch.int32, device=part.device
+        )
     if width >= 16:
         return part.to(_WORD_TYPES[width]).contiguous().view(torch.int32)
     part = part.to(torch.uint8)
@@ -158,6 +162,9 @@ def _pack_plane(part: Tensor, width: int) -> Tensor:
 
 def _unpack_plane(words: Tensor, width: int) -> Tensor:
     """Fields ``[..., c]`` out of int32 words ``[..., c * width / 32]``."""
+    if words.numel() == 0:
+        empty = (*words.shape[:-1], words.shape[-1] * WORD_BITS // width)
+        return torch.empty(empty, dtype=torch.int32 if width >= 16 else torch.uint8, device=words.device)
     if width >= 16:
         fields = words.contiguous().view(_WORD_TYPES[width])
         return fields.to(torch.int32) & 0xFFFF if width == 16 else fields
