@@ -18,6 +18,7 @@ from torch import Tensor
 
 from codesign.algorithms.base import checked_weight, tensor_config
 from codesign.calibration import LayerCalibration, Statistic
+from datatypes import quantize_cpu
 from datatypes.catalog import UE4M3
 from datatypes.layer_config import LayerConfig
 from datatypes.quantize import quantize_tensor
@@ -89,9 +90,10 @@ def _in_code_units(x: Tensor, made: QuantizedTensor) -> Tensor:
 
 def _errors(x: Tensor, made: QuantizedTensor) -> Tensor:
     """Squared error of each block when encoded anew with the scales of ``made``."""
-    scale = made.effective_scale()
+    scale, config = made.effective_scale(), made.config
     assert scale is not None
-    fmt = made.config.formats[0]
-    y = decode(encode(_in_code_units(x, made), fmt), fmt)
-    y = y * expand_tiles(scale, made.config.granularity, made.shape)
-    return reduce_tiles((y - x).square(), made.config.granularity, "sum")
+    fmt = config.formats[0]
+    if x.device.type == "cpu" and quantize_cpu.supports(config):
+        return quantize_cpu.tile_errors(x, [quantize_cpu.Trial(fmt, scale, None)], config)[0]
+    y = decode(encode(_in_code_units(x, made), fmt), fmt) * expand_tiles(scale, config.granularity, made.shape)
+    return reduce_tiles((y - x).square(), config.granularity, "sum")

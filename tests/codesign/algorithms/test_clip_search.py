@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codesign.algorithms.clip_search import MIN_TILE, clip_errors, quantize_with_clip
+from codesign.algorithms.clip_search import MIN_TILE, clip_errors, quantize_with_clip, rank
 from datatypes.block_formats import BLOCK_FORMATS
 from datatypes.catalog import FORMATS, FP4, INTS_SYMMETRIC, NF4
 from datatypes.granularity import PerChannel, PerGroup
@@ -27,7 +27,7 @@ def test_error_of_a_hand_made_row() -> None:
     """Levels -1, 0, 1; scale 2 rounds (0.4, 1.5, -3) to (0, 2, -2): 0.16 + 0.25 + 1. Scale 1: 0.16 + 0.25 + 4."""
     row = torch.tensor([[0.4, 1.5, -3.0]])
     levels = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
-    errors = clip_errors(row, levels, torch.tensor([[2.0, 1.0]]))
+    errors = clip_errors(rank(row), levels, torch.tensor([[2.0, 1.0]]))
     torch.testing.assert_close(errors, torch.tensor([[1.41, 4.41]], dtype=torch.float64), rtol=1e-6, atol=0)
 
 
@@ -35,7 +35,7 @@ def test_weighted_error_of_a_hand_made_row() -> None:
     """The same with weights 1, 2, 10: 0.16 + 0.5 + 10."""
     row = torch.tensor([[0.4, 1.5, -3.0]])
     levels = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
-    errors = clip_errors(row, levels, torch.tensor([[2.0]]), torch.tensor([[1.0, 2.0, 10.0]]))
+    errors = clip_errors(rank(row, torch.tensor([[1.0, 2.0, 10.0]])), levels, torch.tensor([[2.0]]))
     torch.testing.assert_close(errors, torch.tensor([[10.66]], dtype=torch.float64), rtol=1e-6, atol=0)
 
 
@@ -45,7 +45,7 @@ def test_errors_equal_rounding_element_by_element(name: str) -> None:
     rows = heavy(7, 50)
     scales = rows.abs().amax(1, keepdim=True) / fmt.absmax * torch.tensor([[1.0, 0.8, 0.3]])
     levels = torch.tensor(fmt.levels)
-    got = clip_errors(rows, levels, scales)
+    got = clip_errors(rank(rows), levels, scales)
     for column in range(3):
         scale = scales[:, column : column + 1].double()
         distance = (rows.double()[:, :, None] - levels * scale[:, :, None]).abs().amin(2)
@@ -58,6 +58,7 @@ CONFIGS = {
     "nf4 per channel": TensorConfig((NF4,), PerChannel()),
     "ant": BLOCK_FORMATS["ant4_channel_fp16"],
     "olive": BLOCK_FORMATS["olive4_channel_fp16"],
+    "olive in long groups": TensorConfig(BLOCK_FORMATS["olive4_channel_fp16"].formats, PerGroup(LONG)),
     "types per row": TensorConfig((INTS_SYMMETRIC[4], FORMATS["flint4"]), PerChannel()),
 }
 
