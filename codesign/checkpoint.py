@@ -1,7 +1,8 @@
 """Reading the weights of a model folder tensor by tensor, without loading the model.
 
-A ``Checkpoint`` maps the safetensors files of a folder (one file, or shards with an index) into memory: a tensor costs
-memory only while it is used, so a model larger than memory can be walked. Pickled checkpoints are rewritten as
+A ``Checkpoint`` reads the safetensors files of a folder (one file, or shards with an index) a tensor at a time: it
+costs its own size in memory and no more, so a model larger than memory can be walked. (Mapped files would count as
+memory in use until the system takes the pages back.) Pickled checkpoints are rewritten as
 safetensors once (``safe_folder``). Names are those of the files; ``codesign.weight_names`` maps a model's onto them.
 
 Format: safetensors, https://github.com/huggingface/safetensors, section "Format": 8 bytes of header length
@@ -11,6 +12,7 @@ Format: safetensors, https://github.com/huggingface/safetensors, section "Format
 from __future__ import annotations
 
 import json
+import mmap
 import pickle
 import shutil
 import struct
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -31,6 +32,21 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_FILE = "pytorch_model.bin"
 PICKLE_INDEX_FILE = "pytorch_model.bin.index.json"
+# safetensors, section "Format": dtype
+DTYPES = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 HEADER_LIMIT_BYTES = 100_000_000  # safetensors: "there is a limit on the header size of 100MB"
 
 
@@ -56,10 +72,6 @@ class Checkpoint:
         return sums[0][0] if len(sums) == 1 else sha256_of_text("".join(f"{s}  {name}\n" for s, name in sums))
 
     @cached_property
-    def _open_files(self) -> dict[Path, Any]:
-        return {}
-
-    @cached_property
     def _headers(self) -> dict[Path, Mapping[str, Any]]:
         return {path: read_header(path) for path in self.paths}
 
@@ -71,12 +83,22 @@ class Checkpoint:
         """A stored tensor, on the CPU, as it is in the file.
 
         Raises:
-            ValueError: there is no tensor of this name.
+            ValueError: there is no tensor of this name, or its dtype is not known.
         """
         path = self._file(name)
-        if path not in self._open_files:
-            self._open_files[path] = safe_open(path, framework="pt")
-        return self._open_files[path].get_tensor(name)
+        info = self._headers[path][name]
+        if info["dtype"] not in DTYPES:
+            raise ValueError(f"dtype of {name} in {path} must be one that torch has, not {info['dtype']!r}")
+        start, end = info["data_offsets"]
+        if start == end:
+            return torch.empty(info["shape"], dtype=DTYPES[info["dtype"]])
+        # Pages of its own: they go back to the system with the tensor, where a heap full of small objects keeps them.
+        content = mmap.mmap(-1, end - start)
+        with path.open("rb") as file:
+            file.seek(8 + int.from_bytes(file.read(8), "little") + start)
+            if file.readinto(content) != end - start:
+                raise ValueError(f"{path} must hold all of {name}; the file is truncated")
+        return torch.frombuffer(content, dtype=DTYPES[info["dtype"]]).reshape(info["shape"])
 
     def _file(self, name: str) -> Path:
         if name not in self.files:
@@ -140,12 +162,14 @@ def check_finite(name: str, tensor: Tensor) -> Tensor:
     Raises:
         ValueError: it holds NaN or infinity; the message says how many and where the first is.
     """
-    if not tensor.dtype.is_floating_point or bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
+    if not tensor.dtype.is_floating_point or not tensor.numel():
         return tensor
-    bad = ~torch.isfinite(tensor)
+    values = tensor if tensor.dtype.itemsize > 1 else tensor.to(torch.float32)  # torch has no extremes for 8-bit floats
+    least, most = torch.aminmax(values)  # NaN if there is any
+    if bool(torch.isfinite(least)) and bool(torch.isfinite(most)):
+        return tensor
+    bad = ~torch.isfinite(values)
     count = int(bad.sum())
-    if not count:  # finite elements whose sum overflowed
-        return tensor
     first = tuple(int(i) for i in bad.nonzero()[0])
     value = float(tensor[first])
     raise ValueError(f"weight {name} must be finite, not {value} at {first} ({count} of {tensor.numel()} elements)")

@@ -210,7 +210,8 @@ class ModelSource:
         module = skeleton.get_submodule(prefix)
         for leaf, parameter in list(module.named_parameters(remove_duplicate=False)):
             owner, attribute = _owner(module, leaf)
-            owner._parameters[attribute] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+            if not parameter.is_meta:
+                owner._parameters[attribute] = _placeholder(parameter)
 
     def _real_aliases(self, skeleton: nn.Module, name: str) -> Iterator[nn.Parameter]:
         for alias in self._tied.get(name, ()):
@@ -271,3 +272,8 @@ def _persistent_names(module: nn.Module) -> Iterable[str]:
 def _owner(root: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, attribute = name.rpartition(".")
     return root.get_submodule(path), attribute
+
+
+def _placeholder(parameter: nn.Parameter) -> nn.Parameter:
+    """A parameter like this one on the meta device."""
+    return nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from codesign.checkpoint import check_finite, open_checkpoint, read_header, read_json, safe_folder
+from codesign.checkpoint import DTYPES, check_finite, open_checkpoint, read_header, read_json, safe_folder
 
 A = torch.arange(6, dtype=torch.float32).reshape(2, 3)
 B = torch.ones(4, dtype=torch.bfloat16)
@@ -37,6 +37,35 @@ def test_shards_are_read(folder: Path) -> None:
     assert checkpoint.shape("a") == (2, 3)
     with pytest.raises(ValueError, match="must hold a tensor named c"):
         checkpoint.tensor("c")
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES.values(), key=str), ids=str)
+@pytest.mark.parametrize("shape", [(3, 5), (), (0, 4)], ids=["matrix", "scalar", "empty"])
+def test_every_dtype_is_read_as_safetensors_reads_it(
+    tmp_path: Path, dtype: torch.dtype, shape: tuple[int, ...]
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"before": A, "x": torch.ones(shape).to(dtype)}, path)
+    expected = load_file(path)["x"]
+    got = open_checkpoint(tmp_path).tensor("x")
+    assert got.dtype == dtype and got.shape == shape
+    assert torch.equal(got.to(torch.float64), expected.to(torch.float64))
+
+
+def test_file_cut_after_it_was_opened(folder: Path) -> None:
+    checkpoint = open_checkpoint(folder)
+    _ = checkpoint.shape("a")
+    path = folder / "one.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="must hold all of a; the file is truncated"):
+        checkpoint.tensor("a")
+
+
+def test_dtype_that_torch_does_not_have(tmp_path: Path) -> None:
+    header = json.dumps({"x": {"dtype": "F3", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"x")
+    with pytest.raises(ValueError, match="dtype of x in .* must be one that torch has, not 'F3'"):
+        open_checkpoint(tmp_path).tensor("x")
 
 
 def test_missing_shard(folder: Path) -> None:
@@ -141,6 +170,16 @@ def test_finite_tensor_whose_sum_is_not_passes() -> None:
     largest = torch.full((4,), torch.finfo(torch.float64).max, dtype=torch.float64)
     assert check_finite("w", largest) is largest
     assert check_finite("i", torch.tensor([1, 2])).tolist() == [1, 2]
+    assert check_finite("none", torch.empty(0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_one_bad_element_is_found_in_every_dtype(dtype: torch.dtype, value: str) -> None:
+    tensor = torch.ones(3, 4)
+    tensor[1, 2] = float(value)
+    with pytest.raises(ValueError, match=rf"weight w must be finite, not {value} at \(1, 2\) \(1 of 12 elements\)"):
+        check_finite("w", tensor.to(dtype))
 
 
 @pytest.mark.parametrize(
