@@ -73,10 +73,10 @@ def _dominated(rows: np.ndarray, by: np.ndarray) -> np.ndarray:
     """Which of ``rows`` are dominated by a row of ``by`` (no worse everywhere, better somewhere)."""
     if not len(rows) or not len(by):
         return np.zeros(len(rows), dtype=bool)
-    no_worse = np.ones((len(rows), len(by)), dtype=bool)
-    better = np.zeros((len(rows), len(by)), dtype=bool)
+    no_worse: np.ndarray = np.ones((len(rows), len(by)), dtype=bool)
+    better: np.ndarray = np.zeros((len(rows), len(by)), dtype=bool)
     for j in range(rows.shape[1]):
-        no_worse &= by[None, :, j] <= rows[:, None, j]
-        better |= by[None, :, j] < rows[:, None, j]
+        np.logical_and(no_worse, by[None, :, j] <= rows[:, None, j], out=no_worse)
+        np.logical_or(better, by[None, :, j] < rows[:, None, j], out=better)
     dominated: np.ndarray = (no_worse & better).any(axis=1)
     return dominated

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
-from codesign.models import ModelSource
 from codesign.study import LAYER_COLUMNS
 from codesign.trace import trace
 from datatypes.layer_config import LayerConfig
@@ -28,6 +27,16 @@ from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, Workload, at_con
 
 _BITS_PER_BYTE = 8
 _FOUR_BITS = 4.0  # the fastest native weights of every preset: one cycle, or two terms on a bit-serial array
+
+
+class Described(Protocol):
+    """A model of which only the shapes matter."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def config(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Generation:
         return self.prefill if phase is Phase.PREFILL else at_context(self.last_step, context)
 
 
-def trace_generation(source: ModelSource, *, batch: int = 1, prompt: int = 256, tokens: int = 256) -> Generation:
+def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, tokens: int = 256) -> Generation:
     """Trace a model's prompt and decode steps from its config alone.
 
     Raises:
