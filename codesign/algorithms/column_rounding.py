@@ -8,13 +8,14 @@ for static groups); codes are collected and become a ``QuantizedTensor`` at the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from datatypes.catalog import FP32
-from datatypes.format import FloatFormat
+from datatypes.format import FloatFormat, Format
 from datatypes.layer_config import TensorConfig
 from datatypes.quantize import NO_CLIP, quantize_tensor
 from datatypes.rounding import code_dtype, decode, encode
@@ -57,6 +58,7 @@ class ColumnRounding:
         if self._static or config.scale.outer is not None:
             self._fitted = quantize_tensor(weight, config, clip=clip)
             self._outer = self._fitted.outer_scale
+        self._mixture = mixture_tables(config.formats, weight.device)
         self._scales: Tensor | None = None
         if self._static:
             self._spread_static()
@@ -137,19 +139,32 @@ class ColumnRounding:
         y = torch.where(scale == 0, torch.zeros_like(x), x / scale)
         if zero is not None and not real_offset:
             y = y.round_().add_(zero)
-        formats = self.config.formats
-        codes = encode(y, formats[0])
-        level = decode(codes, formats[0])
-        if selector is not None:
-            for index, fmt in enumerate(formats[1:], start=1):
-                other = encode(y, fmt)
-                chosen = selector == index
-                codes = torch.where(chosen, other, codes)
-                level = torch.where(chosen, decode(other, fmt), level)
+        codes, level = self._nearest(y, selector)
         self._codes[column] = codes
         if zero is None:
             return level * scale
         return level * scale + zero if real_offset else (level - zero) * scale
+
+    def _nearest(self, y: Tensor, selector: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Codes of ``y`` ``[n]`` and what they stand for, each row in its own candidate."""
+        formats = self.config.formats
+        if selector is None:
+            codes = encode(y, formats[0])
+            return codes, decode(codes, formats[0])
+        if self._mixture is not None:  # one search in every row's own thresholds
+            chosen = selector.to(torch.int64)
+            index = torch.searchsorted(self._mixture.thresholds[chosen], y[:, None], right=True)
+            return (
+                self._mixture.codes[chosen].gather(1, index)[:, 0],
+                self._mixture.levels[chosen].gather(1, index)[:, 0],
+            )
+        codes = encode(y, formats[0])
+        level = decode(codes, formats[0])
+        for i, fmt in enumerate(formats[1:], start=1):
+            other = encode(y, fmt)
+            codes = torch.where(selector == i, other, codes)
+            level = torch.where(selector == i, decode(other, fmt), level)
+        return codes, level
 
     def finish(self, order: Tensor | None) -> tuple[QuantizedTensor, Tensor | None]:
         """The encoded matrix, and the permutation of its columns where groups were formed in the loop's order."""
@@ -183,6 +198,31 @@ class ColumnRounding:
 
 def _taken(values: Tensor | None, columns: Tensor) -> Tensor | None:
     return None if values is None else values[:, columns]
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureTables:
+    """Tables of candidates side by side: thresholds ``[f, l - 1]``, level codes and levels ``[f, l]``."""
+
+    thresholds: Tensor
+    codes: Tensor
+    levels: Tensor
+
+
+def mixture_tables(formats: tuple[Format, ...], device: torch.device) -> MixtureTables | None:
+    """The tables of several formats with equally many levels; ``None`` where zero has a sign or NaN a code."""
+    plain = all(f.negative_zero_code is None and f.nan_code is None for f in formats)
+    if len(formats) == 1 or not plain or len({len(f.levels) for f in formats}) > 1:
+        return None
+
+    def table(arrays: list[np.ndarray], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(np.stack(arrays), dtype=dtype, device=device)
+
+    return MixtureTables(
+        table([f.thresholds for f in formats], torch.float32),
+        table([f.level_codes for f in formats], code_dtype(formats[0])),
+        table([f.levels for f in formats], torch.float32),
+    )
 
 
 def _joined(parts: list[Tensor | None]) -> Tensor | None:
