@@ -1,4 +1,4 @@
-"""How wrong a quantized model is: perplexity, divergence from the original, agreement, and each layer's output error.
+"""How wrong a quantized model is: perplexity, divergence from the original, and agreement with it.
 
 Protocol of perplexity (that of GPTQ, arXiv 2210.17323, section 4, and most after it): the text is joined, tokenized
 once and cut into windows of ``context`` tokens that do not overlap; in each window every token but the first is
@@ -21,9 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from codesign.apply import KVFormats, QuantizedLinear, RoundingCache, effective_weight, install, is_weight_only
+from codesign.apply import KVFormats, RoundingCache, install
 from codesign.blocks import BlockModel, Stream
 from codesign.calibrate_model import batches_of
 from codesign.outer_layers import OuterLayers
@@ -197,28 +196,6 @@ def run_blocks(
                 cache.check_used()
         steps("evaluate", index + 1, len(model))
     return stream
-
-
-def output_sqnr_db(weight: Tensor, layer: QuantizedLayer, inputs: Tensor) -> float:
-    """Signal to quantization noise of a layer's output, decibels: 10 log10(sum y**2 / sum (y - yq)**2).
-
-    Args:
-        weight: the original ``[n, k]``.
-        layer: its quantized form, run as ``codesign.apply`` runs it.
-        inputs: rows ``[m, k]`` from calibration (``Statistic.INPUTS``).
-
-    Returns:
-        Infinity where the outputs are equal.
-    """
-    inputs = inputs.to(torch.float32)
-    exact = F.linear(inputs, weight.to(torch.float32))
-    if is_weight_only(layer.config):
-        made = F.linear(inputs, effective_weight(layer))
-    else:
-        made = QuantizedLinear(layer, None)(inputs)
-    noise = float((exact - made).to(torch.float64).square().sum())
-    signal = float(exact.to(torch.float64).square().sum())
-    return math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 
 def _checked(windows: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""Which layers a recipe touches, and calibration shared between recipes."""
+
+import pytest
+import torch
+
+from codesign.blocks import BlockModel
+from codesign.calibration import Statistic
+from codesign.models import resolve_model
+from codesign.quantize_blocks import CalibrationPlan
+from codesign.quantize_recipe import gather, kv_of, layer_jobs, recipe_job
+from codesign.recipes import Recipe, recipe
+from datatypes.layer_config import LayerConfig
+
+
+@pytest.mark.parametrize(
+    ("fixture", "head", "embedding"),
+    [
+        ("tiny_llama_dir", "lm_head", "model.embed_tokens"),
+        ("tiny_gqa_dir", "lm_head", "model.embed_tokens"),
+        ("tiny_gpt2_dir", "lm_head", "transformer.wte"),
+    ],
+)
+def test_head_and_embedding_are_found_by_structure(fixture, head, embedding, request):
+    model = BlockModel(resolve_model(request.getfixturevalue(fixture)))
+    int8 = recipe("int8_channel").linear
+    both = Recipe("both", None, LayerConfig(), head=int8, embedding=int8)
+    assert set(layer_jobs(model, both)) == {head, embedding}
+
+
+def test_a_recipe_covers_every_layer_inside_the_blocks(tiny_gqa_dir):
+    model = BlockModel(resolve_model(tiny_gqa_dir))
+    jobs = layer_jobs(model, recipe("gptq_int4_asym_g128"))
+    assert list(jobs) == model.layer_names()
+    assert {job.algorithm.name for job in jobs.values()} == {"gptq"}
+    assert layer_jobs(model, recipe("fp16")) == {}
+
+
+def test_the_cache_formats_go_with_the_job(tiny_gqa_dir):
+    model = BlockModel(resolve_model(tiny_gqa_dir))
+    chosen = recipe("bitmod4_g128_kv4")
+    job = recipe_job(model, chosen, CalibrationPlan(), {})
+    assert job.kv == kv_of(chosen) and job.kv.key is chosen.linear.key and job.kv
+    assert not kv_of(recipe("bitmod4_g128"))
+
+
+def test_calibration_is_gathered_once_for_all(tiny_gqa_dir, monkeypatch):
+    source = resolve_model(tiny_gqa_dir)
+    model = BlockModel(source)
+    ids = torch.randint(0, 320, (2, 16), generator=torch.Generator().manual_seed(5))
+    wanted = frozenset({Statistic.HESSIAN, Statistic.GRADIENT_ABS})
+    first = gather(model, source.hash, ids, wanted)
+    monkeypatch.setattr(model, "embed", lambda tokens: pytest.fail("tokens must not run again"))
+    again = gather(model, source.hash, ids, wanted)
+    name = "model.layers.1.mlp.down_proj"
+    for statistic in wanted:
+        assert torch.equal(first[name][statistic], again[name][statistic])
