@@ -99,7 +99,7 @@ class QuantizedTensor:
             dim = self.config.formats[0].dim
             selector = selector[:, ::dim].to(torch.int64)
             picked = tables.flatten(0, 1)[selector * tables.shape[1] + index]
-        return picked.reshape(n, -1)[:, :k]
+        return picked.reshape(n, self.codes.shape[1] * self.config.formats[0].dim)[:, :k]
 
     def _codebook_values(self) -> Tensor:
         assert self.config.codebook is not None and self.codebook is not None
@@ -109,7 +109,9 @@ class QuantizedTensor:
         tiles = expand_tiles(tiles.reshape(granularity.scale_shape(self.shape)), granularity, self.shape)
         dim = self.config.formats[0].dim
         book = self.codebook.to(torch.float32)
-        return book[tiles[:, ::dim].to(torch.int64), self.codes.to(torch.int64)].reshape(n, -1)[:, :k]
+        return book[tiles[:, ::dim].to(torch.int64), self.codes.to(torch.int64)].reshape(n, self.codes.shape[1] * dim)[
+            :, :k
+        ]
 
     def _decoded_rows(self) -> Tensor | None:
         """Decoded and scaled elements by the compiled kernels, where those can do it: groups along rows, on the CPU."""
