@@ -72,12 +72,13 @@ def evaluate(
     context: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 2048,
     task: Annotated[list[str] | None, typer.Option(help="Zero-shot task instead of text; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each task.")] = None,
+    bos: Annotated[bool, typer.Option(help="Put the tokenizer's first token before every window (Gemma).")] = False,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:
     """Perplexity on held-out text, or zero-shot accuracy."""
     cli_work.evaluate(
-        model, text=text, tokens=tokens, context=context, tasks=tuple(task or ()), limit=limit, device=device,
+        model, text=text, tokens=tokens, context=context, tasks=tuple(task or ()), limit=limit, bos=bos, device=device,
         as_json=as_json,
     )  # fmt: skip
 

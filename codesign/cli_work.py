@@ -27,7 +27,7 @@ from codesign.run_study import accelerators_by_name, protocol_of, read_study_fol
 from codesign.study import StudyResult
 from codesign.study_file import read_study
 from codesign.tasks import load_task
-from codesign.text import load_text, tokenize, windows
+from codesign.text import bos_token_id, load_text, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
 from hwmodel.units import cycles_to_s, pj_to_mj
@@ -159,26 +159,28 @@ def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any],
 
 
 def evaluate(
-    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, device: str,
+    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, bos: bool, device: str,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Perplexity or zero-shot accuracy of a model."""
     source, layers, kv = opened(model)
     checked_device(device)
     tokenizer = source.tokenizer()
+    first = bos_token_id(tokenizer) if bos else None
     rows: list[dict[str, Any]] = []
     with progress() as bars:
         shown = _Bars(bars, source.name, len(tasks) or 1)
         if not tasks:
             held_out = load_text(text)
-            ids = windows(tokenize(held_out, tokenizer, tokens), context)
+            ids = windows(tokenize(held_out, tokenizer, tokens), context, bos_token_id=first)
             predicted = "".join(tokenizer.decode(window[1:]) for window in ids.tolist())
             walked = BlockModel(source, device=device)
             result = perplexity(walked, ids, layers, kv=kv, text_bytes=len(predicted.encode()), steps=shown.step)
             rows.append(_accuracy_row(source.name, held_out.name, result))
         for name in tasks:
             task = load_task(name, limit)
-            answered = zero_shot(BlockModel(source, device=device), task, tokenizer, layers, kv=kv, steps=shown.step)
+            walked = BlockModel(source, device=device)
+            answered = zero_shot(walked, task, tokenizer, layers, kv=kv, bos_token_id=first, steps=shown.step)
             rows.append({
                 "model": source.name, "task": answered.task, "questions": answered.questions,
                 "accuracy": answered.accuracy, "accuracy_se": answered.accuracy_standard_error,

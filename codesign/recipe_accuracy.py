@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codesign.accuracy import Reference, loss_difference, output_sqnr_db, perplexity, reference
+from codesign.accuracy import Reference, loss_difference, perplexity, reference
 from codesign.blocks import BlockModel
 from codesign.cache import cache_dir, sha256_of_text
 from codesign.calibrate_model import CalibrationFolder
 from codesign.calibration import Statistic
+from codesign.layer_error import layer_sqnr_db
 from codesign.models import ModelSource
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, layer_jobs, recipe_job
@@ -31,11 +32,10 @@ from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import Recipe
 from codesign.steps import NO_STEPS, Steps
 from codesign.store import Store, code_fingerprint, key_of
-from codesign.text import load_text, tokenize, windows
+from codesign.text import bos_token_id, load_text, tokenize, windows
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.layer_config import LayerConfig
 
-SAMPLE_ROWS = 128  # inputs of each layer that its output SQNR is measured on
 FP16_BITS = 16
 SOURCES = (
     "datatypes",
@@ -46,6 +46,7 @@ SOURCES = (
     "codesign/blocks.py",
     "codesign/calibrate_model.py",
     "codesign/calibration.py",
+    "codesign/layer_error.py",
     "codesign/outer_layers.py",
     "codesign/quantize_blocks.py",
     "codesign/quantize_recipe.py",
@@ -83,6 +84,7 @@ class Protocol:
         text, tokens, context: held-out text, how much of it, in windows of how many tokens.
         calibration_text, calibration_tokens: what calibrates.
         seed: kept in the key; the order of texts is fixed.
+        bos: put the tokenizer's first token before every window, as Gemma needs.
     """
 
     text: str
@@ -91,6 +93,7 @@ class Protocol:
     calibration_text: str
     calibration_tokens: int
     seed: int = 0
+    bos: bool = False
 
 
 @dataclass(eq=False)
@@ -121,9 +124,11 @@ class Bench:
         return self._windows(self.protocol.calibration_text, self.protocol.calibration_tokens)
 
     def _windows(self, text: str, tokens: int) -> Tensor:
-        ids = tokenize(load_text(text), self.source.tokenizer(), tokens)
+        tokenizer = self.source.tokenizer()
+        ids = tokenize(load_text(text), tokenizer, tokens)
+        first = bos_token_id(tokenizer) if self.protocol.bos else None
         try:
-            return windows(ids, self.protocol.context)
+            return windows(ids, self.protocol.context, bos_token_id=first)
         except ValueError as error:
             raise ValueError(f"{text}: {error}") from None
 
@@ -184,7 +189,7 @@ class Bench:
         accuracy = perplexity(self.model, self.evaluation, layers, kv=quantized.kv, base=self.base, steps=self.steps)
         delta, delta_se = loss_difference(accuracy, self.base.result)
         evaluated = time.monotonic()
-        sqnr = self._sqnr(layers, gathered)
+        sqnr = layer_sqnr_db(self.model, layers, gathered)
         shapes = {name: (entry["shape"][0], entry["shape"][1]) for name, entry in layers.entries.items()}
         one: dict[LayerConfig, LayerConfig] = {}  # equal configs as one object: priced once
         configs = {
@@ -211,19 +216,6 @@ class Bench:
         self.store.put(key, _result_to_json(result))
         shutil.rmtree(folder, ignore_errors=True)
         return result
-
-    def _sqnr(self, layers: Mapping[str, Any], gathered: CalibrationFolder) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for index in range(len(self.model)):
-            names = {slot.name for slot in self.model.slots(index)} & set(layers) & set(gathered)
-            if not names:
-                continue
-            with self.model.block(index):
-                for slot in self.model.slots(index):
-                    if slot.name in names:
-                        inputs = gathered[slot.name][Statistic.INPUTS][:SAMPLE_ROWS]
-                        found[slot.name] = output_sqnr_db(slot.matrix(), layers[slot.name], inputs)
-        return found
 
     @cached_property
     def parameters(self) -> int:

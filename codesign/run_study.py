@@ -90,7 +90,9 @@ def run_study(
 
 def protocol_of(spec: StudySpec) -> Protocol:
     """How the study measures accuracy."""
-    return Protocol(spec.text, spec.tokens, spec.context, spec.calibration_text, spec.calibration_tokens, spec.seed)
+    return Protocol(
+        spec.text, spec.tokens, spec.context, spec.calibration_text, spec.calibration_tokens, spec.seed, spec.bos
+    )
 
 
 def price_all(

@@ -24,6 +24,7 @@ class StudySpec:
         batch, prompt, generate: the workload that is priced: sequences, tokens of the prompt, tokens generated.
         objectives: columns of the trials table that span the front.
         seed: of everything random.
+        bos: put the tokenizer's first token before every window (Gemma needs it).
     """
 
     name: str
@@ -40,6 +41,7 @@ class StudySpec:
     generate: int = 256
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     seed: int = 0
+    bos: bool = False
 
     def __post_init__(self) -> None:
         for key in ("tokens", "context", "calibration_tokens", "batch", "prompt", "generate"):
@@ -60,10 +62,11 @@ class StudySpec:
 
 
 _SECTIONS = {
-    "evaluation": ("text", "tokens", "context"),
+    "evaluation": ("text", "tokens", "context", "bos"),
     "calibration": ("text", "tokens"),
     "workload": ("batch", "prompt", "generate"),
 }
+_KINDS = {"text": str, "bos": bool}
 _TOP = ("name", "model", "recipes", "accelerators", "objectives", "seed", *_SECTIONS)
 
 
@@ -93,7 +96,7 @@ def read_study(path: Path) -> StudySpec:
         part = take(data, section, dict, str(path), {})
         check_keys(part, keys, (), where)
         for key in keys:
-            value = take(part, key, str if key == "text" else int, where)
+            value = take(part, key, _KINDS.get(key, int), where)
             if value is not None:
                 values[f"calibration_{key}" if section == "calibration" else key] = value
     try:
