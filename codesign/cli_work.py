@@ -159,8 +159,8 @@ def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any],
 
 
 def evaluate(
-    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, bos: bool, device: str,
-    as_json: bool,
+    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, bos: bool,
+    device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Perplexity or zero-shot accuracy of a model."""
     source, layers, kv = opened(model)
