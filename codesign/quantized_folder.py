@@ -14,10 +14,11 @@ is first read. Layer names are data in the manifest, never part of a path.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from codesign.apply import KVFormats, effective_weight
-from codesign.cache import sha256_of_file
 from codesign.checkpoint import read_json
 from codesign.models import ModelSource
 from codesign.weight_names import tied_names
@@ -103,7 +103,7 @@ class QuantizedModel:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of the manifest, which holds those of all files."""
-        return sha256_of_file(self.folder / MANIFEST)
+        return digest(self.folder / MANIFEST)
 
     @property
     def bits_per_weight(self) -> float:
@@ -208,6 +208,18 @@ def check_size(folder: Path, entry: Mapping[str, Any]) -> Path:
     return path
 
 
+def digest(path: Path) -> str:
+    """Hex SHA-256 of a file, computed once in a process for the same path, size and modification time."""
+    status = path.stat()
+    return _digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def checked_file(folder: Path, entry: Mapping[str, Any]) -> Path:
     """The file of a manifest entry, of the size and SHA-256 that the entry says.
 
@@ -215,7 +227,7 @@ def checked_file(folder: Path, entry: Mapping[str, Any]) -> Path:
         ValueError: it is not.
     """
     path = check_size(folder, entry)
-    found = sha256_of_file(path)
+    found = digest(path)
     if found != entry["sha256"]:
         raise ValueError(f"{path} must have the SHA-256 {entry['sha256'][:16]}..., not {found[:16]}...: it was changed")
     try:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
-from codesign.cache import sha256_of_file, sha256_of_text, whole_file
+from codesign.cache import sha256_of_text, whole_file
 from codesign.checkpoint import read_json
 from codesign.models import ModelSource
 from codesign.quantize_blocks import NO_KV, CalibrationPlan, LayerJob, quantize_blocks
@@ -36,6 +36,7 @@ from codesign.quantized_folder import (
     LayerFiles,
     QuantizedModel,
     checked_file,
+    digest,
     is_quantized,
     load_quantized,
 )
@@ -248,7 +249,7 @@ def _close_rest(folder: Path, number: int, held: Mapping[str, Tensor]) -> dict[s
 
 def _file_entry(folder: Path, file: str) -> dict[str, Any]:
     path = folder / file
-    return {"file": file, "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    return {"file": file, "bytes": path.stat().st_size, "sha256": digest(path)}
 
 
 def _save(arrays: dict[str, Tensor], path: Path) -> None:
