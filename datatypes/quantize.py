@@ -22,7 +22,7 @@ from datatypes.format import FloatFormat, Format, LearnedFormat
 from datatypes.layer_config import ScaleRule, TensorConfig
 from datatypes.outlier_victim import OutlierVictimFormat
 from datatypes.quantize_cpu import Trial
-from datatypes.rounding import decode, encode
+from datatypes.rounding import encode, nearest_value
 from datatypes.scale import (
     MOMENT_RULES,
     ideal_scale,
@@ -221,8 +221,7 @@ def _store_zero(zero: Tensor | None, config: TensorConfig) -> Tensor | None:
 def _tile_error(x: Tensor, trial: Trial, config: TensorConfig, importance: Tensor | None) -> Tensor:
     """Squared error of each tile, summed in the order of ``sum_tiles``."""
     shape = (x.shape[0], x.shape[1])
-    y = encode(_normalised(x, trial.scale, trial.zero, config, shape), trial.format)
-    y = decode(y, trial.format)[:, : shape[1]]
+    y = nearest_value(_normalised(x, trial.scale, trial.zero, config, shape), trial.format)
     per_element = expand_tiles(trial.scale, config.granularity, shape)
     if trial.zero is None:
         y = y * per_element

@@ -173,6 +173,8 @@ def expand_tiles(per_tile: Tensor, granularity: Granularity, shape: tuple[int, i
     """One value per tile ``[gn, gk]`` spread over its elements ``[n, k]`` (a view where that is possible)."""
     n, k = shape
     rows, columns = granularity.tile(shape)
+    if n * k == 0:
+        return per_tile.new_empty(shape)
     if rows >= n and columns >= k:
         return per_tile.reshape(1, 1).expand(n, k)
     if rows == 1 and columns >= k:

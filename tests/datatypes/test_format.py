@@ -46,6 +46,7 @@ def test_codes_match_exact_rational_rounding_and_the_tensor_code(fmt):
     exact = [fmt.encode_scalar(float(v)) for v in values]
     np.testing.assert_array_equal(fmt.encode(values), exact)
     np.testing.assert_array_equal(rounding.encode(torch.from_numpy(values), fmt).numpy(), exact)
+    np.testing.assert_array_equal(rounding.nearest_value(torch.from_numpy(values), fmt).numpy(), fmt.round(values))
 
 
 def test_decoding_tensors_matches_the_table(fmt):
