@@ -1,1 +1,1 @@
-"""Runs and times the real layouts on a GPU (not yet written)."""
+"""Runs and times the real packed layouts on a GPU."""

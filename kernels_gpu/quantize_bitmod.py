@@ -1,0 +1,526 @@
+"""Quantize ``[n, k]`` weights on the device: BitMoD-3 and -4 and symmetric integers, straight into packed words.
+
+Versions
+    select_by_table     four candidates, every level compared: never written, 4 x 15 comparisons a weight lose on paper
+    four_lanes          this file: four lanes share a group and keep its weights in registers, one read, one write
+
+Outputs are exactly ``datatypes.packing``'s words of ``datatypes.quantize.quantize_tensor``'s codes, its FP16 scales
+(or 8-bit scales and an FP16 scale for each row) and one selector byte a group. What the kernel does differently, and
+why the codes are still the same (u = |x| / scale, all in float32):
+
+* Nearest level by exponent arithmetic: ``(u + m * 2**22) - m * 2**22``, m the power of two below u but at least 1,
+  rounds u to the E2M1 grid (2**23 for E2M0): one ulp of ``m * 2**22`` is the step of the grid at u. (m = max(u, 1)
+  itself was tried: one instruction less, and wrong just below a power of two, where the sum leaves the binade.)
+* A special value changes the squared error of few weights, by a formula: c between two levels 2 apart lowers it by
+  ``max(0, 1 - 2|u - c|)`` (ER), a level 2 beyond the largest by ``max(0, 4 (u - largest) - 4)`` (EA). So two
+  roundings serve four candidates: S -+ B with S the sign-free and B the signed part of the sum.
+* Errors are sums in another order than ``datatypes.scale.sum_tiles``: two candidates whose errors agree to about 1e-6
+  may be chosen otherwise. Exactly equal ones (no weight near a special value) stay exactly equal: B is zero.
+* All thresholds are multiples of ``step`` (1/4 or 1/2) and ties go to the lower value, so ``ceil(x / scale / step)``
+  decides the code: a table in shared memory, made from the formats' own ``encode``. The division is refined by its
+  remainder: a quotient on a threshold is exact, any other is not on it (products of a threshold and a stored scale fit
+  23 bits, so a float32 x differs from it by more than half an ulp). For half-precision input and one-level scales one
+  ``fma`` does it: no quotient but the threshold itself lies within 2**-15 steps of one.
+
+Left out: other group sizes than 32, 64 and 128; magnitudes whose scale would overflow FP16 (refused, like NaN).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import cuda, float32, uint8, uint32, uint64
+from torch import Tensor
+
+from datatypes.format import CodebookFormat
+from datatypes.layer_config import TensorConfig
+from datatypes.packing import unpack
+from datatypes.planes import BLOCK_CODES, row_words
+from datatypes.tensor import QuantizedTensor
+from kernels_gpu import ptx
+from kernels_gpu.launch import as_array, current_stream, require_cuda
+from kernels_gpu.quantize_reference import (
+    GRIDS,
+    HALF_MAX,
+    HALF_MIN,
+    TABLE_ROW,
+    TABLE_ZERO,
+    Element,
+    KernelSpec,
+    check_config,
+    code_table,
+)
+
+LANES = 4  # lanes that share a group
+CHUNK = 8  # consecutive weights of one lane: one word of 4-bit codes
+WARP = 32
+FLAT_THREADS = 64 if ptx.SIMULATED else 256  # the simulator starts a Python thread for each
+MAX_THREADS = 1024  # of one block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
+SMALLEST_NORMAL = 2.0**-126  # IEEE 754 binary32
+
+# --- kernels ------------------------------------------------------------------------------------------------------
+
+
+@cuda.jit(device=True)
+def _low_half(pair, bfloat):
+    """The first of two half-precision numbers in a word, as float32."""
+    if bfloat:
+        return ptx.bits_float(uint32(pair << uint32(16)))
+    return ptx.from_half(pair)
+
+
+@cuda.jit(device=True)
+def _high_half(pair, bfloat):
+    """The second of two half-precision numbers in a word, as float32."""
+    if bfloat:
+        return ptx.bits_float(uint32(pair & uint32(0xFFFF0000)))
+    return ptx.from_half(uint32(pair >> uint32(16)))
+
+
+@cuda.jit(device=True)
+def _stored_half(scale):
+    """FP16 bits of a one-level scale: 1 for a group of zeros, cut to the positive range of FP16."""
+    if scale == float32(0):
+        scale = float32(1)
+    return ptx.to_half(ptx.minimum(ptx.maximum(scale, float32(HALF_MIN)), float32(HALF_MAX)))
+
+
+@cuda.jit(device=True)
+def _reciprocal(scale):
+    """1 / scale; 0 for a scale so small that this would overflow."""
+    if scale < float32(SMALLEST_NORMAL):
+        return float32(0)
+    return ptx.div(float32(1), scale)
+
+
+@cuda.jit(device=True)
+def _sum_of_lanes(value):
+    value = ptx.add(value, ptx.shuffle_xor(value, 1))
+    return ptx.add(value, ptx.shuffle_xor(value, 2))
+
+
+@cuda.jit(device=True)
+def _three_bit_plane_high(word):
+    """Bits 2 and 1 of eight nibbles as 16 bits."""
+    word = (word >> uint32(1)) & uint32(0x33333333)
+    word = (word | (word >> uint32(2))) & uint32(0x0F0F0F0F)
+    word = (word | (word >> uint32(4))) & uint32(0x00FF00FF)
+    return uint32((word | (word >> uint32(8))) & uint32(0xFFFF))
+
+
+@cuda.jit(device=True)
+def _three_bit_plane_low(word):
+    """Bit 0 of eight nibbles as 8 bits."""
+    word = word & uint32(0x11111111)
+    word = (word | (word >> uint32(3))) & uint32(0x03030303)
+    word = (word | (word >> uint32(6))) & uint32(0x000F000F)
+    return uint32((word | (word >> uint32(12))) & uint32(0xFF))
+
+
+@cuda.jit(device=True)
+def _binade(u):
+    """The power of two at or below u, at least 1."""
+    return ptx.bits_float(uint32(ptx.float_bits(ptx.maximum(u, float32(1))) & uint32(0x7F800000)))
+
+
+@cuda.jit(device=True)
+def _scale_code(scale, outer):
+    """8-bit code of a scale in units of the row's, as float32: 1 to 255."""
+    return ptx.minimum(ptx.maximum(ptx.round_even(ptx.div(scale, outer)), float32(1)), float32(255))
+
+
+@cuda.jit(device=True)
+def _maximum_of_block(value):
+    """Largest value of the block's threads."""
+    largest_of_warps = cuda.shared.array(WARP, float32)
+    thread = cuda.threadIdx.x
+    value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 4))
+    value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 8))
+    value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 16))
+    if thread & 31 == 0:
+        largest_of_warps[thread >> 5] = value
+    cuda.syncthreads()
+    value = largest_of_warps[0]
+    for warp in range(1, cuda.blockDim.x >> 5):
+        value = ptx.maximum_or_nan(value, largest_of_warps[warp])
+    return value
+
+
+def make_kernel(spec: KernelSpec) -> Any:
+    """The CUDA kernel of one spec (see the module docstring; arguments as ``quantize_packed`` passes them)."""
+    fmt = spec.config.formats[0]
+    bits, candidates = fmt.bits, len(spec.config.formats)
+    group, by_row, vector, two_levels = spec.group, spec.by_row, spec.vector, spec.two_levels
+    per_lane = group // LANES
+    chunks = per_lane // CHUNK
+    warp_blocks = WARP // LANES * chunks  # blocks of 32 codes that a warp makes
+    table_entries = candidates * TABLE_ROW
+    table_rounds = -(-table_entries // FLAT_THREADS)
+    staged_words = (MAX_THREADS if by_row else FLAT_THREADS) * chunks
+    float_input, bfloat_input = spec.element is Element.FLOAT32, spec.element is Element.BFLOAT16
+    mixture = isinstance(fmt, CodebookFormat)
+    grid = GRIDS[bits]
+    significand, largest, penalty = float32(grid.significand), float32(grid.largest), grid.penalty
+    centre, edge = float32(grid.centre), float32(-grid.edge / 2)
+    edge_weight = float32(4.0 if penalty else -4.0)
+    absmax_first = float32(fmt.absmax)
+    absmax_last = float32(spec.config.formats[-1].absmax)
+    step = grid.step if mixture else 1.0
+    to_grid = float32((1.5 * 2**23 + TABLE_ZERO) * step)  # adding it leaves multiples of the step, counted in byte 0
+    short_encode = mixture and not float_input and not two_levels
+    # between 128 and 256 an ulp is 2**-16: adding 1 less an ulp makes the integer part, which is byte 2, the ceiling
+    short_offset, per_step = float32(128 + TABLE_ZERO + 1 - 2.0**-16), float32(1.0 / step)
+    # bytes of the table's index: the place (byte 2 of a short place, else byte 0), then those of the candidate's row
+    entry_bytes = uint32(0x7652 if short_encode else 0x7650)
+    largest_input = float32(spec.largest_input)
+
+    def kernel(weights, table, words, scales, selectors, outer_scales, status, k, group_count):
+        shared_table = cuda.shared.array(table_entries, uint8)
+        staging = cuda.shared.array(staged_words, uint32)
+        x = cuda.local.array(per_lane, float32)
+        thread = cuda.threadIdx.x
+        lane = thread & 31
+        sub = lane & 3
+        if by_row:
+            for i in range(thread, table_entries, cuda.blockDim.x):
+                shared_table[i] = table[i]
+        else:
+            for i in range(table_rounds):
+                entry = uint32(thread + i * FLAT_THREADS)
+                if entry < uint32(table_entries):
+                    shared_table[entry] = table[entry]
+        if by_row:
+            # group_count is that of a row
+            row = cuda.blockIdx.x
+            group_of_row = cuda.blockIdx.y * (cuda.blockDim.x >> 2) + (thread >> 2)
+            active = group_of_row < group_count
+            index = row * group_count + group_of_row
+            first = row * k + group_of_row * group
+            remaining = k - group_of_row * group
+        else:
+            index = cuda.blockIdx.x * (cuda.blockDim.x >> 2) + (thread >> 2)
+            active = index < group_count
+            first = (index if active else group_count - 1) * group
+            remaining = group
+        cuda.syncthreads()
+
+        for j in range(chunks):
+            start = (j * LANES + sub) * CHUNK
+            if vector:
+                if not by_row or (active and start < remaining):
+                    if float_input:
+                        low = ptx.load4(weights, first + start)
+                        high = ptx.load4(weights, first + start + 4)
+                        for e in range(4):
+                            x[j * CHUNK + e] = ptx.bits_float(low[e])
+                            x[j * CHUNK + 4 + e] = ptx.bits_float(high[e])
+                    else:
+                        pairs = ptx.load4(weights, (first + start) >> 1)
+                        for e in range(4):
+                            x[j * CHUNK + 2 * e] = _low_half(pairs[e], bfloat_input)
+                            x[j * CHUNK + 2 * e + 1] = _high_half(pairs[e], bfloat_input)
+                else:
+                    for e in range(CHUNK):
+                        x[j * CHUNK + e] = float32(0)
+            else:
+                for e in range(CHUNK):
+                    x[j * CHUNK + e] = float32(0)
+                    if active and start + e < remaining:
+                        element = uint32(weights[first + start + e])
+                        x[j * CHUNK + e] = ptx.bits_float(element) if float_input else _low_half(element, bfloat_input)
+
+        absmax = float32(0)
+        for e in range(per_lane):
+            absmax = ptx.maximum_or_nan(absmax, ptx.absolute(x[e]))
+        absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 1))
+        absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 2))
+        if active and sub == 0 and not absmax <= largest_input:
+            status[0] = 1
+
+        scale = ptx.div(absmax, absmax_first)
+        if not two_levels:
+            half = _stored_half(scale)
+            scale = ptx.from_half(half)
+        reciprocal = _reciprocal(scale)
+        selector = uint32(0)
+        if mixture:
+            scale_last = ptx.div(absmax, absmax_last)
+            if not two_levels:
+                half_last = _stored_half(scale_last)
+                scale_last = ptx.from_half(half_last)
+            reciprocal_last = _reciprocal(scale_last)
+            sum_er, signed_er, sum_ea, signed_ea = float32(0), float32(0), float32(0), float32(0)
+            for e in range(per_lane):
+                sign = ptx.bits_float(ptx.and_or(ptx.float_bits(x[e]), uint32(0x80000000), uint32(0x3F800000)))
+                magnitude = ptx.absolute(x[e])
+                u = ptx.mul(magnitude, reciprocal)
+                m = _binade(u)
+                level = ptx.fma(-m, significand, ptx.fma(m, significand, u))
+                d = ptx.sub(u, level)
+                gain = ptx.add_saturated(float32(0.5), -ptx.absolute(ptx.sub(u, centre)))
+                sum_er = ptx.sub(ptx.fma(d, d, sum_er), gain)
+                signed_er = ptx.fma(gain, sign, signed_er)
+                u = ptx.mul(magnitude, reciprocal_last)
+                m = _binade(u)
+                level = ptx.fma(-m, significand, ptx.fma(m, significand, u))
+                if not penalty:
+                    level = ptx.minimum(level, largest)
+                d = ptx.sub(u, level)
+                gain = ptx.fma_saturated(u, float32(0.5), edge)
+                sum_ea = ptx.fma(gain, edge_weight, ptx.fma(d, d, sum_ea))
+                signed_ea = ptx.fma(gain, sign, signed_ea)
+            sum_er, signed_er = _sum_of_lanes(sum_er), _sum_of_lanes(signed_er)
+            sum_ea, signed_ea = _sum_of_lanes(sum_ea), _sum_of_lanes(signed_ea)
+            ratio = ptx.mul(scale_last, reciprocal)  # errors above are in units of the scale squared
+            ratio = ptx.mul(ratio, ratio)
+            best = ptx.sub(sum_er, signed_er)
+            error = ptx.add(sum_er, signed_er)
+            if error < best:
+                selector, best = uint32(1), error
+            error = ptx.mul(ptx.fma(float32(-4), signed_ea, sum_ea), ratio)
+            if error < best:
+                selector, best = uint32(2), error
+            error = ptx.mul(ptx.fma(float32(4), signed_ea, sum_ea), ratio)
+            if error < best:
+                selector, best = uint32(3), error
+            if selector >= uint32(2):
+                scale, reciprocal = scale_last, reciprocal_last
+                if not two_levels:
+                    half = half_last
+            if active and sub == 0:
+                selectors[uint64(index)] = selector
+        if two_levels:
+            outer = _stored_half(ptx.div(_maximum_of_block(scale if active else float32(0)), float32(255)))
+            scale_code = _scale_code(scale, ptx.from_half(outer))
+            scale = ptx.mul(scale_code, ptx.from_half(outer))
+            reciprocal = ptx.div(float32(1), scale)
+            if active and sub == 0:
+                scales[uint64(index)] = int(scale_code)
+                if thread == 0:
+                    outer_scales[cuda.blockIdx.x] = outer
+        elif active and sub == 0:
+            scales[uint64(index)] = half
+
+        first_entry = uint32(selector * uint32(TABLE_ROW))
+        per_step_of_x = ptx.mul(reciprocal, per_step)
+        for j in range(chunks):
+            word = uint32(0)
+            for e in range(CHUNK):
+                value = x[j * CHUNK + e]
+                if short_encode:
+                    place = ptx.fma(value, per_step_of_x, short_offset)
+                else:
+                    quotient = ptx.mul(value, reciprocal)
+                    quotient = ptx.fma(ptx.fma(-quotient, scale, value), reciprocal, quotient)
+                    place = ptx.add_up(quotient, to_grid) if mixture else ptx.add(quotient, to_grid)
+                code = uint32(shared_table[ptx.pick_bytes(ptx.float_bits(place), first_entry, entry_bytes)])
+                word = uint32(word + uint32(code << uint32(4 * e)))
+            if bits == 3:
+                word = uint32(_three_bit_plane_high(word) | (_three_bit_plane_low(word) << uint32(16)))
+            staging[uint32(((thread >> 2) * chunks + j) * LANES + sub)] = word
+        ptx.sync_warp()
+
+        if lane < warp_blocks:
+            warp_group = (thread - lane) >> 2
+            at = uint32((warp_group * chunks + lane) * LANES)
+            c0, c1 = staging[at], staging[uint32(at + uint32(1))]
+            c2, c3 = staging[uint32(at + uint32(2))], staging[uint32(at + uint32(3))]
+            if by_row:
+                block = (cuda.blockIdx.y * (cuda.blockDim.x >> 2) + warp_group) * chunks + lane
+                row_blocks = (k + BLOCK_CODES - 1) >> 5
+                stored = block < row_blocks
+                block += row * row_blocks
+            else:
+                block = (cuda.blockIdx.x * (cuda.blockDim.x >> 2) + warp_group) * chunks + lane
+                stored = block < group_count * chunks
+            if stored:
+                if bits == 4:
+                    ptx.store4(words, block * 4, c0, c1, c2, c3)
+                else:
+                    words[uint64(block * 3)] = (c0 & uint32(0xFFFF)) | (c1 << uint32(16))
+                    words[uint64(block * 3 + 1)] = (c2 & uint32(0xFFFF)) | (c3 << uint32(16))
+                    low = ((c0 >> uint32(16)) | ((c1 >> uint32(16)) << uint32(8))) | (
+                        ((c2 >> uint32(16)) << uint32(16)) | ((c3 >> uint32(16)) << uint32(24))
+                    )
+                    words[uint64(block * 3 + 2)] = low
+
+    return cuda.jit(kernel)
+
+
+# --- launcher -----------------------------------------------------------------------------------------------------
+
+_ELEMENTS = {
+    torch.float32: Element.FLOAT32,
+    torch.float16: Element.FLOAT16,
+    torch.bfloat16: Element.BFLOAT16,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PackedWeights:
+    """A quantized ``[n, k]`` matrix on the device.
+
+    Args:
+        config: the encoding.
+        shape: (n, k).
+        words: int32 ``[n, row_words(k, bits)]``, as ``datatypes.packing.pack`` lays them out.
+        scales: ``[n, gk]`` float16, or uint8 codes of two-level scales.
+        outer_scales: float16 ``[n, 1]`` of two-level scales, else ``None``.
+        selectors: uint8 ``[n, gk]`` where there are candidates, else ``None``.
+    """
+
+    config: TensorConfig
+    shape: tuple[int, int]
+    words: Tensor
+    scales: Tensor
+    outer_scales: Tensor | None
+    selectors: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (self.words, self.scales, self.outer_scales, self.selectors)
+        return sum(a.nbytes for a in arrays if a is not None)
+
+    def to_quantized_tensor(self) -> QuantizedTensor:
+        """The same as codes, on the same device."""
+        return QuantizedTensor(
+            config=self.config,
+            shape=self.shape,
+            codes=unpack(self.words, self.config.formats[0].bits, self.shape[1]),
+            scale=self.scales,
+            outer_scale=self.outer_scales,
+            selector=self.selectors,
+        )
+
+
+def allocate(shape: tuple[int, int], config: TensorConfig, device: torch.device | str) -> PackedWeights:
+    """Uninitialised arrays for a ``[n, k]`` matrix."""
+    n, k = shape
+    assert config.scale is not None
+    groups = config.granularity.scale_shape(shape)
+    two_levels = config.scale.outer is not None
+    return PackedWeights(
+        config=config,
+        shape=shape,
+        words=torch.empty((n, row_words(k, config.formats[0].bits)), dtype=torch.int32, device=device),
+        scales=torch.empty(groups, dtype=torch.uint8 if two_levels else torch.float16, device=device),
+        outer_scales=torch.empty((n, 1), dtype=torch.float16, device=device) if two_levels else None,
+        selectors=torch.empty(groups, dtype=torch.uint8, device=device) if config.selector_bits else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A kernel with its arguments bound: ``launch()`` enqueues it on torch's current stream and returns at once.
+
+    ``status`` (int32, one element) becomes 1 where an input is NaN, infinite or too large for its scale.
+    """
+
+    kernel: Any
+    grid: tuple[int, int]
+    threads: int
+    arguments: tuple[Any, ...]
+    status: Tensor
+
+    def __call__(self) -> None:
+        self.kernel[self.grid, self.threads, current_stream()](*self.arguments)
+
+
+@lru_cache(maxsize=64)
+def _kernel_and_table(spec: KernelSpec, device: torch.device) -> tuple[Any, Tensor]:
+    return make_kernel(spec), torch.from_numpy(code_table(spec.config)).to(device)
+
+
+def prepare(weights: Tensor, out: PackedWeights) -> Launch:
+    """Bind the kernel for ``weights`` ``[n, k]`` (contiguous, not empty) and ``out``, made by ``allocate``.
+
+    Raises:
+        NotImplementedError: an encoding or a row length without a kernel.
+    """
+    config, (n, k) = out.config, out.shape
+    check_config(config)
+    group_count = config.granularity.scale_shape((n, k))[1]
+    assert config.scale is not None
+    two_levels = config.scale.outer is not None
+    vector = k % CHUNK == 0 and weights.data_ptr() % 16 == 0
+    spec = KernelSpec(config, _ELEMENTS[weights.dtype], True, vector)
+    by_row = two_levels or k % spec.group != 0 or not vector
+    spec = replace(spec, by_row=by_row)
+    if two_levels and group_count * LANES > MAX_THREADS:
+        raise NotImplementedError(
+            f"in_features must be at most {MAX_THREADS // LANES * spec.group} for two-level scales "
+            f"of groups of {spec.group} on the GPU, not {k!r}"
+        )
+    threads = min(MAX_THREADS, -(-group_count * LANES // WARP) * WARP) if by_row else FLAT_THREADS
+    tiles = -(-group_count * LANES // threads) if by_row else 1
+    grid = (n, tiles) if by_row else (-(-n * group_count * LANES // threads), 1)
+    kernel, table = _kernel_and_table(spec, weights.device)
+    status = torch.zeros(1, dtype=torch.int32, device=weights.device)
+    flat = weights.view(_SCALAR_VIEWS[weights.element_size()]) if not vector else weights.view(torch.int32)
+    unsigned = np.uint32 if vector or weights.element_size() == 4 else np.uint16
+    nothing = torch.zeros(1, dtype=torch.uint8, device=weights.device)
+    return Launch(
+        kernel,
+        grid,
+        threads,
+        (
+            as_array(flat.reshape(-1), unsigned),
+            as_array(table, np.uint8),
+            as_array(out.words.reshape(-1), np.uint32),
+            as_array(out.scales.reshape(-1), np.uint8 if two_levels else np.uint16),
+            as_array(nothing if out.selectors is None else out.selectors.reshape(-1), np.uint8),
+            as_array(nothing.new_zeros(2) if out.outer_scales is None else out.outer_scales.reshape(-1), np.uint16),
+            as_array(status, np.int32),
+            k,
+            group_count if by_row else n * group_count,
+        ),
+        status,
+    )
+
+
+_SCALAR_VIEWS = {4: torch.int32, 2: torch.int16}
+
+
+def quantize_packed(weights: Tensor, config: TensorConfig, *, check: bool = True) -> PackedWeights:
+    """Quantize ``weights`` on their device.
+
+    Args:
+        weights: ``[n, k]`` float32, float16 or bfloat16, contiguous, on a CUDA device.
+        config: a BitMoD mixture or symmetric integers of 3 or 4 bits, in groups of 32, 64 or 128, with FP16 scales or
+            two-level 8-bit scales.
+        check: wait for the kernel and refuse NaN, infinity and magnitudes beyond the range of the scales (393024 for
+            BitMoD-4 with FP16 scales). Without it such groups get arbitrary codes.
+
+    Returns:
+        Packed words, scales and selectors. The last group of a row may be ragged; rows of words are padded with code 0.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: not a contiguous matrix, or, with ``check``, an input as above.
+        NotImplementedError: an encoding without a kernel.
+        RuntimeError: no usable CUDA device.
+    """
+    check_config(config)
+    if weights.dtype not in _ELEMENTS:
+        raise TypeError(f"weights must be float32, float16 or bfloat16, not {weights.dtype}")
+    if weights.dim() != 2 or not weights.is_contiguous():
+        raise ValueError(f"weights must be a contiguous matrix [n, k], not {list(weights.shape)!r}")
+    if not ptx.SIMULATED:
+        require_cuda()
+        if not weights.is_cuda:
+            raise ValueError(f"weights must be on a CUDA device, not {weights.device}")
+    shape = (weights.shape[0], weights.shape[1])
+    out = allocate(shape, config, weights.device)
+    if weights.numel() == 0:
+        return out
+    launch = prepare(weights, out)
+    launch()
+    if check and int(launch.status):
+        limit = KernelSpec(config, _ELEMENTS[weights.dtype], True, True).largest_input
+        raise ValueError(f"weights must be finite and of magnitude at most {limit:g}, not NaN, infinite or larger")
+    return out

@@ -1,0 +1,92 @@
+"""Time device work: CUDA graphs over rotating buffers, events around them, medians; and the copy that bounds it.
+
+The method: inputs rotate among enough copies that each replay finds none of them in L2; launches are captured into one
+CUDA graph so that gaps between launches stay small; a replay is timed by events and divided by its launches; the median
+of many replays is reported with its spread. Kernels must launch on torch's current stream.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kernels_gpu.launch import device_facts
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one call: median over replays, and the quartiles around it."""
+
+    median_s: float
+    lower_quartile_s: float
+    upper_quartile_s: float
+    replays: int
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles over the median."""
+        return (self.upper_quartile_s - self.lower_quartile_s) / self.median_s
+
+
+def rotation(bytes_touched: int) -> int:
+    """How many buffer sets to rotate among so that they take at least four times the L2 cache."""
+    return max(2, -(-4 * device_facts().l2_bytes // bytes_touched))
+
+
+def time_graph(calls: Sequence[Callable[[], object]], replays: int = 30, repeats: int = 1) -> Timing:
+    """Time one call, where ``calls`` do the same work on different buffers and can be captured in a CUDA graph.
+
+    Args:
+        calls: each enqueues its work on torch's current stream.
+        replays: timed replays of the graph, after three for warming up.
+        repeats: rounds over ``calls`` in one replay.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for call in calls:  # compiles, and makes allocations outside the capture
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(repeats):
+            for call in calls:
+                call()
+    return _time(graph.replay, replays, len(calls) * repeats)
+
+
+def time_eager(calls: Sequence[Callable[[], object]], replays: int = 10) -> Timing:
+    """Time one call launched from Python, host overhead included, as a user of plain torch sees it."""
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return _time(run, replays, len(calls))
+
+
+def _time(run: Callable[[], object], replays: int, calls: int) -> Timing:
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    seconds = []
+    for _ in range(replays):
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        stop.record()
+        stop.synchronize()
+        seconds.append(start.elapsed_time(stop) / 1e3 / calls)
+    lower, median, upper = statistics.quantiles(seconds, n=4)
+    return Timing(median_s=median, lower_quartile_s=lower, upper_quartile_s=upper, replays=replays)
+
+
+def copy_bytes_per_s(size_bytes: int = 1 << 30) -> float:
+    """Rate of a large device-to-device copy, bytes read plus bytes written."""
+    source = torch.randint(0, 255, (size_bytes,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return 2 * size_bytes / time_graph([lambda: target.copy_(source)]).median_s
