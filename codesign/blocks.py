@@ -27,9 +27,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from codesign.block_calls import Call, output_wrapper, share_tensors, split_call, with_cache
 from codesign.weight_slots import WeightSlot, all_slots, weight_slots
 
-CACHE_ARGUMENTS = ("past_key_values", "past_key_value", "layer_past")  # what transformers' blocks call the KV cache
 LOGIT_BYTES = 1 << 26  # of the logits that exist at one time for one model
 
 
@@ -46,14 +46,6 @@ class WeightSource(Protocol):
     def tensor(self, name: str) -> Tensor:
         """One parameter or persistent buffer by its name in the module tree, on the CPU, in its stored type."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """How the model calls one block, apart from the hidden states."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
 
 
 @dataclass(eq=False)
@@ -192,7 +184,12 @@ class BlockModel:
 
         Args:
             tokens: batches of token ids, int64 ``[b, t]``; rows of a batch have equal length (nothing is padded).
+
+        Raises:
+            NotImplementedError: an encoder-decoder, or blocks whose hidden states are not ``[b, t, d]``.
         """
+        if getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
+            raise NotImplementedError(f"{self.source.name} must be decoder-only to be run, not an encoder-decoder")
         tokens = [batch.to(self.device) for batch in tokens]
         if self.whole:
             return Stream(tokens, [*tokens], [[Call((), {})] for _ in tokens])
@@ -203,7 +200,7 @@ class BlockModel:
             for batch in tokens:
                 hidden, calls = self._record(batch)
                 if stream.calls and stream.tokens[0].shape == batch.shape:
-                    calls = _share(calls, stream.calls[0])
+                    calls = share_tensors(calls, stream.calls[0])
                 stream.hidden.append(hidden)
                 stream.calls.append(calls)
         return stream
@@ -224,14 +221,14 @@ class BlockModel:
                 pass
             finally:
                 handle.remove()
-        return _wrapper(seen[0], self.paths[0])
+        return output_wrapper(seen[0], self.paths[0])
 
     def _record(self, tokens: Tensor) -> tuple[Tensor, list[Call]]:
         calls: list[Call] = []
         first: list[Tensor] = []
 
         def recorder(*args: Any, **kwargs: Any) -> Any:
-            hidden, call = _split(args, kwargs)
+            hidden, call = split_call(args, kwargs)
             if not first:
                 first.append(hidden)
             calls.append(call)
@@ -244,6 +241,9 @@ class BlockModel:
             raise NotImplementedError(
                 f"{self.source.name} must call each of its {len(self)} blocks once, not {len(calls)}"
             )
+        if first[0].dim() != 3:
+            shape = list(first[0].shape)
+            raise NotImplementedError(f"blocks of {self.source.name} must take hidden states [b, t, d], not {shape}")
         return first[0], calls
 
     def _model_kwargs(self) -> dict[str, Any]:
@@ -274,7 +274,7 @@ class BlockModel:
             return output.logits if hasattr(output, "logits") else output[0]
         args, kwargs = call.args, dict(call.kwargs)
         if cache is not None:
-            args, kwargs = _with_cache(block, args, kwargs, cache)
+            args, kwargs = with_cache(block, args, kwargs, cache)
         output = block(hidden, *args, **kwargs)
         return output if isinstance(output, Tensor) else output[0]
 
@@ -291,7 +291,7 @@ class BlockModel:
 
         def passing(*args: Any, **kwargs: Any) -> Any:
             assert self._wrap is not None
-            return self._wrap(_split(args, kwargs)[0])
+            return self._wrap(split_call(args, kwargs)[0])
 
         def last(*args: Any, **kwargs: Any) -> Any:
             assert self._wrap is not None
@@ -325,59 +325,3 @@ class BlockModel:
 
 class _Enough(Exception):
     """Stops a forward pass once the probe has what it came for."""
-
-
-def _split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Call]:
-    """Hidden states and the rest of a block's arguments."""
-    if args:
-        return args[0], Call(args[1:], kwargs)
-    kwargs = dict(kwargs)
-    hidden = kwargs.pop("hidden_states")
-    return hidden, Call((), kwargs)
-
-
-def _wrapper(output: Any, path: str) -> Callable[[Tensor], Any]:
-    """How to dress hidden states as the block does its output."""
-    if isinstance(output, Tensor):
-        return lambda hidden: hidden
-    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-        rest = tuple(None if isinstance(item, Tensor) else item for item in output[1:])
-        return lambda hidden: (hidden, *rest)
-    raise NotImplementedError(
-        f"block {path} must return its hidden states, alone or first in a tuple, not {type(output)!r}"
-    )
-
-
-def _with_cache(
-    block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], cache: Any
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call with a KV cache in its place, positional or by name."""
-    names = list(inspect.signature(type(block).forward).parameters)[2:]  # after self and the hidden states
-    for name in CACHE_ARGUMENTS:
-        if name in names:
-            position = names.index(name)
-            if position < len(args):
-                return (*args[:position], cache, *args[position + 1 :]), kwargs
-            return args, {**kwargs, name: cache}
-    raise NotImplementedError(f"{type(block).__name__} takes no KV cache, so key and value formats cannot be evaluated")
-
-
-def _share(calls: list[Call], earlier: list[Call]) -> list[Call]:
-    """The same calls, with tensors that equal an earlier batch's replaced by those (masks are large)."""
-    memo: dict[int, Any] = {}
-
-    def one(new: Any, old: Any) -> Any:
-        if id(new) in memo:
-            return memo[id(new)]
-        if isinstance(new, Tensor) and isinstance(old, Tensor):
-            same = new.shape == old.shape and new.dtype == old.dtype and bool(torch.equal(new, old))
-            memo[id(new)] = old if same else new
-            return memo[id(new)]
-        if isinstance(new, tuple) and isinstance(old, tuple) and len(new) == len(old) and type(new) is tuple:
-            return tuple(one(a, b) for a, b in zip(new, old, strict=True))
-        return new
-
-    return [
-        Call(one(call.args, before.args), {k: one(v, before.kwargs.get(k)) for k, v in call.kwargs.items()})
-        for call, before in zip(calls, earlier, strict=True)
-    ]

@@ -165,6 +165,16 @@ def test_a_model_without_blocks_is_walked_whole():
         torch.testing.assert_close(block(stream.hidden[0]), source.model(torch.eye(4)))
 
 
+def test_an_encoder_decoder_has_slots_but_is_not_run(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.T5Config(d_model=32, d_ff=64, d_kv=8, num_layers=2, num_heads=4, vocab_size=64)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    model = BlockModel(resolve_model(tmp_path))
+    assert model.whole and "encoder.block.0.layer.0.SelfAttention.q" in model.layer_names()
+    with pytest.raises(NotImplementedError, match="must be decoder-only to be run, not an encoder-decoder"):
+        model.embed([tokens(64)])
+
+
 def test_a_weight_of_another_shape_is_refused(tiny_gqa_dir):
     class Wrong:
         name = "wrong"
