@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,11 +23,12 @@ from codesign.accuracy import Reference, loss_difference, perplexity, reference
 from codesign.blocks import BlockModel
 from codesign.cache import cache_dir, sha256_of_text
 from codesign.calibrate_model import CalibrationFolder
-from codesign.calibration import Statistic
+from codesign.calibration import LayerCalibration, Statistic
 from codesign.layer_error import layer_sqnr_db
 from codesign.models import ModelSource
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, layer_jobs, recipe_job
+from codesign.quantized_folder import QuantizedModel
 from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import Recipe
 from codesign.steps import NO_STEPS, Steps
@@ -35,14 +36,18 @@ from codesign.store import Store, code_fingerprint, key_of
 from codesign.text import bos_token_id, load_text, tokenize, windows
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.layer_config import LayerConfig
+from datatypes.quantized_layer import QuantizedLayer
 
+SAMPLE_ROWS = 128  # inputs of each layer that its output SQNR is measured on
 FP16_BITS = 16
+IN_MEMORY = 1_000_000_000  # parameters of a model whose codes, a byte each, may lie in memory together
 SOURCES = (
     "datatypes",
     "codesign/algorithms",
     "codesign/accuracy.py",
     "codesign/activation.py",
     "codesign/apply.py",
+    "codesign/block_calls.py",
     "codesign/blocks.py",
     "codesign/calibrate_model.py",
     "codesign/calibration.py",
@@ -185,16 +190,16 @@ class Bench:
             self.source, self.job(recipe, CalibrationPlan(gathered)), folder, device=self.device, steps=self.steps
         )
         finished = time.monotonic()
-        layers = quantized.layers
+        layers = self._read(quantized)
         accuracy = perplexity(self.model, self.evaluation, layers, kv=quantized.kv, base=self.base, steps=self.steps)
         delta, delta_se = loss_difference(accuracy, self.base.result)
         evaluated = time.monotonic()
-        sqnr = layer_sqnr_db(self.model, layers, gathered)
-        shapes = {name: (entry["shape"][0], entry["shape"][1]) for name, entry in layers.entries.items()}
+        sqnr = layer_sqnr_db(self.model, layers, _FewInputs(gathered))
+        shapes = {name: (entry["shape"][0], entry["shape"][1]) for name, entry in quantized.layers.entries.items()}
         one: dict[LayerConfig, LayerConfig] = {}  # equal configs as one object: priced once
         configs = {
             name: one.setdefault(config, config)
-            for name, entry in layers.entries.items()
+            for name, entry in quantized.layers.entries.items()
             for config in [config_from_dict(entry["config"])]
         }
         bits = sum(configs[name].storage_bits(shape).total for name, shape in shapes.items())
@@ -217,10 +222,32 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         return result
 
+    def _read(self, quantized: QuantizedModel) -> Mapping[str, QuantizedLayer]:
+        """The layers in memory where they are small enough, for they are needed twice; else read when asked for."""
+        layers = quantized.layers
+        return dict(layers) if self.parameters <= IN_MEMORY else layers
+
     @cached_property
     def parameters(self) -> int:
         """Parameters of the model, tied ones once."""
         return sum(parameter.numel() for parameter in self.source.skeleton().parameters())
+
+
+class _FewInputs(Mapping[str, LayerCalibration]):
+    """Calibration with the first ``SAMPLE_ROWS`` inputs of each layer: enough for a ratio of energies."""
+
+    def __init__(self, gathered: Mapping[str, LayerCalibration]) -> None:
+        self._gathered = gathered
+
+    def __getitem__(self, name: str) -> LayerCalibration:
+        whole = self._gathered[name]
+        return LayerCalibration(name, whole.tokens, {Statistic.INPUTS: whole[Statistic.INPUTS][:SAMPLE_ROWS]})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gathered)
+
+    def __len__(self) -> int:
+        return len(self._gathered)
 
 
 def algorithm_name(recipe: Recipe) -> str:
