@@ -39,6 +39,16 @@ class Trial:
     zero: Tensor | None = None
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; one pass without a mask where the kernels can do it."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and x.dim() == 2
+    if not plain or x.numel() == 0:
+        return bool(torch.isfinite(x).all())
+    found = np.zeros(x.shape[0], np.uint8)
+    kernels_cpu.over_rows(kernels_cpu.row_not_finite, x.shape[0], x.shape[1], x.detach().numpy(), found)
+    return not found.any()
+
+
 def supports(config: TensorConfig) -> bool:
     """Whether the kernels of this file can encode ``config``."""
     if config.scale is None or config.scale.rule not in _RULES or config.hadamard:

@@ -91,7 +91,7 @@ def test_kernels_and_torch_agree_in_every_bit(name, monkeypatch):
 def test_rows_are_shared_among_threads_without_changing_a_bit(monkeypatch):
     config, x = (
         BLOCK_FORMATS["bitmod4_g128_uint8"],
-        torch.randn((700, 512), generator=torch.Generator().manual_seed(12)),
+        torch.randn((1700, 512), generator=torch.Generator().manual_seed(12)),
     )
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     many = quantize_tensor(x, config)
