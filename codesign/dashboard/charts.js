@@ -1,0 +1,224 @@
+/* Fills the figures that Python drew (looks, parts, axes) with the records of numbers.js, in the page's colours. */
+"use strict";
+
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
+
+const copy = (value) => JSON.parse(JSON.stringify(value));
+const traceOf = (spec, part) => copy(spec.data.find((trace) => trace.meta === part));
+
+/** Colours of the current theme. */
+function colours(data, dark) {
+  const theme = dark ? data.theme.dark : data.theme.light;
+  const kind = (name) => theme.series[data.theme.kind_colours[name] ?? theme.series.length - 1];
+  return { ...theme, kind, edge: dark ? "#16191d" : "#ffffff" };
+}
+
+/** A figure's layout in the current colours. */
+function layoutOf(spec, look) {
+  const layout = copy(spec.layout);
+  layout.font.color = look.ink;
+  for (const name of ["xaxis", "yaxis"]) {
+    layout[name].gridcolor = look.grid;
+    layout[name].linecolor = look.grid;
+    layout[name].tickfont = { color: look.quiet, size: 12 };
+    layout[name].title = { ...layout[name].title, font: { color: look.quiet, size: 12.5 } };
+    layout[name].fixedrange = true;
+  }
+  layout.hoverlabel = { ...layout.hoverlabel, bgcolor: look.edge, bordercolor: look.grid,
+    font: { ...layout.hoverlabel.font, color: look.ink } };
+  if (layout.legend) layout.legend.font = { color: look.quiet, size: 12 };
+  return layout;
+}
+
+function react(element, traces, layout) {
+  element.style.height = `${layout.height}px`;
+  return Plotly.react(element, traces, layout, CONFIG);
+}
+
+const unitText = (axis, value) => (axis.unit ? si(value, axis.unit) : fixed(value, Math.abs(value) < 0.1 ? 4 : 3));
+
+/** Accuracy against cost. state: {x, y, xLog, yLog, accelerators, selected, showAll}. Returns what it left out. */
+function drawTradeOff(element, spec, data, look, state) {
+  const xAxis = data.axes.x.find((axis) => axis.column === state.x);
+  const yAxis = data.axes.y.find((axis) => axis.column === state.y);
+  const t = data.trials;
+  let info = tradeOff(data, state.x, state.y, state.accelerators);
+  const shared = !xAxis.per_accelerator; // one point stands for the recipe on every accelerator
+  if (shared) info = onePerRecipe(data, info, state.selected);
+  const onAxes = info.trials.map((_, i) => (!state.xLog || info.x[i] > 0) && (!state.yLog || info.y[i] > 0));
+  const front = info.trials.map((_, i) => i).filter((i) => info.front[i] && onAxes[i])
+    .sort((a, b) => info.x[a] - info.x[b] || info.y[a] - info.y[b]);
+  const traces = [];
+  const line = traceOf(spec, "front");
+  traces.push({ ...line, x: front.map((i) => info.x[i]), y: front.map((i) => info.y[i]),
+    line: { ...line.line, color: look.quiet } });
+  const series = shared ? [null] : [...new Set(t.accelerator)];
+  series.forEach((name, index) => {
+    const mine = info.trials.map((_, i) => i).filter((i) => onAxes[i]
+      && (name === null || t.accelerator[info.trials[i]] === name));
+    const trace = traceOf(spec, "points");
+    const strong = (i) => (info.front[i] ? 1 : 0.5);
+    traces.push({ ...trace, name: name === null ? "" : plain(name), x: mine.map((i) => info.x[i]),
+      y: mine.map((i) => info.y[i]), customdata: mine.map((i) => info.trials[i]),
+      error_y: { ...trace.error_y, visible: info.error !== null, color: look.quiet,
+        array: info.error === null ? [] : mine.map((i) => info.error[i] ?? 0) },
+      text: mine.map((i) => pointText(data, info.trials[i], xAxis, yAxis, shared)),
+      hovertemplate: "%{text}<extra></extra>",
+      marker: { ...trace.marker, color: look.series[index % look.series.length],
+        symbol: data.theme.symbols[index % data.theme.symbols.length], opacity: mine.map(strong),
+        size: mine.map((i) => (info.front[i] ? 12 : 9)), line: { width: 1, color: look.edge } } });
+  });
+  const ring = traceOf(spec, "ring");
+  const chosen = info.trials.indexOf(state.selected);
+  traces.push({ ...ring, x: chosen < 0 ? [] : [info.x[chosen]], y: chosen < 0 ? [] : [info.y[chosen]],
+    marker: { ...ring.marker, color: look.ink } });
+  const layout = layoutOf(spec, look);
+  layout.showlegend = false;
+  layout.height = element.clientWidth < 560 ? 400 : 520;
+  for (const [name, axis, log] of [["xaxis", xAxis, state.xLog], ["yaxis", yAxis, state.yLog]]) {
+    Object.assign(layout[name], { type: log ? "log" : "linear", tickformat: axis.unit ? "~s" : "~g",
+      ticksuffix: axis.unit, nticks: 8 });
+    if (log) layout[name].dtick = spanOf(name === "xaxis" ? info.x : info.y) < 12 ? "D2" : "D1";
+    layout[name].title.text = axis.title;
+  }
+  const shown = info.trials.map((_, i) => i).filter((i) => onAxes[i]);
+  const fence = upperFence(shown.map((i) => info.y[i]), front.map((i) => info.y[i]));
+  const hidden = fence === null ? 0 : shown.filter((i) => info.y[i] > fence).length;
+  if (fence !== null && !state.showAll) layout.yaxis.range = rangeTo(shown.map((i) => info.y[i]), fence, state.yLog);
+  layout.annotations = [];
+  const done = react(element, traces, layout).then(() => Plotly.relayout(element,
+    { annotations: labels(element, front.map((i) => ({ x: info.x[i], y: info.y[i], text: t.recipe[info.trials[i]] })), look) }));
+  return { done, info, hidden, offLog: onAxes.filter((value) => !value).length, shared };
+}
+
+/** Ratio of the largest to the smallest positive value. */
+function spanOf(values) {
+  const positive = values.filter((value) => value > 0);
+  return positive.length ? Math.max(...positive) / Math.min(...positive) : 1;
+}
+
+function rangeTo(values, top, log) {
+  const scale = log ? Math.log10 : (value) => value;
+  const low = scale(Math.min(...values));
+  const pad = 0.06 * (scale(top) - low || 1);
+  return [low - pad, scale(top) + pad];
+}
+
+/** The points with one of each recipe: the selected trial where it is among them, else the first. */
+function onePerRecipe(data, info, selected) {
+  const kept = new Map();
+  info.trials.forEach((trial, i) => {
+    const recipe = data.trials.recipe[trial];
+    if (!kept.has(recipe) || trial === selected) kept.set(recipe, i);
+  });
+  const rows = [...kept.values()];
+  const pick = (values) => (values === null ? null : rows.map((i) => values[i]));
+  return { trials: pick(info.trials), x: pick(info.x), y: pick(info.y), error: pick(info.error), front: pick(info.front) };
+}
+
+function pointText(data, trial, xAxis, yAxis, shared) {
+  const t = data.trials;
+  const rows = [`<b>${plain(t.recipe[trial])}</b>`];
+  if (!shared) rows.push(plain(t.accelerator[trial]));
+  rows.push(`${xAxis.title}: ${unitText(xAxis, t[xAxis.column][trial])}`);
+  rows.push(`${yAxis.title}: ${fixed(t[yAxis.column][trial], 4)}`);
+  rows.push(`Loss above reference: ${signed(t.loss_delta[trial], 4)} ± ${fixed(t.loss_delta_se[trial], 4)}`);
+  if (xAxis.column !== "bits_per_weight") rows.push(`Bits per weight: ${fixed(t.bits_per_weight[trial], 2)}`);
+  if (!shared && xAxis.column !== "decode_s") rows.push(`Each token: ${si(t.decode_s[trial], "s")}, ${si(t.decode_energy_j[trial], "J")}`);
+  return rows.join("<br>");
+}
+
+/** Names beside front points, each only where it covers neither an earlier name nor a point of the front. */
+function labels(element, points, look) {
+  const { xaxis, yaxis, _size: size } = element._fullLayout;
+  const taken = points.map((p) => box(xaxis.d2p(p.x) - 6, yaxis.d2p(p.y) - 6, 12, 12));
+  const placed = [];
+  for (const point of points) {
+    const px = xaxis.d2p(point.x);
+    const py = yaxis.d2p(point.y);
+    if (!(py >= 0 && py <= size.h)) continue;
+    const width = 6.7 * point.text.length + 6;
+    for (const [dx, dy, anchor] of [[10, -12, "left"], [-10, 12, "right"], [10, 12, "left"], [-10, -12, "right"]]) {
+      const left = anchor === "left" ? px + dx : px + dx - width;
+      const area = box(left, py + dy - 8, width, 16);
+      if (left < 0 || left + width > size.w || area.bottom > size.h || area.top < 0) continue;
+      if (taken.some((other) => overlap(area, other))) continue;
+      taken.push(area);
+      placed.push({ xref: "x", yref: "y", x: xaxis.type === "log" ? Math.log10(point.x) : point.x,
+        y: yaxis.type === "log" ? Math.log10(point.y) : point.y, text: plain(point.text), showarrow: false,
+        xanchor: anchor, yanchor: "middle", xshift: dx, yshift: -dy, font: { size: 11.5, color: look.ink } });
+      break;
+    }
+  }
+  return placed;
+}
+
+const box = (left, top, width, height) => ({ left, top, right: left + width, bottom: top + height });
+const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+
+function drawKindCycles(element, spec, data, look, trial) {
+  const info = kindCycles(data, trial);
+  const prototypes = spec.data.filter((trace) => trace.meta === "kind");
+  const traces = info.kinds.map((kind, k) => ({ ...copy(prototypes[k]),
+    y: data.phases.map((phase) => data.phase_titles[phase]), x: info.shares.map((row) => row[k]),
+    customdata: info.cycles.map((row) => row[k]), showlegend: info.cycles.some((row) => row[k] > 0),
+    marker: { color: look.kind(kind), line: { width: 0 } } }));
+  return react(element, traces, layoutOf(spec, look));
+}
+
+function drawBreakdown(element, spec, data, look, { trial, phase, everyLayer }) {
+  const info = breakdown(data, trial, phase, everyLayer);
+  const trace = { ...traceOf(spec, "layers"), y: info.names.map(plain), x: info.cycles,
+    customdata: info.names.map((_, i) => [plain(data.kind_titles[info.kinds[i]]), info.members[i], info.shares[i]]),
+    text: info.shares.map((value) => (value >= 0.005 ? `${Math.round(100 * value)} %` : "")),
+    textfont: { color: look.quiet, size: 11.5 },
+    marker: { color: info.kinds.map(look.kind), line: { width: 0 } } };
+  const layout = layoutOf(spec, look);
+  layout.height = barHeight(info.names.length, everyLayer);
+  layout.margin.r = 44;
+  return react(element, [trace], layout);
+}
+
+const barHeight = (bars, dense) => Math.max(160, 70 + (dense ? 18 : 24) * bars);
+
+function drawMemoryCompute(element, spec, data, look, { trial, phase, everyLayer }) {
+  const info = memoryCompute(data, trial, phase, everyLayer);
+  const traces = ["compute", "dram"].map((part, index) => ({ ...traceOf(spec, part), y: info.names.map(plain),
+    x: info[part], marker: { color: look.series[index], line: { width: 0 } } }));
+  const layout = layoutOf(spec, look);
+  layout.height = barHeight(info.names.length, everyLayer);
+  return react(element, traces, layout);
+}
+
+function drawRoofline(element, spec, data, look, trial) {
+  const info = roofline(data, trial);
+  const traces = [["roof", info.peak, look.quiet], ["trial_roof", info.trialPeak, look.series[0]]]
+    .map(([part, peak, color]) => {
+      const trace = traceOf(spec, part);
+      return { ...trace, ...roof(info, peak), line: { ...trace.line, color } };
+    });
+  const prototypes = spec.data.filter((trace) => trace.meta === "points");
+  data.phases.forEach((phase, index) => {
+    const mine = info.points.filter((point) => point.phase === phase);
+    const trace = copy(prototypes[index]);
+    traces.push({ ...trace, x: mine.map((p) => p.intensity), y: mine.map((p) => p.rate),
+      text: mine.map((p) => plain(p.name)), customdata: mine.map((p) => [data.kind_titles[p.kind], p.share]),
+      marker: { ...trace.marker, size: mine.map((p) => 8 + 18 * Math.sqrt(p.share)),
+        color: mine.map((p) => look.kind(p.kind)), line: { width: 1, color: look.edge } } });
+  });
+  return { done: react(element, traces, layoutOf(spec, look)), info };
+}
+
+function drawEnergySplit(element, spec, data, look, trial) {
+  const info = energySplit(data, trial);
+  const prototypes = spec.data.filter((trace) => trace.meta === "part");
+  const series = [0, 2, 1, 7];
+  const traces = info.parts.map((part, k) => ({ ...copy(prototypes[k]),
+    y: data.phases.map((phase) => data.phase_titles[phase]), x: info.shares.map((row) => row[k]),
+    text: info.shares.map((row) => (row[k] >= 0.04 ? `${Math.round(100 * row[k])} %` : "")),
+    customdata: info.energy_pj.map((row) => row[k] * data.units.joules_per_pj),
+    showlegend: info.energy_pj.some((row) => row[k] > 0),
+    insidetextfont: { color: look.edge, size: 12 },
+    marker: { color: look.series[series[k]], line: { width: 0 } } }));
+  return react(element, traces, layoutOf(spec, look));
+}

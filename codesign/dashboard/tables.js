@@ -1,0 +1,172 @@
+/* Everything on the page that is not a figure. Names from the data enter as text nodes alone. */
+"use strict";
+
+/** A new element with attributes (null ones left out; on* are listeners) and children (strings become text). */
+function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/** Header facts by name, looked for at the top of the manifest and one level down. */
+const FACTS = [["model", "Model"], ["text", "Text"], ["tokens", "Tokens"], ["context", "Window"], ["batch", "Batch"],
+  ["prompt", "Prompt"], ["generate", "Generated"], ["seed", "Seed"]];
+
+function findFact(manifest, key) {
+  const isMap = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+  const direct = (map) => {
+    const value = map[key];
+    return isMap(value) ? value.name ?? null : Array.isArray(value) ? null : value ?? null;
+  };
+  if (direct(manifest) !== null) return direct(manifest);
+  return Object.values(manifest).filter(isMap).map(direct).find((value) => value !== null) ?? null;
+}
+
+const amount = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value));
+
+function fillFacts(element, data) {
+  const t = data.trials;
+  const facts = FACTS.map(([key, title]) => [title, findFact(data.manifest, key)]).filter(([, value]) => value !== null);
+  facts.push(["Recipes", new Set(t.recipe).size], ["Accelerators", new Set(t.accelerator).size],
+    ["On the front", t.on_front.filter(Boolean).length]);
+  element.replaceChildren(...facts.map(([title, value]) =>
+    el("div", {}, el("dt", {}, title), el("dd", {}, amount(value)))));
+}
+
+const GOALS = [["bits_per_weight", "Fewest bits per weight", (v) => fixed(v, 2), "smaller"],
+  ["decode_s", "Fastest token", (v) => si(v, "s"), "faster"],
+  ["total_s", "Fastest prompt and generation", (v) => si(v, "s"), "faster"],
+  ["total_energy_j", "Least energy", (v) => si(v, "J"), "less"]];
+
+function fillHeadlines(element, data, state, select) {
+  const t = data.trials;
+  const found = headlines(data, GOALS.map(([name]) => name), state.tolerance, state.accelerators);
+  element.replaceChildren(...found.map(({ column: name, trial, reference }, i) => {
+    const [, label, format, word] = GOALS[i];
+    if (trial === null) {
+      return el("div", { class: "card" }, el("span", { class: "label" }, label), el("span", { class: "value" }, "–"),
+        el("span", { class: "what" }, "no recipe is that close"));
+    }
+    const ratio = reference === null ? null : t[name][reference] / t[name][trial];
+    const on = reference !== null && name !== "bits_per_weight" && t.accelerator[reference] !== t.accelerator[trial]
+      ? ` on ${t.accelerator[reference]}` : "";
+    const where = name === "bits_per_weight" ? "" : ` on ${t.accelerator[trial]}`;
+    return el("button", { type: "button", class: "card", "data-trial": trial, onclick: () => select(trial),
+      "aria-pressed": String(trial === state.selected) },
+    el("span", { class: "label" }, label), el("span", { class: "value" }, format(t[name][trial])),
+    ratio === null || !Number.isFinite(ratio) ? null
+      : el("span", { class: "ratio" }, `${ratio.toFixed(ratio < 10 ? 2 : 1)}× ${word} than ${data.reference}${on}`),
+    el("span", { class: "what" }, `${t.recipe[trial]}${where}, ${signed(t.loss_delta[trial], 3)} nats`));
+  }));
+}
+
+const FIGURES = [["Loss", (t, i) => fixed(t.loss[i], 4), (t, i) => `${signed(t.loss_delta[i], 4)} ± ${fixed(t.loss_delta_se[i], 4)}`],
+  ["Perplexity", (t, i) => fixed(t.perplexity[i], 2)], ["KL", (t, i) => `${fixed(t.kl[i], 4)} nats`],
+  ["Same top token", (t, i) => (isNumber(t.top1[i]) ? `${(100 * t.top1[i]).toFixed(1)} %` : "–")],
+  ["Output SQNR", (t, i) => `${fixed(t.sqnr_db[i], 1)} dB`],
+  ["Bits per weight", (t, i) => fixed(t.bits_per_weight[i], 3)], ["Model size", (t, i) => si(t.model_bytes[i], "B")],
+  ["Prompt", (t, i) => si(t.prefill_s[i], "s"), (t, i) => si(t.prefill_energy_j[i], "J")],
+  ["Each token", (t, i) => si(t.decode_s[i], "s"), (t, i) => si(t.decode_energy_j[i], "J")],
+  ["All", (t, i) => si(t.total_s[i], "s"), (t, i) => si(t.total_energy_j[i], "J")],
+  ["Silicon area", (t, i) => `${fixed(t.area_mm2[i], 3)} mm²`]];
+
+function fillFigures(element, data, trial) {
+  const t = data.trials;
+  element.replaceChildren(...FIGURES.map(([title, value, below]) => el("div", {}, el("dt", {}, title),
+    el("dd", {}, value(t, trial), below ? el("small", {}, below(t, trial)) : null))));
+}
+
+const COLUMNS = [["recipe", "Recipe"], ["accelerator", "Accelerator", String], ["on_front", "Front", (v) => (v ? "★" : "")],
+  ["algorithm", "Algorithm", String], ["bits_per_weight", "Bits/weight", (v) => fixed(v, 2)],
+  ["model_bytes", "Size", (v) => si(v, "B")], ["loss", "Loss", (v) => fixed(v, 4)],
+  ["loss_delta", "Above ref.", (v) => signed(v, 4)], ["perplexity", "Perplexity", (v) => fixed(v, 2)],
+  ["kl", "KL", (v) => fixed(v, 4)], ["prefill_s", "Prompt", (v) => si(v, "s")], ["decode_s", "Token", (v) => si(v, "s")],
+  ["total_energy_j", "Energy", (v) => si(v, "J")], ["area_mm2", "mm²", (v) => fixed(v, 2)]];
+const TEXT_COLUMNS = new Set(["recipe", "accelerator", "algorithm"]);
+
+/** Supported trials that pass the filters, sorted; null goes last either way. */
+function tableRows(data, state) {
+  const t = data.trials;
+  const wanted = state.find.trim().toLowerCase();
+  const rows = t.recipe.map((_, i) => i).filter((i) => t.supported[i] && state.accelerators.has(t.accelerator[i])
+    && (!state.frontOnly || t.on_front[i])
+    && `${t.recipe[i]} ${t.algorithm[i]} ${t.accelerator[i]}`.toLowerCase().includes(wanted));
+  const { column: name, descending } = state.sort;
+  const sign = descending ? -1 : 1;
+  const rank = (value) => (value === null ? null : typeof value === "boolean" ? Number(!value) : value);
+  return rows.sort((a, b) => {
+    const [x, y] = [rank(t[name][a]), rank(t[name][b])];
+    if (x === null || y === null) return Number(x === null) - Number(y === null);
+    return sign * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y) || a - b;
+  });
+}
+
+function fillTable(table, data, state, { select, sort }) {
+  const t = data.trials;
+  const rows = tableRows(data, state);
+  const head = el("tr", {}, ...COLUMNS.map(([name, title]) => {
+    const mine = state.sort.column === name;
+    const direction = mine ? (state.sort.descending ? "descending" : "ascending") : null;
+    return el("th", { scope: "col", "aria-sort": direction, class: TEXT_COLUMNS.has(name) ? "text" : null,
+      title: data.trial_columns[name] },
+    el("button", { type: "button", "data-column": name, onclick: () => sort(name) },
+      title + (mine ? (state.sort.descending ? " ↓" : " ↑") : "")));
+  }));
+  const body = rows.map((i) => el("tr", { "data-trial": i, "aria-selected": String(i === state.selected), onclick: () => select(i) },
+    el("th", { scope: "row" }, el("button", { type: "button", title: t.recipe[i] }, t.recipe[i])),
+    ...COLUMNS.slice(1).map(([name, , format]) => el("td",
+      { class: name === "on_front" ? "star" : TEXT_COLUMNS.has(name) ? "text" : null,
+        "aria-label": name === "on_front" && t.on_front[i] ? "on the front" : null }, format(t[name][i])))));
+  table.replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
+  return rows.length;
+}
+
+/** Trials an accelerator cannot run, by reason. */
+function fillUnsupported(section, title, list, data) {
+  const t = data.trials;
+  const rows = t.recipe.map((_, i) => i).filter((i) => !t.supported[i]);
+  section.hidden = rows.length === 0;
+  title.textContent = `Not supported (${rows.length})`;
+  const reasons = new Map();
+  for (const i of rows) {
+    const key = t.reason[i] || "no reason given";
+    reasons.set(key, [...(reasons.get(key) ?? []), i]);
+  }
+  list.replaceChildren(...[...reasons].map(([reason, trials]) => el("div", {}, el("h3", {}, reason),
+    el("table", {}, el("tbody", {}, ...trials.map((i) => el("tr", {}, el("td", {}, t.recipe[i]),
+      el("td", {}, t.accelerator[i]), el("td", {}, isNumber(t.loss[i]) ? `loss ${fixed(t.loss[i], 4)}` : ""))))))));
+}
+
+/** Any JSON value: maps as pairs, lists of maps as tables, the rest as text. */
+function describe(value) {
+  if (value === null) return "–";
+  if (Array.isArray(value)) {
+    const maps = value.length > 0 && value.every((row) => row !== null && typeof row === "object" && !Array.isArray(row));
+    if (!maps) return value.every((entry) => entry === null || typeof entry !== "object") ? value.map((v) => String(v ?? "–")).join(", ")
+      : el("div", {}, ...value.map((entry) => el("div", {}, describe(entry))));
+    const names = [...new Set(value.flatMap((row) => Object.keys(row)))];
+    return el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, ...value.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, describe(row[name] ?? null)))))));
+  }
+  if (typeof value === "object") {
+    return el("table", { class: "pairs" }, el("tbody", {}, ...Object.entries(value).map(([key, entry]) =>
+      el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, describe(entry))))));
+  }
+  return String(value);
+}
+
+function fillManifest(element, data) {
+  const machines = data.machines.accelerator.map((name, i) => ({ accelerator: name,
+    clock: si(data.machines.clock_hz[i], "Hz"), "MAC per second, 16-bit": si(data.machines.peak_macs_per_s[i], ""),
+    "DRAM per second": si(data.machines.dram_bytes_per_s[i], "B"), "area, mm²": fixed(data.machines.area_mm2[i], 3),
+    source: data.machines.source[i] }));
+  const parts = [el("div", {}, el("h3", {}, "Accelerators"), el("div", { class: "scroll" }, describe(machines)))];
+  if (Object.keys(data.manifest).length > 0) {
+    parts.push(el("div", {}, el("h3", {}, "Manifest"), el("div", { class: "scroll" }, describe(data.manifest))));
+  }
+  element.replaceChildren(...parts);
+}
