@@ -2,15 +2,16 @@
 
 Versions
     select_by_table     four candidates, every level compared: never written, 4 x 15 comparisons a weight lose on paper
-    four_lanes          this file: four lanes share a group and keep its weights in registers, one read, one write
+    lanes_of_a_group    this file: two or four lanes share a group, its weights stay in registers: one read, one write
 
 Outputs are exactly ``datatypes.packing``'s words of ``datatypes.quantize.quantize_tensor``'s codes, its FP16 scales
 (or 8-bit scales and an FP16 scale for each row) and one selector byte a group. What the kernel does differently, and
 why the codes are still the same (u = |x| / scale, all in float32):
 
-* Nearest level by exponent arithmetic: ``(u + m * 2**22) - m * 2**22``, m the power of two below u but at least 1,
-  rounds u to the E2M1 grid (2**23 for E2M0): one ulp of ``m * 2**22`` is the step of the grid at u. (m = max(u, 1)
-  itself was tried: one instruction less, and wrong just below a power of two, where the sum leaves the binade.)
+* Nearest level by exponent arithmetic: ``m * 2**22 - (m * 2**22 - u)`` with ``m = max(u, 1 + 2**-21)`` rounds u to the
+  E2M1 grid (2**23 for E2M0), since one ulp of the difference is the step of the grid at u. Where the difference falls
+  into the binade below, u is within 2**-22 of a power of two, which is a level and found in the finer grid too.
+  (``(u + m * 2**22) - m * 2**22`` was tried: wrong just below a power of two, where the sum has the coarser ulp.)
 * A special value changes the squared error of few weights, by a formula: c between two levels 2 apart lowers it by
   ``max(0, 1 - 2|u - c|)`` (ER), a level 2 beyond the largest by ``max(0, 4 (u - largest) - 4)`` (EA). So two
   roundings serve four candidates: S -+ B with S the sign-free and B the signed part of the sum.
@@ -55,11 +56,12 @@ from kernels_gpu.quantize_reference import (
     code_table,
 )
 
-LANES = 4  # lanes that share a group
 CHUNK = 8  # consecutive weights of one lane: one word of 4-bit codes
+BLOCK_CHUNKS = BLOCK_CODES // CHUNK
 WARP = 32
 FLAT_THREADS = 64 if ptx.SIMULATED else 256  # the simulator starts a Python thread for each
 MAX_THREADS = 1024  # of one block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
+REGISTERS = 65536  # of one block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 SMALLEST_NORMAL = 2.0**-126  # IEEE 754 binary32
 
 # --- kernels ------------------------------------------------------------------------------------------------------
@@ -98,9 +100,11 @@ def _reciprocal(scale):
 
 
 @cuda.jit(device=True)
-def _sum_of_lanes(value):
+def _sum_of_lanes(value, lanes):
     value = ptx.add(value, ptx.shuffle_xor(value, 1))
-    return ptx.add(value, ptx.shuffle_xor(value, 2))
+    if lanes == 4:
+        value = ptx.add(value, ptx.shuffle_xor(value, 2))
+    return value
 
 
 @cuda.jit(device=True)
@@ -122,12 +126,6 @@ def _three_bit_plane_low(word):
 
 
 @cuda.jit(device=True)
-def _binade(u):
-    """The power of two at or below u, at least 1."""
-    return ptx.bits_float(uint32(ptx.float_bits(ptx.maximum(u, float32(1))) & uint32(0x7F800000)))
-
-
-@cuda.jit(device=True)
 def _scale_code(scale, outer):
     """8-bit code of a scale in units of the row's, as float32: 1 to 255."""
     return ptx.minimum(ptx.maximum(ptx.round_even(ptx.div(scale, outer)), float32(1)), float32(255))
@@ -138,6 +136,7 @@ def _maximum_of_block(value):
     """Largest value of the block's threads."""
     largest_of_warps = cuda.shared.array(WARP, float32)
     thread = cuda.threadIdx.x
+    value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 2))
     value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 4))
     value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 8))
     value = ptx.maximum_or_nan(value, ptx.shuffle_xor(value, 16))
@@ -150,21 +149,30 @@ def _maximum_of_block(value):
     return value
 
 
+def lanes_of(spec: KernelSpec) -> int:
+    """Lanes that share a group: fewer spend less on what is done once a group, more need fewer registers."""
+    return 4 if spec.element is Element.FLOAT32 else 2
+
+
 def make_kernel(spec: KernelSpec) -> Any:
     """The CUDA kernel of one spec (see the module docstring; arguments as ``quantize_packed`` passes them)."""
     fmt = spec.config.formats[0]
     bits, candidates = fmt.bits, len(spec.config.formats)
     group, by_row, vector, two_levels = spec.group, spec.by_row, spec.vector, spec.two_levels
-    per_lane = group // LANES
-    chunks = per_lane // CHUNK
-    warp_blocks = WARP // LANES * chunks  # blocks of 32 codes that a warp makes
+    lanes = lanes_of(spec)
+    threads, shift, per_lane = spec.threads, lanes.bit_length() - 1, group // lanes
+    block_groups = threads // lanes
+    chunks, group_blocks = per_lane // CHUNK, group // BLOCK_CODES
+    warp_blocks = WARP // lanes * group_blocks  # blocks of 32 codes that a warp makes
+    store_rounds = -(-warp_blocks // WARP)
     table_entries = candidates * TABLE_ROW
-    table_rounds = -(-table_entries // FLAT_THREADS)
-    staged_words = (MAX_THREADS if by_row else FLAT_THREADS) * chunks
+    table_rounds = -(-table_entries // threads)
+    staged_words = threads * chunks
     float_input, bfloat_input = spec.element is Element.FLOAT32, spec.element is Element.BFLOAT16
     mixture = isinstance(fmt, CodebookFormat)
     grid = GRIDS[bits]
     significand, largest, penalty = float32(grid.significand), float32(grid.largest), grid.penalty
+    above_one = float32(1 + 2.0**-21)
     centre, edge = float32(grid.centre), float32(-grid.edge / 2)
     edge_weight = float32(4.0 if penalty else -4.0)
     absmax_first = float32(fmt.absmax)
@@ -184,32 +192,28 @@ def make_kernel(spec: KernelSpec) -> Any:
         x = cuda.local.array(per_lane, float32)
         thread = cuda.threadIdx.x
         lane = thread & 31
-        sub = lane & 3
-        if by_row:
-            for i in range(thread, table_entries, cuda.blockDim.x):
-                shared_table[i] = table[i]
-        else:
-            for i in range(table_rounds):
-                entry = uint32(thread + i * FLAT_THREADS)
-                if entry < uint32(table_entries):
-                    shared_table[entry] = table[entry]
+        sub = lane & (lanes - 1)
+        for i in range(table_rounds):
+            entry = uint32(thread + i * threads)
+            if entry < uint32(table_entries):
+                shared_table[entry] = table[entry]
         if by_row:
             # group_count is that of a row
             row = cuda.blockIdx.x
-            group_of_row = cuda.blockIdx.y * (cuda.blockDim.x >> 2) + (thread >> 2)
+            group_of_row = cuda.blockIdx.y * block_groups + (thread >> shift)
             active = group_of_row < group_count
             index = row * group_count + group_of_row
             first = row * k + group_of_row * group
             remaining = k - group_of_row * group
         else:
-            index = cuda.blockIdx.x * (cuda.blockDim.x >> 2) + (thread >> 2)
+            index = cuda.blockIdx.x * block_groups + (thread >> shift)
             active = index < group_count
             first = (index if active else group_count - 1) * group
             remaining = group
         cuda.syncthreads()
 
         for j in range(chunks):
-            start = (j * LANES + sub) * CHUNK
+            start = (j * lanes + sub) * CHUNK
             if vector:
                 if not by_row or (active and start < remaining):
                     if float_input:
@@ -237,7 +241,8 @@ def make_kernel(spec: KernelSpec) -> Any:
         for e in range(per_lane):
             absmax = ptx.maximum_or_nan(absmax, ptx.absolute(x[e]))
         absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 1))
-        absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 2))
+        if lanes == 4:
+            absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 2))
         if active and sub == 0 and not absmax <= largest_input:
             status[0] = 1
 
@@ -258,23 +263,23 @@ def make_kernel(spec: KernelSpec) -> Any:
                 sign = ptx.bits_float(ptx.and_or(ptx.float_bits(x[e]), uint32(0x80000000), uint32(0x3F800000)))
                 magnitude = ptx.absolute(x[e])
                 u = ptx.mul(magnitude, reciprocal)
-                m = _binade(u)
-                level = ptx.fma(-m, significand, ptx.fma(m, significand, u))
+                m = ptx.maximum(u, above_one)
+                level = ptx.fma(m, significand, -ptx.fma(m, significand, -u))
                 d = ptx.sub(u, level)
                 gain = ptx.add_saturated(float32(0.5), -ptx.absolute(ptx.sub(u, centre)))
                 sum_er = ptx.sub(ptx.fma(d, d, sum_er), gain)
                 signed_er = ptx.fma(gain, sign, signed_er)
                 u = ptx.mul(magnitude, reciprocal_last)
-                m = _binade(u)
-                level = ptx.fma(-m, significand, ptx.fma(m, significand, u))
+                m = ptx.maximum(u, above_one)
+                level = ptx.fma(m, significand, -ptx.fma(m, significand, -u))
                 if not penalty:
                     level = ptx.minimum(level, largest)
                 d = ptx.sub(u, level)
                 gain = ptx.fma_saturated(u, float32(0.5), edge)
                 sum_ea = ptx.fma(gain, edge_weight, ptx.fma(d, d, sum_ea))
                 signed_ea = ptx.fma(gain, sign, signed_ea)
-            sum_er, signed_er = _sum_of_lanes(sum_er), _sum_of_lanes(signed_er)
-            sum_ea, signed_ea = _sum_of_lanes(sum_ea), _sum_of_lanes(signed_ea)
+            sum_er, signed_er = _sum_of_lanes(sum_er, lanes), _sum_of_lanes(signed_er, lanes)
+            sum_ea, signed_ea = _sum_of_lanes(sum_ea, lanes), _sum_of_lanes(signed_ea, lanes)
             ratio = ptx.mul(scale_last, reciprocal)  # errors above are in units of the scale squared
             ratio = ptx.mul(ratio, ratio)
             best = ptx.sub(sum_er, signed_er)
@@ -321,23 +326,24 @@ def make_kernel(spec: KernelSpec) -> Any:
                 word = uint32(word + uint32(code << uint32(4 * e)))
             if bits == 3:
                 word = uint32(_three_bit_plane_high(word) | (_three_bit_plane_low(word) << uint32(16)))
-            staging[uint32(((thread >> 2) * chunks + j) * LANES + sub)] = word
+            staging[uint32(((thread >> shift) * chunks + j) * lanes + sub)] = word
         ptx.sync_warp()
 
-        if lane < warp_blocks:
-            warp_group = (thread - lane) >> 2
-            at = uint32((warp_group * chunks + lane) * LANES)
-            c0, c1 = staging[at], staging[uint32(at + uint32(1))]
-            c2, c3 = staging[uint32(at + uint32(2))], staging[uint32(at + uint32(3))]
+        warp_group = (thread - lane) >> shift
+        for i in range(store_rounds):
+            block_of_warp = lane + i * WARP
+            at = uint32((warp_group * group_blocks + block_of_warp) * BLOCK_CHUNKS)
             if by_row:
-                block = (cuda.blockIdx.y * (cuda.blockDim.x >> 2) + warp_group) * chunks + lane
+                block = (cuda.blockIdx.y * block_groups + warp_group) * group_blocks + block_of_warp
                 row_blocks = (k + BLOCK_CODES - 1) >> 5
                 stored = block < row_blocks
                 block += row * row_blocks
             else:
-                block = (cuda.blockIdx.x * (cuda.blockDim.x >> 2) + warp_group) * chunks + lane
-                stored = block < group_count * chunks
-            if stored:
+                block = (cuda.blockIdx.x * block_groups + warp_group) * group_blocks + block_of_warp
+                stored = block < group_count * group_blocks
+            if stored and block_of_warp < warp_blocks:
+                c0, c1 = staging[at], staging[uint32(at + uint32(1))]
+                c2, c3 = staging[uint32(at + uint32(2))], staging[uint32(at + uint32(3))]
                 if bits == 4:
                     ptx.store4(words, block * 4, c0, c1, c2, c3)
                 else:
@@ -348,7 +354,9 @@ def make_kernel(spec: KernelSpec) -> Any:
                     )
                     words[uint64(block * 3 + 2)] = low
 
-    return cuda.jit(kernel)
+    if ptx.SIMULATED or threads * 128 <= REGISTERS:  # 96 registers are the most that any spec takes
+        return cuda.jit(kernel)
+    return cuda.jit(kernel, max_registers=REGISTERS // threads)
 
 
 # --- launcher -----------------------------------------------------------------------------------------------------
@@ -448,17 +456,19 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
     assert config.scale is not None
     two_levels = config.scale.outer is not None
     vector = k % CHUNK == 0 and weights.data_ptr() % 16 == 0
-    spec = KernelSpec(config, _ELEMENTS[weights.dtype], True, vector)
-    by_row = two_levels or k % spec.group != 0 or not vector
-    spec = replace(spec, by_row=by_row)
-    if two_levels and group_count * LANES > MAX_THREADS:
-        raise NotImplementedError(
-            f"in_features must be at most {MAX_THREADS // LANES * spec.group} for two-level scales "
-            f"of groups of {spec.group} on the GPU, not {k!r}"
-        )
-    threads = min(MAX_THREADS, -(-group_count * LANES // WARP) * WARP) if by_row else FLAT_THREADS
-    tiles = -(-group_count * LANES // threads) if by_row else 1
-    grid = (n, tiles) if by_row else (-(-n * group_count * LANES // threads), 1)
+    spec = KernelSpec(config, _ELEMENTS[weights.dtype], two_levels, vector, FLAT_THREADS)
+    lanes = lanes_of(spec)
+    grid = (-(-n * group_count * lanes // FLAT_THREADS), 1)
+    if two_levels or k % spec.group != 0 or not vector:
+        row_threads = -(-group_count * lanes // WARP) * WARP
+        if two_levels and row_threads > MAX_THREADS:
+            raise NotImplementedError(
+                f"in_features must be at most {MAX_THREADS // lanes * spec.group} for two-level scales of groups of "
+                f"{spec.group} and {spec.element.value} weights on the GPU, not {k!r}"
+            )
+        threads = min(row_threads, MAX_THREADS if two_levels else FLAT_THREADS)
+        spec = replace(spec, by_row=True, threads=threads)
+        grid = (n, -(-group_count * lanes // threads))
     kernel, table = _kernel_and_table(spec, weights.device)
     status = torch.zeros(1, dtype=torch.int32, device=weights.device)
     flat = weights.view(_SCALAR_VIEWS[weights.element_size()]) if not vector else weights.view(torch.int32)
@@ -467,7 +477,7 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
     return Launch(
         kernel,
         grid,
-        threads,
+        spec.threads,
         (
             as_array(flat.reshape(-1), unsigned),
             as_array(table, np.uint8),
@@ -477,7 +487,7 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
             as_array(nothing.new_zeros(2) if out.outer_scales is None else out.outer_scales.reshape(-1), np.uint16),
             as_array(status, np.int32),
             k,
-            group_count if by_row else n * group_count,
+            group_count if spec.by_row else n * group_count,
         ),
         status,
     )
@@ -521,6 +531,6 @@ def quantize_packed(weights: Tensor, config: TensorConfig, *, check: bool = True
     launch = prepare(weights, out)
     launch()
     if check and int(launch.status):
-        limit = KernelSpec(config, _ELEMENTS[weights.dtype], True, True).largest_input
+        limit = KernelSpec(config, _ELEMENTS[weights.dtype], False, True, FLAT_THREADS).largest_input
         raise ValueError(f"weights must be finite and of magnitude at most {limit:g}, not NaN, infinite or larger")
     return out

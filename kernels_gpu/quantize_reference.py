@@ -39,13 +39,15 @@ class KernelSpec:
         config: formats, group and scale.
         element: type of the weights.
         by_row: a block works on (part of) one row: two scale levels, or k not a multiple of the group.
-        vector: k is a multiple of ``CHUNK``, so chunks are whole and 16-byte loads aligned.
+        vector: k is a multiple of 8, so that chunks are whole and 16-byte loads aligned.
+        threads: of a block.
     """
 
     config: TensorConfig
     element: Element
     by_row: bool
     vector: bool
+    threads: int
 
     @property
     def group(self) -> int:

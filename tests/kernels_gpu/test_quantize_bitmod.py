@@ -56,7 +56,7 @@ def assert_equals_quantize_tensor(weights, config, made):
         for i, j in differs.nonzero().tolist():
             ours, theirs = errors[got.selector[i, j], i, j], errors[expected.selector[i, j], i, j]
             assert abs(ours - theirs) <= SAME_ERROR * theirs, f"group {i}, {j}: another candidate with another error"
-    assert differs.float().mean() <= 1e-3  # near-ties are rare in the inputs of these tests
+    assert differs.float().mean() <= 3e-3  # bfloat16 weights of opposite sign make one exact tie in about 2000 groups
     if made.outer_scales is not None:
         differs = differs.any(1, keepdim=True).expand_as(differs)
         assert torch.equal(got.outer_scale[~differs[:, :1]], expected.outer_scale[~differs[:, :1]])
@@ -118,8 +118,10 @@ def test_exact_midpoints_go_where_the_format_says(device, formats, dtype):
         ties = torch.tensor([sign * m for m in sorted(middles) if m < fmt.absmax for sign in (1, -1)]) * unit
         around = torch.cat([ties * (1 + sign * fine) for sign in (-1, 0, 1)])
         rest = fmt.maximum if isinstance(fmt, IntFormat) else fmt.values[fmt.special]
-        weights[0, 128 * i : 128 * i + 128] = rest * unit  # without error for this candidate alone, so it is chosen
-        weights[0, 128 * i] = fmt.absmax * unit
+        basic = min(fmt.maximum, -fmt.minimum)
+        weights[0, 128 * i : 128 * i + 128 : 2] = rest * unit  # without error for this candidate alone,
+        weights[0, 128 * i + 1 : 128 * i + 128 : 2] = basic * unit  # so it is chosen
+        weights[0, 128 * i] = (fmt.maximum if fmt.maximum == fmt.absmax else fmt.minimum) * unit
         weights[0, 128 * i + 1 : 128 * i + 1 + len(around)] = around
     weights = weights.to(dtype)
     config = TensorConfig(formats, PerGroup(128), ONE)
@@ -235,4 +237,12 @@ def test_encodings_without_a_kernel_are_named(config, message):
 def test_large_matrices(device, formats, scale, k, dtype):
     config = TensorConfig(formats, PerGroup(128), scale)
     weights = random_weights(1000, k).to(dtype)
+    assert_equals_quantize_tensor(weights, config, quantize_packed(weights.to(device), config))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "k"), [(torch.float32, 32768), (torch.bfloat16, 65536), (torch.bfloat16, 53248)])
+def test_the_widest_rows_of_two_levels(device, dtype, k):
+    config = TensorConfig(BITMOD_FP4, PerGroup(128), TWO)
+    weights = random_weights(20, k).to(dtype)
     assert_equals_quantize_tensor(weights, config, quantize_packed(weights.to(device), config))
