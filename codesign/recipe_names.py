@@ -5,8 +5,8 @@
 *element* is ``fp16``, ``intN`` (symmetric; ``_asym`` for a zero point), a BitMoD mixture ``bitmod3`` or ``bitmod4``,
 ``ant4``, ``olive4``, a block format (``mxfp4``, ``mxfp6_e2m3``, ``nvfp4``, ...) or any format of the catalogue; *scale*
 is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0`` or ``uint8`` (under an FP16 step for each channel); ``_aN`` are N-
-bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with scale and zero point for each token
-and head. An algorithm that keeps something beside the weight gets it with its paper's defaults.
+bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for each token and head and,
+below 8 bits, a zero point. An algorithm that keeps something beside the weight gets it with its paper's defaults.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from datatypes.format import Format
 from datatypes.granularity import Granularity, PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, ScaleRule, TensorConfig
 
+_SYMMETRIC_CACHE = 8
 GRAMMAR = "[algorithm_]element[_asym][_g128|_channel|_tensor][_scale][_a8][_kv8]"
 _SCALES: Mapping[str, ScaleConfig] = {
     "fp16": ScaleConfig(FP16),
@@ -170,7 +171,12 @@ def _token_integers(bits: int | None) -> TensorConfig | None:
 
 
 def _cache(bits: int | None) -> TensorConfig | None:
-    """Asymmetric integers with a scale and zero point for each token and head, computed at run time."""
+    """Integers with a scale for each token and head, computed at run time; with a zero point below 8 bits.
+
+    Eight bits stay symmetric: less a zero point they would need nine, which no 8-bit multiplier takes.
+    """
+    if bits == _SYMMETRIC_CACHE:
+        return _token_integers(bits)
     return None if bits is None else replace(integer_asymmetric(bits, 1), granularity=PerChannel(), dynamic=True)
 
 

@@ -66,7 +66,8 @@ def test_activations_and_cache() -> None:
     assert config.activation.granularity == PerChannel()  # of [tokens, features]: a scale for each token
     assert config.key == config.value and config.key.formats == (UINTS[4],) and config.key.dynamic
     chosen, cache_only = parse_recipe_name("fp16_kv8")
-    assert chosen is None and cache_only.weight is None and cache_only.key.code_bits == 8
+    assert chosen is None and cache_only.weight is None
+    assert cache_only.key.formats == (INTS_SYMMETRIC[8],) and cache_only.key.zero_point is None
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
