@@ -5,8 +5,8 @@
 *element* is ``fp16``, ``intN`` (symmetric; ``_asym`` for a zero point), a BitMoD mixture ``bitmod3`` or ``bitmod4``,
 ``ant4``, ``olive4``, a block format (``mxfp4``, ``mxfp6_e2m3``, ``nvfp4``, ...) or any format of the catalogue; *scale*
 is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0`` or ``uint8`` (under an FP16 step for each channel); ``_aN`` are N-
-bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for each token and head and,
-below 8 bits, a zero point. An algorithm that keeps something beside the weight gets it with its paper's defaults.
+bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for each token and head,
+and a zero point below 8 bits. An algorithm that keeps something beside the weight gets it with its paper's defaults.
 """
 
 from __future__ import annotations
