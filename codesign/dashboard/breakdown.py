@@ -72,7 +72,14 @@ def draw_breakdown(info: BreakdownInfo) -> go.Figure:
         bargap=0.3,
         height=bar_chart_height(len(info.names)),
         xaxis={"tickformat": "~s", "title": {"text": "cycles", "standoff": 8}, "nticks": 6},
-        yaxis={"autorange": "reversed", "type": "category", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)", "dtick": 1},
+        yaxis={
+            "autorange": "reversed",
+            "type": "category",
+            "showgrid": False,
+            "ticklen": 4,
+            "tickcolor": "rgba(0,0,0,0)",
+            "dtick": 1,
+        },
     )
 
 

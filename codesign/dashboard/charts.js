@@ -10,7 +10,7 @@ const traceOf = (spec, part) => copy(spec.data.find((trace) => trace.meta === pa
 function colours(data, dark) {
   const theme = dark ? data.theme.dark : data.theme.light;
   const kind = (name) => theme.series[data.theme.kind_colours[name] ?? theme.series.length - 1];
-  return { ...theme, kind, edge: dark ? "#16191d" : "#ffffff" };
+  return { ...theme, kind, edge: dark ? "#16191d" : "#ffffff", faint: `${theme.quiet}80` };
 }
 
 /** A figure's layout in the current colours. */
@@ -26,7 +26,7 @@ function layoutOf(spec, look) {
   }
   layout.hoverlabel = { ...layout.hoverlabel, bgcolor: look.edge, bordercolor: look.grid,
     font: { ...layout.hoverlabel.font, color: look.ink } };
-  if (layout.legend) layout.legend.font = { color: look.quiet, size: 12 };
+  layout.showlegend = false; // the page has legends of its own, which wrap
   return layout;
 }
 
@@ -57,14 +57,15 @@ function drawTradeOff(element, spec, data, look, state) {
     const mine = info.trials.map((_, i) => i).filter((i) => onAxes[i]
       && (name === null || t.accelerator[info.trials[i]] === name));
     const trace = traceOf(spec, "points");
-    const strong = (i) => (info.front[i] ? 1 : 0.5);
+    const strong = (i) => (info.front[i] ? 1 : 0.6);
+    const color = name === null ? look.ink : look.series[index % look.series.length];
     traces.push({ ...trace, name: name === null ? "" : plain(name), x: mine.map((i) => info.x[i]),
       y: mine.map((i) => info.y[i]), customdata: mine.map((i) => info.trials[i]),
-      error_y: { ...trace.error_y, visible: info.error !== null, color: look.quiet,
+      error_y: { ...trace.error_y, visible: info.error !== null, color: look.faint,
         array: info.error === null ? [] : mine.map((i) => info.error[i] ?? 0) },
       text: mine.map((i) => pointText(data, info.trials[i], xAxis, yAxis, shared)),
       hovertemplate: "%{text}<extra></extra>",
-      marker: { ...trace.marker, color: look.series[index % look.series.length],
+      marker: { ...trace.marker, color,
         symbol: data.theme.symbols[index % data.theme.symbols.length], opacity: mine.map(strong),
         size: mine.map((i) => (info.front[i] ? 12 : 9)), line: { width: 1, color: look.edge } } });
   });
@@ -73,16 +74,15 @@ function drawTradeOff(element, spec, data, look, state) {
   traces.push({ ...ring, x: chosen < 0 ? [] : [info.x[chosen]], y: chosen < 0 ? [] : [info.y[chosen]],
     marker: { ...ring.marker, color: look.ink } });
   const layout = layoutOf(spec, look);
-  layout.showlegend = false;
-  layout.height = element.clientWidth < 560 ? 400 : 520;
+  layout.height = element.clientWidth < 560 ? 420 : 560;
   for (const [name, axis, log] of [["xaxis", xAxis, state.xLog], ["yaxis", yAxis, state.yLog]]) {
     Object.assign(layout[name], { type: log ? "log" : "linear", tickformat: axis.unit ? "~s" : "~g",
       ticksuffix: axis.unit, nticks: 8 });
-    if (log) layout[name].dtick = spanOf(name === "xaxis" ? info.x : info.y) < 12 ? "D2" : "D1";
+    if (log) Object.assign(layout[name], logTicks(name === "xaxis" ? info.x : info.y, axis.unit, element));
     layout[name].title.text = axis.title;
   }
   const shown = info.trials.map((_, i) => i).filter((i) => onAxes[i]);
-  const fence = upperFence(shown.map((i) => info.y[i]), front.map((i) => info.y[i]));
+  const fence = upperFence(shown.map((i) => info.y[i]), shown.filter((i) => info.trials[i] === state.selected).map((i) => info.y[i]));
   const hidden = fence === null ? 0 : shown.filter((i) => info.y[i] > fence).length;
   if (fence !== null && !state.showAll) layout.yaxis.range = rangeTo(shown.map((i) => info.y[i]), fence, state.yLog);
   layout.annotations = [];
@@ -91,10 +91,19 @@ function drawTradeOff(element, spec, data, look, state) {
   return { done, info, hidden, offLog: onAxes.filter((value) => !value).length, shared };
 }
 
-/** Ratio of the largest to the smallest positive value. */
-function spanOf(values) {
-  const positive = values.filter((value) => value > 0);
-  return positive.length ? Math.max(...positive) / Math.min(...positive) : 1;
+/** Ticks of a log axis, each with prefix and unit, as plotly's own leave them out of some. */
+function logTicks(values, unit, element) {
+  const tickvals = logTickValues(values, element.clientWidth < 560 ? 20 : 200);
+  return { tickmode: "array", tickvals, ticktext: tickvals.map((value) => shortSi(value, unit)) };
+}
+
+/** A legend of [title, colour, shape] under or over a figure; shape is a class of page.css. */
+function legend(element, entries) {
+  element.replaceChildren(...entries.map(([title, colour, shape]) => {
+    const mark = el("span", { class: `key ${shape}`, "aria-hidden": "true" });
+    mark.style.color = colour;
+    return el("li", {}, mark, title);
+  }));
 }
 
 function rangeTo(values, top, log) {
@@ -128,17 +137,22 @@ function pointText(data, trial, xAxis, yAxis, shared) {
   return rows.join("<br>");
 }
 
-/** Names beside front points, each only where it covers neither an earlier name nor a point of the front. */
-function labels(element, points, look) {
+// Where a name may stand: pixels right and down from its point, and which end of it is there.
+const ABOVE = [[10, -12, "left"], [-10, 12, "right"], [10, 12, "left"], [-10, -12, "right"]];
+const BELOW = [[10, 16, "left"], [10, -14, "left"], [-10, -14, "right"], [-10, 16, "right"]];
+
+/** Names beside points, the first ones first, each only where it covers neither an earlier name nor one of the points. */
+function labels(element, points, look, sides = ABOVE) {
   const { xaxis, yaxis, _size: size } = element._fullLayout;
   const taken = points.map((p) => box(xaxis.d2p(p.x) - 6, yaxis.d2p(p.y) - 6, 12, 12));
   const placed = [];
   for (const point of points) {
+    if (placed.some((other) => other.text === plain(point.text))) continue;
     const px = xaxis.d2p(point.x);
     const py = yaxis.d2p(point.y);
     if (!(py >= 0 && py <= size.h)) continue;
     const width = 6.7 * point.text.length + 6;
-    for (const [dx, dy, anchor] of [[10, -12, "left"], [-10, 12, "right"], [10, 12, "left"], [-10, -12, "right"]]) {
+    for (const [dx, dy, anchor] of sides) {
       const left = anchor === "left" ? px + dx : px + dx - width;
       const area = box(left, py + dy - 8, width, 16);
       if (left < 0 || left + width > size.w || area.bottom > size.h || area.top < 0) continue;
@@ -153,6 +167,19 @@ function labels(element, points, look) {
   return placed;
 }
 
+/** Points so near that they cover each other as one, named by the one with most cycles and how many more there are. */
+function together(element, points) {
+  const { xaxis, yaxis } = element._fullLayout;
+  const spots = [];
+  for (const point of [...points].sort((a, b) => b.share - a.share)) {
+    const [px, py] = [xaxis.d2p(point.intensity), yaxis.d2p(point.rate)];
+    const spot = spots.find((other) => Math.hypot(other.px - px, other.py - py) < 14);
+    if (spot === undefined) spots.push({ px, py, x: point.intensity, y: point.rate, names: new Set([point.name]) });
+    else spot.names.add(point.name);
+  }
+  return spots.map(({ x, y, names: [first, ...more] }) => ({ x, y, text: more.length ? `${first} +${more.length}` : first }));
+}
+
 const box = (left, top, width, height) => ({ left, top, right: left + width, bottom: top + height });
 const overlap = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 
@@ -161,34 +188,45 @@ function drawKindCycles(element, spec, data, look, trial) {
   const prototypes = spec.data.filter((trace) => trace.meta === "kind");
   const traces = info.kinds.map((kind, k) => ({ ...copy(prototypes[k]),
     y: data.phases.map((phase) => data.phase_titles[phase]), x: info.shares.map((row) => row[k]),
-    customdata: info.cycles.map((row) => row[k]), showlegend: info.cycles.some((row) => row[k] > 0),
+    customdata: info.cycles.map((row) => row[k]),
     marker: { color: look.kind(kind), line: { width: 0 } } }));
-  return react(element, traces, layoutOf(spec, look));
+  legend(element.nextElementSibling, info.kinds.filter((_, k) => info.cycles.some((row) => row[k] > 0))
+    .map((kind) => [data.kind_titles[kind], look.kind(kind), "block"]));
+  return react(element, traces, { ...layoutOf(spec, look), height: 130 });
 }
 
 function drawBreakdown(element, spec, data, look, { trial, phase, everyLayer }) {
   const info = breakdown(data, trial, phase, everyLayer);
   const trace = { ...traceOf(spec, "layers"), y: info.names.map(plain), x: info.cycles,
     customdata: info.names.map((_, i) => [plain(data.kind_titles[info.kinds[i]]), info.members[i], info.shares[i]]),
-    text: info.shares.map((value) => (value >= 0.005 ? `${Math.round(100 * value)} %` : "")),
+    text: info.shares.map((value) => (value >= 0.005 ? `${Math.round(100 * value)}%` : "")),
     textfont: { color: look.quiet, size: 11.5 },
     marker: { color: info.kinds.map(look.kind), line: { width: 0 } } };
-  const layout = layoutOf(spec, look);
-  layout.height = barHeight(info.names.length, everyLayer);
+  const layout = barLayout(element, spec, look, info.names, everyLayer);
   layout.margin.r = 44;
   return react(element, [trace], layout);
 }
 
-const barHeight = (bars, dense) => Math.max(160, 70 + (dense ? 18 : 24) * bars);
+/** Layout of horizontal bars, one readable label each; with many of them the axis stands on top, where it is seen. */
+function barLayout(element, spec, look, names, everyLayer) {
+  const layout = layoutOf(spec, look);
+  const narrow = element.clientWidth < 480;
+  layout.height = Math.max(160, 70 + (everyLayer ? 18 : 24) * names.length);
+  Object.assign(layout.xaxis, { tickangle: 0, nticks: narrow ? 4 : 6, side: everyLayer ? "top" : "bottom" });
+  Object.assign(layout.yaxis, { tickmode: "array", tickvals: names.map(plain),
+    ticktext: names.map((name) => plain(shorten(name, narrow ? 20 : 36))) });
+  return layout;
+}
 
 function drawMemoryCompute(element, spec, data, look, { trial, phase, everyLayer }) {
   const info = memoryCompute(data, trial, phase, everyLayer);
   const traces = ["compute", "dram"].map((part, index) => ({ ...traceOf(spec, part), y: info.names.map(plain),
     x: info[part], marker: { color: look.series[index], line: { width: 0 } } }));
-  const layout = layoutOf(spec, look);
-  layout.height = barHeight(info.names.length, everyLayer);
-  return react(element, traces, layout);
+  return react(element, traces, barLayout(element, spec, look, info.names, everyLayer));
 }
+
+const memoryComputeLegend = (element, look) =>
+  legend(element, [["Compute", look.series[0], "block"], ["Memory", look.series[1], "block"]]);
 
 function drawRoofline(element, spec, data, look, trial) {
   const info = roofline(data, trial);
@@ -206,7 +244,17 @@ function drawRoofline(element, spec, data, look, trial) {
       marker: { ...trace.marker, size: mine.map((p) => 8 + 18 * Math.sqrt(p.share)),
         color: mine.map((p) => look.kind(p.kind)), line: { width: 1, color: look.edge } } });
   });
-  return { done: react(element, traces, layoutOf(spec, look)), info };
+  const layout = layoutOf(spec, look);
+  layout.height = element.clientWidth < 560 ? 360 : 420;
+  Object.assign(layout.xaxis, logTicks(traces.flatMap((trace) => trace.x), "", element));
+  Object.assign(layout.yaxis, logTicks(traces.flatMap((trace) => trace.y), "", element));
+  legend(element.nextElementSibling, [["Roof at 4-bit weights", look.quiet, "line"],
+    ["Roof at this recipe", look.series[0], "line dashed"], ...data.phases.map((phase, index) =>
+      [data.phase_titles[phase], look.quiet, prototypes[index].marker.symbol])]);
+  layout.annotations = [];
+  const done = react(element, traces, layout).then(() =>
+    Plotly.relayout(element, { annotations: labels(element, together(element, info.points), look, BELOW) }));
+  return { done, info };
 }
 
 function drawEnergySplit(element, spec, data, look, trial) {
@@ -215,10 +263,11 @@ function drawEnergySplit(element, spec, data, look, trial) {
   const series = [0, 2, 1, 7];
   const traces = info.parts.map((part, k) => ({ ...copy(prototypes[k]),
     y: data.phases.map((phase) => data.phase_titles[phase]), x: info.shares.map((row) => row[k]),
-    text: info.shares.map((row) => (row[k] >= 0.04 ? `${Math.round(100 * row[k])} %` : "")),
+    text: info.shares.map((row) => (row[k] >= 0.04 ? `${Math.round(100 * row[k])}%` : "")),
     customdata: info.energy_pj.map((row) => row[k] * data.units.joules_per_pj),
-    showlegend: info.energy_pj.some((row) => row[k] > 0),
     insidetextfont: { color: look.edge, size: 12 },
     marker: { color: look.series[series[k]], line: { width: 0 } } }));
-  return react(element, traces, layoutOf(spec, look));
+  legend(element.nextElementSibling, info.parts.map((part, k) => [part, look.series[series[k]], "block"])
+    .filter((_, k) => info.energy_pj.some((row) => row[k] > 0)));
+  return react(element, traces, { ...layoutOf(spec, look), height: 140 });
 }

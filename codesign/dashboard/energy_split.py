@@ -85,9 +85,10 @@ def draw_energy_split(info: EnergySplitInfo) -> go.Figure:
         traces,
         barmode="stack",
         bargap=0.35,
+        margin={"l": 8, "r": 22, "t": 8, "b": 8},
         height=220,
         showlegend=True,
         legend={"orientation": "h", "y": -0.25, "x": 0, "yanchor": "top", "traceorder": "normal"},
-        xaxis={"tickformat": ".0%", "range": [0, 1]},
-        yaxis={"autorange": "reversed", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)"},
+        xaxis={"tickformat": ".0%", "range": [0, 1], "dtick": 0.25},
+        yaxis={"autorange": "reversed", "showgrid": False, "ticklen": 4, "tickcolor": "rgba(0,0,0,0)"},
     )

@@ -60,7 +60,9 @@ def draw_kind_cycles(info: KindCyclesInfo) -> go.Figure:
             customdata=info.cycles[:, column],
             marker={"color": kind_colour(kind), "line": {"width": 0}},
             showlegend=bool(info.cycles[:, column].any()),
-            hovertemplate=f"{KIND_TITLES[kind]}<br>%{{x:.1%}} of the cycles<br>%{{customdata:,.4~s}} cycles<extra></extra>",
+            hovertemplate=(
+                f"{KIND_TITLES[kind]}<br>%{{x:.1%}} of the cycles<br>%{{customdata:,.4~s}} cycles<extra></extra>"
+            ),
         )
         for column, kind in enumerate(info.kinds)
     ]
@@ -68,9 +70,10 @@ def draw_kind_cycles(info: KindCyclesInfo) -> go.Figure:
         traces,
         barmode="stack",
         bargap=0.35,
+        margin={"l": 8, "r": 22, "t": 8, "b": 8},
         height=190,
         showlegend=True,
         legend={"orientation": "h", "y": -0.3, "x": 0, "yanchor": "top", "traceorder": "normal"},
-        xaxis={"tickformat": ".0%", "range": [0, 1]},
-        yaxis={"autorange": "reversed", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)"},
+        xaxis={"tickformat": ".0%", "range": [0, 1], "dtick": 0.25},
+        yaxis={"autorange": "reversed", "showgrid": False, "ticklen": 4, "tickcolor": "rgba(0,0,0,0)"},
     )

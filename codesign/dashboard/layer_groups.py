@@ -1,6 +1,6 @@
 """Layers of equal role in different blocks, found from their names: a path component that is a number is a block.
 
-``model.layers.0.self_attn.q_proj`` and ``model.layers.7.self_attn.q_proj`` are both ``model.layers.*.self_attn.q_proj``,
+``model.layers.0.self_attn.q_proj`` and ``model.layers.7.self_attn.q_proj`` are ``model.layers.*.self_attn.q_proj``,
 shown as ``self_attn.q_proj``. This is for display alone; nothing is priced or dispatched on it.
 """
 

@@ -68,5 +68,12 @@ def draw_memory_compute(info: MemoryComputeInfo) -> go.Figure:
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
         xaxis={"tickformat": "~s", "title": {"text": "cycles", "standoff": 8}, "nticks": 6},
-        yaxis={"autorange": "reversed", "type": "category", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)", "dtick": 1},
+        yaxis={
+            "autorange": "reversed",
+            "type": "category",
+            "showgrid": False,
+            "ticklen": 4,
+            "tickcolor": "rgba(0,0,0,0)",
+            "dtick": 1,
+        },
     )

@@ -153,14 +153,16 @@ function energySplit(data, trial) {
 }
 
 /** For each goal column the best supported trial whose loss is at most `tolerance` nats above the reference, and the
-    reference recipe's own best: [{column, trial, reference}], null where there is none. Ties go to the lower loss. */
+    reference recipe's own best: [{column, trial, reference}], null where there is none. Ties go to the lower loss, then
+    to less energy. */
 function headlines(data, goals, tolerance, accelerators) {
   const t = data.trials;
   const usable = t.recipe.map((_, i) => i).filter((i) => t.supported[i]
     && (accelerators === null || accelerators.has(t.accelerator[i])));
   const all = t.recipe.map((_, i) => i).filter((i) => t.supported[i]);
   const least = (rows, name) => rows.filter((i) => isNumber(t[name][i]))
-    .sort((a, b) => t[name][a] - t[name][b] || t.loss[a] - t.loss[b])[0] ?? null;
+    .sort((a, b) => t[name][a] - t[name][b] || t.loss[a] - t.loss[b]
+      || (t.total_energy_j[a] ?? Infinity) - (t.total_energy_j[b] ?? Infinity))[0] ?? null;
   return goals.map((name) => ({ column: name,
     trial: least(usable.filter((i) => isNumber(t.loss_delta[i]) && t.loss_delta[i] <= tolerance), name),
     reference: least(all.filter((i) => t.recipe[i] === data.reference), name) }));
@@ -192,13 +194,39 @@ function si(value, unit) {
   return `${digits.includes("e") ? String(Number(digits)) : digits} ${prefixes[power + 4]}${unit}`.trim();
 }
 
+/** The same without trailing zeros: "1 ms", "250 k". */
+const shortSi = (value, unit) => si(value, unit).replace(/^(-?\d+)\.0+(?= |$)/, "$1").replace(/^(-?\d+\.\d*?)0+(?= |$)/, "$1");
+
+/** Ticks of a log axis from the power of ten below the positive values to the one above: 1, 2 and 5 in each where the
+    largest is less than `narrow` times the smallest, else powers of ten alone. */
+function logTickValues(values, narrow) {
+  const positive = values.filter((value) => value > 0);
+  if (positive.length === 0) return [];
+  const low = Math.min(...positive);
+  const high = Math.max(...positive);
+  const steps = high / low < narrow ? [1, 2, 5] : [1];
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
+    ticks.push(...steps.map((step) => Number(`${step}e${power}`)));
+  }
+  return ticks;
+}
+
 const fixed = (value, digits) => (isNumber(value) ? value.toFixed(digits).replace(/^-/, "−") : "–");
 const signed = (value, digits) => (isNumber(value) && value > 0 ? "+" : "") + fixed(value, digits);
+
+/** A name of at most so many characters, its middle left out: both ends tell layers apart. */
+function shorten(name, limit) {
+  const letters = [...name];
+  if (letters.length <= limit) return name;
+  const head = Math.ceil((limit - 1) / 2);
+  return `${letters.slice(0, head).join("")}…${letters.slice(letters.length - (limit - 1 - head)).join("")}`;
+}
 
 /** A name as plotly shows it literally: its labels are a small HTML of their own. */
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
 if (typeof module !== "undefined") {
   module.exports = { unpack, paretoMask, tradeOff, kindCycles, breakdown, memoryCompute, roofline, roof, energySplit,
-    headlines, upperFence, si, fixed, signed, plain };
+    headlines, upperFence, logTickValues, si, shortSi, fixed, signed, plain, shorten };
 }

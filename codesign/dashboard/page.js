@@ -10,7 +10,7 @@ const names = [...new Set(data.trials.accelerator)];
 const state = {
   x: "decode_s", y: "loss", xLog: true, yLog: false, accelerators: new Set(names), selected: null, showAll: false,
   phase: data.phases[data.phases.length - 1], everyLayer: false, tolerance: 0.05,
-  sort: { column: "loss", descending: false }, find: "", frontOnly: false, theme: remembered(), shown: null,
+  sort: { column: "loss", descending: false }, find: "", listed: "all", theme: remembered(), shown: null,
 };
 let look = null;
 
@@ -63,7 +63,7 @@ function drawTop() {
   if (drawn.offLog > 0) notes.push(`${drawn.offLog} at or below zero not shown on a log axis.`);
   $("trade-off-note").textContent = notes.join(" ");
   $("show-all").hidden = drawn.hidden === 0;
-  $("show-all").textContent = state.showAll ? "Hide far-off trials" : `Show ${drawn.hidden} far above`;
+  $("show-all").textContent = state.showAll ? "Hide far-off trials" : `Show ${drawn.hidden} far-off trials`;
   return drawn.done;
 }
 
@@ -80,7 +80,7 @@ function drawSelected() {
   drawEnergySplit($("energy-split-chart"), specs.energy_split, data, look, i);
   const { info } = drawRoofline($("roofline-chart"), specs.roofline, data, look, i);
   const notes = ["Each point is a group of layers, its size the share of cycles, its colour the kind as above.",
-    "The solid roof is for 16-bit weights; the dashed one is the fastest rate of any layer of this trial if memory were free."];
+    "The solid roof is for 4-bit weights; the dashed one is the fastest rate of any layer of this trial if memory were free."];
   if (info.leftOut > 0) notes.push(`${info.leftOut} groups without multiplications or DRAM traffic have no place here.`);
   $("roofline-note").textContent = notes.join(" ");
 }
@@ -89,6 +89,7 @@ function drawLayers() {
   const what = { trial: state.selected, phase: state.phase, everyLayer: state.everyLayer };
   drawBreakdown($("breakdown-chart"), specs.breakdown, data, look, what);
   drawMemoryCompute($("memory-compute-chart"), specs.memory_compute, data, look, what);
+  memoryComputeLegend($("memory-compute-legend"), look);
   press($("phase"), state.phase);
   press($("detail"), state.everyLayer ? "every" : "role");
 }
@@ -97,6 +98,7 @@ function drawTable() {
   const shown = fillTable($("trials"), data, state, { select, sort: sortBy });
   const axes = data.objectives.map((name) => name.replace(/^-/, "")).join(", ");
   $("table-note").textContent = `${shown} of ${data.trials.recipe.length} trials. ★ marks the study's front in ${axes}.`;
+  press($("listed"), state.listed);
 }
 
 function sortBy(name) {
@@ -196,7 +198,8 @@ function start() {
   segments($("detail"), [["role", "By role"], ["every", "Every layer"]], (value) => { state.everyLayer = value === "every"; drawLayers(); });
   $("show-all").addEventListener("click", () => { state.showAll = !state.showAll; drawTop(); });
   $("find").addEventListener("input", (event) => { state.find = event.target.value; drawTable(); });
-  $("front-only").addEventListener("change", (event) => { state.frontOnly = event.target.checked; drawTable(); });
+  segments($("listed"), [["all", "All"], ["front", "Front"], ["unsupported", "Not supported"]],
+    (value) => { state.listed = value; drawTable(); });
   $("theme").addEventListener("click", () => {
     state.theme = THEMES[(THEMES.indexOf(state.theme) + 1) % THEMES.length];
     remember(state.theme);
@@ -204,7 +207,6 @@ function start() {
   });
   prefersDark.addEventListener("change", drawAll);
   $("trade-off-chart").addEventListener("keydown", walk);
-  fillUnsupported($("unsupported"), $("unsupported-title"), $("unsupported-list"), data);
   fillManifest($("manifest"), data);
   state.selected = firstTrial();
   drawAll().then(() => {

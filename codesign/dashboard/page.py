@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy as np
 from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from codesign.cache import whole_file
 from codesign.dashboard.breakdown import breakdown, draw_breakdown
 from codesign.dashboard.energy_split import draw_energy_split, energy_split
 from codesign.dashboard.kind_cycles import draw_kind_cycles, kind_cycles
@@ -39,18 +38,11 @@ def write_dashboard(result: StudyResult, path: Path) -> None:
 
     Raises:
         ValueError: tables that cannot be drawn (see ``page_data``).
-        OSError: the folder is missing or the disk is full; nothing is left behind.
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
     text = render(result)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def render(result: StudyResult) -> str:

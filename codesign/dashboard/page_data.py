@@ -1,8 +1,8 @@
 """A ``StudyResult`` as the compact JSON the page carries.
 
 Columns instead of rows, strings as codes into a list of values, and the layer table in three steps, because a study has
-some hundred thousand layer rows but few different ones: ``costs`` holds each distinct set of figures once; ``sequences``
-each distinct list of layers, blocks of equal role side by side; ``runs`` names, for a trial and phase, its sequence and
+some hundred thousand layer rows but few different ones: ``costs`` holds each distinct set of figures once,
+``sequences`` each distinct list of layers, blocks of equal role side by side; ``runs`` names, for a trial and phase, its sequence and
 its costs as (cost, repetitions) pairs. Layer figures are rounded to ``_DIGITS`` significant digits - the tables written
 beside the page have them all; trials are exact. JSON has no NaN or infinity: both become null.
 """
@@ -74,7 +74,7 @@ def page_data(result: StudyResult) -> dict[str, Any]:
 def reference_recipe(result: StudyResult) -> str:
     """The recipe others are compared with: the manifest's ``reference``, else the first whose ``loss_delta`` is 0.
 
-    Where no trial has a ``loss_delta`` of 0 it is the recipe with the lowest loss, and the first one if none has a loss.
+    Where no ``loss_delta`` is 0 it is the recipe with the lowest loss, and the first one if none has a loss.
     """
     trials = result.trials
     named = result.manifest.get("reference")
@@ -140,7 +140,9 @@ def _check(result: StudyResult) -> None:
     twice = trials[trials.duplicated(["recipe", "accelerator"])]
     if len(twice):
         pair = f"{twice['recipe'].iloc[0]} on {twice['accelerator'].iloc[0]}"
-        raise ValueError(f"trials of study {result.name} must hold each recipe once for an accelerator, not twice {pair}")
+        raise ValueError(
+            f"trials of study {result.name} must hold each recipe once for an accelerator, not twice {pair}"
+        )
     for column, known, where in (
         ("accelerator", set(result.machines["accelerator"]), trials),
         ("phase", set(PHASES), layers),

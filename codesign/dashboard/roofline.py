@@ -1,7 +1,7 @@
 """The roofline of a trial's accelerator with the trial's layers on it (Williams et al., CACM 52(4), 2009, section 2).
 
-The intensity counts DRAM traffic alone. The flat roof of the machines table is for 16-bit weights; a bit-serial engine
-is faster at fewer bits, so a second roof shows the fastest rate any layer of this trial reaches if memory were free.
+The intensity counts DRAM traffic alone. The flat roof of the machines table is for 4-bit weights; other recipes run
+slower or faster, so a second roof shows the fastest rate any layer of this trial reaches if memory were free.
 Layers without multiplications or without DRAM traffic have no place on the chart and are counted in ``left_out``.
 """
 
@@ -30,7 +30,7 @@ class RooflineInfo:
         intensity_macs_per_byte: float ``[points]``, over DRAM bytes.
         macs_per_s: float ``[points]``, reached.
         shares: float ``[points]``, of the cycles of its phase.
-        peak_macs_per_s: of the machine at 16-bit weights.
+        peak_macs_per_s: of the machine at 4-bit weights.
         trial_macs_per_s: the highest rate of a layer of this trial if memory were free; NaN without such a layer.
         dram_bytes_per_s: of the machine.
         left_out: groups with no multiplications or no DRAM traffic.
@@ -112,10 +112,10 @@ def roof(info: RooflineInfo, peak_macs_per_s: float) -> tuple[np.ndarray, np.nda
 
 
 def draw_roofline(info: RooflineInfo) -> go.Figure:
-    """Log-log chart; the parts are ``roof`` (16 bits), ``trial_roof`` and ``points`` for each phase."""
+    """Log-log chart; the parts are ``roof`` (4-bit weights), ``trial_roof`` and ``points`` for each phase."""
     traces = []
     for part, title, peak, dash in (
-        ("roof", "Roof at 16-bit weights", info.peak_macs_per_s, "solid"),
+        ("roof", "Roof at 4-bit weights", info.peak_macs_per_s, "solid"),
         ("trial_roof", "Roof at this recipe", info.trial_macs_per_s, "dash"),
     ):
         x, y = roof(info, peak) if np.isfinite(peak) else (np.empty(0), np.empty(0))

@@ -66,12 +66,12 @@ function fillHeadlines(element, data, state, select) {
 
 const FIGURES = [["Loss", (t, i) => fixed(t.loss[i], 4), (t, i) => `${signed(t.loss_delta[i], 4)} ± ${fixed(t.loss_delta_se[i], 4)}`],
   ["Perplexity", (t, i) => fixed(t.perplexity[i], 2)], ["KL", (t, i) => `${fixed(t.kl[i], 4)} nats`],
-  ["Same top token", (t, i) => (isNumber(t.top1[i]) ? `${(100 * t.top1[i]).toFixed(1)} %` : "–")],
+  ["Same top token", (t, i) => (isNumber(t.top1[i]) ? `${(100 * t.top1[i]).toFixed(1)}%` : "–")],
   ["Output SQNR", (t, i) => `${fixed(t.sqnr_db[i], 1)} dB`],
   ["Bits per weight", (t, i) => fixed(t.bits_per_weight[i], 3)], ["Model size", (t, i) => si(t.model_bytes[i], "B")],
   ["Prompt", (t, i) => si(t.prefill_s[i], "s"), (t, i) => si(t.prefill_energy_j[i], "J")],
   ["Each token", (t, i) => si(t.decode_s[i], "s"), (t, i) => si(t.decode_energy_j[i], "J")],
-  ["All", (t, i) => si(t.total_s[i], "s"), (t, i) => si(t.total_energy_j[i], "J")],
+  ["In total", (t, i) => si(t.total_s[i], "s"), (t, i) => si(t.total_energy_j[i], "J")],
   ["Silicon area", (t, i) => `${fixed(t.area_mm2[i], 3)} mm²`]];
 
 function fillFigures(element, data, trial) {
@@ -81,24 +81,27 @@ function fillFigures(element, data, trial) {
 }
 
 const COLUMNS = [["recipe", "Recipe"], ["accelerator", "Accelerator", String], ["on_front", "Front", (v) => (v ? "★" : "")],
-  ["algorithm", "Algorithm", String], ["bits_per_weight", "Bits/weight", (v) => fixed(v, 2)],
+  ["algorithm", "Algorithm", String], ["bits_per_weight", "Bits", (v) => fixed(v, 2)],
   ["model_bytes", "Size", (v) => si(v, "B")], ["loss", "Loss", (v) => fixed(v, 4)],
-  ["loss_delta", "Above ref.", (v) => signed(v, 4)], ["perplexity", "Perplexity", (v) => fixed(v, 2)],
-  ["kl", "KL", (v) => fixed(v, 4)], ["prefill_s", "Prompt", (v) => si(v, "s")], ["decode_s", "Token", (v) => si(v, "s")],
-  ["total_energy_j", "Energy", (v) => si(v, "J")], ["area_mm2", "mm²", (v) => fixed(v, 2)]];
+  ["loss_delta", "Δ loss", (v) => signed(v, 4)], ["perplexity", "PPL", (v) => fixed(v, 2)],
+  ["kl", "KL", (v) => fixed(v, 4)], ["area_mm2", "mm²", (v) => fixed(v, 2)], ["prefill_s", "Prompt", (v) => si(v, "s")],
+  ["decode_s", "Token", (v) => si(v, "s")], ["total_energy_j", "Energy", (v) => si(v, "J")]];
 const TEXT_COLUMNS = new Set(["recipe", "accelerator", "algorithm"]);
+const COSTS = new Set(["prefill_s", "decode_s", "total_energy_j"]); // the last columns; none without support
+const LISTED = { all: () => true, front: (t, i) => t.on_front[i], unsupported: (t, i) => !t.supported[i] };
 
-/** Supported trials that pass the filters, sorted; null goes last either way. */
+/** Trials that pass the filters, sorted; null goes last either way, and after it what is not supported. */
 function tableRows(data, state) {
   const t = data.trials;
   const wanted = state.find.trim().toLowerCase();
-  const rows = t.recipe.map((_, i) => i).filter((i) => t.supported[i] && state.accelerators.has(t.accelerator[i])
-    && (!state.frontOnly || t.on_front[i])
+  const rows = t.recipe.map((_, i) => i).filter((i) => state.accelerators.has(t.accelerator[i])
+    && LISTED[state.listed](t, i)
     && `${t.recipe[i]} ${t.algorithm[i]} ${t.accelerator[i]}`.toLowerCase().includes(wanted));
   const { column: name, descending } = state.sort;
   const sign = descending ? -1 : 1;
   const rank = (value) => (value === null ? null : typeof value === "boolean" ? Number(!value) : value);
   return rows.sort((a, b) => {
+    if (t.supported[a] !== t.supported[b]) return Number(t.supported[b]) - Number(t.supported[a]);
     const [x, y] = [rank(t[name][a]), rank(t[name][b])];
     if (x === null || y === null) return Number(x === null) - Number(y === null);
     return sign * (typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y) || a - b;
@@ -116,29 +119,17 @@ function fillTable(table, data, state, { select, sort }) {
     el("button", { type: "button", "data-column": name, onclick: () => sort(name) },
       title + (mine ? (state.sort.descending ? " ↓" : " ↑") : "")));
   }));
-  const body = rows.map((i) => el("tr", { "data-trial": i, "aria-selected": String(i === state.selected), onclick: () => select(i) },
-    el("th", { scope: "row" }, el("button", { type: "button", title: t.recipe[i] }, t.recipe[i])),
-    ...COLUMNS.slice(1).map(([name, , format]) => el("td",
-      { class: name === "on_front" ? "star" : TEXT_COLUMNS.has(name) ? "text" : null,
-        "aria-label": name === "on_front" && t.on_front[i] ? "on the front" : null }, format(t[name][i])))));
+  const cell = (i, [name, , format]) => el("td", { class: name === "on_front" ? "star" : TEXT_COLUMNS.has(name) ? "text" : null,
+    "aria-label": name === "on_front" && t.on_front[i] ? "on the front" : null }, format(t[name][i]));
+  const body = rows.map((i) => (t.supported[i]
+    ? el("tr", { "data-trial": i, "aria-selected": String(i === state.selected), onclick: () => select(i) },
+      el("th", { scope: "row" }, el("button", { type: "button", title: t.recipe[i] }, t.recipe[i])),
+      ...COLUMNS.slice(1).map((what) => cell(i, what)))
+    : el("tr", { class: "unsupported" }, el("th", { scope: "row" }, el("span", { title: t.recipe[i] }, t.recipe[i])),
+      ...COLUMNS.slice(1).filter(([name]) => !COSTS.has(name)).map((what) => cell(i, what)),
+      el("td", { class: "text reason", colspan: COSTS.size }, `Not supported: ${t.reason[i] || "no reason given"}`))));
   table.replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
   return rows.length;
-}
-
-/** Trials an accelerator cannot run, by reason. */
-function fillUnsupported(section, title, list, data) {
-  const t = data.trials;
-  const rows = t.recipe.map((_, i) => i).filter((i) => !t.supported[i]);
-  section.hidden = rows.length === 0;
-  title.textContent = `Not supported (${rows.length})`;
-  const reasons = new Map();
-  for (const i of rows) {
-    const key = t.reason[i] || "no reason given";
-    reasons.set(key, [...(reasons.get(key) ?? []), i]);
-  }
-  list.replaceChildren(...[...reasons].map(([reason, trials]) => el("div", {}, el("h3", {}, reason),
-    el("table", {}, el("tbody", {}, ...trials.map((i) => el("tr", {}, el("td", {}, t.recipe[i]),
-      el("td", {}, t.accelerator[i]), el("td", {}, isNumber(t.loss[i]) ? `loss ${fixed(t.loss[i], 4)}` : ""))))))));
 }
 
 /** Any JSON value: maps as pairs, lists of maps as tables, the rest as text. */
@@ -161,7 +152,7 @@ function describe(value) {
 
 function fillManifest(element, data) {
   const machines = data.machines.accelerator.map((name, i) => ({ accelerator: name,
-    clock: si(data.machines.clock_hz[i], "Hz"), "MAC per second, 16-bit": si(data.machines.peak_macs_per_s[i], ""),
+    clock: si(data.machines.clock_hz[i], "Hz"), "MAC per second, 4-bit weights": si(data.machines.peak_macs_per_s[i], ""),
     "DRAM per second": si(data.machines.dram_bytes_per_s[i], "B"), "area, mm²": fixed(data.machines.area_mm2[i], 3),
     source: data.machines.source[i] }));
   const parts = [el("div", {}, el("h3", {}, "Accelerators"), el("div", { class: "scroll" }, describe(machines)))];

@@ -1,7 +1,7 @@
 """Colours, symbols and the layout all figures share; the page's script takes them from here.
 
-Series colours are those of Okabe and Ito, "Color Universal Design" (jfly.uni-koeln.de/color, 2008), told apart under the
-common kinds of colour blindness; each series has a symbol of its own too. The dark set is the same hues, made lighter.
+Series colours are those of Okabe and Ito, "Color Universal Design" (jfly.uni-koeln.de/color, 2008), told apart under
+the common kinds of colour blindness; each series has a symbol of its own too. The dark set is the same hues, made lighter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from hwmodel.workload import LayerKind
 
 LIGHT: tuple[str, ...] = ("#0072b2", "#d55e00", "#009e73", "#b3589a", "#a67c00", "#3a9bd0", "#7a5230", "#5b5f66")
 DARK: tuple[str, ...] = ("#4aa8e8", "#ff8a45", "#2fcf9f", "#e79bc9", "#f0b429", "#8fd0f7", "#c79a6f", "#a9afb8")
-SYMBOLS: tuple[str, ...] = ("circle", "diamond", "square", "triangle-up", "pentagon", "star", "triangle-down", "hexagon")
+SYMBOLS: tuple[str, ...] = (
+    "circle",
+    "diamond",
+    "square",
+    "triangle-up",
+    "pentagon",
+    "star",
+    "triangle-down",
+    "hexagon",
+)
 
 # Position of each kind of layer in the colour lists.
 KIND_COLOURS: Mapping[str, int] = {

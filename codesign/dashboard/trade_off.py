@@ -78,7 +78,7 @@ def trade_off(
 def draw_trade_off(info: TradeOffInfo, *, selected: int | None = None) -> go.Figure:
     """The chart; ``selected`` is the position of a trial in the trials table, ringed.
 
-    Parts: ``front`` (a stair through the front), one ``points`` for each accelerator, ``labels`` of the front, ``ring``.
+    Parts: ``front`` (a stair through it), one ``points`` for each accelerator, ``labels`` of the front, ``ring``.
     """
     order = np.flatnonzero(info.front)[np.lexsort((info.y_values[info.front], info.x_values[info.front]))]
     names = np.array([plain(recipe) for recipe in info.recipes], dtype=object)
