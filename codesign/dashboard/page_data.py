@@ -2,9 +2,9 @@
 
 Columns instead of rows, strings as codes into a list of values, and the layer table in three steps, because a study has
 some hundred thousand layer rows but few different ones: ``costs`` holds each distinct set of figures once,
-``sequences`` each distinct list of layers, blocks of equal role side by side; ``runs`` names, for a trial and phase, its sequence and
-its costs as (cost, repetitions) pairs. Layer figures are rounded to ``_DIGITS`` significant digits - the tables written
-beside the page have them all; trials are exact. JSON has no NaN or infinity: both become null.
+``sequences`` each distinct list of layers, blocks of equal role side by side; ``runs`` names, for a trial and phase,
+its sequence and its costs as (cost, repetitions) pairs. Layer figures are rounded to ``_DIGITS`` significant digits -
+the tables written beside the page have them all; trials are exact. JSON has no NaN or infinity: both become null.
 """
 
 from __future__ import annotations

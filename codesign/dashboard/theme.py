@@ -1,7 +1,8 @@
 """Colours, symbols and the layout all figures share; the page's script takes them from here.
 
-Series colours are those of Okabe and Ito, "Color Universal Design" (jfly.uni-koeln.de/color, 2008), told apart under
-the common kinds of colour blindness; each series has a symbol of its own too. The dark set is the same hues, made lighter.
+Series colours are those of Okabe and Ito, "Color Universal Design" (jfly.uni-koeln.de/color, 2008), some made darker to
+stand out on white, told apart under the common kinds of colour blindness; each series has a symbol of its own too. The
+dark set has the same hues, made lighter.
 """
 
 from __future__ import annotations

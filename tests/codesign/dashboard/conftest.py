@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from codesign.dashboard import page
 from codesign.study import LAYER_COLUMNS, MACHINE_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 
 HOSTILE = "</script><img src=x onerror=document.title='owned'>"
@@ -107,7 +108,10 @@ def make_result(seed: int = 0, blocks: int = 30, hostile: bool = False) -> Study
     """A study of 23 recipes on 5 accelerators; ``hostile`` puts markup into every name."""
     rng = np.random.default_rng(seed)
     prompt, generate = 256, 256
-    phases = {"prefill": model_layers(blocks, prompt, prompt), "decode": model_layers(blocks, 1, prompt + generate // 2)}
+    phases = {
+        "prefill": model_layers(blocks, prompt, prompt),
+        "decode": model_layers(blocks, 1, prompt + generate // 2),
+    }
     mark = HOSTILE if hostile else ""
     trials, layers = [], []
     loss = {name: 2.913 + delta + (rng.normal() * 0.002 if delta else 0.0) for name, _, _, delta in RECIPES}
@@ -189,7 +193,14 @@ def make_small_result() -> StudyResult:
         {"recipe": "ref", "supported": True, "reason": "", "bits_per_weight": 16.0, "loss": 3.0, "loss_delta": 0.0},
         {"recipe": "worse", "supported": True, "reason": "", "bits_per_weight": 16.0, "loss": 3.2, "loss_delta": 0.2},
         {"recipe": "no", "supported": False, "reason": "no", "bits_per_weight": 2.0, "loss": 3.0, "loss_delta": 0.0},
-        {"recipe": "nan", "supported": True, "reason": "", "bits_per_weight": 1.0, "loss": np.nan, "loss_delta": np.nan},
+        {
+            "recipe": "nan",
+            "supported": True,
+            "reason": "",
+            "bits_per_weight": 1.0,
+            "loss": np.nan,
+            "loss_delta": np.nan,
+        },
     ]
     trials = pd.DataFrame(rows).reindex(columns=list(TRIAL_COLUMNS))
     trials = trials.assign(algorithm="rtn", accelerator="m", on_front=False, loss_delta_se=0.01)
@@ -216,6 +227,4 @@ def small_result() -> StudyResult:
 @pytest.fixture(scope="session")
 def package_file() -> Callable[[str], Path]:
     """A file of the dashboard package by name."""
-    import codesign.dashboard
-
-    return lambda name: Path(codesign.dashboard.__file__).with_name(name)
+    return lambda name: Path(page.__file__).with_name(name)
