@@ -61,6 +61,19 @@ if SIMULATED:
         total = fma(a, b, c)
         return np.float32(0) if np.isnan(total) else np.float32(min(max(total, 0.0), 1.0))
 
+    def tent(u, centre):
+        """max(0, 1/2 - |u - centre|)."""
+        return add_saturated(np.float32(0.5), -np.abs(sub(u, centre)))
+
+    def distance_to_level(u, significand):
+        """u less the nearest multiple of the ulp of ``max(u, 1) * significand``, for u >= 0 (see quantize_bitmod)."""
+        return distance_to_level_up_to(u, significand, np.float32(np.inf))
+
+    def distance_to_level_up_to(u, significand, largest):
+        """The same, with no level above ``largest``."""
+        m = maximum(u, np.float32(1 + 2.0**-21))
+        return sub(u, minimum(fma(m, significand, -fma(m, significand, -u)), largest))
+
     def absolute(a):
         """|a|."""
         return np.abs(np.float32(a))
@@ -106,6 +119,21 @@ if SIMULATED:
         both = int(high) << 32 | int(low)
         return np.uint32(sum((both >> 8 * (int(selector) >> 4 * i & 7) & 0xFF) << 8 * i for i in range(4)))
 
+    def maximum_or_nan_halves(a, b):
+        """The larger of the low and of the high half-precision numbers of two words; NaN where either is NaN."""
+        low, high = (np.maximum(from_half(int(a) >> s), from_half(int(b) >> s)) for s in (0, 16))
+        return np.uint32(to_half(low) | to_half(high) << np.uint32(16))
+
+    def maximum_or_nan_bfloats(a, b):
+        """The larger of the low and of the high bfloat16 numbers of two words; NaN where either is NaN."""
+        low = np.maximum(bits_float(int(a) << 16 & 0xFFFF0000), bits_float(int(b) << 16 & 0xFFFF0000))
+        high = np.maximum(bits_float(int(a) & 0xFFFF0000), bits_float(int(b) & 0xFFFF0000))
+        return np.uint32((float_bits(low) >> np.uint32(16)) | (float_bits(high) & np.uint32(0xFFFF0000)))
+
+    def opaque(a):
+        """``a``, through an instruction that the compiler does not look into."""
+        return a
+
     def load4(array, index):
         """Four consecutive uint32 at an index that is a multiple of 4 (one 16-byte load)."""
         return array[index], array[index + 1], array[index + 2], array[index + 3]
@@ -131,7 +159,7 @@ if SIMULATED:
 else:
     from numba.cuda.extending import intrinsic
 
-    def _instruction(text, result, *operands):
+    def _instruction(text, result, *operands, side_effect=False):
         """An intrinsic that is one PTX instruction; ``text`` names the result $0 and the operands $1, $2 ..."""
         llvm_result, letter = _LLVM_TYPES[result]
         constraints = ",".join([f"={letter}", *(_LLVM_TYPES[t][1] for t in operands)])
@@ -139,7 +167,7 @@ else:
         signature = result(*operands)
 
         def generate(context, builder, sig, args):
-            return builder.call(ir.InlineAsm(function_type, text, constraints, side_effect=False), args)
+            return builder.call(ir.InlineAsm(function_type, text, constraints, side_effect=side_effect), args)
 
         if len(operands) == 1:
 
@@ -171,6 +199,18 @@ else:
     add_up = _instruction("add.rp.f32 $0, $1, $2;", _f, _f, _f)
     add_saturated = _instruction("add.rn.sat.f32 $0, $1, $2;", _f, _f, _f)
     fma_saturated = _instruction("fma.rn.sat.f32 $0, $1, $2, $3;", _f, _f, _f, _f)
+    tent = _instruction(
+        "{ .reg .f32 t; sub.rn.f32 t, $1, $2; abs.f32 t, t; neg.f32 t, t; add.rn.sat.f32 $0, t, 0f3F000000; }",
+        _f,
+        _f,
+        _f,
+    )
+    _level = (
+        "{ .reg .f32 m, t; max.f32 m, $1, 0f3F800004; neg.f32 t, $1; fma.rn.f32 t, m, $2, t; neg.f32 t, t; "
+        "fma.rn.f32 t, m, $2, t; "  # 0f3F800004 is 1 + 2**-21
+    )
+    distance_to_level = _instruction(_level + "sub.rn.f32 $0, $1, t; }", _f, _f, _f)
+    distance_to_level_up_to = _instruction(_level + "min.f32 t, t, $3; sub.rn.f32 $0, $1, t; }", _f, _f, _f, _f)
     absolute = _instruction("abs.f32 $0, $1;", _f, _f)
     maximum = _instruction("max.f32 $0, $1, $2;", _f, _f, _f)
     minimum = _instruction("min.f32 $0, $1, $2;", _f, _f, _f)
@@ -180,6 +220,9 @@ else:
     bits_float = _instruction("mov.b32 $0, $1;", _f, _u)
     and_or = _instruction("lop3.b32 $0, $1, $2, $3, 0xEA;", _u, _u, _u, _u)  # 0xEA: (0xF0 & 0xCC) | 0xAA
     pick_bytes = _instruction("prmt.b32 $0, $1, $2, $3;", _u, _u, _u, _u)
+    maximum_or_nan_halves = _instruction("max.NaN.f16x2 $0, $1, $2;", _u, _u, _u)
+    maximum_or_nan_bfloats = _instruction("max.NaN.bf16x2 $0, $1, $2;", _u, _u, _u)
+    opaque = _instruction("mov.b32 $0, $1;", _u, _u, side_effect=True)
     to_half = _instruction("{ .reg .b16 h; cvt.rn.f16.f32 h, $1; cvt.u32.u16 $0, h; }", _u, _f)
     from_half = _instruction("{ .reg .b16 l, h; mov.b32 {l, h}, $1; cvt.f32.f16 $0, l; }", _f, _u)
 

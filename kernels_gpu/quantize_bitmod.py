@@ -56,6 +56,7 @@ from kernels_gpu.quantize_reference import (
     code_table,
 )
 
+FLOAT_LANES, HALF_LANES = 4, 4  # that share a group, by the size of a weight
 CHUNK = 8  # consecutive weights of one lane: one word of 4-bit codes
 BLOCK_CHUNKS = BLOCK_CODES // CHUNK
 WARP = 32
@@ -81,6 +82,16 @@ def _high_half(pair, bfloat):
     if bfloat:
         return ptx.bits_float(uint32(pair & uint32(0xFFFF0000)))
     return ptx.from_half(uint32(pair >> uint32(16)))
+
+
+@cuda.jit(device=True)
+def _element(word, odd, float_input, bfloat):
+    """A weight of a stored word as float32."""
+    if float_input:
+        return ptx.bits_float(word)
+    if odd == 0:
+        return _low_half(word, bfloat)
+    return _high_half(word, bfloat)
 
 
 @cuda.jit(device=True)
@@ -151,7 +162,7 @@ def _maximum_of_block(value):
 
 def lanes_of(spec: KernelSpec) -> int:
     """Lanes that share a group: fewer spend less on what is done once a group, more need fewer registers."""
-    return 4 if spec.element is Element.FLOAT32 else 2
+    return FLOAT_LANES if spec.element is Element.FLOAT32 else HALF_LANES
 
 
 def make_kernel(spec: KernelSpec) -> Any:
@@ -162,6 +173,9 @@ def make_kernel(spec: KernelSpec) -> Any:
     lanes = lanes_of(spec)
     threads, shift, per_lane = spec.threads, lanes.bit_length() - 1, group // lanes
     block_groups = threads // lanes
+    pair_shift = 0 if spec.element is Element.FLOAT32 else 1  # two half-precision weights in a word
+    loads, stored_words = 2 >> pair_shift, per_lane >> pair_shift
+    half_words = stored_words // 2
     chunks, group_blocks = per_lane // CHUNK, group // BLOCK_CODES
     warp_blocks = WARP // lanes * group_blocks  # blocks of 32 codes that a warp makes
     store_rounds = -(-warp_blocks // WARP)
@@ -172,7 +186,6 @@ def make_kernel(spec: KernelSpec) -> Any:
     mixture = isinstance(fmt, CodebookFormat)
     grid = GRIDS[bits]
     significand, largest, penalty = float32(grid.significand), float32(grid.largest), grid.penalty
-    above_one = float32(1 + 2.0**-21)
     centre, edge = float32(grid.centre), float32(-grid.edge / 2)
     edge_weight = float32(4.0 if penalty else -4.0)
     absmax_first = float32(fmt.absmax)
@@ -186,10 +199,27 @@ def make_kernel(spec: KernelSpec) -> Any:
     entry_bytes = uint32(0x7652 if short_encode else 0x7650)
     largest_input = float32(spec.largest_input)
 
+    @cuda.jit(device=True)
+    def add_errors(sums, value, reciprocal_er, reciprocal_ea):
+        """Add a weight's squared errors, in units of the scales, to (S, B) of the ER and of the EA candidates."""
+        sum_er, signed_er, sum_ea, signed_ea = sums
+        sign = ptx.bits_float(ptx.and_or(ptx.float_bits(value), uint32(0x80000000), uint32(0x3F800000)))
+        magnitude = ptx.absolute(value)
+        u = ptx.mul(magnitude, reciprocal_er)
+        d = ptx.distance_to_level(u, significand)
+        gain = ptx.tent(u, centre)
+        sum_er = ptx.sub(ptx.fma(d, d, sum_er), gain)
+        signed_er = ptx.fma(gain, sign, signed_er)
+        u = ptx.mul(magnitude, reciprocal_ea)
+        d = ptx.distance_to_level(u, significand) if penalty else ptx.distance_to_level_up_to(u, significand, largest)
+        gain = ptx.fma_saturated(u, float32(0.5), edge)
+        sum_ea = ptx.fma(gain, edge_weight, ptx.fma(d, d, sum_ea))
+        return sum_er, signed_er, sum_ea, ptx.fma(gain, sign, signed_ea)
+
     def kernel(weights, table, words, scales, selectors, outer_scales, status, k, group_count):
         shared_table = cuda.shared.array(table_entries, uint8)
         staging = cuda.shared.array(staged_words, uint32)
-        x = cuda.local.array(per_lane, float32)
+        x = cuda.local.array(stored_words, uint32)
         thread = cuda.threadIdx.x
         lane = thread & 31
         sub = lane & (lanes - 1)
@@ -216,30 +246,37 @@ def make_kernel(spec: KernelSpec) -> Any:
             start = (j * lanes + sub) * CHUNK
             if vector:
                 if not by_row or (active and start < remaining):
-                    if float_input:
-                        low = ptx.load4(weights, first + start)
-                        high = ptx.load4(weights, first + start + 4)
+                    for i in range(loads):
+                        four = ptx.load4(weights, ((first + start) >> pair_shift) + 4 * i)
                         for e in range(4):
-                            x[j * CHUNK + e] = ptx.bits_float(low[e])
-                            x[j * CHUNK + 4 + e] = ptx.bits_float(high[e])
-                    else:
-                        pairs = ptx.load4(weights, (first + start) >> 1)
-                        for e in range(4):
-                            x[j * CHUNK + 2 * e] = _low_half(pairs[e], bfloat_input)
-                            x[j * CHUNK + 2 * e + 1] = _high_half(pairs[e], bfloat_input)
+                            x[(j * loads + i) * 4 + e] = four[e]
                 else:
-                    for e in range(CHUNK):
-                        x[j * CHUNK + e] = float32(0)
+                    for e in range(4 * loads):
+                        x[j * loads * 4 + e] = uint32(0)
             else:
                 for e in range(CHUNK):
-                    x[j * CHUNK + e] = float32(0)
+                    element = uint32(0)
                     if active and start + e < remaining:
                         element = uint32(weights[first + start + e])
-                        x[j * CHUNK + e] = ptx.bits_float(element) if float_input else _low_half(element, bfloat_input)
+                    if float_input:
+                        x[j * CHUNK + e] = element
+                    elif e & 1 == 0:
+                        x[(j * CHUNK + e) >> 1] = element
+                    else:
+                        x[(j * CHUNK + e) >> 1] = uint32(x[(j * CHUNK + e) >> 1] | uint32(element << uint32(16)))
 
         absmax = float32(0)
-        for e in range(per_lane):
-            absmax = ptx.maximum_or_nan(absmax, ptx.absolute(x[e]))
+        if float_input:
+            for e in range(per_lane):
+                absmax = ptx.maximum_or_nan(absmax, ptx.absolute(ptx.bits_float(x[e])))
+        else:
+            pair = uint32(0)
+            for e in range(stored_words):
+                if bfloat_input:
+                    pair = ptx.maximum_or_nan_bfloats(pair, uint32(x[e] & uint32(0x7FFF7FFF)))
+                else:
+                    pair = ptx.maximum_or_nan_halves(pair, uint32(x[e] & uint32(0x7FFF7FFF)))
+            absmax = ptx.maximum_or_nan(_low_half(pair, bfloat_input), _high_half(pair, bfloat_input))
         absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 1))
         if lanes == 4:
             absmax = ptx.maximum_or_nan(absmax, ptx.shuffle_xor(absmax, 2))
@@ -258,26 +295,16 @@ def make_kernel(spec: KernelSpec) -> Any:
                 half_last = _stored_half(scale_last)
                 scale_last = ptx.from_half(half_last)
             reciprocal_last = _reciprocal(scale_last)
-            sum_er, signed_er, sum_ea, signed_ea = float32(0), float32(0), float32(0), float32(0)
-            for e in range(per_lane):
-                sign = ptx.bits_float(ptx.and_or(ptx.float_bits(x[e]), uint32(0x80000000), uint32(0x3F800000)))
-                magnitude = ptx.absolute(x[e])
-                u = ptx.mul(magnitude, reciprocal)
-                m = ptx.maximum(u, above_one)
-                level = ptx.fma(m, significand, -ptx.fma(m, significand, -u))
-                d = ptx.sub(u, level)
-                gain = ptx.add_saturated(float32(0.5), -ptx.absolute(ptx.sub(u, centre)))
-                sum_er = ptx.sub(ptx.fma(d, d, sum_er), gain)
-                signed_er = ptx.fma(gain, sign, signed_er)
-                u = ptx.mul(magnitude, reciprocal_last)
-                m = ptx.maximum(u, above_one)
-                level = ptx.fma(m, significand, -ptx.fma(m, significand, -u))
-                if not penalty:
-                    level = ptx.minimum(level, largest)
-                d = ptx.sub(u, level)
-                gain = ptx.fma_saturated(u, float32(0.5), edge)
-                sum_ea = ptx.fma(gain, edge_weight, ptx.fma(d, d, sum_ea))
-                signed_ea = ptx.fma(gain, sign, signed_ea)
+            sums = (float32(0), float32(0), float32(0), float32(0))
+            for i in range(half_words):  # in two loops, since the compiler does not unroll one of 64 weights
+                for odd in range(pair_shift + 1):
+                    value = _element(x[i], odd, float_input, bfloat_input)
+                    sums = add_errors(sums, value, reciprocal, reciprocal_last)
+            for i in range(half_words, stored_words):
+                for odd in range(pair_shift + 1):
+                    value = _element(x[i], odd, float_input, bfloat_input)
+                    sums = add_errors(sums, value, reciprocal, reciprocal_last)
+            sum_er, signed_er, sum_ea, signed_ea = sums
             sum_er, signed_er = _sum_of_lanes(sum_er, lanes), _sum_of_lanes(signed_er, lanes)
             sum_ea, signed_ea = _sum_of_lanes(sum_ea, lanes), _sum_of_lanes(signed_ea, lanes)
             ratio = ptx.mul(scale_last, reciprocal)  # errors above are in units of the scale squared
@@ -310,12 +337,16 @@ def make_kernel(spec: KernelSpec) -> Any:
         elif active and sub == 0:
             scales[uint64(index)] = half
 
+        if not float_input:
+            for e in range(stored_words):
+                x[e] = ptx.opaque(x[e])  # else the compiler keeps all weights unpacked, in twice the registers
         first_entry = uint32(selector * uint32(TABLE_ROW))
         per_step_of_x = ptx.mul(reciprocal, per_step)
         for j in range(chunks):
             word = uint32(0)
             for e in range(CHUNK):
-                value = x[j * CHUNK + e]
+                stored = x[(j * CHUNK + e) >> pair_shift]
+                value = _element(stored, e & pair_shift, float_input, bfloat_input)
                 if short_encode:
                     place = ptx.fma(value, per_step_of_x, short_offset)
                 else:
