@@ -35,10 +35,30 @@ def truncated_svd(
         return u[:, :rank], s[:rank], vt[:rank].T
     generator = torch.Generator().manual_seed(seed)
     basis = torch.randn((k, width), generator=generator, dtype=x.dtype).to(x.device)
-    basis, _ = torch.linalg.qr(basis)
+    basis = _orthonormal(basis)
     for _ in range(passes):
-        left, _ = torch.linalg.qr(x @ basis)
-        basis, _ = torch.linalg.qr(x.T @ left)
-    left, _ = torch.linalg.qr(x @ basis)
+        left = _orthonormal(x @ basis)
+        basis = _orthonormal(x.T @ left)
+    left = _orthonormal(x @ basis)
     small_u, s, vt = torch.linalg.svd(left.T @ x, full_matrices=False)
     return left @ small_u[:, :rank], s[:rank], vt[:rank].T
+
+
+def _orthonormal(y: Tensor) -> Tensor:
+    """An orthonormal basis of the columns of a tall ``y``.
+
+    Cholesky factorisation of the Gram matrix, twice (Yamamoto et al., Roundoff error analysis of the CholeskyQR2
+    algorithm, ETNA 44, 2015): products of matrices and one small factorisation, many times faster than Householder
+    reflections on two cores. Columns that are nearly dependent go to Householder.
+    """
+    q = y
+    for _ in range(2):
+        gram = (q.T @ q).to(torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if int(failed):
+            return torch.linalg.qr(y)[0]
+        inverse = torch.linalg.solve_triangular(
+            factor, torch.eye(len(gram), dtype=gram.dtype, device=y.device), upper=False
+        )
+        q = q @ inverse.T.to(y.dtype)
+    return q
