@@ -1,0 +1,237 @@
+"""The page in a real browser, opened from disk with the network off: what a reader clicks is what the panels show."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codesign.dashboard.breakdown import breakdown
+from codesign.dashboard.layer_costs import TrialKey
+from codesign.dashboard.page import write_dashboard
+from codesign.study import StudyResult
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (the extra `test`)")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMEDRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None or CHROMEDRIVER is None, reason="needs chromium and chromedriver"),
+]
+
+# No sandbox: tests run as root in containers. The rest keeps the browser itself from asking anyone anything.
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"),
+    *("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-default-apps"),
+    *("--disable-quic", "--disable-sync"),
+)
+WIDTHS = {"wide": (1280, 900), "narrow": (390, 844)}
+SECONDS = 60.0  # until the page is ready on a busy machine of two cores
+
+# Position in the viewport of each drawn point, with its trial.
+POINTS = """
+const chart = document.getElementById("trade-off-chart");
+chart.scrollIntoView({ block: "center" });
+const found = [];
+chart.data.forEach((trace, number) => {
+  if (trace.meta !== "points") return;
+  trace.x.forEach((x, i) => {
+    const { xaxis, yaxis, _size: size } = chart._fullLayout;
+    const area = chart.getBoundingClientRect();
+    const at = { x: xaxis.d2p(x), y: yaxis.d2p(trace.y[i]) };
+    if (at.x < 0 || at.y < 0 || at.x > size.w || at.y > size.h) return;
+    found.push({ trial: trace.customdata[i], x: area.left + size.l + at.x, y: area.top + size.t + at.y });
+  });
+});
+return found;
+"""
+SHOWN = """
+const bars = document.getElementById("breakdown-chart").data[0];
+return { title: document.getElementById("selected-title").textContent,
+  sub: document.getElementById("selected-sub").textContent, names: bars.y, cycles: bars.x,
+  ring: document.getElementById("trade-off-chart").data.find((trace) => trace.meta === "ring").x,
+  rows: [...document.querySelectorAll('#trials tr[aria-selected="true"]')].map((row) => Number(row.dataset.trial)) };
+"""
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(CHROMEDRIVER)))
+    driver.set_script_timeout(SECONDS)
+    driver.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(full_result: StudyResult, hostile_result: StudyResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    write_dashboard(full_result, folder / "full.html")
+    write_dashboard(hostile_result, folder / "hostile.html")
+    return folder
+
+
+@pytest.fixture
+def open_page(browser: Any, pages: Path) -> Open:
+    def opened(name: str = "full", *, width: str = "wide", scheme: str = "light") -> Any:
+        browser.get("about:blank")
+        browser.get_log("browser")
+        browser.get_log("performance")
+        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
+        metrics = {**size, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        browser.get((pages / f"{name}.html").as_uri())
+        wait(lambda: browser.execute_script("return document.documentElement.dataset.ready"))
+        return browser
+
+    return opened
+
+
+def wait(condition: Callable[[], Any]) -> Any:
+    """The condition's value once it is true; an error after ``SECONDS``."""
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the page must answer in time"
+        time.sleep(0.1)
+    return value
+
+
+def click(browser: Any, x: float, y: float) -> None:
+    """A real click of the mouse at a place in the viewport."""
+    for kind, buttons in (("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)):
+        event = {"type": kind, "x": x, "y": y, "button": "left" if buttons else "none", "buttons": buttons}
+        if kind != "mouseMoved":
+            event |= {"button": "left", "clickCount": 1}
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+        time.sleep(0.1)  # plotly takes up the pointer at the next frame
+
+
+def lone_points(points: list[dict[str, float]], apart: float = 24.0) -> list[dict[str, float]]:
+    """Points with no other one within so many pixels, so that a click there can mean only them."""
+    return [
+        a for a in points if all(a is b or (a["x"] - b["x"]) ** 2 + (a["y"] - b["y"]) ** 2 > apart**2 for b in points)
+    ]
+
+
+def errors(browser: Any) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_breakdown_follows_a_click_on_a_point(
+    open_page: Open, full_result: StudyResult, width: str, scheme: str
+) -> None:
+    browser = open_page(width=width, scheme=scheme)
+    before = browser.execute_script(SHOWN)
+    points = lone_points(browser.execute_script(POINTS))
+    trials = full_result.trials
+    other = [p for p in points if trials["recipe"].iloc[int(p["trial"])] != before["title"]]
+    assert other, "some point of another recipe must stand alone"
+    target = other[0]
+    row = int(target["trial"])
+    click(browser, target["x"], target["y"])
+    trial = TrialKey(trials["recipe"].iloc[row], trials["accelerator"].iloc[row])
+    wait(lambda: browser.execute_script(SHOWN)["title"] == trial.recipe)
+    shown = browser.execute_script(SHOWN)
+    expected = breakdown(full_result, trial, "decode")
+    assert shown["sub"].startswith(f"{trials['algorithm'].iloc[row]} on {trial.accelerator}")
+    assert shown["names"] == list(expected.names)
+    assert shown["cycles"] == pytest.approx(expected.cycles.tolist(), rel=5e-7)  # seven digits on the page
+    assert shown["cycles"] != before["cycles"]
+    assert shown["ring"] == [trials["decode_s"].iloc[row]]
+    assert shown["rows"] == [row]
+    assert errors(browser) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_and_text_stands_out(open_page: Open, width: str, scheme: str) -> None:
+    browser = open_page(width=width, scheme=scheme)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == WIDTHS[width][0]
+    script = "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    ground, ink = (_luminance(text) for text in browser.execute_script(script))
+    assert (ground > ink) == (scheme == "light")
+    ratio = (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05)
+    assert ratio >= 7  # WCAG 2.2, success criterion 1.4.6 (enhanced contrast)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of ``rgb(r, g, b)`` (WCAG 2.2, definition)."""
+    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_page_makes_no_request_but_for_itself(open_page: Open, pages: Path) -> None:
+    browser = open_page()
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    urls = [url for url in urls if not url.startswith("data:")]
+    assert set(urls) == {(pages / "full.html").as_uri()}
+
+
+def test_arrow_keys_walk_the_points_and_enter_chooses_in_the_table(open_page: Open) -> None:
+    browser = open_page()
+    chart = browser.find_element(By.ID, "trade-off-chart")
+    chart.send_keys(Keys.HOME)
+    first = browser.execute_script(SHOWN)["rows"]
+    chart.send_keys(Keys.ARROW_RIGHT)
+    second = browser.execute_script(SHOWN)["rows"]
+    assert first != second
+    button = browser.find_element(By.CSS_SELECTOR, '#trials tbody tr[aria-selected="false"] th button')
+    name = button.text
+    button.send_keys(Keys.ENTER)
+    assert browser.execute_script(SHOWN)["title"] == name
+    assert errors(browser) == []
+
+
+def test_every_control_can_be_used_without_an_error(open_page: Open, full_result: StudyResult) -> None:
+    browser = open_page(width="narrow", scheme="dark")
+    browser.execute_script(
+        """
+        for (const id of ["x-axis", "y-axis", "tolerance"]) {
+          for (const option of document.getElementById(id).options) {
+            document.getElementById(id).value = option.value;
+            document.getElementById(id).dispatchEvent(new Event("change"));
+          }
+        }
+        for (const element of document.querySelectorAll(
+            ".controls input, .chips button, .segments button, #show-all, #theme, thead button, summary")) {
+          element.click();
+        }
+        """
+    )
+    time.sleep(1)
+    assert errors(browser) == []
+    layers = browser.execute_script("""
+        document.querySelector('#detail [data-value="every"]').click();
+        return document.getElementById("breakdown-chart").data[0].y.length;
+    """)
+    assert layers == full_result.layers["layer"].nunique()
+
+
+def test_hostile_names_run_nothing_and_are_read_literally(open_page: Open, hostile_result: StudyResult) -> None:
+    browser = open_page("hostile")
+    browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    time.sleep(0.5)
+    assert browser.title == f"{hostile_result.name} · codesign"
+    assert browser.execute_script("return document.querySelectorAll('img, svg image').length") == 0
+    assert browser.execute_script(SHOWN)["title"] in set(hostile_result.trials["recipe"])
+    assert errors(browser) == []
