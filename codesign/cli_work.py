@@ -67,7 +67,10 @@ class _Bars:
         self._now: TaskID = bars.add_task("starting", total=None)
 
     def step(self, what: str, done: int, total: int) -> None:
+        """A ``Steps``: moves the lower bar; without a terminal, a line says when something is through."""
         self._bars.update(self._now, description=what or "working", completed=done, total=total)
+        if not self._bars.console.is_terminal and done == total and what == "calibrate":
+            say(f"{what}: {done} of {total} blocks")
 
     def done(self, made: Recipe, result: RecipeResult, from_store: bool) -> None:
         self._bars.advance(self._all)
