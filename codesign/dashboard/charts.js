@@ -46,7 +46,8 @@ function drawTradeOff(element, spec, data, look, state) {
   const shared = !xAxis.per_accelerator; // one point stands for the recipe on every accelerator
   if (shared) info = onePerRecipe(data, info, state.selected);
   const onAxes = info.trials.map((_, i) => (!state.xLog || info.x[i] > 0) && (!state.yLog || info.y[i] > 0));
-  const front = info.trials.map((_, i) => i).filter((i) => info.front[i] && onAxes[i])
+  info = { ...info, front: paretoMask(info.x.map((value, i) => (onAxes[i] ? value : null)), info.y) }; // of what is drawn
+  const front = info.trials.map((_, i) => i).filter((i) => info.front[i])
     .sort((a, b) => info.x[a] - info.x[b] || info.y[a] - info.y[b]);
   const traces = [];
   const line = traceOf(spec, "front");

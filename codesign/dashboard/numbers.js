@@ -194,8 +194,12 @@ function si(value, unit) {
   return `${digits.includes("e") ? String(Number(digits)) : digits} ${prefixes[power + 4]}${unit}`.trim();
 }
 
-/** The same without trailing zeros: "1 ms", "250 k". */
-const shortSi = (value, unit) => si(value, unit).replace(/^(-?\d+)\.0+(?= |$)/, "$1").replace(/^(-?\d+\.\d*?)0+(?= |$)/, "$1");
+/** The same without trailing zeros, "1 ms", "1.5 GB"; small plain numbers as they are: "0.02". */
+function shortSi(value, unit) {
+  if (unit === "" && Math.abs(value) >= 1e-4 && Math.abs(value) < 1e4) return String(Number(value.toPrecision(3)));
+  const [digits, ...rest] = si(value, unit).split(" ");
+  return [digits.includes(".") ? digits.replace(/\.?0+$/, "") : digits, ...rest].join(" ");
+}
 
 /** Ticks of a log axis from the power of ten below the positive values to the one above: 1, 2 and 5 in each where the
     largest is less than `narrow` times the smallest, else powers of ten alone. */

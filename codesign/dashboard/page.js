@@ -57,7 +57,7 @@ function drawTop() {
   fillHeadlines($("headlines"), data, state, select);
   const drawn = drawTradeOff($("trade-off-chart"), specs.trade_off, data, look, state);
   state.shown = drawn.info;
-  const notes = ["The line is the front of the trials shown: nothing else is both cheaper and better."];
+  const notes = ["The line is the front of the trials shown: no other is both cheaper and better."];
   if (drawn.shared) notes.push("This cost is the same on every accelerator, so each recipe is one point.");
   if (drawn.info.error !== null) notes.push("Whiskers: one standard error of the loss above the reference.");
   if (drawn.offLog > 0) notes.push(`${drawn.offLog} at or below zero not shown on a log axis.`);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +104,10 @@ def _layer_row(layer: tuple, bits: float, machine: tuple) -> dict:
     }
 
 
-def make_result(seed: int = 0, blocks: int = 30, hostile: bool = False) -> StudyResult:
-    """A study of 23 recipes on 5 accelerators; ``hostile`` puts markup into every name."""
+def make_result(
+    seed: int = 0, blocks: int = 30, hostile: bool = False, recipes: Sequence[tuple] = tuple(RECIPES)
+) -> StudyResult:
+    """A study of some recipes, the reference first, on 5 accelerators; ``hostile`` puts markup into every name."""
     rng = np.random.default_rng(seed)
     prompt, generate = 256, 256
     phases = {
@@ -114,8 +116,8 @@ def make_result(seed: int = 0, blocks: int = 30, hostile: bool = False) -> Study
     }
     mark = HOSTILE if hostile else ""
     trials, layers = [], []
-    loss = {name: 2.913 + delta + (rng.normal() * 0.002 if delta else 0.0) for name, _, _, delta in RECIPES}
-    for (name, algorithm, bits, delta), machine in itertools.product(RECIPES, MACHINES):
+    loss = {name: 2.913 + delta + (rng.normal() * 0.002 if delta else 0.0) for name, _, _, delta in recipes}
+    for (name, algorithm, bits, delta), machine in itertools.product(recipes, MACHINES):
         supported = machine[-1] is None or algorithm in machine[-1]
         key = {"recipe": name + mark, "accelerator": machine[0] + mark}
         row = dict.fromkeys(TRIAL_COLUMNS, np.nan) | key | {"algorithm": algorithm, "supported": supported}
@@ -228,3 +230,9 @@ def small_result() -> StudyResult:
 def package_file() -> Callable[[str], Path]:
     """A file of the dashboard package by name."""
     return lambda name: Path(page.__file__).with_name(name)
+
+
+@pytest.fixture(scope="session")
+def many_layers() -> StudyResult:
+    """Two recipes for a model of 200 blocks, 2603 layers."""
+    return make_result(seed=2, blocks=200, recipes=[r for r in RECIPES if r[0] in {"fp16", "bitmod4_g128"}])
