@@ -25,7 +25,7 @@ from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.packing import unpack
 from datatypes.quantize import quantize_tensor
 from kernels_gpu.launch import device_facts, query_smi, require_cuda
-from kernels_gpu.quantize_bitmod import PackedWeights, allocate, prepare, quantize_packed
+from kernels_gpu.quantize import PackedWeights, allocate, prepare, quantize_packed
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_eager, time_graph
 
 # Llama-2-7B's gate projection (Touvron et al. 2023, arXiv 2307.09288) and Llama-2-70B's

@@ -16,7 +16,7 @@ from datatypes.packing import pack
 from datatypes.quantize import quantize_tensor
 from kernels_gpu import ptx
 from kernels_gpu.launch import require_cuda
-from kernels_gpu.quantize_bitmod import PackedWeights, allocate, prepare, quantize_packed
+from kernels_gpu.quantize import PackedWeights, allocate, prepare, quantize_packed
 from kernels_gpu.quantize_reference import quantize_reference
 
 ONE, TWO = ScaleConfig(FP16), ScaleConfig(UINT8, outer=FP16)
