@@ -45,8 +45,9 @@ function drawTradeOff(element, spec, data, look, state) {
   let info = tradeOff(data, state.x, state.y, state.accelerators);
   const shared = !xAxis.per_accelerator; // one point stands for the recipe on every accelerator
   if (shared) info = onePerRecipe(data, info, state.selected);
-  const onAxes = info.trials.map((_, i) => (!state.xLog || info.x[i] > 0) && (!state.yLog || info.y[i] > 0));
-  info = { ...info, front: paretoMask(info.x.map((value, i) => (onAxes[i] ? value : null)), info.y) }; // of what is drawn
+  const count = info.trials.length;
+  info = pickPoints(info, info.trials.map((_, i) => i).filter((i) => (!state.xLog || info.x[i] > 0) && (!state.yLog || info.y[i] > 0)));
+  const offLog = count - info.trials.length;
   const front = info.trials.map((_, i) => i).filter((i) => info.front[i])
     .sort((a, b) => info.x[a] - info.x[b] || info.y[a] - info.y[b]);
   const traces = [];
@@ -55,8 +56,8 @@ function drawTradeOff(element, spec, data, look, state) {
     line: { ...line.line, color: look.quiet } });
   const series = shared ? [null] : [...new Set(t.accelerator)];
   series.forEach((name, index) => {
-    const mine = info.trials.map((_, i) => i).filter((i) => onAxes[i]
-      && (name === null || t.accelerator[info.trials[i]] === name));
+    const mine = info.trials.map((_, i) => i).filter((i) =>
+      name === null || t.accelerator[info.trials[i]] === name);
     const trace = traceOf(spec, "points");
     const strong = (i) => (info.front[i] ? 1 : 0.6);
     const color = name === null ? look.ink : look.series[index % look.series.length];
@@ -82,14 +83,13 @@ function drawTradeOff(element, spec, data, look, state) {
     if (log) Object.assign(layout[name], logTicks(name === "xaxis" ? info.x : info.y, axis.unit, element));
     layout[name].title.text = axis.title;
   }
-  const shown = info.trials.map((_, i) => i).filter((i) => onAxes[i]);
-  const fence = upperFence(shown.map((i) => info.y[i]), shown.filter((i) => info.trials[i] === state.selected).map((i) => info.y[i]));
-  const hidden = fence === null ? 0 : shown.filter((i) => info.y[i] > fence).length;
-  if (fence !== null && !state.showAll) layout.yaxis.range = rangeTo(shown.map((i) => info.y[i]), fence, state.yLog);
+  const fence = upperFence(info.y, info.y.filter((_, i) => info.trials[i] === state.selected));
+  const hidden = fence === null ? 0 : info.y.filter((value) => value > fence).length;
+  if (fence !== null && !state.showAll) layout.yaxis.range = rangeTo(info.y, fence, state.yLog);
   layout.annotations = [];
   const done = react(element, traces, layout).then(() => Plotly.relayout(element,
     { annotations: labels(element, front.map((i) => ({ x: info.x[i], y: info.y[i], text: t.recipe[info.trials[i]] })), look) }));
-  return { done, info, hidden, offLog: onAxes.filter((value) => !value).length, shared };
+  return { done, info, hidden, offLog, shared };
 }
 
 /** Ticks of a log axis, each with prefix and unit, as plotly's own leave them out of some. */
@@ -121,9 +121,14 @@ function onePerRecipe(data, info, selected) {
     const recipe = data.trials.recipe[trial];
     if (!kept.has(recipe) || trial === selected) kept.set(recipe, i);
   });
-  const rows = [...kept.values()];
+  return pickPoints(info, [...kept.values()]);
+}
+
+/** Some points and their front. */
+function pickPoints(info, rows) {
   const pick = (values) => (values === null ? null : rows.map((i) => values[i]));
-  return { trials: pick(info.trials), x: pick(info.x), y: pick(info.y), error: pick(info.error), front: pick(info.front) };
+  const [x, y] = [pick(info.x), pick(info.y)];
+  return { trials: pick(info.trials), x, y, error: pick(info.error), front: paretoMask(x, y) };
 }
 
 function pointText(data, trial, xAxis, yAxis, shared) {
@@ -196,17 +201,26 @@ function drawKindCycles(element, spec, data, look, trial) {
   return react(element, traces, { ...layoutOf(spec, look), height: 130 });
 }
 
-function drawBreakdown(element, spec, data, look, { trial, phase, everyLayer }) {
+const BARS = 400; // drawn at a time; a browser takes seconds for thousands
+
+/** Cycles of the rows that `from` starts; returns how many rows there are in all. */
+function drawBreakdown(element, spec, data, look, { trial, phase, everyLayer, from }) {
   const info = breakdown(data, trial, phase, everyLayer);
-  const trace = { ...traceOf(spec, "layers"), y: info.names.map(plain), x: info.cycles,
-    customdata: info.names.map((_, i) => [plain(data.kind_titles[info.kinds[i]]), info.members[i], info.shares[i]]),
-    text: info.shares.map((value) => (value >= 0.005 ? `${Math.round(100 * value)}%` : "")),
+  const part = (values) => values.slice(from, from + BARS);
+  const trace = { ...traceOf(spec, "layers"), y: part(info.names).map(plain), x: part(info.cycles),
+    customdata: part(info.names.map((_, i) => [plain(data.kind_titles[info.kinds[i]]), info.members[i], info.shares[i]])),
+    text: part(info.shares).map((value) => (value >= 0.005 ? `${Math.round(100 * value)}%` : "")),
     textfont: { color: look.quiet, size: 11.5 },
-    marker: { color: info.kinds.map(look.kind), line: { width: 0 } } };
-  const layout = barLayout(element, spec, look, info.names, everyLayer);
+    marker: { color: part(info.kinds).map(look.kind), line: { width: 0 } } };
+  const layout = barLayout(element, spec, look, part(info.names), everyLayer);
   layout.margin.r = 44;
-  return react(element, [trace], layout);
+  if (info.names.length > BARS) layout.xaxis.range = sameRange(info.cycles);
+  react(element, [trace], layout);
+  return info.names.length;
 }
+
+/** The range of an axis that holds all values, whichever of them are drawn. */
+const sameRange = (values) => [0, 1.05 * Math.max(...values) || 1];
 
 /** Layout of horizontal bars, one readable label each; with many of them the axis stands on top, where it is seen. */
 function barLayout(element, spec, look, names, everyLayer) {
@@ -219,11 +233,14 @@ function barLayout(element, spec, look, names, everyLayer) {
   return layout;
 }
 
-function drawMemoryCompute(element, spec, data, look, { trial, phase, everyLayer }) {
+function drawMemoryCompute(element, spec, data, look, { trial, phase, everyLayer, from }) {
   const info = memoryCompute(data, trial, phase, everyLayer);
-  const traces = ["compute", "dram"].map((part, index) => ({ ...traceOf(spec, part), y: info.names.map(plain),
-    x: info[part], marker: { color: look.series[index], line: { width: 0 } } }));
-  return react(element, traces, barLayout(element, spec, look, info.names, everyLayer));
+  const names = info.names.slice(from, from + BARS);
+  const traces = ["compute", "dram"].map((part, index) => ({ ...traceOf(spec, part), y: names.map(plain),
+    x: info[part].slice(from, from + BARS), marker: { color: look.series[index], line: { width: 0 } } }));
+  const layout = barLayout(element, spec, look, names, everyLayer);
+  if (info.names.length > BARS) layout.xaxis.range = sameRange([...info.compute, ...info.dram]);
+  return react(element, traces, layout);
 }
 
 const memoryComputeLegend = (element, look) =>

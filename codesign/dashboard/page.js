@@ -9,7 +9,7 @@ const names = [...new Set(data.trials.accelerator)];
 
 const state = {
   x: "decode_s", y: "loss", xLog: true, yLog: false, accelerators: new Set(names), selected: null, showAll: false,
-  phase: data.phases[data.phases.length - 1], everyLayer: false, tolerance: 0.05,
+  phase: data.phases[data.phases.length - 1], everyLayer: false, from: 0, tolerance: 0.05,
   sort: { column: "loss", descending: false }, find: "", listed: "all", theme: remembered(), shown: null,
 };
 let look = null;
@@ -86,12 +86,17 @@ function drawSelected() {
 }
 
 function drawLayers() {
-  const what = { trial: state.selected, phase: state.phase, everyLayer: state.everyLayer };
-  drawBreakdown($("breakdown-chart"), specs.breakdown, data, look, what);
+  const what = { trial: state.selected, phase: state.phase, everyLayer: state.everyLayer, from: state.from };
+  const bars = drawBreakdown($("breakdown-chart"), specs.breakdown, data, look, what);
+  if (state.from >= bars && state.from > 0) { state.from = 0; drawLayers(); return; } // another trial has fewer
   drawMemoryCompute($("memory-compute-chart"), specs.memory_compute, data, look, what);
   memoryComputeLegend($("memory-compute-legend"), look);
   press($("phase"), state.phase);
   press($("detail"), state.everyLayer ? "every" : "role");
+  $("pager").hidden = bars <= BARS;
+  $("layers-shown").textContent = `${amount(state.from + 1)} to ${amount(Math.min(bars, state.from + BARS))} of ${amount(bars)}`;
+  $("earlier").disabled = state.from === 0;
+  $("later").disabled = state.from + BARS >= bars;
 }
 
 function drawTable() {
@@ -195,7 +200,11 @@ function start() {
     $(`${which}-log`).addEventListener("change", (event) => { state[`${which}Log`] = event.target.checked; drawTop(); });
   }
   segments($("phase"), data.phases.map((phase) => [phase, data.phase_titles[phase]]), (value) => { state.phase = value; drawLayers(); });
-  segments($("detail"), [["role", "By role"], ["every", "Every layer"]], (value) => { state.everyLayer = value === "every"; drawLayers(); });
+  segments($("detail"), [["role", "By role"], ["every", "Every layer"]], 
+    (value) => { state.everyLayer = value === "every"; state.from = 0; drawLayers(); });
+  for (const [id, step] of [["earlier", -BARS], ["later", BARS]]) {
+    $(id).addEventListener("click", () => { state.from += step; drawLayers(); });
+  }
   $("show-all").addEventListener("click", () => { state.showAll = !state.showAll; drawTop(); });
   $("find").addEventListener("input", (event) => { state.find = event.target.value; drawTable(); });
   segments($("listed"), [["all", "All"], ["front", "Front"], ["unsupported", "Not supported"]],

@@ -12,6 +12,7 @@ import pytest
 from codesign.dashboard.breakdown import breakdown
 from codesign.dashboard.layer_costs import TrialKey
 from codesign.dashboard.page import write_dashboard
+from codesign.pareto import pareto_mask
 from codesign.study import StudyResult
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (the extra `test`)")
@@ -56,6 +57,12 @@ return { title: document.getElementById("selected-title").textContent,
   sub: document.getElementById("selected-sub").textContent, names: bars.y, cycles: bars.x,
   ring: document.getElementById("trade-off-chart").data.find((trace) => trace.meta === "ring").x,
   rows: [...document.querySelectorAll('#trials tr[aria-selected="true"]')].map((row) => Number(row.dataset.trial)) };
+"""
+
+BARS = "return document.querySelectorAll('#breakdown-chart .bars path').length"
+WIDTHS_OF_BARS = "return [...document.querySelectorAll('#breakdown-chart .bars path')].map((b) => b.getBBox().width)"
+CELLS = """
+return [...document.querySelectorAll("#trials tbody tr")].map((row) => [...row.children].map((c) => c.innerText));
 """
 
 Open = Callable[..., Any]
@@ -234,4 +241,95 @@ def test_hostile_names_run_nothing_and_are_read_literally(open_page: Open, hosti
     assert browser.title == f"{hostile_result.name} · codesign"
     assert browser.execute_script("return document.querySelectorAll('img, svg image').length") == 0
     assert browser.execute_script(SHOWN)["title"] in set(hostile_result.trials["recipe"])
+    assert errors(browser) == []
+
+
+def test_the_drawn_front_is_that_of_the_points_drawn(open_page: Open, full_result: StudyResult) -> None:
+    browser = open_page()
+    browser.execute_script(
+        """
+        for (const [id, value] of [["x-axis", "total_energy_j"], ["y-axis", "kl"]]) {
+          document.getElementById(id).value = value;
+          document.getElementById(id).dispatchEvent(new Event("change"));
+        }
+        for (const name of ["fp16_baseline", "edge_npu"]) {
+          [...document.querySelectorAll(".chip")].find((chip) => chip.dataset.name === name).click();
+        }
+        """
+    )
+    trials = full_result.trials
+    kept = trials[trials["supported"] & ~trials["accelerator"].isin(["fp16_baseline", "edge_npu"])]
+    drawn = kept[kept["kl"] > 0]  # the reference, at 0, has no place on a logarithmic axis
+    front = drawn[pareto_mask(drawn[["total_energy_j", "kl"]].to_numpy())].sort_values("total_energy_j")
+    traces = browser.execute_script(
+        "return document.getElementById('trade-off-chart').data.map((t) => [t.meta, [...t.x], [...t.y]])"
+    )
+    assert traces[0] == ["front", front["total_energy_j"].tolist(), front["kl"].tolist()]
+    assert sum(len(x) for part, x, _ in traces if part == "points") == len(drawn) < len(kept)
+    assert "at or below zero" in browser.find_element(By.ID, "trade-off-note").text
+    assert errors(browser) == []
+
+
+def table(browser: Any) -> list[list[str]]:
+    """Texts of the cells of each row of the trials table."""
+    rows: list[list[str]] = browser.execute_script(CELLS)
+    return rows
+
+
+def test_the_table_lists_every_trial_and_why_some_are_not_supported(open_page: Open, full_result: StudyResult) -> None:
+    browser = open_page()
+    trials = full_result.trials
+    assert len(table(browser)) == len(trials)
+    browser.find_element(By.CSS_SELECTOR, '#listed [data-value="unsupported"]').click()
+    without = trials[~trials["supported"]]
+    found = {(row[0], row[1], row[-1]) for row in table(browser)}
+    assert found == {
+        (recipe, machine, f"Not supported: {reason}")
+        for recipe, machine, reason in zip(without["recipe"], without["accelerator"], without["reason"], strict=True)
+    }
+    assert len(found) == len(without) > 0
+    browser.find_element(By.CSS_SELECTOR, '#listed [data-value="front"]').click()
+    for _ in range(2):  # ascending, then descending
+        browser.find_element(By.CSS_SELECTOR, '#trials [data-column="total_energy_j"]').click()
+    rows = browser.execute_script(
+        "return [...document.querySelectorAll('#trials tbody tr')].map((row) => Number(row.dataset.trial))"
+    )
+    energies = trials["total_energy_j"].iloc[rows].tolist()
+    assert energies == sorted(trials["total_energy_j"][trials["on_front"]], reverse=True)
+    assert errors(browser) == []
+
+
+def test_bars_are_drawn_as_long_as_their_cycles(open_page: Open) -> None:
+    browser = open_page()
+    cycles = browser.execute_script(SHOWN)["cycles"]
+    widths = browser.execute_script(WIDTHS_OF_BARS)
+    expected = [value / max(cycles) * max(widths) for value in cycles]
+    assert widths == pytest.approx(expected, abs=1.0)  # a bar is at least a pixel wide
+    assert errors(browser) == []
+
+
+def test_thousands_of_layers_are_shown_some_hundreds_at_a_time(
+    open_page: Open, pages: Path, many_layers: StudyResult
+) -> None:
+    write_dashboard(many_layers, pages / "many.html")
+    browser = open_page("many", width="narrow")
+    trial = TrialKey(*browser.execute_script("return [data.trials.recipe, data.trials.accelerator].map((c) => c[0])"))
+    browser.execute_script("select(0)")
+    expected = breakdown(many_layers, trial, "decode", every_layer=True)
+    browser.find_element(By.CSS_SELECTOR, '#detail [data-value="every"]').click()
+    names, cycles = [], []
+    while True:
+        shown = browser.execute_script(SHOWN)
+        names += shown["names"]
+        cycles += shown["cycles"]
+        wait(lambda: browser.execute_script(BARS) == len(shown["names"]))  # noqa: B023
+        later = browser.find_element(By.ID, "later")
+        if not later.is_enabled():
+            break
+        later.click()
+    assert names == list(expected.names)
+    assert len(names) == 200 * 13 + 3
+    assert cycles == pytest.approx(expected.cycles.tolist(), rel=5e-7)
+    assert browser.find_element(By.ID, "layers-shown").text == "2,401 to 2,603 of 2,603"
+    assert (pages / "many.html").stat().st_size < 10e6
     assert errors(browser) == []
