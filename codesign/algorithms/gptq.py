@@ -36,7 +36,10 @@ DAMPING_TRIES = 4  # damping is raised tenfold up to three times before giving u
 
 @dataclass(frozen=True)
 class Gptq:
-    """GPTQ with the published defaults.
+    """GPTQ as its authors recommend it: by activation order.
+
+    Algorithm 1 of the paper as it stands is ``Gptq(act_order=False, static_groups=False)``. It can lose to
+    round-to-nearest: 7.15 against 6.29 in perplexity on LLaMA-7B at 4 bits, where the order gives 6.09 (authors' code).
 
     Args:
         damping: added to the Hessian's diagonal, as a share of its mean.
@@ -48,8 +51,8 @@ class Gptq:
 
     damping: float = 0.01
     block: int = 128
-    act_order: bool = False
-    static_groups: bool = False
+    act_order: bool = True
+    static_groups: bool = True
     clip: tuple[float, ...] = NO_CLIP
 
     def __post_init__(self) -> None:

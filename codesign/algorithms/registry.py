@@ -52,8 +52,8 @@ def algorithm(name: str, options: Mapping[str, object] | None = None) -> Algorit
     Raises:
         ValueError: no such algorithm or hyper-parameter; the message names the nearest ones.
 
-    >>> algorithm("gptq", {"act_order": True}).act_order
-    True
+    >>> algorithm("gptq", {"act_order": False}).act_order
+    False
     """
     if name not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {name!r}{_nearest(name, ALGORITHMS)}")
@@ -72,8 +72,8 @@ def algorithm(name: str, options: Mapping[str, object] | None = None) -> Algorit
 def options_of(chosen: Algorithm) -> dict[str, object]:
     """The hyper-parameters of ``chosen`` that differ from its registered instance, as ``algorithm`` reads them.
 
-    >>> options_of(algorithm("gptq", {"act_order": True}))
-    {'act_order': True}
+    >>> options_of(algorithm("gptq", {"act_order": False}))
+    {'act_order': False}
     """
     default: Any = ALGORITHMS[chosen.name]
     changed: dict[str, object] = {}

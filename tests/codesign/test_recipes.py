@@ -118,11 +118,11 @@ def test_own_recipe_from_another_one() -> None:
         {
             "name": "mine",
             "base": "gptq_int3_asym_g128",
-            "options": {"act_order": True},
+            "options": {"act_order": False},
             "head": {"weight": {"formats": "int8_sym", "granularity": "per_channel"}},
         }
     )
-    assert made.name == "mine" and made.algorithm.act_order and made.head.weight.code_bits == 8
+    assert made.name == "mine" and not made.algorithm.act_order and made.head.weight.code_bits == 8
     assert made.linear == recipe("gptq_int3_asym_g128").linear
     assert recipe_from_dict({"name": "n", "base": "mxfp4", "algorithm": "gptq"}).algorithm.name == "gptq"
 

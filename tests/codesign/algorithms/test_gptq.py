@@ -31,10 +31,10 @@ CONFIGS = {
     "blocks of 4 rows": TensorConfig((INTS_SYMMETRIC[4],), PerBlock(4, 16)),
 }
 ORDERS = {
-    "in order": Gptq(),
-    "by activation": Gptq(act_order=True),
-    "static groups": Gptq(act_order=True, static_groups=True),
-    "small blocks": Gptq(block=20),
+    "by activation, static groups": Gptq(),
+    "in order": Gptq(act_order=False, static_groups=False),
+    "by activation": Gptq(static_groups=False),
+    "small blocks": Gptq(act_order=False, static_groups=False, block=20),
 }
 
 
@@ -79,7 +79,7 @@ def test_second_column_takes_up_the_first_ones_error() -> None:
     hessian = torch.tensor([[2.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     calibration = LayerCalibration("layer", 1, {Statistic.HESSIAN: hessian})
     weight = torch.tensor([[0.4, 1.0, 7.0], [0.4, 1.2, 7.0]])
-    made = Gptq(damping=0.0).quantize(weight, calibration, INT4_CHANNEL)
+    made = Gptq(damping=0.0, act_order=False).quantize(weight, calibration, INT4_CHANNEL)
     assert made.dequantize_weight().tolist() == [[0.0, 1.0, 7.0], [0.0, 2.0, 7.0]]
 
 
@@ -114,7 +114,7 @@ def test_singular_hessian_needs_more_damping() -> None:
 
 def test_permutation_is_stored_only_where_groups_need_it(layer) -> None:
     grouped = LayerConfig(weight=TensorConfig((FP4,), PerGroup(32)))
-    ordered = Gptq(act_order=True)
+    ordered = Gptq(static_groups=False)
     made = ordered.quantize(layer.weight, layer.calibration, grouped)
     diagonal = layer.calibration[Statistic.HESSIAN].diagonal()
     assert (diagonal[made.permutation].diff() <= 0).all()
@@ -128,9 +128,9 @@ def test_permutation_is_stored_only_where_groups_need_it(layer) -> None:
 def test_groups_are_fitted_when_they_are_reached(layer) -> None:
     """The first group sees untouched weights, so its scales are round-to-nearest's; the others have moved."""
     config = LayerConfig(weight=TensorConfig((FP4,), PerGroup(16)))
-    made = Gptq().quantize(layer.weight, layer.calibration, config).weight
+    made = Gptq(act_order=False, static_groups=False).quantize(layer.weight, layer.calibration, config).weight
     nearest = RoundToNearest().quantize(layer.weight, layer.calibration, config).weight
-    static = Gptq(static_groups=True).quantize(layer.weight, layer.calibration, config).weight
+    static = Gptq(act_order=False).quantize(layer.weight, layer.calibration, config).weight
     assert torch.equal(made.scale[:, 0], nearest.scale[:, 0])
     assert not torch.equal(made.scale[:, 1], nearest.scale[:, 1])
     assert torch.equal(static.scale, nearest.scale)
@@ -142,8 +142,8 @@ def test_what_it_cannot_do() -> None:
         Gptq().quantize(torch.ones(2, 8), calibration, LayerConfig(weight=BLOCK_FORMATS["olive4_channel_fp16"]))
     own_tiles = TensorConfig(BITMOD_FP3, PerGroup(2), selector=PerTensor())
     with pytest.raises(NotImplementedError, match="a selector of its own tiles needs static_groups"):
-        Gptq().quantize(torch.ones(2, 8), calibration, LayerConfig(weight=own_tiles))
-    made = Gptq(static_groups=True).quantize(torch.ones(2, 8), calibration, LayerConfig(weight=own_tiles))
+        Gptq(static_groups=False).quantize(torch.ones(2, 8), calibration, LayerConfig(weight=own_tiles))
+    made = Gptq().quantize(torch.ones(2, 8), calibration, LayerConfig(weight=own_tiles))
     assert made.weight.selector.shape == (1, 1)
 
 

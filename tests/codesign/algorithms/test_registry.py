@@ -15,7 +15,7 @@ def test_plain_name_gives_the_registered_instance() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("gptq", {"act_order": True, "damping": 0.1, "block": 64}),
+        ("gptq", {"act_order": False, "damping": 0.1, "block": 64}),
         ("rtn", {"clip": (1.0, 0.9)}),
         ("gwq", {"score": "square", "threshold": 0.25}),
         ("lqer", {"split_root": True}),
