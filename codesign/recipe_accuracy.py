@@ -22,7 +22,7 @@ from torch import Tensor
 from codesign.accuracy import Reference, loss_difference, perplexity, reference
 from codesign.blocks import BlockModel
 from codesign.cache import cache_dir, sha256_of_text
-from codesign.calibrate_model import CalibrationFolder
+from codesign.calibrate_model import GRADIENTS, CalibrationFolder, gather_gradients
 from codesign.calibration import LayerCalibration, Statistic
 from codesign.layer_error import layer_sqnr_db
 from codesign.models import ModelSource
@@ -39,6 +39,7 @@ from datatypes.layer_config import LayerConfig
 from datatypes.quantized_layer import QuantizedLayer
 
 SAMPLE_ROWS = 128  # inputs of each layer that its output SQNR is measured on
+GRADIENT_WINDOWS = 2  # a backward pass is dear, and GWQ (arXiv 2411.00850) asks for a minimal calibration set
 FP16_BITS = 16
 IN_MEMORY = 1_000_000_000  # parameters of a model whose codes, a byte each, may lie in memory together
 SOURCES = (
@@ -179,7 +180,11 @@ class Bench:
     def gather(self, recipes: Sequence[Recipe]) -> CalibrationFolder:
         """The statistics that all ``recipes`` need, from one pass over the unquantized model (two with gradients)."""
         wanted = frozenset({Statistic.INPUTS}).union(*(self._needs(recipe) for recipe in recipes))
-        return gather(self.model, self.source.hash, self.calibration, wanted, steps=self.steps)
+        found = gather(self.model, self.source.hash, self.calibration, wanted - GRADIENTS, steps=self.steps)
+        if wanted & GRADIENTS:
+            few = self.calibration[:GRADIENT_WINDOWS]
+            found = gather_gradients(self.model, few, wanted, found.folder, steps=self.steps)
+        return found
 
     def measure(self, recipe: Recipe, gathered: CalibrationFolder) -> RecipeResult:
         """Quantize by the recipe and measure; the result is kept, the quantized weights are not."""
