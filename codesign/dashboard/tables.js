@@ -132,32 +132,47 @@ function fillTable(table, data, state, { select, sort }) {
   return rows.length;
 }
 
-/** Any JSON value: maps as pairs, lists of maps as tables, the rest as text. */
-function describe(value) {
-  if (value === null) return "–";
-  if (Array.isArray(value)) {
-    const maps = value.length > 0 && value.every((row) => row !== null && typeof row === "object" && !Array.isArray(row));
-    if (!maps) return value.every((entry) => entry === null || typeof entry !== "object") ? value.map((v) => String(v ?? "–")).join(", ")
-      : el("div", {}, ...value.map((entry) => el("div", {}, describe(entry))));
-    const names = [...new Set(value.flatMap((row) => Object.keys(row)))];
-    return el("table", {}, el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name)))),
-      el("tbody", {}, ...value.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, describe(row[name] ?? null)))))));
-  }
-  if (typeof value === "object") {
-    return el("table", { class: "pairs" }, el("tbody", {}, ...Object.entries(value).map(([key, entry]) =>
-      el("tr", {}, el("th", { scope: "row" }, key), el("td", {}, describe(entry))))));
-  }
-  return String(value);
+const isNested = (value) => value !== null && typeof value === "object";
+
+/** A list's entry by its name, which then need not stand in it, or by its place from 1. */
+function named(entry, i) {
+  if (!isNested(entry) || entry.name === undefined || Object.keys(entry).length < 2) return [String(i + 1), entry];
+  const { name, ...rest } = entry;
+  return [String(name), rest];
 }
 
+/** Any JSON value as pairs of path and text: ["pe › lanes", "16"]. Lists of plain values are one text; those of maps go by
+    the name of each, or its place. */
+function flatten(value, path = []) {
+  if (!isNested(value)) return [[path.join(" › "), value === null ? "–" : String(value)]];
+  const entries = Array.isArray(value) ? value.map(named) : Object.entries(value);
+  if (entries.length === 0) return [[path.join(" › "), "–"]];
+  if (Array.isArray(value) && !value.some(isNested)) return [[path.join(" › "), value.map((v) => String(v ?? "–")).join(", ")]];
+  return entries.flatMap(([key, entry]) => flatten(entry, [...path, key]));
+}
+
+const pairs = (rows) => el("table", { class: "pairs" }, el("tbody", {}, ...rows.map(([path, text]) =>
+  el("tr", {}, el("th", { scope: "row" }, path), el("td", {}, text)))));
+
+/** Rows of equal keys as a table. */
+function records(rows) {
+  const names = Object.keys(rows[0] ?? {});
+  return el("table", { class: "records" }, el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name)))),
+    el("tbody", {}, ...rows.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, row[name]))))));
+}
+
+const fold = (title, content) => el("details", {}, el("summary", {}, el("h3", {}, title)), content);
+
+/** The accelerators in a table, then the manifest: a fold for each of its parts, plain values together in the first. */
 function fillManifest(element, data) {
-  const machines = data.machines.accelerator.map((name, i) => ({ accelerator: name,
-    clock: si(data.machines.clock_hz[i], "Hz"), "MAC per second, 4-bit weights": si(data.machines.peak_macs_per_s[i], ""),
-    "DRAM per second": si(data.machines.dram_bytes_per_s[i], "B"), "area, mm²": fixed(data.machines.area_mm2[i], 3),
-    source: data.machines.source[i] }));
-  const parts = [el("div", {}, el("h3", {}, "Accelerators"), el("div", { class: "scroll" }, describe(machines)))];
-  if (Object.keys(data.manifest).length > 0) {
-    parts.push(el("div", {}, el("h3", {}, "Manifest"), el("div", { class: "scroll" }, describe(data.manifest))));
-  }
-  element.replaceChildren(...parts);
+  const machines = data.machines.accelerator.map((name, i) => ({ Accelerator: name,
+    Clock: si(data.machines.clock_hz[i], "Hz"), "MAC/s at 4 bits": si(data.machines.peak_macs_per_s[i], ""),
+    "DRAM per second": si(data.machines.dram_bytes_per_s[i], "B"), "Area, mm²": fixed(data.machines.area_mm2[i], 3),
+    Source: data.machines.source[i] }));
+  const title = (key) => key.charAt(0).toUpperCase() + key.slice(1).replaceAll("_", " ");
+  const parts = Object.entries(data.manifest);
+  const plainOnes = parts.filter(([, value]) => !isNested(value));
+  element.replaceChildren(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Accelerators" }, records(machines)),
+    ...(plainOnes.length ? [fold("General", pairs(plainOnes.flatMap(([key, value]) => flatten(value, [key]))))] : []),
+    ...parts.filter(([, value]) => isNested(value)).map(([key, value]) => fold(title(key), pairs(flatten(value)))));
 }
