@@ -61,6 +61,7 @@ function drawTop() {
   if (drawn.shared) notes.push("This cost is the same on every accelerator, so each recipe is one point.");
   if (drawn.info.error !== null) notes.push("Whiskers: one standard error of the loss above the reference.");
   if (drawn.offLog > 0) notes.push(`${drawn.offLog} at or below zero not shown on a log axis.`);
+  if (drawn.info.trials.length === 0) notes.splice(0, notes.length, "No supported trial on these accelerators has figures for both axes.");
   $("trade-off-note").textContent = notes.join(" ");
   $("show-all").hidden = drawn.hidden === 0;
   $("show-all").textContent = state.showAll ? "Hide far-off trials" : `Show ${drawn.hidden} far-off trials`;

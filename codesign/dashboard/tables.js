@@ -58,21 +58,23 @@ function fillHeadlines(element, data, state, select) {
     return el("button", { type: "button", class: "card", "data-trial": trial, onclick: () => select(trial),
       "aria-pressed": String(trial === state.selected) },
     el("span", { class: "label" }, label), el("span", { class: "value" }, format(t[name][trial])),
-    ratio === null || !Number.isFinite(ratio) ? null
+    ratio === null || trial === reference || !Number.isFinite(ratio) ? null
       : el("span", { class: "ratio" }, `${ratio.toFixed(ratio < 10 ? 2 : 1)}× ${word} than ${data.reference}${on}`),
     el("span", { class: "what" }, `${t.recipe[trial]}${where}, ${signed(t.loss_delta[trial], 3)} nats`));
   }));
 }
 
+const withUnit = (value, digits, unit) => (isNumber(value) ? `${fixed(value, digits)} ${unit}` : "–");
+
 const FIGURES = [["Loss", (t, i) => fixed(t.loss[i], 4), (t, i) => `${signed(t.loss_delta[i], 4)} ± ${fixed(t.loss_delta_se[i], 4)}`],
-  ["Perplexity", (t, i) => fixed(t.perplexity[i], 2)], ["KL", (t, i) => `${fixed(t.kl[i], 4)} nats`],
+  ["Perplexity", (t, i) => fixed(t.perplexity[i], 2)], ["KL", (t, i) => withUnit(t.kl[i], 4, "nats")],
   ["Same top token", (t, i) => (isNumber(t.top1[i]) ? `${(100 * t.top1[i]).toFixed(1)}%` : "–")],
-  ["Output SQNR", (t, i) => `${fixed(t.sqnr_db[i], 1)} dB`],
+  ["Output SQNR", (t, i) => withUnit(t.sqnr_db[i], 1, "dB")],
   ["Bits per weight", (t, i) => fixed(t.bits_per_weight[i], 3)], ["Model size", (t, i) => si(t.model_bytes[i], "B")],
   ["Prompt", (t, i) => si(t.prefill_s[i], "s"), (t, i) => si(t.prefill_energy_j[i], "J")],
   ["Each token", (t, i) => si(t.decode_s[i], "s"), (t, i) => si(t.decode_energy_j[i], "J")],
   ["In total", (t, i) => si(t.total_s[i], "s"), (t, i) => si(t.total_energy_j[i], "J")],
-  ["Silicon area", (t, i) => `${fixed(t.area_mm2[i], 3)} mm²`]];
+  ["Silicon area", (t, i) => withUnit(t.area_mm2[i], 3, "mm²")]];
 
 function fillFigures(element, data, trial) {
   const t = data.trials;
