@@ -62,7 +62,7 @@ return { title: document.getElementById("selected-title").textContent,
 BARS = "return document.querySelectorAll('#breakdown-chart .bars path').length"
 WIDTHS_OF_BARS = "return [...document.querySelectorAll('#breakdown-chart .bars path')].map((b) => b.getBBox().width)"
 CELLS = """
-return [...document.querySelectorAll("#trials tbody tr")].map((row) => [...row.children].map((c) => c.innerText));
+return [...document.querySelectorAll(arguments[0])].map((row) => [...row.children].map((c) => c.innerText));
 """
 
 Open = Callable[..., Any]
@@ -270,19 +270,19 @@ def test_the_drawn_front_is_that_of_the_points_drawn(open_page: Open, full_resul
     assert errors(browser) == []
 
 
-def table(browser: Any) -> list[list[str]]:
-    """Texts of the cells of each row of the trials table."""
-    rows: list[list[str]] = browser.execute_script(CELLS)
-    return rows
+def cells(browser: Any, rows: str) -> list[list[str]]:
+    """Texts of the cells of the rows that a selector finds."""
+    texts: list[list[str]] = browser.execute_script(CELLS, rows)
+    return texts
 
 
 def test_the_table_lists_every_trial_and_why_some_are_not_supported(open_page: Open, full_result: StudyResult) -> None:
     browser = open_page()
     trials = full_result.trials
-    assert len(table(browser)) == len(trials)
+    assert len(cells(browser, "#trials tbody tr")) == len(trials)
     browser.find_element(By.CSS_SELECTOR, '#listed [data-value="unsupported"]').click()
     without = trials[~trials["supported"]]
-    found = {(row[0], row[1], row[-1]) for row in table(browser)}
+    found = {(row[0], row[1], row[-1]) for row in cells(browser, "#trials tbody tr")}
     assert found == {
         (recipe, machine, f"Not supported: {reason}")
         for recipe, machine, reason in zip(without["recipe"], without["accelerator"], without["reason"], strict=True)
@@ -332,4 +332,17 @@ def test_thousands_of_layers_are_shown_some_hundreds_at_a_time(
     assert cycles == pytest.approx(expected.cycles.tolist(), rel=5e-7)
     assert browser.find_element(By.ID, "layers-shown").text == "2,401 to 2,603 of 2,603"
     assert (pages / "many.html").stat().st_size < 10e6
+    assert errors(browser) == []
+
+
+def test_the_manifest_is_listed_by_path(open_page: Open) -> None:
+    browser = open_page(width="narrow")
+    browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    pairs = cells(browser, "#manifest .pairs tr")
+    assert ["tokens", "8192"] in pairs
+    assert ["dram_pj_per_bit › value", "4"] in pairs
+    assert ["not_a_number › value", "–"] in pairs
+    machines = browser.find_element(By.CSS_SELECTOR, "#manifest .records").text
+    assert "bitmod" in machines and "25.6 GB" in machines and "made up" in machines
+    assert browser.execute_script("return document.documentElement.scrollWidth") == WIDTHS["narrow"][0]
     assert errors(browser) == []
