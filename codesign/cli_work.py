@@ -84,7 +84,7 @@ def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
     """Run a study file and write its folder."""
     spec = read_study(file)
     for name in spec.recipes:
-        recipe(name)  # an unknown name is said before anything is fetched
+        spec.recipe(name)  # an unknown name is said before anything is fetched
     accelerators_by_name(spec.accelerators)
     checked_device(device)
     with progress() as bars:

@@ -100,6 +100,7 @@ def quantize_model(
     folder: Path | str,
     *,
     device: torch.device | str = "cpu",
+    verify: bool = True,
     steps: Steps = NO_STEPS,
 ) -> QuantizedModel:
     """Quantize ``source`` into ``folder``, going on where an earlier run of the same job was stopped.
@@ -109,6 +110,8 @@ def quantize_model(
         job: what to do with it.
         folder: made if it is not there; must be empty or hold this job.
         device: where blocks run and weights are quantized.
+        verify: decode every layer from what is about to be written and compare; may be left out where the folder is
+            read back and measured at once.
 
     Returns:
         The finished folder, opened.
@@ -129,7 +132,7 @@ def quantize_model(
     numbers = {name: i for i, name in enumerate(name for name in _all_layers(model) if name in job.layers)}
     known = LayerFiles(folder, entries)
     for name, layer in quantize_blocks(model, job.layers, job.plan, known=known, kv=job.kv, steps=steps):
-        entry = write_layer(folder, numbers[name], name, layer)
+        entry = write_layer(folder, numbers[name], name, layer, verify=verify)
         _write_json(folder / LAYERS / f"{numbers[name]:05d}.json", entry)
         entries = {**entries, name: entry}
     ordered = [entries[name] for name in sorted(entries, key=numbers.__getitem__)]
@@ -156,7 +159,7 @@ def quantize_model(
     return load_quantized(folder)
 
 
-def write_layer(folder: Path, number: int, name: str, layer: QuantizedLayer) -> dict[str, Any]:
+def write_layer(folder: Path, number: int, name: str, layer: QuantizedLayer, *, verify: bool = True) -> dict[str, Any]:
     """Write one layer's file and return its manifest entry.
 
     Raises:
@@ -168,9 +171,10 @@ def write_layer(folder: Path, number: int, name: str, layer: QuantizedLayer) -> 
     written = 8 * sum(value.numel() * value.element_size() for value in arrays.values())
     if written != bits.total:
         raise ValueError(f"arrays of layer {name} must take {bits.total} bits by its config, not {written}")
-    back = unpack_layer(arrays, layer.config, layer.shape, notes=layer.notes)
-    if not torch.equal(back.dequantize_weight(), layer.to("cpu").dequantize_weight()):
-        raise ValueError(f"layer {name} must unpack to the weight that was packed, which its formats do not allow")
+    if verify:
+        back = unpack_layer(arrays, layer.config, layer.shape, notes=layer.notes)
+        if not torch.equal(back.dequantize_weight(), layer.to("cpu").dequantize_weight()):
+            raise ValueError(f"layer {name} must unpack to the weight that was packed, which its formats do not allow")
     file = f"{LAYERS}/{number:05d}.safetensors"
     _save(arrays, folder / file)
     return {

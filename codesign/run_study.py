@@ -12,7 +12,6 @@ import math
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from codesign.dashboard.page import write_dashboard
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import Generation, layer_rows, machine_rows, price_generation, trace_generation
 from codesign.recipe_accuracy import SOURCES, Bench, Protocol, RecipeResult, measure_all
-from codesign.recipes import Recipe, recipe, recipe_to_dict
+from codesign.recipes import Recipe, recipe_to_dict
 from codesign.store import code_fingerprint, jsonable, write_atomic
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
@@ -70,7 +69,7 @@ def run_study(
     Raises:
         ValueError: an unknown name, a text that is too short, or what quantizing raises.
     """
-    recipes = [recipe(name) for name in spec.recipes]
+    recipes = [spec.recipe(name) for name in spec.recipes]
     machines = accelerators_by_name(spec.accelerators)
     if bench is None:
         bench = Bench(resolve_model(spec.model), protocol_of(spec), device)
@@ -132,7 +131,7 @@ def manifest(
                       "note": text.note}  # fmt: skip
     made: dict[str, Any] = jsonable(
         {
-            "study": asdict(spec),
+            "study": {key: value for key, value in asdict_plain(spec).items() if key != "own_recipes"},
             "model": {
                 "name": source.name,
                 "sha256": source.hash,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codesign.recipes import Recipe, recipe, recipe_from_dict
 from codesign.study import DEFAULT_OBJECTIVES, TRIAL_COLUMNS
 from codesign.yaml_file import check_keys, read_yaml, take
 
@@ -25,6 +26,7 @@ class StudySpec:
         objectives: columns of the trials table that span the front.
         seed: of everything random.
         bos: put the tokenizer's first token before every window (Gemma needs it).
+        own_recipes: recipes written out in the file; their names stand among ``recipes``.
     """
 
     name: str
@@ -42,6 +44,7 @@ class StudySpec:
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     seed: int = 0
     bos: bool = False
+    own_recipes: tuple[Recipe, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("tokens", "context", "calibration_tokens", "batch", "prompt", "generate"):
@@ -60,6 +63,10 @@ class StudySpec:
         if unknown:
             raise ValueError(f"objectives of study {self.name} must be columns of the trials table, not {unknown[0]!r}")
 
+    def recipe(self, name: str) -> Recipe:
+        """The recipe called ``name``: one of the study's own, else by the list and the grammar."""
+        return next((made for made in self.own_recipes if made.name == name), None) or recipe(name)
+
 
 _SECTIONS = {
     "evaluation": ("text", "tokens", "context", "bos"),
@@ -68,6 +75,13 @@ _SECTIONS = {
 }
 _KINDS = {"text": str, "bos": bool}
 _TOP = ("name", "model", "recipes", "accelerators", "objectives", "seed", *_SECTIONS)
+
+
+def _own_recipe(entry: dict[str, Any], path: Path) -> Recipe:
+    try:
+        return recipe_from_dict(entry)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: recipes: {error}") from None
 
 
 def read_study(path: Path) -> StudySpec:
@@ -83,14 +97,22 @@ def read_study(path: Path) -> StudySpec:
         "model": take(data, "model", str, str(path)),
         "seed": take(data, "seed", int, str(path), 0),
     }
+    own: list[Recipe] = []
     for key in ("recipes", "accelerators", "objectives"):
-        names = take(data, key, list, str(path))
-        if names is None:
+        entries = take(data, key, list, str(path))
+        if entries is None:
             continue
-        for name in names:
-            if not isinstance(name, str):
-                raise ValueError(f"{path}: key {key!r} must list names, not {name!r}")
+        names = []
+        for entry in entries:
+            if key == "recipes" and isinstance(entry, dict):
+                own.append(_own_recipe(entry, path))
+                names.append(own[-1].name)
+            elif isinstance(entry, str):
+                names.append(entry)
+            else:
+                raise ValueError(f"{path}: key {key!r} must list names, not {entry!r}")
         values[key] = tuple(names)
+    values["own_recipes"] = tuple(own)
     for section, keys in _SECTIONS.items():
         where = f"{path}: {section}"
         part = take(data, section, dict, str(path), {})

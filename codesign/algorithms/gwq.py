@@ -154,9 +154,13 @@ class Gwq:
 
 def top_mask(score: Tensor, count: int) -> Tensor:
     """True at the ``count`` largest scores, bool; of equal ones the earlier in row-major order."""
-    order = score.flatten().argsort(descending=True, stable=True)
-    mask = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
-    mask[order[:count]] = True
+    flat = score.flatten()
+    if not 0 < count < len(flat):
+        return torch.full_like(score, count > 0, dtype=torch.bool)
+    cut = flat.topk(count, sorted=False).values.min()
+    mask = flat > cut
+    equal = torch.nonzero(flat == cut).flatten()
+    mask[equal[: count - int(mask.sum())]] = True
     return mask.reshape(score.shape)
 
 

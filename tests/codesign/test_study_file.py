@@ -73,3 +73,14 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 def test_no_objects_are_built_from_tags(tmp_path):
     with pytest.raises(ValueError, match="must be YAML"):
         read_study(written(tmp_path, "name: !!python/object/apply:os.system ['true']"))
+
+
+def test_a_recipe_may_be_written_out(tmp_path):
+    own = "{name: mine, base: bitmod4_g128, algorithm: gptq, options: {damping: 0.05}}"
+    spec = read_study(written(tmp_path, GOOD.replace("bitmod4_g128", own)))
+    assert spec.recipes == ("fp16", "mine")
+    made = spec.recipe("mine")
+    assert made.algorithm is not None and made.algorithm.name == "gptq"
+    assert made.linear == spec.recipe("bitmod4_g128").linear
+    with pytest.raises(ValueError, match=r"study\.yaml: recipes: key of a recipe must be one of .*nearest: base"):
+        read_study(written(tmp_path, GOOD.replace("bitmod4_g128", own.replace("base:", "bas:"))))
