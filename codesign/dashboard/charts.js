@@ -281,7 +281,7 @@ function drawEnergySplit(element, spec, data, look, trial) {
   const series = [0, 2, 1, 7];
   const traces = info.parts.map((part, k) => ({ ...copy(prototypes[k]),
     y: data.phases.map((phase) => data.phase_titles[phase]), x: info.shares.map((row) => row[k]),
-    text: info.shares.map((row) => (row[k] >= 0.04 ? `${Math.round(100 * row[k])}%` : "")),
+    text: info.shares.map((row) => (row[k] >= 0.08 ? `${Math.round(100 * row[k])}%` : "")),
     customdata: info.energy_pj.map((row) => row[k] * data.units.joules_per_pj),
     insidetextfont: { color: look.edge, size: 12 },
     marker: { color: look.series[series[k]], line: { width: 0 } } }));

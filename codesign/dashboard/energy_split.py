@@ -72,7 +72,7 @@ def draw_energy_split(info: EnergySplitInfo) -> go.Figure:
             x=info.shares[:, column],
             customdata=[pj_to_j(value) for value in info.energy_pj[:, column]],  # plotly's prefixes start from joules
             marker={"color": colour(_COLOURS[column]), "line": {"width": 0}},
-            text=[f"{share:.0%}" if share >= 0.04 else "" for share in info.shares[:, column]],
+            text=[f"{share:.0%}" if share >= 0.08 else "" for share in info.shares[:, column]],
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,

@@ -154,7 +154,7 @@ function energySplit(data, trial) {
 
 /** For each goal column the best supported trial whose loss is at most `tolerance` nats above the reference, and the
     reference recipe's own best: [{column, trial, reference}], null where there is none. Ties go to the lower loss, then
-    to less energy. */
+    to less energy; a reference on the trial's own accelerator counts as the best if it is within a thousandth. */
 function headlines(data, goals, tolerance, accelerators) {
   const t = data.trials;
   const usable = t.recipe.map((_, i) => i).filter((i) => t.supported[i]
@@ -163,12 +163,17 @@ function headlines(data, goals, tolerance, accelerators) {
   const least = (rows, name) => rows.filter((i) => isNumber(t[name][i]))
     .sort((a, b) => t[name][a] - t[name][b] || t.loss[a] - t.loss[b]
       || (t.total_energy_j[a] ?? Infinity) - (t.total_energy_j[b] ?? Infinity))[0] ?? null;
-  return goals.map((name) => ({ column: name,
-    trial: least(usable.filter((i) => isNumber(t.loss_delta[i]) && t.loss_delta[i] <= tolerance), name),
-    reference: least(all.filter((i) => t.recipe[i] === data.reference), name) }));
+  return goals.map((name) => {
+    const trial = least(usable.filter((i) => isNumber(t.loss_delta[i]) && t.loss_delta[i] <= tolerance), name);
+    const references = all.filter((i) => t.recipe[i] === data.reference);
+    const best = least(references, name);
+    const own = trial === null ? undefined : references.find((i) => t.accelerator[i] === t.accelerator[trial]
+      && isNumber(t[name][i]) && t[name][i] <= 1.001 * t[name][best]);
+    return { column: name, trial, reference: own ?? best };
+  });
 }
 
-/** Upper end that keeps far-off values (Tukey, 1977: beyond 3 interquartile ranges) from squashing the rest;
+/** Upper end that keeps far-off values (Tukey, 1977: beyond 1.5 interquartile ranges) from squashing the rest;
     null if nothing lies beyond. `keep` values always stay inside. */
 function upperFence(values, keep) {
   const sorted = [...values].sort((a, b) => a - b);
@@ -178,7 +183,7 @@ function upperFence(values, keep) {
     const low = Math.floor(at);
     return sorted[low] + (at - low) * ((sorted[low + 1] ?? sorted[low]) - sorted[low]);
   };
-  const fence = Math.max(quantile(0.75) + 3 * (quantile(0.75) - quantile(0.25)), ...keep);
+  const fence = Math.max(quantile(0.75) + 1.5 * (quantile(0.75) - quantile(0.25)), ...keep);
   if (sorted[sorted.length - 1] <= fence) return null;
   return Math.max(...sorted.filter((value) => value <= fence));
 }
@@ -202,13 +207,13 @@ function shortSi(value, unit) {
 }
 
 /** Ticks of a log axis from the power of ten below the positive values to the one above: 1, 2 and 5 in each where the
-    largest is less than `narrow` times the smallest, else powers of ten alone. */
+    largest is less than `narrow` times the smallest, more where it is less than 5 times, else powers of ten alone. */
 function logTickValues(values, narrow) {
   const positive = values.filter((value) => value > 0);
   if (positive.length === 0) return [];
   const low = Math.min(...positive);
   const high = Math.max(...positive);
-  const steps = high / low < narrow ? [1, 2, 5] : [1];
+  const steps = high / low < 5 ? [1, 1.5, 2, 3, 4, 5, 6, 8] : high / low < narrow ? [1, 2, 5] : [1];
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
     ticks.push(...steps.map((step) => Number(`${step}e${power}`)));

@@ -40,7 +40,7 @@ function fillFacts(element, data) {
 const GOALS = [["bits_per_weight", "Fewest bits per weight", (v) => fixed(v, 2), "smaller"],
   ["decode_s", "Fastest token", (v) => si(v, "s"), "faster"],
   ["total_s", "Fastest prompt and generation", (v) => si(v, "s"), "faster"],
-  ["total_energy_j", "Least energy", (v) => si(v, "J"), "less"]];
+  ["total_energy_j", "Least energy", (v) => si(v, "J"), "more efficient"]];
 
 function fillHeadlines(element, data, state, select) {
   const t = data.trials;
