@@ -108,12 +108,12 @@ def _show_study(result: StudyResult, page: Path, *, as_json: bool) -> None:
     ran = result.trials[result.trials["supported"]].sort_values(["loss", "total_s"], kind="stable")
     names = ", ".join(result.objectives)
     show_table(
-        ran, title=f"{result.name}: trials by loss; bold ones are on the front of {names}", as_json=False,
-        columns=_TRIALS, headings=_HEADINGS, highlight=lambda row: bool(row["on_front"]),
+        ran.drop_duplicates("recipe"),
+        title=f"{result.name}: recipes by loss, each where it runs fastest; bold ones are on the front of {names}",
+        as_json=False, columns=_TRIALS, headings=_HEADINGS, highlight=lambda row: bool(row["on_front"]),
     )  # fmt: skip
-    left_out = result.trials[~result.trials["supported"]]
-    if len(left_out):
-        say(f"{len(left_out)} pairs of recipe and accelerator cannot run; the page says why")
+    pairs, left_out = len(result.trials), int((~result.trials["supported"]).sum())
+    say(f"{pairs} pairs of recipe and accelerator, all on the page; {left_out} cannot run, and it says why")
     say(f"page: {page.resolve()}")
 
 
