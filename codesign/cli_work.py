@@ -223,8 +223,6 @@ def estimate(
         generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
         configs = configs_of(made, generation)
         name = made.name
-    one: dict[LayerConfig, LayerConfig] = {}
-    configs = {layer: one.setdefault(config, config) for layer, config in configs.items()}
     priced = price_generation(generation, configs, machine)
     totals = _totals(generation, priced, configs)
     phases = ((priced.prefill_report, generation.prefill), (priced.middle_report, _middle(generation)))

@@ -85,7 +85,8 @@ def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> 
     if stray:
         raise ValueError(f"configs must name layers of {workload.model}, not {stray[0]}")
     cached = next((c for c in configs.values() if c.key is not None or c.value is not None), None)
-    made = dict(configs)
+    one: dict[LayerConfig, LayerConfig] = {}  # equal configs as one object: alike layers are priced once
+    made = {name: one.setdefault(config, config) for name, config in configs.items()}
     if cached is not None:
         attention = LayerConfig(key=cached.key, value=cached.value)
         made.update({layer.name: attention for layer in workload.layers if layer.kind in ATTENTION_KINDS})
@@ -229,14 +230,3 @@ def machine_rows(accelerators: Mapping[str, Accelerator]) -> pd.DataFrame:
             for name, machine in accelerators.items()
         ]
     )
-
-
-def model_storage_bytes(source_bits: int, quantized: Mapping[str, tuple[int, int]]) -> float:
-    """Bytes of a whole model: all parameters at 16 bits, the quantized layers' FP16 bits replaced by their own.
-
-    Args:
-        source_bits: bits of all parameters at 16 bits each, tied ones once.
-        quantized: for each quantized layer its weights and its stored bits.
-    """
-    replaced = sum(bits - 16 * weights for weights, bits in quantized.values())
-    return (source_bits + replaced) / _BITS_PER_BYTE
