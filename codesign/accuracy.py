@@ -8,6 +8,8 @@ The Kullback-Leibler divergence and the agreement of the most likely token compa
 distribution at every predicted position. Of the original its last hidden states are kept, not its logits
 (``Reference``); logits of both exist for ``BlockModel.logit_tokens`` tokens at a time.
 
+A walk that is given a ``StreamFile`` keeps its hidden states after every block and goes on from there if it was killed.
+
 Windows are independent samples, so standard errors come from the spread of the windows' mean losses; two models on the
 same windows are compared by the paired difference (``loss_difference``), whose error is far smaller.
 """
@@ -28,6 +30,7 @@ from codesign.calibrate_model import batches_of
 from codesign.outer_layers import OuterLayers
 from codesign.quantize_blocks import NO_KV
 from codesign.steps import NO_STEPS, Steps
+from codesign.stream_file import StreamFile
 from datatypes.quantized_layer import QuantizedLayer
 
 
@@ -105,12 +108,29 @@ def loss_difference(result: AccuracyResult, base: AccuracyResult) -> tuple[float
 
 
 def reference(
-    model: BlockModel, windows: Tensor, *, text_bytes: int | None = None, steps: Steps = NO_STEPS
+    model: BlockModel,
+    windows: Tensor,
+    *,
+    text_bytes: int | None = None,
+    steps: Steps = NO_STEPS,
+    kept: StreamFile | None = None,
 ) -> Reference:
-    """The original model on ``windows`` ``[w, t]``."""
-    stream = run_blocks(model, batches_of(_checked(windows)), steps=steps)
-    losses = [_losses(model, h, t) for h, t in zip(stream.hidden, stream.tokens, strict=True)]
-    result = AccuracyResult(torch.cat(losses).numpy(), windows.shape[1], text_bytes=text_bytes)
+    """The original model on ``windows`` ``[w, t]``.
+
+    Args:
+        kept: where its hidden states and losses are kept, for this run or one that goes on after it.
+    """
+
+    def said(_what: str, done: int, total: int) -> None:
+        steps("evaluate the original", done, total)
+
+    stream = run_blocks(model, batches_of(_checked(windows)), steps=said, kept=kept)
+    losses = None if kept is None else kept.load_losses()
+    if losses is None:
+        losses = torch.cat([_losses(model, h, t) for h, t in zip(stream.hidden, stream.tokens, strict=True)])
+        if kept is not None:
+            kept.save_losses(losses)
+    result = AccuracyResult(losses.numpy(), windows.shape[1], text_bytes=text_bytes)
     return Reference(windows, tuple(stream.hidden), result)
 
 
@@ -123,6 +143,7 @@ def perplexity(
     base: Reference | None = None,
     text_bytes: int | None = None,
     steps: Steps = NO_STEPS,
+    kept: StreamFile | None = None,
 ) -> AccuracyResult:
     """Accuracy of the model with ``layers`` in place of its own, one block at a time.
 
@@ -133,6 +154,7 @@ def perplexity(
         kv: formats of the KV cache.
         base: the original on the same windows, for divergence and agreement.
         text_bytes: bytes of the predicted tokens' text.
+        kept: where hidden states are kept between blocks; its key must name model, windows, layers and ``kv``.
 
     Raises:
         ValueError: windows of fewer than two tokens, other windows than the reference's, NaN in the model's output, or
@@ -142,7 +164,7 @@ def perplexity(
     if base is not None and not torch.equal(base.windows.cpu(), windows.cpu()):
         raise ValueError(f"windows must be those of the reference {tuple(base.windows.shape)}, not others")
     outer = OuterLayers(model, layers)
-    stream = run_blocks(model, batches_of(windows), layers, kv=kv, outer=outer, steps=steps)
+    stream = run_blocks(model, batches_of(windows), layers, kv=kv, outer=outer, steps=steps, kept=kept)
     losses: list[Tensor] = []
     divergence = agreed = 0.0
     for i, (hidden, tokens) in enumerate(zip(stream.hidden, stream.tokens, strict=True)):
@@ -175,11 +197,14 @@ def run_blocks(
     kv: KVFormats = NO_KV,
     outer: OuterLayers | None = None,
     steps: Steps = NO_STEPS,
+    kept: StreamFile | None = None,
 ) -> Stream:
     """The last block's outputs for ``batches`` of tokens ``[b, t]``, with ``layers`` in place of the model's own.
 
     Args:
         outer: those of ``layers`` that lie outside the blocks, where they are decoded already.
+        kept: hidden states after the last block that an earlier run finished, and after each that this run does; of
+            no use to a model walked whole.
     """
     layers = {} if layers is None else layers
     unknown = set(layers) - set(model.layer_names()) - {slot.name for slot in model.outer_slots()}
@@ -187,13 +212,17 @@ def run_blocks(
         raise ValueError(f"quantized layers must be linear layers of {model.source.name}, not {min(unknown)}")
     with (OuterLayers(model, layers) if outer is None else outer).in_place():
         stream = model.embed(batches)
-    for index in range(len(model)):
+    kept = None if model.whole else kept
+    passed = 0 if kept is None else kept.load(stream) or 0
+    for index in range(passed, len(model)):
         with model.block(index, without=layers) as block:
             install(block, model.paths[index], layers, device=model.device)
             cache = RoundingCache(kv, model.paths[index]) if kv else None
             model.advance(stream, index, block, cache=cache)
             if cache is not None:
                 cache.check_used()
+        if kept is not None:
+            kept.save(stream, index + 1)
         steps("evaluate", index + 1, len(model))
     return stream
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+PART_SUFFIX = ".part"  # of files and folders that are not finished; a killed run leaves them behind
+
 
 def cache_dir(*parts: str) -> Path:
     """``CODESIGN_CACHE``, or ``~/.cache/codesign``; with ``parts``, that folder inside it, made if it is missing."""
@@ -35,7 +37,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     A reader sees the old file or the new one, never a part, whatever happens to the writer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
     try:
         yield temporary
         temporary.replace(path)
@@ -50,7 +52,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     If another process made ``path`` meanwhile, the other's folder stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
     temporary.mkdir()
     try:
         yield temporary

@@ -8,7 +8,9 @@ Sequential mode, where inputs come from the already quantized blocks before, bel
 Layers that are given the very same tensor (q, k and v; gate and up) share one statistic: computed and stored once.
 
 Disk: Hessians take 4 * k**2 bytes for each distinct input (SmolLM2-135M: 0.4 GB), gradients 4 * n * k for each layer
-and statistic (0.4 GB). An interrupted run continues with the first block that has no file.
+and statistic (0.4 GB). While a pass runs, the hidden states between two blocks lie beside them (``StreamFile``), for
+gradients those in front of every block: blocks * tokens * width floats (SmolLM2-135M, 512 tokens: 35 MB). An
+interrupted run goes on after the last block that was finished.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codesign.blocks import BlockModel, Stream
-from codesign.cache import sha256_of_text, whole_file
 from codesign.calibration import InputStatistics, LayerCalibration, Statistic
 from codesign.steps import NO_STEPS, Steps
+from codesign.stream_file import SUFFIX, StreamFile, tokens_hash, walk_key
+from codesign.tensor_file import save_tensors
 from codesign.weight_slots import WeightSlot
 
 GRADIENTS = frozenset({Statistic.GRADIENT_ABS, Statistic.GRADIENT_SQUARE})
@@ -40,10 +42,10 @@ def batches_of(windows: Tensor, batch_tokens: int = BATCH_TOKENS) -> list[Tensor
     return list(windows.split(max(1, batch_tokens // max(1, windows.shape[1]))))
 
 
-def calibration_key(model_hash: str, windows: Tensor, wanted: frozenset[Statistic]) -> str:
-    """Name of the folder in which statistics of this model on these tokens are kept."""
-    parts = [model_hash, str(tuple(windows.shape)), str(windows.flatten().tolist()), *sorted(s.value for s in wanted)]
-    return sha256_of_text("|".join(parts))[:24]
+def calibration_key(model_hash: str, windows: Tensor, wanted: frozenset[Statistic], *, device: str = "cpu") -> str:
+    """Name of the folder in which statistics of this model on these tokens are kept: also of device and code."""
+    statistics = sorted(statistic.value for statistic in wanted)
+    return walk_key({"model": model_hash, "windows": tokens_hash(windows), "wanted": statistics, "device": device})[:24]
 
 
 class Observer:
@@ -162,17 +164,24 @@ def gather_inputs(
     """
     wanted = wanted - GRADIENTS
     files = [folder / f"inputs-{index:05d}.safetensors" for index in range(len(model))]
+    kept = StreamFile(folder / f"inputs{SUFFIX}", _walk_of(folder, windows))
     if wanted and not all(path.is_file() for path in files):
         stream = model.embed(batches_of(windows))
-        last = max(index for index, path in enumerate(files) if not path.is_file())
-        for index, path in enumerate(files[: last + 1]):
+        missing = [index for index, path in enumerate(files) if not path.is_file()]
+        passed = kept.load(stream) or 0
+        if passed > missing[0]:  # somebody deleted a file: its block must run again
+            stream, passed = model.embed(batches_of(windows)), 0
+        for index in range(passed, missing[-1] + 1):
             with model.block(index) as block:
-                if path.is_file():
-                    model.advance(stream, index, block)
-                else:
+                if index in missing:
                     found = observe(model, stream, index, block, wanted, keep_inputs=keep_inputs, advance=True)
-                    _write(path, found)
+                    _write(files[index], found)
+                else:
+                    model.advance(stream, index, block)
+            if not model.whole:
+                kept.save(stream, index + 1)
             steps("calibrate", index + 1, len(files))
+    kept.remove()
     return CalibrationFolder(folder)
 
 
@@ -201,8 +210,8 @@ def gather_gradients(
 ) -> CalibrationFolder:
     """Mean over windows of |dL/dw| and (dL/dw)**2 for every layer inside the blocks, L the mean loss of a window.
 
-    Memory: what enters each block for all windows (blocks * tokens * width floats), and for one block at a time its
-    weights, their gradient, the running sums and the activations of one window.
+    Memory: for one block at a time its weights, their gradient, the running sums, what enters it for all windows, and
+    the activations of one window. What enters each block (blocks * tokens * width floats) lies on disk.
 
     Args:
         model: the walked model (not one walked whole).
@@ -215,24 +224,63 @@ def gather_gradients(
     """
     wanted = wanted & GRADIENTS
     files = [folder / f"gradients-{index:05d}.safetensors" for index in range(len(model))]
-    if not wanted or all(path.is_file() for path in files):
+    if not wanted:
         return CalibrationFolder(folder)
     if model.whole:
         raise NotImplementedError(f"gradients need a model with decoder blocks, which {model.source.name} has not")
-    stream = model.embed(batches_of(windows, 1))  # one window at a time
-    entering: list[list[Tensor]] = []
-    for index in range(len(model)):
-        entering.append(list(stream.hidden))
+    key = _walk_of(folder, windows)
+    entering = [StreamFile(folder / f"entering-{index:05d}{SUFFIX}", key) for index in range(len(model) + 1)]
+    kept = StreamFile(folder / f"gradients{SUFFIX}", key)
+    if not all(path.is_file() for path in files):
+        stream = model.embed(batches_of(windows, 1))  # one window at a time
+        flow, passed = _run_forwards(model, stream, entering, kept, steps=steps)
+        for index in reversed(range(len(model) - passed)):
+            if entering[index].load(stream) is None:
+                raise ValueError(f"{entering[index].path} must be what this run wrote; delete {folder} to gather again")
+            with model.block(index) as block:
+                found, flow.hidden = _backward(model, stream, index, block, flow.hidden, wanted)
+                _write(files[index], found)
+            kept.save(flow, len(model) - index)
+            entering[index].remove()
+            steps("gradients, backwards", len(files) - index, len(files))
+    for file in (kept, *entering):
+        file.remove()
+    return CalibrationFolder(folder)
+
+
+def _walk_of(folder: Path, windows: Tensor) -> str:
+    """Key of a walk whose statistics go to ``folder``, which is named by everything else."""
+    return walk_key({"folder": folder.name, "windows": tokens_hash(windows)})
+
+
+def _run_forwards(
+    model: BlockModel, stream: Stream, entering: Sequence[StreamFile], kept: StreamFile, *, steps: Steps
+) -> tuple[Stream, int]:
+    """Run ``stream`` to the end, as far as that was not done before.
+
+    Args:
+        entering: for what enters each block, and what leaves the last.
+        kept: for the gradients.
+
+    Returns:
+        The gradients in what enters the last blocks, and how many blocks they have passed backwards.
+    """
+    flow = Stream(stream.tokens, list(stream.hidden), [])
+    passed = kept.load(flow)
+    if passed is not None and all(file.path.is_file() for file in entering[: len(model) - passed]):
+        return flow, passed
+    there = [index for index, file in enumerate(entering) if file.path.is_file()]
+    start = next((index for index in reversed(there) if entering[index].load(stream) == index), 0)
+    if not start:
+        entering[0].save(stream, 0)
+    for index in range(start, len(model)):
         with model.block(index) as block:
             model.advance(stream, index, block)
-        steps("gradients, forwards", index + 1, len(files))
-    gradients = [_loss_gradient(model, h, t) for h, t in zip(stream.hidden, stream.tokens, strict=True)]
-    for index in reversed(range(len(model))):
-        with model.block(index) as block:
-            found, gradients = _backward(model, stream, index, block, (entering.pop(), gradients), wanted)
-            _write(files[index], found)
-        steps("gradients, backwards", len(files) - index, len(files))
-    return CalibrationFolder(folder)
+        entering[index + 1].save(stream, index + 1)
+        steps("gradients, forwards", index + 1, len(model))
+    flow.hidden = [_loss_gradient(model, h, t) for h, t in zip(stream.hidden, stream.tokens, strict=True)]
+    kept.save(flow, 0)
+    return flow, 0
 
 
 def _loss_gradient(model: BlockModel, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -254,19 +302,20 @@ def _backward(
     stream: Stream,
     index: int,
     block: nn.Module,
-    flow: tuple[list[Tensor], list[Tensor]],
+    gradients: Sequence[Tensor],
     wanted: frozenset[Statistic],
 ) -> tuple[dict[str, LayerCalibration], list[Tensor]]:
     """Gradient statistics of one block, and the gradients in its inputs.
 
     Args:
-        flow: for each window, the block's input and the gradient in its output.
+        stream: for each window, the block's input.
+        gradients: for each window, the gradient in the block's output.
     """
     slots = model.slots(index)
     parameters = [slot.stored for slot in slots]
     sums: dict[tuple[str, Statistic], Tensor] = {}
     passed: list[Tensor] = []
-    for i, (hidden, gradient) in enumerate(zip(*flow, strict=True)):
+    for i, (hidden, gradient) in enumerate(zip(stream.hidden, gradients, strict=True)):
         hidden = hidden.detach().requires_grad_()
         for parameter in parameters:
             parameter.requires_grad_()
@@ -284,7 +333,7 @@ def _backward(
     for parameter in parameters:
         parameter.requires_grad_(False)
     tokens = sum(t.numel() for t in stream.tokens)
-    count = len(flow[0])
+    count = len(gradients)
     return {
         slot.name: LayerCalibration(slot.name, tokens, {s: (sums[slot.name, s] / count).cpu() for s in wanted})
         for slot in slots
@@ -301,5 +350,4 @@ def _write(path: Path, found: Mapping[str, LayerCalibration]) -> None:
         layers[name] = (owner, calibration.tokens)
         if owner == name:
             tensors.update({f"{name}|{s.value}": value.contiguous() for s, value in calibration.statistics.items()})
-    with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata={"layers": json.dumps(layers)})
+    save_tensors(tensors, path, {"layers": json.dumps(layers)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -38,23 +38,30 @@ def output_sqnr_db(weight: Tensor, layer: QuantizedLayer, inputs: Tensor) -> flo
 
 
 def layer_sqnr_db(
-    model: BlockModel, layers: Mapping[str, QuantizedLayer], calibration: Mapping[str, LayerCalibration]
-) -> dict[str, float]:
+    model: BlockModel,
+    layers: Mapping[str, QuantizedLayer],
+    calibration: Mapping[str, LayerCalibration],
+    known: Collection[str] = (),
+) -> Iterator[dict[str, float]]:
     """``output_sqnr_db`` of every layer inside the blocks whose inputs were gathered, one block's weights at a time.
 
     Args:
         model: the original model, walked.
         layers: its quantized layers.
         calibration: with ``Statistic.INPUTS``; layers that it does not know (fused experts) are left out.
+        known: names of layers that need not be measured again; a block with no others is not loaded.
+
+    Yields:
+        The layers of one block at a time; blocks without any are passed over.
     """
-    found: dict[str, float] = {}
     for index in range(len(model)):
-        names = [slot.name for slot in model.slots(index) if slot.name in layers and slot.name in calibration]
-        if not names:
+        slots = [slot for slot in model.slots(index) if slot.name in layers and slot.name not in known]
+        slots = [slot for slot in slots if slot.name in calibration]
+        if not slots:
             continue
         with model.block(index):
-            for slot in model.slots(index):
-                if slot.name in names:
-                    inputs = calibration[slot.name][Statistic.INPUTS].to(model.device)
-                    found[slot.name] = output_sqnr_db(slot.matrix(), layers[slot.name].to(model.device), inputs)
-    return found
+            found = {}
+            for slot in slots:
+                inputs = calibration[slot.name][Statistic.INPUTS].to(model.device)
+                found[slot.name] = output_sqnr_db(slot.matrix(), layers[slot.name].to(model.device), inputs)
+        yield found

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from codesign.algorithms.base import Algorithm
 from codesign.apply import KVFormats, RoundingCache, install
-from codesign.blocks import BlockModel
+from codesign.blocks import BlockModel, Stream
 from codesign.calibrate_model import GRADIENTS, batches_of, observe
 from codesign.calibration import LayerCalibration, Statistic
 from codesign.steps import NO_STEPS, Steps
+from codesign.stream_file import StreamFile
 from codesign.weight_slots import WeightSlot
 from datatypes.layer_config import LayerConfig
 from datatypes.quantized_layer import QuantizedLayer
@@ -62,6 +63,7 @@ def quantize_blocks(
     known: Mapping[str, QuantizedLayer] | None = None,
     kv: KVFormats = NO_KV,
     steps: Steps = NO_STEPS,
+    kept: StreamFile | None = None,
 ) -> Iterator[tuple[str, QuantizedLayer]]:
     """Quantize the layers named in ``jobs``, in the model's order, those outside the blocks last.
 
@@ -71,6 +73,8 @@ def quantize_blocks(
         plan: where statistics come from.
         known: layers that are finished already: not yielded, but run in sequential mode.
         kv: formats of the KV cache that later blocks see in sequential mode.
+        kept: where hidden states are kept between blocks in sequential mode; they are used again where all layers
+            before them are known.
 
     Yields:
         (layer name, quantized layer), each as soon as it is finished.
@@ -85,7 +89,8 @@ def quantize_blocks(
     known = {} if known is None else known
     last = _last_block_with_inputs(model, jobs, plan, known)
     stream = None if last < 0 or plan.windows is None else model.embed(batches_of(plan.windows))
-    for index in range(len(model)):
+    passed = 0 if stream is None else _passed(model, stream, jobs, known, kept)
+    for index in range(passed, len(model)):
         names = [slot.name for slot in model.slots(index) if slot.name in jobs]
         running = stream is not None and index <= last
         if not running and all(name in known for name in names):
@@ -108,10 +113,30 @@ def quantize_blocks(
                 install(block, model.paths[index], finished, device=model.device)
                 cache = RoundingCache(kv, model.paths[index]) if kv else None
                 model.advance(stream, index, block, cache=cache)
+                if kept is not None:
+                    kept.save(stream, index + 1)
         steps("quantize", index + 1, len(model))
     for slot in outer:
         if slot.name in jobs and slot.name not in known:
             yield slot.name, _quantize(slot, jobs[slot.name], {}, plan)
+
+
+def _passed(
+    model: BlockModel,
+    stream: Stream,
+    jobs: Mapping[str, LayerJob],
+    known: Mapping[str, QuantizedLayer],
+    kept: StreamFile | None,
+) -> int:
+    """How many blocks ``stream`` need not run again: as many as the kept states have passed, if all there is known."""
+    if kept is None:
+        return 0
+    before = list(stream.hidden)
+    passed = kept.load(stream) or 0
+    if all(slot.name in known or slot.name not in jobs for index in range(passed) for slot in model.slots(index)):
+        return passed
+    stream.hidden = before
+    return 0
 
 
 def _last_block_with_inputs(

@@ -53,7 +53,7 @@ def gather(
         windows: calibration tokens ``[w, t]``.
         wanted: the union of what the recipes need.
     """
-    folder = cache_dir("calibration") / calibration_key(model_hash, windows, wanted)
+    folder = cache_dir("calibration") / calibration_key(model_hash, windows, wanted, device=str(model.device))
     gather_inputs(model, windows, wanted, folder, steps=steps)
     return gather_gradients(model, windows, wanted, folder, steps=steps)
 

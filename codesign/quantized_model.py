@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
-from codesign.cache import sha256_of_text, whole_file
+from codesign.cache import PART_SUFFIX, sha256_of_text, whole_file
 from codesign.checkpoint import read_json
 from codesign.models import ModelSource
 from codesign.quantize_blocks import NO_KV, CalibrationPlan, LayerJob, quantize_blocks
@@ -41,6 +39,8 @@ from codesign.quantized_folder import (
     load_quantized,
 )
 from codesign.steps import NO_STEPS, Steps
+from codesign.stream_file import SUFFIX, StreamFile, walk_key
+from codesign.tensor_file import save_tensors
 from codesign.weight_names import tied_names
 from codesign.weight_slots import all_slots
 from datatypes.config_json import config_to_dict
@@ -50,7 +50,6 @@ from datatypes.quantized_layer import QuantizedLayer
 
 REST_FILE_BYTES = 1 << 29  # a file of unquantized tensors is closed once it holds this much
 COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
-PART_SUFFIX = ".part"  # of files that an interrupted run did not finish (codesign.cache.whole_file)
 PACKAGES = ("codesign", "torch", "transformers", "safetensors", "numpy", "numba")
 
 
@@ -131,10 +130,12 @@ def quantize_model(
     model = BlockModel(source, device=device)
     numbers = {name: i for i, name in enumerate(name for name in _all_layers(model) if name in job.layers)}
     known = LayerFiles(folder, entries)
-    for name, layer in quantize_blocks(model, job.layers, job.plan, known=known, kv=job.kv, steps=steps):
+    kept = StreamFile(folder / f"quantize{SUFFIX}", walk_key({"job": description, "device": str(device)}))
+    for name, layer in quantize_blocks(model, job.layers, job.plan, known=known, kv=job.kv, steps=steps, kept=kept):
         entry = write_layer(folder, numbers[name], name, layer, verify=verify)
         _write_json(folder / LAYERS / f"{numbers[name]:05d}.json", entry)
         entries = {**entries, name: entry}
+    kept.remove()
     ordered = [entries[name] for name in sorted(entries, key=numbers.__getitem__)]
     rest = _write_rest(source, folder, set(job.layers), steps)
     _copy_small_files(source.folder, folder)
@@ -176,7 +177,7 @@ def write_layer(folder: Path, number: int, name: str, layer: QuantizedLayer, *, 
         if not torch.equal(back.dequantize_weight(), layer.to("cpu").dequantize_weight()):
             raise ValueError(f"layer {name} must unpack to the weight that was packed, which its formats do not allow")
     file = f"{LAYERS}/{number:05d}.safetensors"
-    _save(arrays, folder / file)
+    save_tensors(arrays, folder / file)
     return {
         "name": name,
         "shape": list(layer.shape),
@@ -247,21 +248,13 @@ def _write_rest(source: ModelSource, folder: Path, quantized: set[str], steps: S
 
 def _close_rest(folder: Path, number: int, held: Mapping[str, Tensor]) -> dict[str, Any]:
     file = f"rest-{number:05d}.safetensors"
-    _save(dict(held), folder / file)
+    save_tensors(held, folder / file)
     return {**_file_entry(folder, file), "tensors": sorted(held)}
 
 
 def _file_entry(folder: Path, file: str) -> dict[str, Any]:
     path = folder / file
     return {"file": file, "bytes": path.stat().st_size, "sha256": digest(path)}
-
-
-def _save(arrays: dict[str, Tensor], path: Path) -> None:
-    try:
-        with whole_file(path) as temporary:
-            save_file(arrays, temporary)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} must be writable, with room on the disk ({error})") from None
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

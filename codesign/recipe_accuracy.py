@@ -2,26 +2,27 @@
 
 Everything that a result depends on goes into its key (``codesign.store``): the model's hash, the recipe's algorithm
 and configs, the calibration and evaluation tokens, and the project's own sources. While a recipe is in work its
-layers lie in a folder named by that key, so that a stopped run loses at most the layer in flight.
+layers, the hidden states after the last evaluated block (``codesign.stream_file`` says how large) and notes lie in a
+folder named by that key, so that a killed run loses at most the layer in flight. The original's states stay until all
+recipes are measured. Seconds are sums over the runs that a recipe took; the original's pass is in no recipe's.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from codesign.accuracy import Reference, loss_difference, perplexity, reference
+from codesign.accuracy import AccuracyResult, Reference, loss_difference, perplexity, reference
 from codesign.blocks import BlockModel
-from codesign.cache import cache_dir, sha256_of_text
+from codesign.cache import cache_dir
 from codesign.calibrate_model import GRADIENTS, CalibrationFolder, gather_gradients
 from codesign.calibration import LayerCalibration, Statistic
 from codesign.layer_error import layer_sqnr_db
@@ -32,8 +33,11 @@ from codesign.quantized_folder import QuantizedModel
 from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import Recipe
 from codesign.steps import NO_STEPS, Steps
-from codesign.store import Store, code_fingerprint, key_of
+from codesign.store import Store
+from codesign.stream_file import SOURCES as WALK_SOURCES
+from codesign.stream_file import SUFFIX, StreamFile, tokens_hash, walk_key
 from codesign.text import bos_token_id, load_text, tokenize, windows
+from codesign.work_notes import WorkNotes
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.layer_config import LayerConfig
 from datatypes.quantized_layer import QuantizedLayer
@@ -43,24 +47,13 @@ GRADIENT_WINDOWS = 2  # a backward pass is dear, and GWQ (arXiv 2411.00850) asks
 FP16_BITS = 16
 IN_MEMORY = 1_000_000_000  # parameters of a model whose codes, a byte each, may lie in memory together
 SOURCES = (
-    "datatypes",
-    "codesign/algorithms",
-    "codesign/accuracy.py",
-    "codesign/activation.py",
-    "codesign/apply.py",
-    "codesign/block_calls.py",
-    "codesign/blocks.py",
-    "codesign/calibrate_model.py",
-    "codesign/calibration.py",
+    *WALK_SOURCES,
     "codesign/layer_error.py",
-    "codesign/outer_layers.py",
-    "codesign/quantize_blocks.py",
     "codesign/quantize_recipe.py",
     "codesign/recipe_accuracy.py",
     "codesign/recipe_names.py",
     "codesign/recipes.py",
     "codesign/text.py",
-    "codesign/weight_slots.py",
 )
 
 
@@ -145,22 +138,28 @@ class Bench:
 
     @cached_property
     def base(self) -> Reference:
-        """The unquantized model on the held-out tokens."""
-        return reference(self.model, self.evaluation, steps=self.steps)
+        """The unquantized model on the held-out tokens; kept on disk until ``measure_all`` is through."""
+        return reference(self.model, self.evaluation, steps=self.steps, kept=self.base_file)
+
+    @cached_property
+    def base_file(self) -> StreamFile:
+        """Where the unquantized model's pass is kept."""
+        about = {"model": self.source.hash, "windows": tokens_hash(self.evaluation), "device": self.device}
+        key = walk_key(about)
+        return StreamFile(cache_dir("in_work") / f"original-{key}{SUFFIX}", key)
 
     def key(self, recipe: Recipe) -> str:
         """Of everything that the recipe's result depends on."""
         job = self.job(recipe, CalibrationPlan())
-        return key_of(
+        return walk_key(
             {
                 "job": job.description(self.source.hash),
-                "evaluation": sha256_of_text(str(self.evaluation.tolist())),
-                "calibration": sha256_of_text(str(self.calibration.tolist())) if self._needs(recipe) else None,
+                "evaluation": tokens_hash(self.evaluation),
+                "calibration": tokens_hash(self.calibration) if self._needs(recipe) else None,
                 "seed": self.protocol.seed,
                 "device": self.device,
-                "code": code_fingerprint(SOURCES),
-                "torch": torch.__version__,
-            }
+            },
+            SOURCES,
         )
 
     def job(self, recipe: Recipe, plan: CalibrationPlan) -> QuantizationJob:
@@ -187,24 +186,31 @@ class Bench:
         return found
 
     def measure(self, recipe: Recipe, gathered: CalibrationFolder) -> RecipeResult:
-        """Quantize by the recipe and measure; the result is kept, the quantized weights are not."""
+        """Quantize by the recipe and measure, going on where a killed run was.
+
+        The result is kept, the quantized weights are not.
+        """
         key = self.key(recipe)
-        folder = cache_dir("in_work") / key
-        started = time.monotonic()
-        quantized = quantize_model(
-            self.source,
-            self.job(recipe, CalibrationPlan(gathered)),
-            folder,
-            device=self.device,
-            verify=False,
-            steps=self.steps,
-        )
-        finished = time.monotonic()
-        layers = self._read(quantized)
-        accuracy = perplexity(self.model, self.evaluation, layers, kv=quantized.kv, base=self.base, steps=self.steps)
-        delta, delta_se = loss_difference(accuracy, self.base.result)
-        evaluated = time.monotonic()
-        sqnr = layer_sqnr_db(self.model, layers, _FewInputs(gathered))
+        folder = _work_folder(key)
+        notes = WorkNotes(folder / "notes.json")
+        with notes.timing("quantize_s", self.steps) as steps:
+            job = self.job(recipe, CalibrationPlan(gathered))
+            quantized = quantize_model(
+                self.source, job, folder / "model", device=self.device, verify=False, steps=steps
+            )
+        base = None if notes.numbers else self.base  # outside the recipe's time
+        with notes.timing("evaluate_s", self.steps) as steps:
+            layers = self._read(quantized)
+            if base is not None:
+                kept = StreamFile(folder / f"evaluate{SUFFIX}", key)
+                found = perplexity(
+                    self.model, self.evaluation, layers, kv=quantized.kv, base=base, steps=steps, kept=kept
+                )
+                notes.numbers = _accuracy_numbers(found, base)
+        for found_db in layer_sqnr_db(self.model, layers, _FewInputs(gathered), known=notes.layer_sqnr_db):
+            notes.layer_sqnr_db |= found_db
+            notes.write()
+        sqnr = notes.layer_sqnr_db
         shapes = {name: (entry["shape"][0], entry["shape"][1]) for name, entry in quantized.layers.entries.items()}
         one: dict[LayerConfig, LayerConfig] = {}  # equal configs as one object: priced once
         configs = {
@@ -217,15 +223,9 @@ class Bench:
         numbers = {
             "bits_per_weight": bits / weights if weights else float(FP16_BITS),
             "model_bytes": (FP16_BITS * (self.parameters - weights) + bits) / 8,
-            "loss": accuracy.loss_nats,
-            "loss_delta": delta,
-            "loss_delta_se": math.nan if delta_se is None else delta_se,
-            "perplexity": accuracy.perplexity,
-            "kl": math.nan if accuracy.kl_nats is None else accuracy.kl_nats,
-            "top1": math.nan if accuracy.top1_agreement is None else accuracy.top1_agreement,
+            **notes.numbers,
             "sqnr_db": float(np.mean([v for v in sqnr.values() if math.isfinite(v)])) if sqnr else math.nan,
-            "quantize_s": finished - started,
-            "evaluate_s": evaluated - finished,
+            **notes.seconds,
         }
         result = RecipeResult(recipe.name, algorithm_name(recipe), configs, numbers, sqnr)
         self.store.put(key, _result_to_json(result))
@@ -260,6 +260,24 @@ class _FewInputs(Mapping[str, LayerCalibration]):
         return len(self._gathered)
 
 
+def _work_folder(key: str) -> Path:
+    """Where a recipe lies while it is in work."""
+    return cache_dir("in_work") / key
+
+
+def _accuracy_numbers(result: AccuracyResult, base: Reference) -> dict[str, float]:
+    """The accuracy columns of a trial that come from the evaluation."""
+    delta, delta_se = loss_difference(result, base.result)
+    return {
+        "loss": result.loss_nats,
+        "loss_delta": delta,
+        "loss_delta_se": math.nan if delta_se is None else delta_se,
+        "perplexity": result.perplexity,
+        "kl": math.nan if result.kl_nats is None else result.kl_nats,
+        "top1": math.nan if result.top1_agreement is None else result.top1_agreement,
+    }
+
+
 def algorithm_name(recipe: Recipe) -> str:
     """Key of the recipe's algorithm, ``none`` where there is none."""
     return "none" if recipe.algorithm is None else recipe.algorithm.name
@@ -286,6 +304,7 @@ def measure_all(
             if done is not None:
                 done(recipe, results[recipe.name], False)
         shutil.rmtree(gathered.folder, ignore_errors=True)
+        bench.base_file.remove()
     return {recipe.name: results[recipe.name] for recipe in recipes}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -80,69 +80,64 @@ def save_tokenizer(folder: Path) -> None:
     transformers.PreTrainedTokenizerFast(tokenizer_object=byte_level._tokenizer).save_pretrained(folder)
 
 
-@pytest.fixture(scope="session")
-def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama with as many key as query heads and an output head of its own."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.LlamaConfig(
-        hidden_size=64,
-        intermediate_size=160,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=256,
-        tie_word_embeddings=False,
-    )
-    return save_model(tmp_path_factory.mktemp("tiny_llama"), config, "LlamaForCausalLM")
+def model_fixture(
+    description: str, config: str, model: str, sizes: Mapping[str, object]
+) -> Callable[[pytest.TempPathFactory], Path]:
+    """A fixture of the session: the folder of a model of these ``sizes``.
+
+    Args:
+        description: what is special about it.
+        config, model: names of transformers' classes.
+    """
+
+    def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        transformers = pytest.importorskip("transformers")
+        return save_model(tmp_path_factory.mktemp(model), getattr(transformers, config)(**sizes), model)
+
+    folder.__doc__ = description
+    return pytest.fixture(scope="session")(folder)
 
 
-@pytest.fixture(scope="session")
-def tiny_gqa_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama with two query heads a key head and tied embeddings."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.LlamaConfig(
-        hidden_size=64,
-        intermediate_size=160,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-    )
-    return save_model(tmp_path_factory.mktemp("tiny_gqa"), config, "LlamaForCausalLM")
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 256,
+}
+TIED = {"tie_word_embeddings": True}
 
-
-@pytest.fixture(scope="session")
-def tiny_moe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Mixtral: four experts, two for each token."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.MixtralConfig(
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=256,
-    )
-    return save_model(tmp_path_factory.mktemp("tiny_moe"), config, "MixtralForCausalLM")
-
-
-@pytest.fixture(scope="session")
-def tiny_gpt2_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A GPT-2: fused qkv in transposed ``Conv1D`` weights, tied embeddings."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(
-        n_embd=64,
-        n_layer=2,
-        n_head=4,
-        n_positions=256,
-        vocab_size=VOCABULARY,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    return save_model(tmp_path_factory.mktemp("tiny_gpt2"), config, "GPT2LMHeadModel")
+tiny_llama_dir = model_fixture(
+    "A Llama with as many key as query heads and an output head of its own.",
+    "LlamaConfig",
+    "LlamaForCausalLM",
+    {**SIZES, "num_key_value_heads": 4, "tie_word_embeddings": False},
+)
+tiny_gqa_dir = model_fixture(
+    "A Llama with two query heads a key head and tied embeddings.", "LlamaConfig", "LlamaForCausalLM", SIZES | TIED
+)
+tiny_deep_dir = model_fixture(
+    "A Llama of four layers.", "LlamaConfig", "LlamaForCausalLM", {**SIZES, **TIED, "num_hidden_layers": 4}
+)
+tiny_moe_dir = model_fixture(
+    "A Mixtral: four experts, two for each token.",
+    "MixtralConfig",
+    "MixtralForCausalLM",
+    {**SIZES, "intermediate_size": 96, "num_local_experts": 4, "num_experts_per_tok": 2},
+)
+tiny_gpt2_dir = model_fixture(
+    "A GPT-2: fused qkv in transposed ``Conv1D`` weights, tied embeddings.",
+    "GPT2Config",
+    "GPT2LMHeadModel",
+    {
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 256,
+        "vocab_size": VOCABULARY,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    },
+)

@@ -92,6 +92,64 @@ def test_an_interrupted_run_continues_and_gives_the_same(tiny_gqa_dir, tmp_path)
         assert path.read_bytes() == (parts / path.name).read_bytes()
 
 
+def stopped(at):
+    """Steps that stop a run at one of them, and what they saw."""
+    seen = []
+
+    def step(what, done, total):
+        seen.append((what, done))
+        if seen[-1] == at:
+            raise KeyboardInterrupt
+
+    return step, seen
+
+
+def bytes_in(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_an_interrupted_pass_does_not_run_finished_blocks_again(tiny_deep_dir, tmp_path):
+    model = BlockModel(resolve_model(tiny_deep_dir))
+    gather_inputs(model, windows(), WANTED, tmp_path / "whole")
+    step, _ = stopped(("calibrate", 3))
+    with pytest.raises(KeyboardInterrupt):
+        gather_inputs(model, windows(), WANTED, tmp_path / "parts", steps=step)
+    step, seen = stopped(None)
+    gather_inputs(model, windows(), WANTED, tmp_path / "parts", steps=step)
+    assert seen == [("calibrate", 4)]
+    assert bytes_in(tmp_path / "parts") == bytes_in(tmp_path / "whole")
+
+
+def test_a_file_that_was_deleted_is_gathered_again(tiny_deep_dir, tmp_path):
+    model = BlockModel(resolve_model(tiny_deep_dir))
+    gather_inputs(model, windows(), WANTED, tmp_path / "whole")
+    step, _ = stopped(("calibrate", 3))
+    with pytest.raises(KeyboardInterrupt):
+        gather_inputs(model, windows(), WANTED, tmp_path / "parts", steps=step)
+    (tmp_path / "parts" / "inputs-00001.safetensors").unlink()
+    gather_inputs(model, windows(), WANTED, tmp_path / "parts")
+    assert bytes_in(tmp_path / "parts") == bytes_in(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stage", ["gradients, forwards", "gradients, backwards"])
+@pytest.mark.parametrize("done", [1, 4])
+def test_interrupted_gradients_go_on_and_give_the_same(tiny_deep_dir, tmp_path, stage, done):
+    model = BlockModel(resolve_model(tiny_deep_dir))
+    both = frozenset({Statistic.GRADIENT_ABS, Statistic.GRADIENT_SQUARE})
+    gather_gradients(model, windows(2), both, tmp_path / "whole")
+    step, _ = stopped((stage, done))
+    with pytest.raises(KeyboardInterrupt):
+        gather_gradients(model, windows(2), both, tmp_path / "parts", steps=step)
+    step, seen = stopped(None)
+    gather_gradients(model, windows(2), both, tmp_path / "parts", steps=step)
+    forwards = [("gradients, forwards", n) for n in range(done + 1, 5)] if stage.endswith("forwards") else []
+    backwards = [
+        ("gradients, backwards", n) for n in range(1 if forwards or stage.endswith("forwards") else done + 1, 5)
+    ]
+    assert seen == forwards + backwards
+    assert bytes_in(tmp_path / "parts") == bytes_in(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("fixture", ["tiny_gqa_dir", "tiny_gpt2_dir", "tiny_moe_dir"])
 def test_gradients_are_those_of_the_whole_model_in_double_precision(fixture, request, tmp_path):
     transformers = pytest.importorskip("transformers")
@@ -144,8 +202,9 @@ def test_the_key_depends_on_model_tokens_and_statistics():
         calibration_key("a", ids + 1, frozenset({Statistic.HESSIAN})),
         calibration_key("a", ids, frozenset({Statistic.ABS_MAX})),
         calibration_key("a", ids.reshape(1, -1), frozenset({Statistic.HESSIAN})),
+        calibration_key("a", ids, frozenset({Statistic.HESSIAN}), device="cuda"),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
 
 
 def test_batches_hold_whole_windows():
