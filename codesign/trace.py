@@ -27,14 +27,15 @@ import torch
 from torch import Tensor, nn
 
 from codesign import trace_attention
-from codesign.trace_config import build_on_meta, model_inputs, read_config
+from codesign.trace_config import build_on_meta, read_config
 from codesign.trace_experts import routed_experts
+from codesign.trace_inputs import model_inputs, step_inputs
 from codesign.trace_layers import generates, layers_of
+from codesign.trace_patches import even_patches
 from codesign.trace_record import LoopTooLong, Recorder
 from hwmodel.workload import LayerKind, Phase, Workload
 
 PROBE_TOKENS = (8, 16)  # contexts from which a model that loops over tokens is extrapolated
-CACHE_FIELDS = ("past_key_values", "cache_params", "state")  # where models hand over what a decode step needs
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,13 @@ def _forward(model: nn.Module, request: _Request, tokens: int, *, then_step: boo
         stack.enter_context(_without_data())
         stack.enter_context(trace_attention.recorded_attention(recorder))
         stack.enter_context(routed_experts(recorder))
+        stack.enter_context(even_patches(model, step=tokens == 1 < request.context))
         stack.enter_context(recorder)
         try:
             if then_step:
                 output = _call(model, {**inputs, "use_cache": True})
                 recorder.restart()
-                inputs = _decode_inputs(model, inputs, output, request)
+                inputs = step_inputs(model, inputs, output, request.batch)
             _call(model, inputs)
         except (LoopTooLong, KeyboardInterrupt):
             raise
@@ -162,20 +164,6 @@ def _forward(model: nn.Module, request: _Request, tokens: int, *, then_step: boo
 def _call(model: nn.Module, inputs: dict[str, Any]) -> Any:
     positional = inputs.get("")
     return model(positional) if positional is not None else model(**inputs)
-
-
-def _decode_inputs(model: nn.Module, inputs: dict[str, Any], output: Any, request: _Request) -> dict[str, Any]:
-    token = torch.zeros(request.batch, 1, dtype=torch.long, device="meta")
-    step: dict[str, Any] = {"use_cache": True}
-    for cache in CACHE_FIELDS:
-        if getattr(output, cache, None) is not None:
-            step[cache] = getattr(output, cache)
-    if len(step) == 1:
-        raise ValueError(f"{type(model).__name__} returns no KV cache")
-    if "decoder_input_ids" in inputs:
-        hidden = output.encoder_last_hidden_state
-        return {**step, "decoder_input_ids": token, "encoder_outputs": (hidden,)}
-    return {**step, "input_ids": token}
 
 
 def _decode_without_cache(model: nn.Module, request: _Request) -> Recorder:

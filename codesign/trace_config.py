@@ -1,4 +1,4 @@
-"""Models on the meta device: from a config.json, a config or a module, with inputs that fit.
+"""Models on the meta device: from a config.json, a config or a module.
 
 A config.json that leaves out what fixes a model's size is refused, because transformers would fill it in silently.
 """
@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from codesign import trace_attention
 from codesign.extras import require
+from codesign.trace_gaps import buildable
 
 # sizes that a config must state itself, wherever its class has a default for them
 NEEDED_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
@@ -126,7 +127,7 @@ def _build(transformers: Any, config: Any) -> nn.Module:
     for implementation in (trace_attention.IMPLEMENTATION, "eager"):
         trace_attention.register()
         try:
-            with torch.device("meta"), no_init_weights():
+            with torch.device("meta"), no_init_weights(), buildable(config):
                 model = cls._from_config(copy.deepcopy(config), attn_implementation=implementation, dtype=torch.float32)
                 model.tie_weights()
                 return model
@@ -150,54 +151,6 @@ def model_class(config: Any) -> Any:
     if kind in transformers.MODEL_MAPPING:
         return transformers.MODEL_MAPPING[kind]
     raise ValueError(f"model_type must be one that transformers has a model for, not {config.model_type!r}")
-
-
-def model_inputs(
-    model: nn.Module, batch: int, tokens: int, example: Tensor | Mapping[str, Tensor] | None
-) -> dict[str, Any]:
-    """Meta inputs of a model: keyword arguments, or one positional argument under the empty name.
-
-    Raises:
-        ValueError: they do not follow from a config and no example was given.
-    """
-    if isinstance(example, Tensor):
-        return {"": example.to("meta")}
-    if example is not None:
-        return {key: value.to("meta") for key, value in example.items()}
-    config = getattr(model, "config", None)
-    main = getattr(model, "main_input_name", None)
-    if config is None or main is None:
-        raise ValueError(
-            f"example must be given for {type(model).__name__}, whose inputs no config describes, not None"
-        )
-    ids = torch.zeros(batch, tokens, dtype=torch.long, device="meta")
-    if main == "input_ids":
-        inputs: dict[str, Any] = {"input_ids": ids}
-    elif main == "pixel_values":
-        inputs = {main: torch.zeros(batch, *_image_shape(config), device="meta")}
-    elif main == "input_features":
-        # two frames for each position: the encoder's second convolution has stride 2
-        inputs = {main: torch.zeros(batch, config.num_mel_bins, 2 * config.max_source_positions, device="meta")}
-    elif main == "input_values":
-        inputs = {main: torch.zeros(batch, tokens, device="meta")}
-    else:
-        raise ValueError(f"example must be given for {type(model).__name__}, whose input is {main}, not None")
-    if "use_cache" in _arguments(model):
-        inputs["use_cache"] = False
-    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in _arguments(model):
-        inputs["decoder_input_ids"] = ids
-    return inputs
-
-
-def _image_shape(config: Any) -> tuple[int, int, int]:
-    vision = getattr(config, "vision_config", config)
-    size = getattr(vision, "image_size", None) or 224  # the ImageNet crop, where a convolutional config names none
-    height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return getattr(vision, "num_channels", 3), height, width
-
-
-def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(model.forward).parameters
 
 
 def _use_recorded_attention(config: Any) -> None:

@@ -26,6 +26,7 @@ LAYERS = (4, 10)  # of a shortened config, tried before its own depth
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _INDEXER = {"indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 256}
 _INDEXER |= {"indexer_budget": 2048, "indexer_compress_ratio": 16}
+_NO_LAYER_INPUTS = {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
 # what a model needs and its default config leaves open
 SETTINGS: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
@@ -33,6 +34,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"rope_theta": 5e5, "kv_n_heads": 8, "clip_qkv": 8.0}},
     "deepseek_v2": {"num_experts_per_tok": 6},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+    # an assistant's text model has no embeddings of its own for each layer (Gemma4AssistantConfig asks for it)
+    "gemma4_assistant": {"text_config": {**_NO_LAYER_INPUTS, "model_type": "gemma4_text", "num_hidden_layers": 4}},
+    "gemma4_unified_assistant": {"text_config": {"model_type": "gemma4_unified_text", "num_hidden_layers": 4}},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from codesign.trace_experts import route_all_experts
-from codesign.trace_ledger import Record, finished_kind
+from codesign.trace_ledger import Record, finished_kind, storage_of
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase
 
 
@@ -17,7 +17,7 @@ def layers_of(
     records: Sequence[Record], model: nn.Module, *, phase: Phase, batch: int, context: int
 ) -> tuple[LayerSpec, ...]:
     """The layers that ``records`` of a forward pass of ``model`` stand for, in the same order."""
-    head = _head_path(model)
+    heads = _head_weights(model)
     shared_heads, routing = _kv_heads(model), _routing(model)
     decoder = generates(model) and not getattr(model.config, "is_encoder_decoder", False)
     masked = decoder and phase is Phase.PREFILL and context > 1
@@ -47,7 +47,7 @@ def layers_of(
                 shared_weight=shared,
                 weight_of=weight_of,
                 causal=record.causal or (masked and _whole_context(record, context)),
-                head=record.name == head,
+                head=record.kind is LayerKind.LINEAR and record.weight in heads,
                 weight_copies=record.weight_copies,
             )
         )
@@ -105,11 +105,13 @@ def _routing(model: nn.Module) -> tuple[int, int] | None:
     return (experts, top_k) if isinstance(experts, int) and isinstance(top_k, int) and experts > 1 else None
 
 
-def _head_path(model: nn.Module) -> str | None:
-    """Path of the output projection to the vocabulary."""
+def _head_weights(model: nn.Module) -> frozenset[int]:
+    """Weights of the output projection to the vocabulary, or of several, one for each stream of tokens."""
     find = getattr(model, "get_output_embeddings", None)
     head = find() if find is not None else None
-    return next((path for path, module in model.named_modules() if module is head), None)
+    if not isinstance(head, nn.Module):
+        return frozenset()
+    return frozenset(storage_of(parameter) for parameter in head.parameters() if parameter.dim() >= 2)
 
 
 def generates(model: nn.Module) -> bool:

@@ -63,6 +63,8 @@ class Recorder(TorchDispatchMode):
         self._roles: dict[int, frozenset[int]] = {}
         # storage -> the parameter it was computed from, and from no activation
         self._origin: dict[int, int] = {key: key for key in self.ledger.parameters}
+        # storage -> the parameter whose rows it holds, looked up by activations (the words of chosen clusters)
+        self._looked_up: dict[int, int] = {}
         # storage -> elements it would have if nothing in it were repeated, where something is
         self._distinct: dict[int, int] = {}
         self._call_count = 0
@@ -191,6 +193,8 @@ class Recorder(TorchDispatchMode):
         if main.is_floating_point() and main.numel() and _is_arithmetic(func, operation):
             self._mark(outputs, self._elementwise(operation, main, frontier), products=roles)
             return
+        if operation == "index" and keys[0] in self._origin and main.dim() > 1:
+            self._looked_up[storage_of(main)] = self._origin[keys[0]]
         distinct = sum(
             self._distinct_elements(t) for t, key in zip(tensors, keys, strict=True) if key in self._frontier
         )
@@ -234,12 +238,14 @@ class Recorder(TorchDispatchMode):
             return self._linear(self._origin[b_key], (copies, m, k, n), self.sources(a))
         if a_key in self._origin and b_active:  # w @ x: the same layer with rows and columns exchanged
             return self._linear(self._origin[a_key], (copies, n, k, m), self.sources(b))
-        if not (a_active and b_active) or k == 1:  # tables (rotary angles), outer products
+        if b_key in self._looked_up:
+            return self._looked_up_rows(self._looked_up[b_key], (copies, m, k, n), self.sources(a, b))
+        after_softmax = any(self.records[i].kind is LayerKind.SOFTMAX for i in self._roles.get(a_key, frozenset()))
+        if not (a_active and b_active) or (k == 1 and not after_softmax):  # tables (rotary angles), outer products
             return None
         kept = max(1, self._distinct_elements(b) // (k * n))
         if kept < copies and copies % kept == 0:  # one key for a group of heads
             copies, m = kept, m * copies // kept
-        after_softmax = any(self.records[i].kind is LayerKind.SOFTMAX for i in self._roles.get(a_key, frozenset()))
         kind = LayerKind.ATTENTION_PV if after_softmax else None
         record = self.ledger.product("pv" if after_softmax else "product", kind, (copies, m, k, n), self.sources(a, b))
         record.by_hand = True
@@ -249,6 +255,15 @@ class Recorder(TorchDispatchMode):
         copies, m, k, n = shape
         distinct = max(1, min(copies, self.ledger.elements(weight) // (k * n)))  # weights that the copies differ in
         return self.ledger.linear(weight, (distinct, m * copies // distinct, k, n), sources)
+
+    def _looked_up_rows(self, weight: int, shape: tuple[int, int, int, int], sources: frozenset[int]) -> Record:
+        """A product with rows of a table, other ones in every copy: the table is stored, the rows are read."""
+        copies, m, k, n = shape
+        stored = max(1, self.ledger.elements(weight) // (k * n))
+        read = min(copies, stored)
+        record = self.ledger.linear(weight, (read, -(-copies * m // read), k, n), sources, whole=True)
+        record.weight_copies = stored
+        return record
 
     def _convolution(self, args: Any, out: Tensor) -> Record:
         x, weight, transposed, groups = args[0], args[1], bool(args[6]), int(args[8])

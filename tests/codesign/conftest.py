@@ -1,0 +1,66 @@
+"""What several tests of tracing need: a small Llama, and the multiply-accumulates that torch itself counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_llama() -> dict[str, Any]:
+    """A config.json: two blocks, two query heads for each key head, a head of its own."""
+    return {
+        **{"model_type": "llama", "rms_norm_eps": 1e-5, "tie_word_embeddings": False},
+        **{"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"num_key_value_heads": 2, "vocab_size": 50},
+    }
+
+
+def on_cpu(value: Any) -> Any:
+    """Zeros for meta tensors, inside mappings and tuples too."""
+    torch = pytest.importorskip("torch")
+    if isinstance(value, torch.Tensor):
+        return torch.zeros(value.shape, dtype=value.dtype)
+    if isinstance(value, Mapping):
+        return {key: on_cpu(item) for key, item in value.items()}
+    return tuple(on_cpu(item) for item in value) if isinstance(value, tuple) else value
+
+
+@pytest.fixture(scope="session")
+def counted_macs() -> Callable[..., int]:
+    """A function: runs a real module on zeros of the shapes of its inputs under torch's FLOP counter.
+
+    Products with rotary tables, which multiply positions by frequencies, are left out: they depend on no activation.
+    """
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(model: Any, inputs: Mapping[str, Any]) -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(**on_cpu(inputs))
+        tables = sum(
+            flops
+            for path, operations in counter.get_flop_counts().items()
+            if path.rpartition(".")[2] in ("rotary_emb", "rotary_embedding")
+            for flops in operations.values()
+        )
+        return (counter.get_total_flops() - tables) // 2
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Callable[..., Any]:
+    """A function: the model of a config with random weights, of the class that a trace builds."""
+
+    def build(config: Any) -> Any:
+        from codesign.trace_config import build_on_meta
+        from codesign.trace_gaps import buildable
+
+        meta = build_on_meta(config)
+        with buildable(meta.config):
+            return type(meta)._from_config(meta.config, attn_implementation="eager").eval()
+
+    return build
