@@ -119,6 +119,7 @@ def test_terms_of_random_codes() -> None:
     stats = random_stats(INTS[8])
     by_form = {counts.recoding: counts.histogram for counts in stats.terms}
     assert_distributed(by_form[Recoding.TWOS_COMPLEMENT], binomial(8))
+    # four digits, each zero a quarter of the time: mean 3, variance 4 * 3/16
     assert abs(stats.mean_terms(Recoding.BOOTH) - 3.0) <= 5 / math.sqrt(stats.weights)
     exact = [term_count(v, 8, Recoding.NAF) for v in range(-128, 128)]
     error = np.std(exact) / math.sqrt(stats.weights)
