@@ -203,7 +203,7 @@ def group_sums(
     Arguments and errors as for ``gemm``.
     """
     significands, exponents = decode_fp16(activations)
-    tables = _tables(weight, datapath.pe, significands.shape)
+    tables = kernel_tables(weight, datapath.pe, significands.shape)
     shape = (significands.shape[0], *weight.selector.shape)
     mantissas, group_exponents, spent = (np.zeros(shape, np.int64) for _ in range(3))
     widths = (datapath.pe.lanes, datapath.guard_bits, datapath.accumulator_bits, datapath.shifted_bits)
@@ -212,8 +212,8 @@ def group_sums(
         (datapath.alignment is Alignment.ACCUMULATOR, datapath.rounded), mantissas, group_exponents, spent,
     )  # fmt: skip
     _over_rows(run, weight.shape[0], threads)
-    offset = FP16_BIAS + FP16_MANTISSA_BITS + datapath.guard_bits - _unit_exponent(weight, datapath.pe)
-    return GroupSums(mantissas, group_exponents - offset, _clock(spent, weight))
+    lowest = lowest_bit_exponent(weight, datapath)
+    return GroupSums(mantissas, group_exponents + lowest, _clock(spent, weight))
 
 
 def integer_gemm(
@@ -241,7 +241,7 @@ def integer_gemm(
         )
     if (weight.scale_exponents != 0).any():
         raise NotImplementedError(f"integer activations need integer scales, not {weight.scale_name}")
-    tables = _tables(weight, pe, activations.shape)
+    tables = kernel_tables(weight, pe, activations.shape)
     shape = (activations.shape[0], *weight.selector.shape)
     sums, spent = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     run = partial(
@@ -250,51 +250,7 @@ def integer_gemm(
     )  # fmt: skip
     _over_rows(run, weight.shape[0], threads)
     total = (sums * weight.scale_significands).sum(axis=2)
-    return SerialResult(total, _clock(spent, weight), _unit_exponent(weight, pe))
-
-
-def error_bounds(
-    activations: np.ndarray, weight: SerialWeight, *, datapath: SerialDatapath = BITMOD_DATAPATH,
-    output: Format = FP32,
-) -> np.ndarray:  # fmt: skip
-    """How far ``gemm`` may lie from the exact product, at most: float64 ``[m, n]``.
-
-    With ``u`` the value of a lane's lowest bit at the cycle's largest lane exponent, ``U`` an upper bound of the
-    accumulator's, ``L`` lanes, ``s`` the significance and ``S`` the sum of the magnitudes of all terms so far, each
-    cycle adds at most
-
-        (L - 1) 2**s u   lanes truncated below the guard bits (the largest is not); L 2**s max(u, U) where lanes are
-                         aligned to the accumulator
-        max(u, U)        one of sum and accumulator shifted to the other's exponent
-        U'               the sum shifted into the mantissa, U' = max(u, U, (S + error) / 2**(accumulator_bits - 2)):
-                         after a shift the mantissa is at least that large, and exponents never fall
-
-    Dequantization drops less than ``2**dropped_bits`` of the accumulator's lowest bits; FP32 sums and the outer scale
-    add ``2**-24`` of every partial result, FP16 output ``2**-11`` of it or half of ``2**-24``. Holds while nothing
-    overflows. Arguments as for ``gemm``.
-    """
-    significands, exponents = decode_fp16(activations)
-    tables = _tables(weight, datapath.pe, significands.shape)
-    shape = (significands.shape[0], *weight.selector.shape)
-    errors, units, sizes = (np.zeros(shape) for _ in range(3))
-    widths = (datapath.pe.lanes, datapath.guard_bits, datapath.accumulator_bits, datapath.shifted_bits)
-    kernels.fp16_bounds(
-        significands, exponents, weight.codes, weight.selector, *tables, weight.group_size, widths,
-        datapath.alignment is Alignment.ACCUMULATOR, errors, units, sizes, 0, weight.shape[0],
-    )  # fmt: skip
-    offset = FP16_BIAS + FP16_MANTISSA_BITS + datapath.guard_bits - _unit_exponent(weight, datapath.pe)
-    lowest = np.ldexp(1.0, weight.scale_exponents - offset)
-    scale = np.abs(weight.scale_significands) * lowest
-    dropped = 2.0 ** datapath.dropped_bits(weight.scale_bits) if datapath.dropped_bits(weight.scale_bits) else 0.0
-    group_errors = errors * scale + units * dropped * lowest
-    reach = (sizes * scale + group_errors).sum(axis=2)
-    ulp = 2.0**-24  # half a unit in the last place of FP32, relative
-    bound = group_errors.sum(axis=2) + reach * (shape[2] * ulp) * (1 + ulp) ** shape[2]
-    if weight.outer is not None:
-        outer = np.abs(weight.outer.astype(np.float64))[None, :]
-        bound = (bound + (reach + bound) * ulp) * outer
-        reach = reach * outer
-    return bound if output is FP32 else bound + (reach + bound) * 2.0**-11 + 2.0**-25
+    return SerialResult(total, _clock(spent, weight), unit_exponent(weight, pe))
 
 
 def decode_fp16(activations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -334,7 +290,9 @@ def _clock(spent: np.ndarray, weight: SerialWeight) -> int:
     return clock
 
 
-def _tables(weight: SerialWeight, pe: PE, activations: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def kernel_tables(
+    weight: SerialWeight, pe: PE, activations: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Signs, exponents ``[F, C, cycles]`` and significances ``[F, cycles]``, int64, for kernels."""
     if len(activations) != 2 or activations[1] != weight.shape[1]:
         raise ValueError(f"activations must have the shape [m, {weight.shape[1]}], not {list(activations)!r}")
@@ -352,7 +310,17 @@ def _padded(rows: np.ndarray, cycles: int) -> np.ndarray:
     return np.pad(rows.astype(np.int64), ((0, 0), (0, cycles - rows.shape[1])))
 
 
-def _unit_exponent(weight: SerialWeight, pe: PE) -> int:
+def lowest_bit_exponent(weight: SerialWeight, datapath: SerialDatapath) -> int:
+    """Power of two of a lane's lowest bit at the biased exponent 0."""
+    return unit_exponent(weight, datapath.pe) - FP16_BIAS - FP16_MANTISSA_BITS - datapath.guard_bits
+
+
+def unit_exponent(weight: SerialWeight, pe: PE) -> int:
+    """Power of two of a term 1 of ``weight``.
+
+    Raises:
+        NotImplementedError: its candidate formats differ in it.
+    """
     tables: list[TermTable] = [term_table(fmt, pe) for fmt in weight.formats]
     units = {table.unit_exponent for table in tables}
     if len(units) > 1:

@@ -72,10 +72,10 @@ def fp16_group(magnitudes, activation_signs, exponents, term_signs, term_exponen
 
 
 @jit
-def fp16_rows(
+def fp16_rows(  # type: ignore[no-untyped-def]
     significands, exponents, codes, selector, signs, term_exponents, significances, group, widths, switches,
     mantissas, group_exponents, spent, start, stop,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Every group of every output.
 
     Args:
@@ -104,9 +104,9 @@ def fp16_rows(
 
 
 @jit
-def integer_rows(
+def integer_rows(  # type: ignore[no-untyped-def]
     activations, codes, selector, signs, term_exponents, significances, group, lanes, sums, spent, start, stop
-):  # type: ignore[no-untyped-def]
+):
     """Every group of every output with integer activations int64 ``[m, k]``: ``sums``, ``spent`` ``[m, n, groups]``."""
     tokens, k = activations.shape
     cycles = significances.shape[1]
@@ -128,10 +128,10 @@ def integer_rows(
 
 
 @jit
-def fp16_bounds(
+def fp16_bounds(  # type: ignore[no-untyped-def]
     significands, exponents, codes, selector, signs, term_exponents, significances, group, widths, together,
     errors, units, sizes, start, stop,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """Bounds of what ``fp16_rows`` loses, in units of a lane's lowest bit at exponent 0.
 
     Args:

@@ -42,12 +42,12 @@ from hwmodel.pe_functional import (
     Alignment,
     SerialDatapath,
     dot,
-    error_bounds,
     gemm,
     gemv,
     group_sums,
     integer_gemm,
 )
+from hwmodel.pe_functional_bound import error_bounds
 from hwmodel.pe_functional_weight import SerialWeight
 from hwmodel.presets import BITMOD, BITMOD_PE
 from hwmodel.workload import LayerKind, LayerSpec
@@ -198,7 +198,7 @@ def random_weight(
     if scale is None:
         scales = None
     elif scale in (FP16, FP32):
-        scales = np.exp(random.normal(-4, 4, shape)).astype(np.float16 if scale is FP16 else np.float32)
+        scales = np.exp(random.normal(-4, 4, shape).clip(-30, 11)).astype(np.float16 if scale is FP16 else np.float32)
     elif scale is BF16:
         scales = np.ldexp(random.integers(128, 256, shape).astype(np.float64), random.integers(-30, 30, shape))
     elif scale is E8M0:
