@@ -49,6 +49,7 @@ def layers_of(
                 causal=record.causal or (masked and _whole_context(record, context)),
                 head=record.kind is LayerKind.LINEAR and record.weight in heads,
                 weight_copies=record.weight_copies,
+                state=record.kind is None and context not in (record.k, record.n),
             )
         )
     return tuple(layers)

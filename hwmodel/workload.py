@@ -52,6 +52,8 @@ class LayerSpec:
         causal: only scores at or below the diagonal matter (attention in prefill).
         head: the output projection to the vocabulary.
         weight_copies: weights stored (all experts), where that is more than ``copies`` touched; ``None`` for equal.
+        state: an attention product with a recurrent state of fixed size (linear attention, state-space models), not
+            with a cache as long as the context.
     """
 
     name: str
@@ -65,8 +67,11 @@ class LayerSpec:
     causal: bool = False
     head: bool = False
     weight_copies: int | None = None
+    state: bool = False
 
     def __post_init__(self) -> None:
+        if self.state and self.kind not in ATTENTION_KINDS:
+            raise ValueError(f"layer {self.name} with a state must be an attention product, not {self.kind.value}")
         for what in ("m", "k", "n", "copies"):
             value = getattr(self, what)
             if not isinstance(value, int) or value < 1:
@@ -89,8 +94,8 @@ class LayerSpec:
 
     @property
     def shape_key(self) -> tuple[object, ...]:
-        """All that a price depends on; equal keys are computed once."""
-        return (self.kind, self.m, self.k, self.n, self.copies, self.shared_weight, self.causal, self.head)
+        """All that a price, at any context, depends on; equal keys are computed once."""
+        return (self.kind, self.m, self.k, self.n, self.copies, self.shared_weight, self.causal, self.head, self.state)
 
 
 VECTOR_KINDS = frozenset({LayerKind.NORM, LayerKind.ACTIVATION, LayerKind.SOFTMAX})
@@ -171,8 +176,8 @@ def shape_counts(layers: Iterable[LayerSpec]) -> Mapping[tuple[object, ...], int
 def at_context(decode: Workload, context: int) -> Workload:
     """A decode step at another context, without tracing again.
 
-    Only attention products and their softmax follow the context. A length below the traced context is a sliding
-    window and is cut, never stretched, so trace at the largest context that is needed.
+    Only products with a KV cache and their softmax follow the context; those with a ``state`` stay. A length below the
+    traced context is a sliding window and is cut, never stretched, so trace at the largest context that is needed.
 
     Args:
         decode: a decode workload.
@@ -191,7 +196,9 @@ def at_context(decode: Workload, context: int) -> Workload:
         return context if traced == decode.context else min(traced, context)
 
     layers = tuple(
-        replace(layer, k=length(layer.k))
+        layer
+        if layer.state
+        else replace(layer, k=length(layer.k))
         if layer.kind is LayerKind.ATTENTION_PV
         else replace(layer, n=length(layer.n))
         if layer.kind in (LayerKind.ATTENTION_QK, LayerKind.SOFTMAX)
