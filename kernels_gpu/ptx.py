@@ -114,10 +114,28 @@ if SIMULATED:
         """(a & b) | c."""
         return np.uint32((np.uint32(a) & np.uint32(b)) | np.uint32(c))
 
+    def select_bits(a, b, mask):
+        """Bits of ``a`` where ``mask`` has ones, of ``b`` elsewhere."""
+        return np.uint32((np.uint32(a) & np.uint32(mask)) | (np.uint32(b) & ~np.uint32(mask)))
+
+    def to_bfloat(a):
+        """The 16 bits of a float32 rounded to bfloat16, uint32."""
+        bits = int(np.float32(a).view(np.uint32))
+        if np.isnan(a):
+            return np.uint32(0x7FFF)
+        return np.uint32((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+
     def pick_bytes(low, high, selector):
-        """Four of the eight bytes of ``high`` and ``low``, chosen by the nibbles of ``selector`` (prmt)."""
-        both = int(high) << 32 | int(low)
-        return np.uint32(sum((both >> 8 * (int(selector) >> 4 * i & 7) & 0xFF) << 8 * i for i in range(4)))
+        """Four of the eight bytes of ``high`` and ``low``, chosen by the low nibbles of ``selector`` (prmt).
+
+        Bit 3 of a nibble asks for eight copies of the chosen byte's top bit.
+        """
+        both, made = int(high) << 32 | int(low), 0
+        for i in range(4):
+            nibble = int(selector) >> 4 * i & 0xF
+            byte = both >> 8 * (nibble & 7) & 0xFF
+            made |= (byte if nibble < 8 else 0xFF * (byte >> 7)) << 8 * i
+        return np.uint32(made)
 
     def maximum_or_nan_halves(a, b):
         """The larger of the low and of the high half-precision numbers of two words; NaN where either is NaN."""
@@ -219,6 +237,8 @@ else:
     float_bits = _instruction("mov.b32 $0, $1;", _u, _f)
     bits_float = _instruction("mov.b32 $0, $1;", _f, _u)
     and_or = _instruction("lop3.b32 $0, $1, $2, $3, 0xEA;", _u, _u, _u, _u)  # 0xEA: (0xF0 & 0xCC) | 0xAA
+    select_bits = _instruction("lop3.b32 $0, $1, $2, $3, 0xE4;", _u, _u, _u, _u)  # (0xF0 & 0xAA) | (0xCC & ~0xAA)
+    to_bfloat = _instruction("{ .reg .b16 h; cvt.rn.bf16.f32 h, $1; cvt.u32.u16 $0, h; }", _u, _f)
     pick_bytes = _instruction("prmt.b32 $0, $1, $2, $3;", _u, _u, _u, _u)
     maximum_or_nan_halves = _instruction("max.NaN.f16x2 $0, $1, $2;", _u, _u, _u)
     maximum_or_nan_bfloats = _instruction("max.NaN.bf16x2 $0, $1, $2;", _u, _u, _u)

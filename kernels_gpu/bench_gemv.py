@@ -1,0 +1,311 @@
+"""Benchmark of the decode GEMV: ``python -m kernels_gpu.bench_gemv --output record.json``.
+
+Every kernel is compared with a float64 product of the decoded weight before it is timed, on poisoned results. Timed is a
+CUDA graph over weights that rotate beyond L2, as in decoding; ``alone`` forbids a kernel to start before the one before
+it has ended. Next to it, in the same run: half-precision cuBLAS, torch's int4 kernel (tinygemm) and, where it is
+installed, bitsandbytes' NF4. The bound is the bytes of the packed weight at the measured copy rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datatypes.quantize import quantize_tensor
+from hwmodel.report import Measurement
+from kernels_gpu.gemv_launch import (
+    PackedMatrix,
+    Shape,
+    allocate_result,
+    choose_shape,
+    compile_kernel,
+    from_quantized,
+    prepare,
+    spec_of,
+)
+from kernels_gpu.gemv_plan import plan_of
+from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.gemv_reference import tolerance
+from kernels_gpu.launch import device_facts, query_smi, require_cuda
+from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
+
+# q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
+SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
+CUTS = tuple(
+    Shape(*cut)
+    for cut in ((8, 4, 2), (8, 4, 3), (8, 2, 4), (4, 4, 3), (4, 4, 6), (16, 4, 2), (16, 2, 3), (4, 8, 2), (8, 8, 2), (2, 8, 4))
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One timed kernel."""
+
+    kernel: str
+    m: int
+    n: int
+    k: int
+    cut: str
+    bytes_moved: int
+    bound_us: float
+    median_us: float
+    spread: float
+    worst_error: float  # over its tolerance; 0 where it was not compared
+    registers: int = 0
+
+    @property
+    def of_bound(self) -> float:
+        """Fraction of the memory bound."""
+        return self.bound_us / self.median_us
+
+
+def packed(recipe: str, shape: tuple[int, int]) -> tuple[PackedMatrix, Tensor]:
+    """A packed weight of random numbers on the device, and what it decodes to."""
+    generator = torch.Generator("cuda").manual_seed(sum(shape))
+    weight = torch.randn(shape, generator=generator, device="cuda") * 0.02
+    quantized = quantize_tensor(weight, RECIPES[recipe])
+    return from_quantized(quantized, "cuda"), quantized.dequantize()
+
+
+def inputs(tokens: int, k: int) -> Tensor:
+    """Random inputs, half precision."""
+    generator = torch.Generator("cuda").manual_seed(tokens)
+    return torch.randn((tokens, k), generator=generator, device="cuda").half()
+
+
+def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: Shape | None) -> float:
+    """Largest error over its tolerance, of two launches on poisoned results.
+
+    Raises:
+        AssertionError: an error above its tolerance, or results that differ between the launches.
+    """
+    expected = x.double() @ dense.double().T
+    allowed = tolerance(x, dense, weight.plan, expected)
+    outs = []
+    for _ in range(2):
+        out = allocate_result(x.shape[0], weight.shape[0], x).fill_(float("nan"))
+        prepare(weight, x, out, shape=cut)()
+        outs.append(out.clone())
+    torch.cuda.synchronize()
+    worst = ((outs[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
+    assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
+    assert torch.equal(outs[0], outs[1]), "two launches must agree"
+    return worst
+
+
+def time_kernel(
+    recipe: str, weight: PackedMatrix, x: Tensor, copy_rate: float, cut: Shape | None, *, overlapped: bool = True
+) -> Row:
+    """Time one kernel over rotating weights; not checked here."""
+    n, k = weight.shape
+    copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
+    launches = [prepare(w, x, allocate_result(len(x), n, x), shape=cut, overlapped=overlapped) for w in copies]
+    timing = time_graph(launches, repeats=max(1, 24 // len(launches)))
+    found = choose_shape(weight.plan, len(x), n, k) if cut is None else cut
+    name = f"{found.warps}x{found.runs}x{found.depth}" + ("" if overlapped else " alone")
+    return Row(
+        recipe, len(x), n, k, name, weight.nbytes, weight.nbytes / copy_rate * 1e6, timing.median_s * 1e6,
+        timing.spread, 0.0, launches[0].kernel.registers,
+    )  # fmt: skip
+
+
+def public_kernels(shape: tuple[int, int], x: Tensor, copy_rate: float) -> list[Row]:
+    """Kernels that others wrote, on the same shape: cuBLAS, tinygemm, bitsandbytes (what is there)."""
+    n, k = shape
+    made = []
+    for name, build in (("fp16 cuBLAS", _cublas), ("tinygemm int4 g128", _tinygemm), ("bitsandbytes nf4 g64", _nf4)):
+        try:
+            nbytes, first, clone = build(n, k, x)
+            calls = [first, *(clone() for _ in range(rotation(nbytes) - 1))]
+            timing = time_graph(calls, repeats=max(1, 24 // len(calls)))
+        except Exception as error:
+            print(f"{name} {n}x{k} m={len(x)}: {str(error).splitlines()[0] if str(error) else error!r}")
+            continue
+        made.append(
+            Row(name, len(x), n, k, "", nbytes, nbytes / copy_rate * 1e6, timing.median_s * 1e6, timing.spread, 0.0)
+        )
+        del calls, first, clone
+        torch.cuda.empty_cache()
+    return made
+
+
+Built = tuple[int, Callable[[], object], Callable[[], Callable[[], object]]]
+
+
+def _cublas(n: int, k: int, x: Tensor) -> Built:
+    out = torch.empty((len(x), n), dtype=x.dtype, device="cuda")
+
+    def make() -> Callable[[], object]:
+        weight = torch.randn((n, k), device="cuda").half()
+        return lambda: torch.mm(x, weight.T, out=out)
+
+    return n * k * 2, make(), make
+
+
+def _tinygemm(n: int, k: int, x: Tensor) -> Built:
+    half = x.bfloat16()
+
+    def make() -> Callable[[], object]:
+        codes = torch.randint(0, 256, (n, k // 2), dtype=torch.uint8, device="cuda")
+        weight = torch.ops.aten._convert_weight_to_int4pack(codes, 8)
+        scales = torch.randn((k // 128, n, 2), device="cuda").bfloat16()
+        return lambda: torch.ops.aten._weight_int4pack_mm(half, weight, 128, scales)
+
+    return n * k // 2 + n * k // 128 * 4, make(), make
+
+
+def _nf4(n: int, k: int, x: Tensor) -> Built:
+    import bitsandbytes
+
+    def make() -> Callable[[], object]:
+        weight = torch.randn((n, k), device="cuda").half()
+        packed_codes, state = bitsandbytes.functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
+        return lambda: bitsandbytes.matmul_4bit(x, packed_codes.t(), quant_state=state)
+
+    return n * k // 2 + n * k // 64 * 4, make(), make
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text."""
+    lines = [f"{'kernel':22s}{'m':>3s}{'shape':>12s}{'cut':>14s}{'us':>8s}{'spread':>8s}{'bound':>7s}{'of it':>7s}{'error':>7s}{'regs':>5s}"]  # fmt: skip
+    for r in rows:
+        lines.append(
+            f"{r.kernel:22s}{r.m:3d}{f'{r.n}x{r.k}':>12s}{r.cut:>14s}{r.median_us:8.2f}{r.spread:8.1%}{r.bound_us:7.2f}"
+            f"{r.of_bound:7.1%}{r.worst_error:7.2f}{r.registers:5d}"
+        )
+    return "\n".join(lines)
+
+
+def measurement(row: Row, conditions: dict[str, str], device: str) -> Measurement:
+    """A row as the cost model's record."""
+    own = {
+        "bytes": str(row.bytes_moved),
+        "bound_us": f"{row.bound_us:.3f}",
+        "quartiles_over_median": f"{row.spread:.4f}",
+        "worst_error_over_tolerance": f"{row.worst_error:.3f}",
+        "cut": row.cut,
+        "registers": str(row.registers),
+    }
+    return Measurement(
+        name=row.kernel,
+        shape=(row.m, row.k, row.n),
+        device=device,
+        seconds=row.median_us / 1e6,
+        repeats=30,
+        conditions={**conditions, **own},
+        source="python -m kernels_gpu.bench_gemv",
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "numba", "numba-cuda", "cuda-bindings", "numpy", "bitsandbytes"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def compile_all(recipes: list[str], shapes: list[tuple[int, int]], tokens: list[int], cuts: list[Shape | None], jobs: int) -> None:  # fmt: skip
+    """Compile every kernel to come in processes of their own (useful only with ``native.PTX_FOLDER``)."""
+    specs = set()
+    for recipe in recipes:
+        plan = plan_of(RECIPES[recipe])
+        for n, k in shapes:
+            for m in tokens:
+                specs |= {spec_of(plan, m, k, choose_shape(plan, m, n, k) if cut is None else cut) for cut in cuts}
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
+
+
+def run(arguments: argparse.Namespace) -> list[Row]:
+    """All rows that the command line asks for."""
+    rate = copy_bytes_per_s()
+    print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
+    rows: list[Row] = []
+    cuts: list[Shape | None] = list(CUTS) if arguments.explore else [None]
+    for shape in arguments.shapes:
+        for recipe in arguments.recipes:
+            weight, dense = packed(recipe, shape)
+            for m in arguments.tokens:
+                x = inputs(m, shape[1])
+                for cut in cuts:
+                    try:
+                        worst = check(weight, dense, x, cut)
+                    except (AssertionError, NotImplementedError, RuntimeError) as error:
+                        print(f"{recipe} {shape} m={m} {cut}: {error}", flush=True)
+                        continue
+                    for overlapped in (True, False) if arguments.alone else (True,):
+                        made = time_kernel(recipe, weight, x, rate, cut, overlapped=overlapped)
+                        rows.append(Row(**{**asdict(made), "worst_error": worst}))
+                    torch.cuda.empty_cache()
+            del weight, dense
+            torch.cuda.empty_cache()
+        if not arguments.no_public:
+            for m in arguments.tokens:
+                rows += public_kernels(shape, inputs(m, shape[1]), rate)
+    arguments.copy_rate = rate
+    return rows
+
+
+def main() -> int:
+    """Run, print the table, write the records."""
+    parser = argparse.ArgumentParser(prog="python -m kernels_gpu.bench_gemv", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--shapes", nargs="+", type=_shape, default=list(SHAPES), metavar="NxK")
+    parser.add_argument("--tokens", nargs="+", type=int, default=[1])
+    parser.add_argument("--explore", action="store_true", help="every way of cutting the work, not only the chosen one")
+    parser.add_argument("--alone", action="store_true", help="also without overlap of consecutive kernels")
+    parser.add_argument("--no-public", action="store_true", help="leave out other people's kernels")
+    parser.add_argument("--jobs", type=int, default=0, help="compile in so many processes first")
+    arguments = parser.parse_args()
+    cuts: list[Shape | None] = list(CUTS) if arguments.explore else [None]
+    if arguments.jobs:
+        compile_all(arguments.recipes, arguments.shapes, arguments.tokens, cuts, arguments.jobs)
+    try:
+        require_cuda()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    rows = run(arguments)
+    fields = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"
+    facts, clocks = device_facts(), query_smi(fields) or "unknown"
+    print(f"{facts.name}, {fields}: {clocks}")
+    print(table(rows))
+    if arguments.output is not None:
+        conditions = {
+            "copy_bytes_per_s": f"{arguments.copy_rate:.4e}",
+            "method": "CUDA graph, weights rotated beyond L2, median of 30 replays",
+            "clocks.sm, clocks.mem, clocks.max.sm, power.draw, power.limit": clocks,
+            "driver": facts.driver,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            **_versions(),
+        }
+        records = [asdict(measurement(row, conditions, facts.name)) for row in rows]
+        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
+        temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(arguments.output)
+    return 0
+
+
+def _shape(text: str) -> tuple[int, int]:
+    n, _, k = text.partition("x")
+    if not (n.isdigit() and k.isdigit()):
+        raise argparse.ArgumentTypeError(f"a shape must be NxK, not {text!r}")
+    return int(n), int(k)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""Device functions of the GEMV: codes to registers of bytes, products of a block of 32, stored scales to float32.
+
+Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below:
+    bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 17/16, 4 bits 7/8 (one digit) and 11/8 (two digits).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import cuda, float32, int32, uint32
+
+from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind
+
+
+@dataclass(frozen=True)
+class Decoders:
+    """Device functions: words of a block, sums of products, table words, an outer scale."""
+
+    load_block: Any
+    products: Any
+    tables_of: Any
+    outer_value: Any
+
+
+def make_scale(kind: ScaleKind | None) -> Any:
+    """Device function ``(shared, byte) -> float32`` for a stored scale."""
+    if kind is ScaleKind.FP16:
+
+        @cuda.jit(device=True)
+        def scale_value(shared, byte):
+            return ptx.from_half(ptx_tile.shared_half(shared, byte))
+    elif kind is ScaleKind.BF16:
+
+        @cuda.jit(device=True)
+        def scale_value(shared, byte):
+            return ptx.bits_float(uint32(ptx_tile.shared_half(shared, byte) << uint32(16)))
+    elif kind is ScaleKind.UINT8:
+
+        @cuda.jit(device=True)
+        def scale_value(shared, byte):
+            # 2**23 plus an integer below 2**23 has it in the low bits
+            return ptx.sub(
+                ptx.bits_float(uint32(ptx_tile.shared_byte(shared, byte) | uint32(0x4B000000))), float32(8388608)
+            )
+    elif kind is ScaleKind.E8M0:
+
+        @cuda.jit(device=True)
+        def scale_value(shared, byte):
+            code = ptx_tile.shared_byte(shared, byte)
+            stored = uint32(code << uint32(23))
+            if code == uint32(0):
+                stored = uint32(0x00400000)  # 2**-127 is subnormal in float32
+            if code == uint32(255):
+                stored = uint32(0x7FC00000)  # NaN
+            return ptx.bits_float(stored)
+    elif kind is ScaleKind.UE4M3:
+
+        @cuda.jit(device=True)
+        def scale_value(shared, byte):
+            code = ptx_tile.shared_byte(shared, byte)
+            # the bias of float32 is 120 larger, and subnormals come out right by the product
+            value = ptx.mul(ptx.bits_float(uint32((code & uint32(0x7F)) << uint32(20))), float32(2.0**120))
+            return ptx.bits_float(uint32(0x7FC00000)) if (code & uint32(0x7F)) == uint32(0x7F) else value
+    else:
+
+        @cuda.jit(device=True)
+        def scale_value(shared, byte):
+            return ptx.bits_float(ptx_tile.shared_1(shared, uint32(byte >> uint32(2))))
+
+    return scale_value
+
+
+def _make_outer(kind: ScaleKind | None) -> Any:
+    if kind is ScaleKind.FP16:
+
+        @cuda.jit(device=True)
+        def outer_value(outers, index):
+            return ptx.from_half(ptx_tile.load_half(outers, index))
+    else:
+
+        @cuda.jit(device=True)
+        def outer_value(outers, index):
+            return ptx.bits_float(ptx_tile.load_word(outers, index))
+
+    return outer_value
+
+
+def _make_load_block(bits: int) -> Any:
+    if bits == 2:
+
+        @cuda.jit(device=True)
+        def load_block(shared, at):
+            return ptx_tile.shared_2(shared, at)
+    elif bits == 3:
+
+        @cuda.jit(device=True)
+        def load_block(shared, at):
+            return (
+                ptx_tile.shared_1(shared, at),
+                ptx_tile.shared_1(shared, uint32(at + uint32(1))),
+                ptx_tile.shared_1(shared, uint32(at + uint32(2))),
+            )
+    elif bits == 4:
+
+        @cuda.jit(device=True)
+        def load_block(shared, at):
+            return ptx_tile.shared_4(shared, at)
+    else:
+
+        @cuda.jit(device=True)
+        def load_block(shared, at):
+            return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+
+    return load_block
+
+
+@cuda.jit(device=True)
+def _bytes(words, tables):
+    return words
+
+
+@cuda.jit(device=True)
+def _even_nibbles(word):
+    return uint32((word << uint32(4)) & uint32(0xF0F0F0F0))
+
+
+@cuda.jit(device=True)
+def _odd_nibbles(word):
+    return uint32(word & uint32(0xF0F0F0F0))
+
+
+@cuda.jit(device=True)
+def _nibbles(words, tables):
+    a, b, c, d = words
+    return (
+        _even_nibbles(a), _odd_nibbles(a), _even_nibbles(b), _odd_nibbles(b),
+        _even_nibbles(c), _odd_nibbles(c), _even_nibbles(d), _odd_nibbles(d),
+    )  # fmt: skip
+
+
+@cuda.jit(device=True)
+def _upper_half(word):
+    return uint32(word >> uint32(16))
+
+
+@cuda.jit(device=True)
+def _looked_up_2(word, t):
+    """Registers of sixteen 2-bit codes."""
+    even, odd = uint32(word & uint32(0x33333333)), uint32((word >> uint32(2)) & uint32(0x33333333))
+    return (
+        ptx.pick_bytes(t, t, even),
+        ptx.pick_bytes(t, t, odd),
+        ptx.pick_bytes(t, t, _upper_half(even)),
+        ptx.pick_bytes(t, t, _upper_half(odd)),
+    )
+
+
+@cuda.jit(device=True)
+def _looked_up_3(high, low, t0, t1):
+    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in two bytes that alternate with zeros."""
+    low = uint32((low | (low << uint32(4))) & uint32(0x0F0F0F0F))
+    low = uint32(((low << uint32(2)) | (low << uint32(4))) & uint32(0xCCCCCCCC))
+    even = uint32(ptx.select_bits(high, low, uint32(0x33333333)) & uint32(0x77777777))
+    odd = ptx.select_bits(uint32(high >> uint32(2)), uint32(low >> uint32(1)), uint32(0x33333333))
+    return (
+        ptx.pick_bytes(t0, t1, even),
+        ptx.pick_bytes(t0, t1, odd),
+        ptx.pick_bytes(t0, t1, _upper_half(even)),
+        ptx.pick_bytes(t0, t1, _upper_half(odd)),
+    )
+
+
+@cuda.jit(device=True)
+def _looked_up_4(words, t0, t1, turned):
+    """Registers of 32 4-bit codes in one of the two tables; ``turned`` turns bit 3 of every code over."""
+    a, b = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
+    c, d = uint32(words[2] ^ turned), uint32(words[3] ^ turned)
+    return (
+        ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, _upper_half(a)),
+        ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, _upper_half(b)),
+        ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, _upper_half(c)),
+        ptx.pick_bytes(t0, t1, d), ptx.pick_bytes(t0, t1, _upper_half(d)),
+    )  # fmt: skip
+
+
+def _make_registers(plan: Plan, index: int) -> Any:
+    """Device function ``(words, tables) -> eight registers`` for one of the accumulated products."""
+    if plan.decoding is Decoding.BYTES:
+        return _bytes
+    if plan.decoding is Decoding.NIBBLES:
+        return _nibbles
+    if plan.bits == 2:
+
+        @cuda.jit(device=True)
+        def registers(words, tables):
+            return _looked_up_2(words[0], tables[index]) + _looked_up_2(words[1], tables[index])
+    elif plan.bits == 3:
+        at = 2 * index
+
+        @cuda.jit(device=True)
+        def registers(words, tables):
+            zero = uint32(0)
+            first, second = ptx.pick_bytes(words[2], zero, 0x4140), ptx.pick_bytes(words[2], zero, 0x4342)
+            t0, t1 = tables[at], tables[at + 1]
+            return _looked_up_3(words[0], first, t0, t1) + _looked_up_3(words[1], second, t0, t1)
+    else:
+        at, turned = 2 * index, 0x88888888 if index % 2 else 0
+
+        @cuda.jit(device=True)
+        def registers(words, tables):
+            return _looked_up_4(words, tables[at], tables[at + 1], uint32(turned))
+
+    return registers
+
+
+def _make_tables_of(plan: Plan) -> Any:
+    """Device function that gives a candidate's table words: constants, or from shared memory."""
+    if len(plan.tables) <= 1:
+        constants = plan.tables[0] if plan.tables else (0,)
+        words = constants + (0,) * (8 - len(constants))
+        a, b, c, d, e, f, g, h = words
+
+        @cuda.jit(device=True)
+        def tables_of(shared, at):
+            return uint32(a), uint32(b), uint32(c), uint32(d), uint32(e), uint32(f), uint32(g), uint32(h)
+    elif len(plan.tables[0]) == 1:
+
+        @cuda.jit(device=True)
+        def tables_of(shared, at):
+            word = ptx_tile.shared_1(shared, at)
+            return word, word
+    elif len(plan.tables[0]) == 2:
+
+        @cuda.jit(device=True)
+        def tables_of(shared, at):
+            return ptx_tile.shared_2(shared, at)
+    elif len(plan.tables[0]) == 4:
+
+        @cuda.jit(device=True)
+        def tables_of(shared, at):
+            return ptx_tile.shared_4(shared, at)
+    else:
+
+        @cuda.jit(device=True)
+        def tables_of(shared, at):
+            return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+
+    return tables_of
+
+
+def make_decoders(plan: Plan) -> Decoders:
+    """The device functions of one encoding."""
+    product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
+    sets, split = plan.sets, plan.group == 16
+    two_sided = plan.sets > plan.digits
+    two_digits = plan.digits == 2
+    registers = [_make_registers(plan, index) for index in range(sets)]
+    first, second = registers[0], registers[min(1, sets - 1)]
+    third, fourth = registers[min(2, sets - 1)], registers[min(3, sets - 1)]
+
+    @cuda.jit(device=True)
+    def chain(a, b, x, half):
+        """Products of a block of 32 inputs, or of a half of it: (row g: high, low digit; row g + 8: high, low)."""
+        zero = int32(0)
+        total = (zero, zero, zero, zero)
+        if not split or half == 0:
+            total = product(a[0], b[0], a[1], b[1], x[0], x[1], total)
+            total = product(a[2], b[2], a[3], b[3], x[2], x[3], total)
+        if not split or half == 1:
+            total = product(a[4], b[4], a[5], b[5], x[4], x[5], total)
+            total = product(a[6], b[6], a[7], b[7], x[6], x[7], total)
+        return total
+
+    @cuda.jit(device=True)
+    def joined(t):
+        """Both digits of the inputs as one integer, for both rows."""
+        return int32(int32(t[0] << 8) + t[1]), int32(int32(t[2] << 8) + t[3])
+
+    @cuda.jit(device=True)
+    def difference(t, u):
+        return int32(t[0] - u[0]), int32(t[1] - u[1]), int32(t[2] - u[2]), int32(t[3] - u[3])
+
+    @cuda.jit(device=True)
+    def products(upper, lower, upper_tables, lower_tables, x, half, upper_zero, lower_zero):
+        """Sums of a block times the inputs for rows g and g + 8, float32, in units of both steps."""
+        total = chain(first(upper, upper_tables), first(lower, lower_tables), x, half)
+        if two_sided:
+            total = difference(total, chain(second(upper, upper_tables), second(lower, lower_tables), x, half))
+        upper_sum, lower_sum = joined(total)
+        if two_digits:
+            if two_sided:
+                total = chain(third(upper, upper_tables), third(lower, lower_tables), x, half)
+                total = difference(total, chain(fourth(upper, upper_tables), fourth(lower, lower_tables), x, half))
+            else:
+                total = chain(second(upper, upper_tables), second(lower, lower_tables), x, half)
+            upper_low, lower_low = joined(total)
+            return (
+                ptx.fma(float32(upper_sum), float32(DIGIT_BASE), float32(upper_low)),
+                ptx.fma(float32(lower_sum), float32(DIGIT_BASE), float32(lower_low)),
+            )
+        return float32(int32(upper_sum - upper_zero)), float32(int32(lower_sum - lower_zero))
+
+    return Decoders(_make_load_block(plan.bits), products, _make_tables_of(plan), _make_outer(plan.outer))

@@ -1,0 +1,233 @@
+"""Launcher of the decode GEMV: packed arrays (``datatypes.packing.pack_tensor``) and inputs in, results out.
+
+``gemv`` is the entry; ``PackedMatrix`` holds a weight on its device, and ``prepare`` binds buffers, for callers that
+capture launches in a CUDA graph. The kernel, and how it works, are in ``kernels_gpu.gemv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from datatypes.layer_config import TensorConfig
+from datatypes.packing import pack_tensor
+from datatypes.planes import flat_words, plane_widths, row_words
+from datatypes.tensor import QuantizedTensor
+from kernels_gpu.gemv import ARGUMENTS, WARP, GemvSpec, make_body
+from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan, plan_of
+from kernels_gpu.launch import require_cuda
+from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, compile_ptx, load
+from kernels_gpu.ptx import SIMULATED
+
+MAX_TOKENS = 16
+MAX_SHARED_BYTES = 232448  # of a block: CUDA C++ Programming Guide, compute capability 9.0 (227 KiB)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMatrix:
+    """A packed ``[n, k]`` weight on a device: the arrays of ``pack_tensor``, checked."""
+
+    config: TensorConfig
+    shape: tuple[int, int]
+    arrays: Mapping[str, Tensor]
+    plan: Plan
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+    def clone(self) -> PackedMatrix:
+        """The same in other memory."""
+        return PackedMatrix(self.config, self.shape, {k: a.clone() for k, a in self.arrays.items()}, self.plan)
+
+
+def packed_matrix(
+    arrays: Mapping[str, Tensor], config: TensorConfig, shape: tuple[int, int], device: torch.device | str
+) -> PackedMatrix:
+    """Packed arrays of ``pack_tensor`` moved to ``device``.
+
+    Raises:
+        ValueError: an array is missing or of another size than the config says.
+        NotImplementedError: an encoding without a kernel.
+    """
+    plan = plan_of(config)
+    n, k = shape
+    wanted = {"codes": n * row_words(k, plan.bits)}
+    groups = config.granularity.count(shape)
+    if plan.scale is not None:
+        wanted["scale"] = flat_words(groups, plan.scale.bits)
+    if plan.zero_bits:
+        wanted["zero_point"] = flat_words(groups, plan.zero_bits)
+    if plan.selector_bits:
+        wanted["selector"] = flat_words(groups, plan.selector_bits)
+    if plan.outer is not None:
+        wanted["outer_scale"] = flat_words(n if plan.outer_by_row else 1, plan.outer.bits)
+    for name, words in wanted.items():
+        if name not in arrays:
+            raise ValueError(f"arrays of a packed {config.formats[0].name} matrix must hold {name}, not {[*arrays]!r}")
+        if arrays[name].nbytes != 4 * words:
+            raise ValueError(
+                f"{name} of a packed {n} x {k} matrix must take {4 * words} bytes, not {arrays[name].nbytes!r}"
+            )
+    return PackedMatrix(config, shape, {name: arrays[name].contiguous().to(device) for name in wanted}, plan)
+
+
+def from_quantized(tensor: QuantizedTensor, device: torch.device | str) -> PackedMatrix:
+    """A quantized matrix packed on ``device``."""
+    return packed_matrix(pack_tensor(tensor), tensor.config, tensor.shape, device)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a launch is cut: warps of a block, runs of 128 inputs in a stage, stages of the ring, blocks."""
+
+    warps: int
+    runs: int
+    depth: int
+    blocks_per_multiprocessor: int = 0  # 0: as many as fit
+
+
+@lru_cache(maxsize=256)
+def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
+    return load(make_body(spec), ARGUMENTS, repr(spec))
+
+
+def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
+    """A launch shape that measured well (see NOTES.md)."""
+    stages = -(-k // (4 * RUN))
+    warps = 8 if stages >= 8 else 4 if stages >= 4 else 2 if stages >= 2 else 1
+    return Shape(warps=warps, runs=4, depth=2)
+
+
+def spec_of(plan: Plan, tokens: int, k: int, cut: Shape, *, vector: bool = True, bfloat: bool = False) -> GemvSpec:
+    """The kernel of a launch; ``vector`` says that the inputs begin at a multiple of 16 bytes."""
+    return GemvSpec(
+        plan=plan,
+        tokens=tokens,
+        warps=cut.warps,
+        runs=cut.runs,
+        depth=cut.depth,
+        aligned=row_words(k, plan.bits) % 4 == 0,
+        vector=vector and k % 8 == 0,
+        bfloat=bfloat,
+    )
+
+
+def prepare(
+    weight: PackedMatrix, x: Tensor, out: Tensor, *, shape: Shape | None = None, overlapped: bool = True
+) -> BoundLaunch:
+    """Bind a launch.
+
+    Args:
+        weight: the matrix.
+        x: ``[m, k]`` float16 or bfloat16, contiguous, m of 1 to 16.
+        out: ``[m, n]`` of the same type.
+        shape: how to cut the work; ``None`` chooses.
+        overlapped: may start while the kernel before it in the stream still runs. It waits for that kernel before
+            it reads ``x`` or writes ``out``, but not before it reads the weight.
+    """
+    n, k = weight.shape
+    tokens = x.shape[0]
+    plan = weight.plan
+    cut = choose_shape(plan, tokens, n, k) if shape is None else shape
+    words_of_row = row_words(k, plan.bits)
+    spec = spec_of(plan, tokens, k, cut, vector=x.data_ptr() % 16 == 0, bfloat=x.dtype == torch.bfloat16)
+    shared_bytes = spec.shared_bytes(k)
+    if shared_bytes > MAX_SHARED_BYTES:
+        raise NotImplementedError(
+            f"{tokens} tokens of {k} inputs must fit into {MAX_SHARED_BYTES} bytes of shared memory, not {shared_bytes}"
+        )
+    kernel = _kernel(spec, x.device)
+    tiles = -(-n // TILE_ROWS)
+    fit = blocks_per_multiprocessor(kernel, cut.warps * WARP, shared_bytes)
+    if cut.blocks_per_multiprocessor:
+        fit = min(fit, cut.blocks_per_multiprocessor)
+    grid = min(tiles, max(1, fit) * _multiprocessors(x.device))
+    none = x.new_zeros(8)
+    arrays = weight.arrays
+    zeros = arrays.get("zero_point", none)
+    zero_words = flat_words(weight.config.granularity.count(weight.shape), plan.zero_bits)
+    zero_low_at = 0
+    if plan.zero_bits:
+        first_plane = plane_widths(plan.zero_bits)[0]
+        zero_low_at = flat_words(weight.config.granularity.count(weight.shape), first_plane)
+    return BoundLaunch(
+        kernel,
+        grid,
+        cut.warps * WARP,
+        (
+            arrays["codes"],
+            arrays.get("scale", none),
+            zeros,
+            arrays.get("selector", none),
+            none,
+            arrays.get("outer_scale", none),
+            x,
+            out,
+            n,
+            k,
+            words_of_row,
+            1 if plan.group == 0 else weight.config.granularity.scale_shape(weight.shape)[1],
+            spec.slots(k),
+            arrays.get("scale", none).nbytes // 4,
+            zero_words,
+            zero_low_at,
+            arrays.get("selector", none).nbytes // 4,
+            tiles,
+        ),
+        shared_bytes=shared_bytes,
+        overlapped=overlapped,
+    )
+
+
+def _multiprocessors(device: torch.device) -> int:
+    return 2 if SIMULATED else torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
+    """``[tokens, n]`` of the type of ``like``, in memory of whole words."""
+    return like.new_empty(-(-tokens * n // 2) * 2)[: tokens * n].view(tokens, n)
+
+
+def compile_kernel(spec: GemvSpec) -> str:
+    """PTX of one kernel (kept where ``native.PTX_FOLDER`` says)."""
+    return compile_ptx(make_body(spec), ARGUMENTS, repr(spec))
+
+
+def gemv(weight: PackedMatrix, x: Tensor) -> Tensor:
+    """``x @ weight.T``.
+
+    Args:
+        weight: packed ``[n, k]``.
+        x: ``[m, k]`` float16 or bfloat16, m of 0 to 16. A NaN or infinity in a row makes that row of the result NaN.
+
+    Returns:
+        ``[m, n]`` of the type of ``x``; beyond its range infinity. Inputs enter as 16-bit fixed point for each 128 of
+        them: an error of at most 2**-16 of their largest magnitude.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: not a contiguous ``[m, k]`` matrix, or not on the weight's device.
+        NotImplementedError: more tokens than a kernel takes.
+        RuntimeError: no usable CUDA device.
+    """
+    n, k = weight.shape
+    if x.dtype not in (torch.float16, torch.bfloat16):
+        raise TypeError(f"x must be float16 or bfloat16, not {x.dtype}")
+    if x.dim() != 2 or x.shape[1] != k or not x.is_contiguous():
+        raise ValueError(f"x must be a contiguous matrix [m, {k}], not of shape {list(x.shape)!r}")
+    if x.shape[0] > MAX_TOKENS:
+        raise NotImplementedError(f"tokens of a decode GEMV must be at most {MAX_TOKENS}, not {x.shape[0]}")
+    if not SIMULATED:
+        require_cuda()
+    if x.device != weight.arrays["codes"].device or not (SIMULATED or x.is_cuda):
+        raise ValueError(f"x must be on the weight's CUDA device {weight.arrays['codes'].device}, not {x.device}")
+    out = allocate_result(x.shape[0], n, x)
+    if out.numel():
+        prepare(weight, x, out)()
+    return out

@@ -1,0 +1,164 @@
+"""Compile a numba kernel to PTX, load it, and launch it with attributes that numba's own launcher does not know.
+
+Those are: more than 48 KiB of shared memory, and programmatic dependent launch, by which a kernel starts while the one
+before it in the stream still runs (it must then wait for it, ``griddepcontrol.wait``, before it reads what that wrote).
+Kernel arguments are pointers (uint64) and int32 numbers only. In numba's simulator the same kernel runs as it is.
+
+Source: CUDA Driver API 13.0, sections 6.10 (modules) and 6.22 (execution control).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numba import cuda, types
+from torch import Tensor
+
+from kernels_gpu.ptx import SIMULATED
+
+PTX_FOLDER = "CODESIGN_PTX"  # environment variable: a folder where compiled PTX is kept between processes
+Argument = Tensor | int
+
+
+def compile_ptx(body: Callable[..., None], kinds: str, key: str) -> str:
+    """PTX for the current device; ``kinds`` has one letter for each argument, ``p`` for pointers and ``i`` for int32."""
+    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
+    folder = os.environ.get(PTX_FOLDER)
+    digest = hashlib.sha256(f"{key} {capability} {_sources()}".encode()).hexdigest()[:24]
+    kept = None if folder is None else Path(folder) / f"{digest}.ptx"
+    if kept is not None and kept.exists():
+        return kept.read_text(encoding="utf-8")
+    signature = tuple({"p": types.uint64, "i": types.int32}[kind] for kind in kinds)
+    text, _ = cuda.compile_ptx(body, signature, cc=capability)
+    if kept is not None:
+        temporary = kept.with_suffix(f".{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(kept)
+    return text
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A fingerprint of this package's kernels."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files if not f.name.startswith("bench"))).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class NativeKernel:
+    """A loaded kernel. ``function`` is the driver's handle, or the simulated kernel."""
+
+    function: Any
+    module: Any
+    registers: int
+    local_bytes: int
+
+
+def _checked(result: tuple[Any, ...]) -> Any:
+    error, *values = result
+    if int(error) != 0:
+        raise RuntimeError(f"CUDA driver must succeed, not answer {error}")
+    return values[0] if len(values) == 1 else values
+
+
+def load(body: Callable[..., None], kinds: str, key: str) -> NativeKernel:
+    """Compile and load ``body`` on the current device."""
+    if SIMULATED:
+        return NativeKernel(cuda.jit(body), None, 0, 0)
+    from cuda.bindings import driver
+
+    torch.cuda.current_stream()  # makes torch's context current
+    text = compile_ptx(body, kinds, key)
+    name = re.search(r"\.visible \.entry (\w+)\(", text)
+    assert name is not None
+    module = _checked(driver.cuModuleLoadData(text.encode()))
+    function = _checked(driver.cuModuleGetFunction(module, name[1].encode()))
+    attribute = driver.CUfunction_attribute
+    carveout = attribute.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+    _checked(driver.cuFuncSetAttribute(function, carveout, 100))
+    registers = _checked(driver.cuFuncGetAttribute(attribute.CU_FUNC_ATTRIBUTE_NUM_REGS, function))
+    local = _checked(driver.cuFuncGetAttribute(attribute.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function))
+    return NativeKernel(function, module, registers, local)
+
+
+class BoundLaunch:
+    """A kernel with grid and arguments bound: call it to enqueue it on torch's current stream."""
+
+    def __init__(
+        self,
+        kernel: NativeKernel,
+        grid: int,
+        threads: int,
+        arguments: Sequence[Argument],
+        *,
+        shared_bytes: int,
+        overlapped: bool,
+    ) -> None:
+        self.kernel, self.grid, self.threads, self.shared_bytes = kernel, grid, threads, shared_bytes
+        self.arguments = tuple(arguments)  # keeps the tensors alive
+        if SIMULATED:
+            return
+        from cuda.bindings import driver
+
+        attribute = driver.CUfunction_attribute
+        largest = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        _checked(driver.cuFuncSetAttribute(kernel.function, largest, 232448))  # 227 KiB: CUDA C++ Guide, cc 9.0
+        values = tuple(a.data_ptr() if isinstance(a, Tensor) else int(a) for a in arguments)
+        kinds = tuple(ctypes.c_void_p if isinstance(a, Tensor) else ctypes.c_int32 for a in arguments)
+        self._parameters = (values, kinds)
+        self._config = driver.CUlaunchConfig()
+        self._config.gridDimX, self._config.gridDimY, self._config.gridDimZ = grid, 1, 1
+        self._config.blockDimX, self._config.blockDimY, self._config.blockDimZ = threads, 1, 1
+        self._config.sharedMemBytes = shared_bytes
+        if overlapped:
+            made = driver.CUlaunchAttribute()
+            made.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+            value = driver.CUlaunchAttributeValue()
+            value.programmaticStreamSerializationAllowed = 1
+            made.value = value
+            self._config.attrs = [made]
+            self._config.numAttrs = 1
+
+    def __call__(self) -> None:
+        if SIMULATED:
+            given = [_view(a) if isinstance(a, Tensor) else a for a in self.arguments]
+            self.kernel.function[self.grid, self.threads, 0, self.shared_bytes](*given)
+            return
+        from cuda.bindings import driver
+
+        self._config.hStream = torch.cuda.current_stream().cuda_stream
+        _checked(driver.cuLaunchKernelEx(self._config, self.kernel.function, self._parameters, 0))
+
+
+def blocks_per_multiprocessor(kernel: NativeKernel, threads: int, shared_bytes: int) -> int:
+    """Blocks that fit on one multiprocessor (1 in the simulator)."""
+    if SIMULATED:
+        return 1
+    from cuda.bindings import driver
+
+    largest = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    _checked(driver.cuFuncSetAttribute(kernel.function, largest, 232448))
+    return _checked(driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(kernel.function, threads, shared_bytes))
+
+
+def _view(tensor: Tensor) -> np.ndarray:
+    """A CPU tensor's memory as whole words: its own where its storage reaches so far, else a padded copy."""
+    storage = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+    first = tensor.data_ptr() - storage.data_ptr()
+    size = -(-tensor.nbytes // 4) * 4
+    found = storage.numpy()[first : first + size]
+    return (
+        np.concatenate([found, np.zeros(size - len(found), np.uint8)]).view(np.uint32)
+        if len(found) < size
+        else found.view(np.uint32)
+    )
