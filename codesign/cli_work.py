@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from codesign.text import bos_token_id, load_text, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
 from hwmodel.units import cycles_to_s, pj_to_mj
-from hwmodel.workload import LayerKind
+from hwmodel.workload import LayerKind, Phase
 
 _TRIALS = ("recipe", "accelerator", "bits_per_weight", "loss_delta", "loss_delta_se", "perplexity", "kl", "prefill_s",
            "decode_s", "decode_energy_j", "area_mm2")  # fmt: skip
@@ -225,10 +226,15 @@ def estimate(
         name = made.name
     priced = price_generation(generation, configs, machine)
     totals = _totals(generation, priced, configs)
-    phases = ((priced.prefill_report, generation.prefill), (priced.middle_report, _middle(generation)))
-    table = pd.DataFrame(
-        [row for made, shapes in phases for row in layer_rows(made, shapes, recipe=name, configs=configs)]
-    )
+    rows = layer_rows(priced.prefill_report, generation.prefill, recipe=name, configs=configs)
+    title = f"{source.name}, {name}, on {machine.name}: "
+    if priced.middle_report is not None:
+        shapes = generation.at(Phase.DECODE, generation.middle)
+        rows += layer_rows(priced.middle_report, shapes, recipe=name, configs=configs)
+        title += f"prompt of {prompt} tokens, and the middle decode step"
+    else:
+        title += f"one pass, batch {batch}; it writes no tokens, so there are no decode steps"
+    table = pd.DataFrame(rows)
     if as_json:
         show_json({"model": source.name, "recipe": name, "accelerator": machine.name, "totals": totals,
                    "layers": records(table)})  # fmt: skip
@@ -236,7 +242,6 @@ def estimate(
     shown = table.assign(count=1) if every_layer else _grouped(table)
     shown["seconds"] = [cycles_to_s(cycles, machine.frequency_hz) for cycles in shown["cycles"]]
     shown["energy_mj"] = [pj_to_mj(energy) for energy in shown["energy_pj"]]
-    title = f"{source.name}, {name}, on {machine.name}: prompt of {prompt} tokens, and the middle decode step"
     show_table(shown, title=title, as_json=False, columns=_ESTIMATE)
     show_table(_two_columns(totals), title="Totals", as_json=False)
 
@@ -255,10 +260,6 @@ def configs_of(made: Recipe, generation: Generation) -> dict[str, LayerConfig]:
     }
 
 
-def _middle(generation: Generation) -> Any:
-    return generation.at(generation.last_step.phase, generation.prompt + (generation.tokens + 1) // 2)
-
-
 def _totals(generation: Generation, priced: Any, configs: Mapping[str, LayerConfig]) -> dict[str, float]:
     weights = stored = 0
     for layer in generation.prefill.layers:
@@ -266,11 +267,12 @@ def _totals(generation: Generation, priced: Any, configs: Mapping[str, LayerConf
             copies = layer.weights // (layer.n * layer.k)
             weights += layer.weights
             stored += copies * configs[layer.name].storage_bits((layer.n, layer.k)).total
+    objectives = {what: value for what, value in priced.objectives().items() if not math.isnan(value)}
     return {
-        **priced.objectives(),
+        **objectives,
         "prefill_cycles": priced.prefill.cycles,
         "total_cycles": priced.whole.cycles,
-        "tokens_per_s": 1 / priced.objectives()["decode_s"],
+        **({"tokens_per_s": 1 / objectives["decode_s"]} if priced.tokens else {}),
         "bits_per_weight": stored / weights if weights else 16.0,
         "quantized_weights": weights,
     }

@@ -2,11 +2,14 @@
 
 The workload is traced once for each phase; decode steps follow the growing context by arithmetic
 (``hwmodel.workload.at_context``). Configs are joined to layers by name; attention layers take the KV formats of the
-configs, every other layer that is not named is FP16.
+configs, every other layer that is not named is FP16. The phases may differ in their layers: a state-space model scans
+a prompt in chunks and a token by itself, and only a prompt runs through an encoder. A model that writes no tokens has
+one pass and no decode steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,19 +17,18 @@ from typing import Any, Protocol
 import pandas as pd
 
 from codesign.study import LAYER_COLUMNS
-from codesign.trace import trace
+from codesign.trace import NoDecodeSteps, trace
 from datatypes.layer_config import LayerConfig
 from hwmodel.accelerator import Accelerator
-from hwmodel.evaluate import evaluate, generate_cost, storage_bits
+from hwmodel.evaluate import Pricer, evaluate, storage_bits
 from hwmodel.options import HONEST, ModelOptions
-from hwmodel.pe import cycles_of_bits
 from hwmodel.price import Price, sum_prices
 from hwmodel.report import CostReport
 from hwmodel.units import cycles_to_s, pj_to_j
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, Workload, at_context
 
 _BITS_PER_BYTE = 8
-_FOUR_BITS = 4.0  # the fastest native weights of every preset: one cycle, or two terms on a bit-serial array
+_FOUR_BITS = 4.0  # weights, and activations where the array multiplies encoded ones: what peaks are quoted for
 
 
 class Described(Protocol):
@@ -44,31 +46,49 @@ class Generation:
     """The shapes of a prompt and of the decode steps after it.
 
     Args:
-        prefill: the prompt's workload.
-        last_step: the last decode step's workload, at the largest context.
+        prefill: the prompt's workload (the whole pass of a model that writes no tokens).
+        last_step: the last decode step's workload, at the largest context; ``None`` where no tokens are written.
         prompt, tokens: tokens of the prompt and tokens generated.
     """
 
     prefill: Workload
-    last_step: Workload
+    last_step: Workload | None
     prompt: int
     tokens: int
 
     def at(self, phase: Phase, context: int) -> Workload:
-        """The workload of a phase at a context."""
-        return self.prefill if phase is Phase.PREFILL else at_context(self.last_step, context)
+        """The workload of a phase at a context.
+
+        Raises:
+            ValueError: a decode step of a model that has none.
+        """
+        if phase is Phase.PREFILL:
+            return self.prefill
+        if self.last_step is None:
+            raise ValueError(
+                f"phase must be prefill for {self.prefill.model}, which writes no tokens, not {phase.value!r}"
+            )
+        return at_context(self.last_step, context)
+
+    @property
+    def middle(self) -> int:
+        """Context of the decode step in the middle."""
+        return self.prompt + (self.tokens + 1) // 2
 
 
 def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, tokens: int = 256) -> Generation:
-    """Trace a model's prompt and decode steps from its config alone.
+    """Trace a model's prompt and decode steps from its config alone; one pass where it writes no tokens.
 
     Raises:
-        ValueError: a size below 1, or a model without a KV cache where tokens are to be generated.
+        ValueError: a size below 1.
     """
     if prompt < 1 or tokens < 1:
         raise ValueError(f"prompt and tokens must be at least 1, not {prompt!r} and {tokens!r}")
     prefill = trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
-    step = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)
+    try:
+        step = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)
+    except NoDecodeSteps:
+        return Generation(prefill, None, prompt, 0)
     return Generation(prefill, step, prompt, tokens)
 
 
@@ -99,25 +119,27 @@ class Priced:
 
     Args:
         prefill, whole: sums over all layers of the prompt, and of the prompt with all decode steps.
-        prefill_report, middle_report: every layer of the prompt, and of the decode step at the mean context.
+        prefill_report, middle_report: every layer of the prompt, and of the decode step at the mean context (``None``
+            where there are no decode steps).
         tokens: generated.
     """
 
     prefill: Price
     whole: Price
     prefill_report: CostReport
-    middle_report: CostReport
+    middle_report: CostReport | None
     tokens: int
 
     def objectives(self) -> dict[str, float]:
-        """The cost columns of a trial (``codesign.study.TRIAL_COLUMNS``)."""
+        """The cost columns of a trial (``codesign.study.TRIAL_COLUMNS``); NaN for the tokens of a model without any."""
         clock_hz = self.prefill_report.frequency_hz
         prefill_s, total_s = cycles_to_s(self.prefill.cycles, clock_hz), cycles_to_s(self.whole.cycles, clock_hz)
+        decode_pj = self.whole.energy_pj - self.prefill.energy_pj
         return {
             "prefill_s": prefill_s,
-            "decode_s": (total_s - prefill_s) / self.tokens,
+            "decode_s": (total_s - prefill_s) / self.tokens if self.tokens else math.nan,
             "prefill_energy_j": pj_to_j(self.prefill.energy_pj),
-            "decode_energy_j": pj_to_j(self.whole.energy_pj - self.prefill.energy_pj) / self.tokens,
+            "decode_energy_j": pj_to_j(decode_pj) / self.tokens if self.tokens else math.nan,
             "total_s": total_s,
             "total_energy_j": pj_to_j(self.whole.energy_pj),
             "area_mm2": sum(self.prefill_report.area_mm2.values()),
@@ -139,39 +161,39 @@ def price_generation(
         ValueError: a config names no layer.
     """
     by_layer = configs_by_layer(generation.prefill, configs)
-    counts = _alike(generation, by_layer)
-    few = Generation(
-        _only(generation.prefill, counts), _only(generation.last_step, counts), generation.prompt, generation.tokens
+    if generation.last_step is None:  # no next token to be chosen: a head (of a masked language model) sees them all
+        every_token = replace(options, last_token_head=False)
+        report = evaluate(generation.prefill, by_layer, accelerator, every_token)
+        return Priced(report.total, report.total, report, None, 0)
+    report = evaluate(generation.prefill, by_layer, accelerator, options)
+    names = {layer.name for layer in generation.last_step.layers}
+    of_step = configs_by_layer(generation.last_step, {name: c for name, c in configs.items() if name in names})
+    few, counts = _alike(generation.last_step, of_step)
+    pricer = Pricer({name: config for name, config in of_step.items() if name in counts}, accelerator, options)
+    prompt, tokens = generation.prompt, generation.tokens
+    contexts = [(prompt + i + 1, 1) for i in range(tokens)] if options.growing_context else [(prompt, tokens)]
+    steps = (
+        cost.price.times(times * counts[cost.layer])
+        for context, times in contexts
+        for cost in pricer.evaluate(at_context(few, context)).layers
     )
-    few_configs = {name: config for name, config in by_layer.items() if name in counts}
-    whole = generate_cost(
-        few.at, few_configs, accelerator, prompt=generation.prompt, tokens=generation.tokens, options=options
-    )
-    prefill_report = evaluate(generation.prefill, by_layer, accelerator, options)
-    middle = generation.at(Phase.DECODE, generation.prompt + (generation.tokens + 1) // 2)
     return Priced(
-        prefill=prefill_report.total,
-        whole=sum_prices(cost.price.times(counts[cost.layer]) for cost in whole.layers),
-        prefill_report=prefill_report,
-        middle_report=evaluate(middle, by_layer, accelerator, options),
-        tokens=generation.tokens,
+        prefill=report.total,
+        whole=sum_prices([report.total, *steps]),
+        prefill_report=report,
+        middle_report=evaluate(generation.at(Phase.DECODE, generation.middle), of_step, accelerator, options),
+        tokens=tokens,
     )
 
 
-def _alike(generation: Generation, configs: Mapping[str, LayerConfig]) -> dict[str, int]:
-    """Name of the first of each set of layers equal in shape (in both phases) and config; how many there are."""
+def _alike(workload: Workload, configs: Mapping[str, LayerConfig]) -> tuple[Workload, dict[str, int]]:
+    """The first of each set of layers equal in shape and config; how many there are of each, by its name."""
     first: dict[tuple[object, ...], str] = {}
     counts: dict[str, int] = {}
-    for layer, step in zip(generation.prefill.layers, generation.last_step.layers, strict=True):
-        if layer.name != step.name:
-            raise ValueError(f"layers of prefill and decode must be the same, not {layer.name} and {step.name}")
-        name = first.setdefault((layer.shape_key, step.shape_key, id(configs.get(layer.name))), layer.name)
+    for layer in workload.layers:
+        name = first.setdefault((layer.shape_key, id(configs.get(layer.name))), layer.name)
         counts[name] = counts.get(name, 0) + 1
-    return counts
-
-
-def _only(workload: Workload, names: Mapping[str, int]) -> Workload:
-    return replace(workload, layers=tuple(layer for layer in workload.layers if layer.name in names), edges=())
+    return replace(workload, layers=tuple(layer for layer in workload.layers if layer.name in counts), edges=()), counts
 
 
 def layer_rows(
@@ -202,7 +224,7 @@ def layer_rows(
             "dram_cycles": price.dram_cycles,
             "dram_bits": price.dram_bits,
             "energy_pj": price.energy_pj,
-            "energy_compute_pj": price.pe_pj + price.encoder_pj + price.vector_pj + price.leakage_pj,
+            "energy_compute_pj": price.onchip_pj - price.sram_read_pj - price.sram_write_pj,
             "energy_sram_pj": price.sram_read_pj + price.sram_write_pj,
             "energy_dram_pj": price.dram_pj,
             "bound": cost.bound.value,
@@ -219,8 +241,7 @@ def machine_rows(accelerators: Mapping[str, Accelerator]) -> pd.DataFrame:
             {
                 "accelerator": name,
                 "clock_hz": machine.frequency_hz,
-                "peak_macs_per_s": machine.peak_macs_per_cycle(cycles_of_bits(_FOUR_BITS, machine.pe))
-                * machine.frequency_hz,
+                "peak_macs_per_s": machine.peak_macs_per_cycle_of_bits(_FOUR_BITS, _FOUR_BITS) * machine.frequency_hz,
                 "dram_bytes_per_s": machine.dram.bits_per_cycle(machine.frequency_hz, sustained=True)
                 * machine.frequency_hz
                 / _BITS_PER_BYTE,

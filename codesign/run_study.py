@@ -100,8 +100,7 @@ def price_all(
     """The trials table without its front, and the layers table: every recipe on every accelerator."""
     trials: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
-    middle = generation.prompt + (generation.tokens + 1) // 2
-    phases = {"prefill": generation.prefill, "decode": generation.at(Phase.DECODE, middle)}
+    phases = {"prefill": generation.prefill, "decode": generation.at(Phase.DECODE, generation.middle)}
     for name, result in results.items():
         for machine in machines.values():
             row: dict[str, Any] = {"recipe": name, "algorithm": result.algorithm, "accelerator": machine.name}
@@ -114,7 +113,8 @@ def price_all(
                 trials.append(row)
                 continue
             trials.append(row | {"supported": True, "reason": "", **priced.objectives()})
-            for report in (priced.prefill_report, priced.middle_report):
+            reports = (priced.prefill_report, priced.middle_report)
+            for report in (made for made in reports if made is not None):
                 workload = phases[report.phase]
                 layers += layer_rows(report, workload, recipe=name, configs=result.configs)
     return pd.DataFrame(trials), pd.DataFrame(layers, columns=list(LAYER_COLUMNS))

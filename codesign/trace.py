@@ -38,6 +38,10 @@ from hwmodel.workload import LayerKind, Phase, Workload
 PROBE_TOKENS = (8, 16)  # contexts from which a model that loops over tokens is extrapolated
 
 
+class NoDecodeSteps(ValueError):
+    """A decode step was asked of a model that does not write one token after another (an encoder, a classifier)."""
+
+
 @dataclass(frozen=True)
 class _Request:
     """What is asked of a forward pass."""
@@ -73,7 +77,8 @@ def trace(
 
     Raises:
         TypeError: ``model`` is neither a config nor a module.
-        ValueError: batch or context below 1, inputs that do not fit the model, decode without a KV cache.
+        NoDecodeSteps: decode of a model without a KV cache; a ValueError.
+        ValueError: batch or context below 1, inputs that do not fit the model.
         NotImplementedError: the forward depends on data in a way that shapes do not tell; names the module.
     """
     for what, value in (("batch", batch), ("context", context)):
@@ -81,7 +86,7 @@ def trace(
             raise ValueError(f"{what} must be an integer of at least 1, not {value!r}")
     meta = build_on_meta(model)
     if phase is Phase.DECODE and (example is not None or not generates(meta)):
-        raise ValueError(f"phase must be prefill for {type(meta).__name__}, which has no KV cache, not 'decode'")
+        raise NoDecodeSteps(f"phase must be prefill for {type(meta).__name__}, which has no KV cache, not 'decode'")
     request = _Request(phase, batch, context, example)
     try:
         recorder = _run(meta, request)

@@ -70,6 +70,37 @@ def test_estimate_needs_only_a_config(capsys, tmp_path):
     assert "mlp.down_proj" in out
 
 
+@pytest.mark.parametrize(
+    ("config", "weights"),
+    [
+        (
+            {"model_type": "bert", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+             "num_attention_heads": 4, "vocab_size": 320, "architectures": ["BertModel"]},
+            2 * (4 * 64 * 64 + 2 * 64 * 128) + 64 * 64,  # two blocks, and the pooler
+        ),
+        (
+            {"model_type": "resnet", "depths": [1, 1], "hidden_sizes": [16, 32], "embedding_size": 8,
+             "layer_type": "basic", "architectures": ["ResNetForImageClassification"], "num_labels": 10},
+            # stem 7x7; 3x3 twice and a 1x1 shortcut in each of two stages; the classifier
+            3 * 8 * 49 + (8 * 16 + 16 * 16) * 9 + 8 * 16 + (16 * 32 + 32 * 32) * 9 + 16 * 32 + 32 * 10,
+        ),
+    ],
+    ids=["encoder", "convolutional net"],
+)  # fmt: skip
+def test_estimate_of_a_model_that_writes_no_tokens_is_one_pass(capsys, tmp_path, config, weights):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int8_channel", "-a", "fp16_baseline", "--json")
+    made = json.loads(out)
+    assert status == 0
+    assert made["totals"]["quantized_weights"] == weights
+    assert made["totals"]["total_cycles"] == sum(row["cycles"] for row in made["layers"])
+    assert {row["phase"] for row in made["layers"]} == {"prefill"}
+    assert "tokens_per_s" not in made["totals"] and "decode_s" not in made["totals"]
+    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int8_channel", "-a", "fp16_baseline")
+    assert status == 0
+    assert "writes no tokens" in out
+
+
 def test_quantize_evaluate_and_estimate_a_folder(capsys, tmp_path, tiny_llama_dir, text_file):
     out_dir = tmp_path / "quantized"
     arguments = ("quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", out_dir, "--json")

@@ -1,9 +1,10 @@
 """Generation costs: the arithmetic shortcuts against tracing and pricing every step."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
-from transformers import LlamaConfig, MistralConfig
+from transformers import BertConfig, LlamaConfig, Mamba2Config, MistralConfig, T5Config
 
 from codesign.pricing import configs_by_layer, layer_rows, machine_rows, price_generation, trace_generation
 from codesign.study import LAYER_COLUMNS, MACHINE_COLUMNS
@@ -58,6 +59,46 @@ def test_alike_layers_priced_once_give_the_sum_over_every_layer_and_step(acceler
     assert priced.whole.energy_pj == pytest.approx(prompt.energy_pj + sum(s.energy_pj for s in steps), rel=1e-12)
     objectives = priced.objectives()
     assert objectives["total_s"] == pytest.approx(objectives["prefill_s"] + 5 * objectives["decode_s"], rel=1e-12)
+
+
+ENCODER_DECODER = {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 4, "d_kv": 16, "vocab_size": 512}
+UNLIKE_PHASES = {
+    # a prompt is scanned in chunks, a token by itself
+    "state space": Mamba2Config(hidden_size=64, num_heads=8, head_dim=16, num_hidden_layers=2, vocab_size=512),
+    "encoder and decoder": T5Config(**ENCODER_DECODER, architectures=["T5ForConditionalGeneration"]),
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE_PHASES)
+def test_phases_may_differ_in_their_layers(name):
+    machine = ACCELERATORS["bitmod"]
+    generation = trace_generation(source(UNLIKE_PHASES[name]), prompt=8, tokens=3)
+    assert {s.name for s in generation.prefill.layers} != {s.name for s in generation.last_step.layers}
+    configs = linear_configs(generation)
+    priced = price_generation(generation, configs, machine)
+    by_step = {s.name: configs[s.name] for s in generation.last_step.layers if s.name in configs}
+    steps = [evaluate(generation.at(Phase.DECODE, 8 + i), by_step, machine) for i in range(1, 4)]
+    prompt = evaluate(generation.prefill, configs, machine)
+    assert priced.whole.cycles == prompt.cycles + sum(step.cycles for step in steps)
+    assert priced.whole.dram_bits == prompt.total.dram_bits + sum(step.total.dram_bits for step in steps)
+    assert priced.middle_report.context == 8 + 2
+    assert [cost.layer for cost in priced.middle_report.layers] == [s.name for s in generation.last_step.layers]
+
+
+def test_an_encoder_is_one_pass_without_steps():
+    sizes = {key: value for key, value in TINY.items() if key != "num_key_value_heads"}
+    generation = trace_generation(source(BertConfig(**sizes, architectures=["BertForMaskedLM"])), prompt=8, tokens=4)
+    assert (generation.last_step, generation.tokens) == (None, 0)
+    with pytest.raises(ValueError, match="phase must be prefill for tiny, which writes no tokens, not 'decode'"):
+        generation.at(Phase.DECODE, 8)
+    priced = price_generation(generation, {}, ACCELERATORS["fp16_baseline"])
+    assert priced.middle_report is None
+    assert priced.whole == priced.prefill
+    objectives = priced.objectives()
+    assert objectives["total_s"] == objectives["prefill_s"]
+    assert math.isnan(objectives["decode_s"]) and math.isnan(objectives["decode_energy_j"])
+    head = next(cost for cost in priced.prefill_report.layers if cost.layer == "cls.predictions.decoder")
+    assert head.price.macs == 8 * 64 * 512  # words are predicted in every place, not after the last token alone
 
 
 def test_kv_formats_reach_every_attention_product():
