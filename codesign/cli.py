@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign import cli_lists, cli_work
+from codesign import cli_bits, cli_lists, cli_work
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -119,6 +119,18 @@ def effects(
 ) -> None:
     """What each omission of the published simulator is worth, switched on one by one."""
     cli_lists.effects(model, accelerator, as_json=as_json)
+
+
+@app.command()
+def bits(
+    model: Annotated[str, typer.Argument(help="Model, or folder of a quantized model.")],
+    recipe: Recipe = "int8_channel",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File for all counts, as JSON.")] = None,
+    layers: Annotated[bool, typer.Option(help="Every layer, not groups of equal ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Count terms and bit planes of encoded weights: what machines that skip zeros have left to do."""
+    cli_bits.bits(model, recipe_name=recipe, out=out, every_layer=layers, as_json=as_json)
 
 
 @app.command()
