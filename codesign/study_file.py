@@ -8,7 +8,7 @@ from typing import Any
 
 from codesign.recipes import Recipe, recipe, recipe_from_dict
 from codesign.study import DEFAULT_OBJECTIVES, TRIAL_COLUMNS
-from codesign.yaml_file import check_keys, read_yaml, take
+from hwmodel.yaml_file import check_keys, read_yaml, take
 
 
 @dataclass(frozen=True)

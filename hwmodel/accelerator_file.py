@@ -22,8 +22,6 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from datatypes.catalog import format_by_name
 from datatypes.format import Format
 from hwmodel.accelerator import Accelerator, Array, Encoder, VectorUnit
@@ -32,6 +30,7 @@ from hwmodel.pe import PE, PeKind
 from hwmodel.presets import accelerator_by_name
 from hwmodel.technology import Technology
 from hwmodel.units import KIB
+from hwmodel.yaml_file import read_yaml
 
 
 def _number(value: object) -> float:
@@ -123,17 +122,11 @@ def load_accelerator(path: Path | str) -> Accelerator:
     """Read an accelerator from a YAML file.
 
     Raises:
-        ValueError: the file cannot be read, is no YAML mapping, or a key is unknown, missing or of a wrong value; the
-            message names file and key.
+        ValueError: the file cannot be read, is no YAML mapping, or a key is unknown, given twice, missing or of a
+            wrong value; the message names file and key.
     """
     file = Path(path)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"accelerator file must be readable YAML, not {str(file)!r} ({reason})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"accelerator file {file} must hold a mapping, not {content!r}")
+    content = read_yaml(file)
     try:
         return _build(content)
     except ValueError as error:

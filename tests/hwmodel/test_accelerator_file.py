@@ -87,11 +87,13 @@ def test_what_is_not_said_comes_from_the_base(tmp_path: Path) -> None:
             "key weight_buffer: capacity_bytes of an SRAM must",
         ),
         ("name: ''\nsource: us\nbase: bitmod\n", "key name must be text, not ''"),
-        ("- 1\n", "must hold a mapping, not"),
-        ("a: [", "must be readable YAML"),
+        ("- 1\n", r"mine\.yaml must hold a mapping of keys, not list"),
+        ("a: [", r"mine\.yaml line 1 must be YAML: "),
+        (BASED + "name: again\n", r"mine\.yaml line \d+ must be YAML: key 'name' is given twice"),
+        (BASED + "pe: {lanes: 4, lanes: 8}\n", "must be YAML: key 'lanes' is given twice"),
         (WHOLE.replace(", energy_pj_per_bit: 4", ""), "key dram.energy_pj_per_bit must be given"),
     ],
-    ids=range(21),
+    ids=range(23),
 )
 def test_mistakes_get_a_sentence_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
@@ -100,5 +102,5 @@ def test_mistakes_get_a_sentence_with_file_and_key(tmp_path: Path, text: str, me
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"accelerator file must be readable YAML, not .*none\.yaml"):
+    with pytest.raises(ValueError, match=r"none\.yaml must be a readable YAML file: No such file"):
         load_accelerator(tmp_path / "none.yaml")

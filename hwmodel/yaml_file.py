@@ -14,6 +14,9 @@ from typing import Any
 import yaml
 
 
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<, https://yaml.org/type/merge.html: own keys win over merged ones
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Safe loader that refuses a key given twice."""
 
@@ -21,6 +24,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def _mapping_without_repeats(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == MERGE:
+            continue
         key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
         if isinstance(key, str) and key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
