@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from hwmodel.array_path import bare_path
 from hwmodel.memory import Dram, Sram
-from hwmodel.pe import PE, WIDE_BITS, PeKind
+from hwmodel.pe import PE, WIDE_BITS
 from hwmodel.technology import Technology
 from hwmodel.units import WORD_BITS, um2_to_mm2, uw_to_mw
 from hwmodel.workload import Phase
@@ -46,7 +48,7 @@ class VectorUnit:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Term encoders at the array's edge.
+    """What turns codes into what the PEs multiply, at the array's edge: term encoders, format decoders, tables.
 
     Args:
         energy_pj_per_cycle: of all of them while the array computes, after synthesis.
@@ -73,7 +75,7 @@ class Accelerator:
         technology: silicon process.
         vector: the vector unit.
         source: where the design comes from.
-        encoder: term encoders, if the PE has any.
+        encoder: term encoders, decoders or tables at the array's edge, if there are any.
     """
 
     name: str
@@ -100,7 +102,7 @@ class Accelerator:
         if self.frequency_hz <= 0:
             raise ValueError(f"frequency_hz of accelerator {self.name} must be above 0, not {self.frequency_hz!r}")
 
-    @property
+    @cached_property
     def pe_count(self) -> int:
         """PEs in the array."""
         return self.prefill_array.rows * self.prefill_array.columns
@@ -109,53 +111,90 @@ class Accelerator:
         """The array as laid out in ``phase``."""
         return self.prefill_array if phase is Phase.PREFILL else self.decode_array
 
-    def weight_port_bits(self, bits: float, array: Array) -> float:
+    def weight_port_bits(self, bits: float, array: Array, lanes: int | None = None) -> float:
         """Width of the weight buffer's port: one step of weights for every row, in nibbles, halved if bit-serial.
 
         Source: BitMoD simulator, version 2; its quirk of rounding 4.0625 bits to two nibbles included. A port
-        is at least one word wide.
+        is at least one word wide. Fused bricks round to bricks, serial machines not at all.
+
+        Args:
+            bits: of a weight.
+            array: the PEs as laid out.
+            lanes: weights in a step; ``None`` for the PE's.
         """
-        width = self.pe.lanes * -(-bits // 4) * 4 * array.rows
+        unit = self.pe.port_unit_bits
+        width = (self.pe.lanes if lanes is None else lanes) * -(-bits // unit) * unit * array.rows
         return max(width / 2 if self.pe.bit_serial else width, WORD_BITS)
 
-    def input_port_bits(self, array: Array) -> float:
-        """Width of the activation buffer's port: one step of FP16 inputs for every column, halved if bit-serial."""
-        width = self.pe.lanes * WIDE_BITS * array.columns
+    def input_port_bits(self, array: Array, bits: float = WIDE_BITS, lanes: int | None = None) -> float:
+        """Width of the activation buffer's port: one step of inputs for every column, halved if bit-serial.
+
+        Args:
+            array: the PEs as laid out.
+            bits: of an activation.
+            lanes: inputs in a step; ``None`` for the PE's.
+        """
+        width = (self.pe.lanes if lanes is None else lanes) * bits * array.columns
         return max(width / 2 if self.pe.bit_serial else width, WORD_BITS)
 
-    @property
+    @cached_property
     def pe_area_mm2(self) -> float:
         """Area of all PEs."""
         return um2_to_mm2(self.pe_count * self.pe.area_um2)
 
-    @property
+    @cached_property
     def encoder_area_mm2(self) -> float:
-        """Area of the term encoders."""
+        """Area of encoders, decoders and tables."""
         return 0.0 if self.encoder is None else um2_to_mm2(self.encoder.area_um2)
 
-    @property
+    @cached_property
     def vector_area_mm2(self) -> float:
         """Area of the vector unit."""
         return um2_to_mm2(self.vector.lanes * self.vector.area_um2_per_lane)
 
-    @property
+    @cached_property
     def sram_area_mm2(self) -> float:
-        """Area of both buffers, with ports for the widest native weight in the prefill layout."""
-        bits = WIDE_BITS if self.pe.kind is PeKind.FP16_MAC else self.pe.max_integer_bits
-        weight = self.weight_buffer.at(self.weight_port_bits(bits, self.prefill_array))
-        return weight.area_mm2 + self.activation_buffer.at(self.input_port_bits(self.prefill_array)).area_mm2
+        """Area of both buffers, with ports for the widest native operands in the prefill layout."""
+        inputs = self.pe.native_bits if self.pe.encoded_activations else WIDE_BITS
+        weight = self.weight_buffer.at(self.weight_port_bits(self.pe.native_bits, self.prefill_array))
+        return weight.area_mm2 + self.activation_buffer.at(self.input_port_bits(self.prefill_array, inputs)).area_mm2
 
     @property
     def area_mm2(self) -> float:
-        """PEs, encoders, vector unit and buffers; no controllers, no wiring."""
+        """PEs, encoders, vector unit and buffers; no controllers, no wiring. ``nan`` on an FPGA."""
         return self.pe_area_mm2 + self.encoder_area_mm2 + self.vector_area_mm2 + self.sram_area_mm2
 
-    @property
+    @cached_property
     def logic_leakage_mw(self) -> float:
-        """Leakage of PEs, encoders and vector unit."""
+        """Leakage of PEs, encoders and vector unit, or the technology's static power."""
+        if self.technology.static_power_mw is not None:
+            return self.technology.static_power_mw
         logic_mm2 = self.pe_area_mm2 + self.encoder_area_mm2 + self.vector_area_mm2
         return uw_to_mw(self.technology.logic_leakage_uw_per_um2 * logic_mm2 * 1e6)
 
-    def peak_macs_per_cycle(self, cycles: int = 1) -> float:
+    @cached_property
+    def idle_pj_per_cycle(self) -> float:
+        """Energy of the clock in PEs that wait, after layout: the technology's share of their busy energy."""
+        technology = self.technology
+        busy_pj = technology.layout_energy_factor * self.pe.energy_pj_per_cycle * self.pe_count
+        return technology.clock_idle_share * busy_pj
+
+    def peak_macs_per_cycle(self, cycles: float = 1) -> float:
         """Multiply-accumulates in a cycle when all PEs are busy with steps of ``cycles`` each."""
         return self.pe_count * self.pe.lanes / cycles
+
+    def peak_macs_per_cycle_of_bits(self, weight_bits: float, activation_bits: float = WIDE_BITS) -> float:
+        """Multiply-accumulates in a cycle when all PEs are busy with integers of these widths.
+
+        Widths beyond the PE's are cut to its widest.
+        """
+        pe = self.pe
+        path = bare_path(
+            min(weight_bits, pe.native_bits), min(activation_bits, pe.max_activation_bits or WIDE_BITS), pe
+        )
+        return self.pe_count * (path.lanes or pe.lanes) / path.cycles
+
+    @property
+    def most_macs_per_cycle(self) -> float:
+        """Multiply-accumulates in a cycle that no formats can exceed."""
+        return self.pe_count * self.pe.most_macs_per_cycle

@@ -12,11 +12,13 @@ from dataclasses import replace
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator
-from hwmodel.operands import FP16_LAYER, NORM_OPERATIONS, Config, OperandBits, products_of
+from hwmodel.operands import FP16_LAYER, Config, OperandBits, products_of
 from hwmodel.options import HONEST, Buffering, ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.price import Price, overlap, sum_prices
 from hwmodel.report import CostReport, LayerCost
+from hwmodel.side_work import NORM_OPERATIONS
+from hwmodel.term_skipping import CountedBits
 from hwmodel.traffic import causal_share, dram_cycles, price_product, with_leakage
 from hwmodel.units import ceil_div
 from hwmodel.workload import GEMM_KINDS, VECTOR_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -35,7 +37,12 @@ VECTOR_OPERATIONS: Mapping[LayerKind, int] = {
 
 
 def evaluate(
-    workload: Workload, configs: Configs, accelerator: Accelerator, options: ModelOptions = HONEST
+    workload: Workload,
+    configs: Configs,
+    accelerator: Accelerator,
+    options: ModelOptions = HONEST,
+    *,
+    bit_stats: Mapping[str, CountedBits] | None = None,
 ) -> CostReport:
     """Price every layer of a workload.
 
@@ -44,6 +51,8 @@ def evaluate(
         configs: one config for all GEMM layers, or one for each layer name; layers that are not named are FP16.
         accelerator: what it runs on.
         options: which effects count; ``HONEST`` all of them, ``PAPER`` those of the published simulator.
+        bit_stats: ``BitStats`` of the weights by layer name, for accelerators that skip terms; layers that are not
+            named are priced with fair coins (``hwmodel.term_skipping``).
 
     Returns:
         One cost for each layer, in order, and their sum.
@@ -53,7 +62,7 @@ def evaluate(
         ValueError: ``configs`` names a layer that is not in the workload (with the nearest names).
         NotImplementedError: the accelerator cannot run a format; the message names accelerator, format and layer.
     """
-    return Pricer(configs, accelerator, options).evaluate(workload)
+    return Pricer(configs, accelerator, options, bit_stats=bit_stats).evaluate(workload)
 
 
 def reason_not_runnable(workload: Workload, configs: Configs, accelerator: Accelerator) -> str | None:
@@ -73,6 +82,7 @@ def generate_cost(
     prompt: int,
     tokens: int,
     options: ModelOptions = HONEST,
+    bit_stats: Mapping[str, CountedBits] | None = None,
 ) -> CostReport:
     """Price the prefill of ``prompt`` tokens and ``tokens`` decode steps.
 
@@ -83,13 +93,14 @@ def generate_cost(
         prompt: tokens of prefill.
         tokens: decode steps after it.
         options: which effects count; without ``growing_context`` every step sees ``prompt`` tokens.
+        bit_stats: as in ``evaluate``.
 
     Returns:
         A report of phase ``generate`` whose layers are the sums over all steps.
     """
     if prompt < 1 or tokens < 0:
         raise ValueError(f"prompt must be at least 1 and tokens at least 0, not {prompt!r} and {tokens!r}")
-    pricer = Pricer(configs, accelerator, options)
+    pricer = Pricer(configs, accelerator, options, bit_stats=bit_stats)
     prefill = pricer.evaluate(workload_at(Phase.PREFILL, prompt))
     names = [cost.layer for cost in prefill.layers]
     contexts = [(prompt + i + 1, 1) for i in range(tokens)] if options.growing_context else [(prompt, tokens)]
@@ -114,24 +125,33 @@ class Pricer:
     """Prices layers for one set of configs and one accelerator; remembers what it has priced.
 
     Args:
-        configs, accelerator, options: as in ``evaluate``.
+        configs, accelerator, options, bit_stats: as in ``evaluate``.
     """
 
-    def __init__(self, configs: Configs, accelerator: Accelerator, options: ModelOptions = HONEST) -> None:
+    def __init__(
+        self,
+        configs: Configs,
+        accelerator: Accelerator,
+        options: ModelOptions = HONEST,
+        *,
+        bit_stats: Mapping[str, CountedBits] | None = None,
+    ) -> None:
         self.configs = dict(configs) if isinstance(configs, Mapping) else configs  # ids stay those of these objects
         for name, config in self.configs.items() if isinstance(self.configs, dict) else [("every layer", configs)]:
             if not isinstance(config, LayerConfig | OperandBits):
                 raise TypeError(f"config of {name} must be a LayerConfig or OperandBits, not {config!r}")
         self.accelerator = accelerator
         self.options = options
+        self.bit_stats = dict(bit_stats or {})  # ids stay those of these objects
         self._prices: dict[tuple[object, ...], Price] = {}
         self._storage: dict[tuple[int, int, bool, int], int] = {}
 
     def evaluate(self, workload: Workload) -> CostReport:
         """See the function ``evaluate``."""
         layers = workload.layers
+        self._check_names(self.bit_stats, layers, "bit_stats")
         if isinstance(self.configs, Mapping):
-            self._check_names(self.configs, layers)
+            self._check_names(self.configs, layers, "configs")
             configs = [self.configs.get(layer.name, FP16_LAYER) for layer in layers]
         else:
             configs = [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else self.configs for layer in layers]
@@ -154,19 +174,25 @@ class Pricer:
             area_mm2=area,
         )
 
-    def _check_names(self, configs: Mapping[str, Config], layers: tuple[LayerSpec, ...]) -> None:
+    def _check_names(self, given: Mapping[str, object], layers: tuple[LayerSpec, ...], what: str) -> None:
+        if not given:
+            return
         names = {layer.name for layer in layers}
-        for name in configs:
+        for name in given:
             if name not in names:
                 near = difflib.get_close_matches(name, names, n=3)
                 hint = f"; nearest: {', '.join(near)}" if near else ""
-                raise ValueError(f"configs must name layers of the workload, not {name!r}{hint}")
+                raise ValueError(f"{what} must name layers of the workload, not {name!r}{hint}")
 
     def _cost(self, spec: LayerSpec, config: Config, workload: Workload) -> LayerCost:
-        key = (spec.shape_key, workload.phase, workload.batch, id(config))
+        key: tuple[object, ...] = (spec.shape_key, workload.phase, workload.batch, id(config))
+        stats = None
+        if self.bit_stats:
+            stats = self.bit_stats.get(spec.name)
+            key = (*key, id(stats))
         price = self._prices.get(key)
         if price is None:
-            price = self._prices[key] = self._price(spec, config, workload)
+            price = self._prices[key] = self._price(spec, config, workload, stats)
         if spec.kind not in WEIGHT_KINDS or spec.weight_of is not None:
             return LayerCost(spec.name, spec.kind, price)
         embedding = spec.kind is LayerKind.EMBEDDING
@@ -177,7 +203,7 @@ class Pricer:
             bits = self._storage[stored] = storage_bits(shape, config)
         return LayerCost(spec.name, spec.kind, price, bits * spec.weights // (spec.n * spec.k), spec.weights)
 
-    def _price(self, spec: LayerSpec, config: Config, workload: Workload) -> Price:
+    def _price(self, spec: LayerSpec, config: Config, workload: Workload, stats: CountedBits | None = None) -> Price:
         if spec.head and self.options.last_token_head and workload.phase is Phase.PREFILL:
             spec = replace(spec, m=max(1, min(spec.m, workload.batch // spec.copies)))
         if spec.kind in GEMM_KINDS:
@@ -186,7 +212,7 @@ class Pricer:
                 copies = spec.copies
             array = self.accelerator.array(workload.phase)
             try:
-                products = products_of(spec, config, self.accelerator, array, self.options)
+                products = products_of(spec, config, self.accelerator, array, self.options, stats)
                 parts = [price_product(p, self.accelerator, self.options, copies) for p in products]
             except NotImplementedError as error:
                 raise NotImplementedError(

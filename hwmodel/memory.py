@@ -6,7 +6,9 @@ and one write port, every access activates all banks), capacities 64 KiB to 2 Mi
 Between table points energies are interpolated linearly in the port width and in the logarithm of the capacity. CACTI
 changes its subarrays in jumps, so that costs accuracy: a point left out and interpolated from its neighbours misses by
 2.5 % on average and 9.2 % at most for 512 KiB, by up to 33 % for other capacities, and a capacity left out by 10 % on
-average and 35 % at most (``tests/hwmodel/test_memory.py``). Outside the table is an error.
+average and 35 % at most (``tests/hwmodel/test_memory.py``). A capacity outside the table is an error; a port wider than
+the table's is so many buffers of the widest tabulated port read side by side, each a share of the whole. Other nodes
+than 28 nm are scaled (``hwmodel.technology``).
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import csv
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from hwmodel.technology import node_scaling
 from hwmodel.units import KIB
 
 DATA = Path(__file__).parent / "data"
@@ -111,6 +114,32 @@ def sram_point(capacity_bytes: int, port_bits: float) -> SramPoint:
     return _mix(interpolate_port(table[low], port_bits), interpolate_port(table[high], port_bits), share)
 
 
+TABLE_NODE_NM = 28.0  # of the CACTI runs
+
+
+@cache
+def buffer_point(capacity_bytes: int, port_bits: float, node_nm: float) -> SramPoint:
+    """Figures of a buffer in any node, with a port of any width.
+
+    A port wider than the table's is cut into equal parts, and each part costs an access of its width.
+
+    Raises:
+        ValueError: capacity outside the table, or port narrower than the table's.
+    """
+    widest = max(next(iter(sram_table().values())))
+    parts = math.ceil(port_bits / widest)
+    point = sram_point(capacity_bytes, port_bits / parts)
+    if parts == 1 and node_nm == TABLE_NODE_NM:
+        return point
+    scale = node_scaling(TABLE_NODE_NM, node_nm)
+    return SramPoint(
+        point.read_pj * parts * scale.energy,
+        point.write_pj * parts * scale.energy,
+        point.leakage_mw * scale.energy,
+        point.area_mm2 * scale.area,
+    )
+
+
 @dataclass(frozen=True)
 class Sram:
     """One on-chip buffer.
@@ -118,10 +147,12 @@ class Sram:
     Args:
         capacity_bytes: size.
         source: where the size comes from.
+        node_nm: feature size; figures of the 28 nm table are scaled to it.
     """
 
     capacity_bytes: int
     source: str
+    node_nm: float = TABLE_NODE_NM
 
     def __post_init__(self) -> None:
         sizes = list(sram_table())
@@ -133,7 +164,7 @@ class Sram:
 
     def at(self, port_bits: float) -> SramPoint:
         """Figures of this buffer with a port of ``port_bits``."""
-        return sram_point(self.capacity_bytes, port_bits)
+        return buffer_point(self.capacity_bytes, port_bits, self.node_nm)
 
 
 @dataclass(frozen=True)
@@ -142,10 +173,11 @@ class Dram:
 
     Args:
         name: kind of memory.
-        bytes_per_s: peak bandwidth.
+        bytes_per_s: peak bandwidth of all channels.
         energy_pj_per_bit: read and write alike.
         efficiency: sustained over peak bandwidth for long sequential bursts.
         source: where the figures come from.
+        channels: channels that share the traffic evenly (of HBM: stacks).
     """
 
     name: str
@@ -153,8 +185,11 @@ class Dram:
     energy_pj_per_bit: float
     efficiency: float
     source: str
+    channels: int = 1
 
     def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"channels of DRAM {self.name} must be at least 1, not {self.channels!r}")
         if self.bytes_per_s <= 0:
             raise ValueError(f"bytes_per_s of DRAM {self.name} must be above 0, not {self.bytes_per_s!r}")
         if self.energy_pj_per_bit < 0:
@@ -163,6 +198,22 @@ class Dram:
             )
         if not 0 < self.efficiency <= 1:
             raise ValueError(f"efficiency of DRAM {self.name} must be above 0 and at most 1, not {self.efficiency!r}")
+
+    @property
+    def channel_bytes_per_s(self) -> float:
+        """Peak bandwidth of one channel."""
+        return self.bytes_per_s / self.channels
+
+    def with_channels(self, channels: int) -> Dram:
+        """The same memory with another number of channels, each as fast as before.
+
+        >>> from hwmodel.presets_memory import HBM3
+        >>> HBM3.with_channels(4).bytes_per_s / 1e9
+        3276.8
+        """
+        if channels < 1:
+            raise ValueError(f"channels of DRAM {self.name} must be at least 1, not {channels!r}")
+        return replace(self, channels=channels, bytes_per_s=self.channel_bytes_per_s * channels)
 
     def bits_per_cycle(self, frequency_hz: float, *, sustained: bool) -> float:
         """Bits in one clock cycle of the accelerator."""

@@ -44,6 +44,14 @@ class ModelOptions:
             array cannot do, take time and energy on a vector unit.
         embedding: rows of the embedding are read from DRAM.
         dequantization_stalls: a bit-serial PE waits where a group is too short to hide its scale multiplication.
+        clock_idle: PEs that wait burn the part of their clock that is not gated.
+        table_lookup: tables are loaded, and tables too large for the array's edge are looked up in the weight buffer.
+        requantization_bubbles: the array waits for the shift between groups of channels (Tender).
+        width_switches: the array waits a cycle where neighbouring slabs of columns differ in encoding.
+        outlier_gather: activations of outlier weights are gathered word by word, and rows of outliers are uneven.
+        dynamic_quantization: the largest magnitude is sought before activations and new keys and values are quantized.
+        metadata_reads: scales, zero points and selectors are read from the weight buffer along with the codes.
+        load_decode: arrays that decode weights while loading them spend an operation's energy on each.
         buffering: what refetching is decided on.
         fallback: what happens to wide floats on an array of integer PEs.
     """
@@ -60,6 +68,14 @@ class ModelOptions:
     vector_unit: bool = True
     embedding: bool = True
     dequantization_stalls: bool = True
+    clock_idle: bool = True
+    table_lookup: bool = True
+    requantization_bubbles: bool = True
+    width_switches: bool = True
+    outlier_gather: bool = True
+    dynamic_quantization: bool = True
+    metadata_reads: bool = True
+    load_decode: bool = True
     buffering: Buffering = Buffering.PER_COPY
     fallback: Fallback = Fallback.VECTOR_UNIT
 

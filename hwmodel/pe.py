@@ -1,10 +1,9 @@
-"""Processing elements, and what each number format costs on them: the hardware's view of a ``Format``.
+"""Processing elements: how each kind multiplies, its unit costs, and what a number format is to the hardware.
 
-Three kinds: a bit-serial PE that takes one weight term a cycle from each of its lanes (BitMoD), a multiplier of FP16
-activations by small integers (the model of ANT, OliVe and FIGNA), and an FP16 multiply-accumulate. ``array_path`` says
-how a weight format goes through each, or why it cannot.
+``hwmodel.array_path`` says how a pair of weight and activation formats goes through each kind, or why it cannot.
 
-Sources: Chen et al., BitMoD, HPCA 2025, sections III-IV and table X. Functional models are ``hwmodel.pe_functional``'s.
+Sources: Chen et al., BitMoD, HPCA 2025, sections III-IV and table X; the other kinds name theirs where their laws are
+(``array_path_integer``, ``array_path_blocks``). Functional models are ``hwmodel.pe_functional``'s.
 """
 
 from __future__ import annotations
@@ -18,17 +17,56 @@ from functools import cache
 import numpy as np
 
 from datatypes.catalog import BITMOD_FP3, BITMOD_FP4
-from datatypes.format import CodebookFormat, FloatFormat, Format, IntFormat, LearnedFormat
+from datatypes.format import CodebookFormat, FloatFormat, Format, IntFormat
 
-WIDE_BITS = 16  # FP16: what the FP16 array and the vector unit multiply, and what activations are
+WIDE_BITS = 16  # FP16: what the FP16 array and the vector unit multiply, and what activations are elsewhere
+_NIBBLE = 4
 
 
 class PeKind(Enum):
     """How a PE multiplies."""
 
-    BIT_SERIAL = "bit_serial"  # terms +-2**e of a weight, one a cycle and lane
-    INT_MULTIPLIER = "int_multiplier"  # FP16 activation x integer weight, one a cycle
+    BIT_SERIAL = "bit_serial"  # FP16 activation x terms +-2**e of a weight, one a cycle and lane (BitMoD)
+    INT_MULTIPLIER = "int_multiplier"  # activation x integer weight, one a cycle; FP16 activations unless limited
     FP16_MAC = "fp16_mac"  # FP16 x FP16, one a cycle; weights are decoded to FP16 when they are loaded
+    TABLE_LOOKUP = "table_lookup"  # FP16 x FP16; codes stay codes until a table at the array's edge
+    FUSED_BRICKS = "fused_bricks"  # integers, out of small multipliers fused for the widths (BitFusion, Tender, ANT)
+    ACTIVATION_SERIAL = "activation_serial"  # integer weight x bits of an integer activation (Stripes)
+    BOTH_SERIAL = "both_serial"  # bits x bits (Loom, BISMO)
+    TERM_SKIPPING = "term_skipping"  # integer activation x ones of an integer weight (Bitlet, Pragmatic, BitVert)
+    BLOCK_DOT = "block_dot"  # dot product of two block-scaled vectors (OCP MX, NVFP4)
+
+
+class Skipping(Enum):
+    """Which terms a term-skipping PE skips, and so what a step waits for."""
+
+    COLUMN = "column"  # each bit position eats its own ones: the fullest position of the group (Bitlet)
+    LANE = "lane"  # each weight eats its own ones: the weight with the most (Pragmatic)
+    BIDIRECTIONAL = "bidirectional"  # ones or zeros, whichever are fewer: one cycle a bit position (BBS's BitVert)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way of running a block dot product.
+
+    Args:
+        bits: widest element.
+        integer: whether elements are integers rather than floats.
+        lanes: products in a cycle.
+        energy_pj_per_cycle: of the busy PE in this mode, after synthesis.
+    """
+
+    bits: int
+    integer: bool
+    lanes: int
+    energy_pj_per_cycle: float
+
+    def __post_init__(self) -> None:
+        if self.bits < 1 or self.lanes < 1 or self.energy_pj_per_cycle < 0:
+            raise ValueError(f"bits and lanes of a mode must be at least 1 and its energy at least 0, not {self!r}")
+
+
+_INTEGER_KINDS = frozenset({PeKind.FUSED_BRICKS, PeKind.ACTIVATION_SERIAL, PeKind.BOTH_SERIAL, PeKind.TERM_SKIPPING})
 
 
 @dataclass(frozen=True)
@@ -38,12 +76,25 @@ class PE:
     Args:
         name: lower case.
         kind: how it multiplies.
-        lanes: weights taken in at once.
+        lanes: weights taken in at once (of fused bricks: products of 8 x 8 bits in a cycle; of a block dot product:
+            products in a cycle of its widest mode).
         energy_pj_per_cycle: of a busy PE after synthesis, before the technology's layout factor.
-        area_um2: after synthesis.
-        max_integer_bits: widest two's complement weight; 0 for an FP16 MAC, where it does not matter.
+        area_um2: after synthesis; ``nan`` on an FPGA.
+        max_integer_bits: widest two's complement weight; 0 where weights are decoded to FP16.
         decoders: formats beyond integers that the array's edge decodes to integers.
         source: where the figures come from.
+        max_activation_bits: widest integer activation; 0 for FP16 activations.
+        brick_bits: width of the small multipliers; fused bricks alone.
+        serial_bits: activation bits in a cycle; serial kinds alone.
+        one_column_bits: activations count as this wide where the array has one column, because the weights of a
+            fully connected layer are loaded in turn (Stripes, Loom); 0 where they do not.
+        skipping: which terms are skipped; term skipping alone.
+        skip_rows: rows that share their control and wait for one another; term skipping alone.
+        channel_groups: groups of channels whose partial sums are shifted one after another (Tender), each after the
+            first with a bubble for each tile.
+        table_bits: capacity of the table at each row of the array; table look-up alone.
+        modes: element widths; block dot products alone.
+        luts: FPGA look-up tables of one PE.
     """
 
     name: str
@@ -54,6 +105,16 @@ class PE:
     max_integer_bits: int
     source: str
     decoders: tuple[Format, ...] = ()
+    max_activation_bits: int = 0
+    brick_bits: int = 0
+    serial_bits: int = 1
+    one_column_bits: int = 0
+    skipping: Skipping | None = None
+    skip_rows: int = 1
+    channel_groups: int = 1
+    table_bits: int = 0
+    modes: tuple[Mode, ...] = ()
+    luts: float | None = None
 
     def __post_init__(self) -> None:
         if self.lanes < 1:
@@ -63,32 +124,94 @@ class PE:
                 f"energy_pj_per_cycle and area_um2 of PE {self.name} must be at least 0 and above 0, "
                 f"not {self.energy_pj_per_cycle!r} and {self.area_um2!r}"
             )
+        for what in ("serial_bits", "skip_rows", "channel_groups"):
+            if getattr(self, what) < 1:
+                raise ValueError(f"{what} of PE {self.name} must be at least 1, not {getattr(self, what)!r}")
+        kind = self.kind
+        needs: dict[str, tuple[bool, object]] = {
+            "max_activation_bits": (kind in _INTEGER_KINDS, self.max_activation_bits),
+            "max_integer_bits": (kind in _INTEGER_KINDS or kind is PeKind.BIT_SERIAL, self.max_integer_bits),
+            "brick_bits": (kind is PeKind.FUSED_BRICKS, self.brick_bits),
+            "skipping": (kind is PeKind.TERM_SKIPPING, self.skipping),
+            "table_bits": (kind is PeKind.TABLE_LOOKUP, self.table_bits),
+            "modes": (kind is PeKind.BLOCK_DOT, self.modes),
+        }
+        for what, (needed, value) in needs.items():
+            if needed and not value:
+                raise ValueError(f"{what} of PE {self.name} must be given for kind {kind.value}, not {value!r}")
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.kind, self.lanes, self.energy_pj_per_cycle))  # all fields: what costs in a cache
 
     @property
     def bit_serial(self) -> bool:
-        """Whether weights arrive term by term."""
+        """Whether weights arrive term by term beside FP16 activations, and group scales bit by bit."""
         return self.kind is PeKind.BIT_SERIAL
+
+    @property
+    def encoded_activations(self) -> bool:
+        """Whether the array multiplies encoded activations rather than FP16."""
+        return self.max_activation_bits > 0 or self.kind is PeKind.BLOCK_DOT
+
+    @property
+    def port_unit_bits(self) -> int:
+        """What a weight's width is rounded up to in the weight buffer's port."""
+        if self.kind is PeKind.FUSED_BRICKS:
+            return self.brick_bits
+        return 1 if self.kind in (PeKind.ACTIVATION_SERIAL, PeKind.BOTH_SERIAL) else _NIBBLE
+
+    @property
+    def native_bits(self) -> int:
+        """Widest weight in the weight buffer."""
+        if self.kind is PeKind.FP16_MAC:
+            return WIDE_BITS
+        if self.kind is PeKind.BLOCK_DOT:
+            return max(mode.bits for mode in self.modes)
+        return self.max_integer_bits or 8
+
+    @property
+    def most_macs_per_cycle(self) -> float:
+        """Products in a cycle with the narrowest operands that the PE can tell apart."""
+        if self.kind is PeKind.FUSED_BRICKS:
+            return self.lanes * (8 / self.brick_bits) ** 2
+        if self.kind is PeKind.BLOCK_DOT:
+            return max(mode.lanes for mode in self.modes)
+        return self.lanes
 
 
 @dataclass(frozen=True)
 class ArrayPath:
-    """How a weight format goes through an array.
+    """How a pair of formats goes through an array.
 
     Args:
-        cycles: for one step of ``lanes`` weights.
+        cycles: for one step of ``lanes`` weights; a mean, with a fraction, where terms are skipped.
         sram_bits: of one weight in the weight buffer.
         decoded: codes and scales were turned into FP16 on the way in, so that no scaling is left to do.
+        lanes: weights in a step; ``None`` for the PE's.
+        input_bits: of one activation in the activation buffer.
+        energy: of a busy cycle over the PE's ``energy_pj_per_cycle``.
+        table_entries: values to load into the table of each row; 0 without a table.
+        buffer_lookup_bits: bits read from the weight buffer to decode one weight, where a table is too large for the
+            array's edge; 0 otherwise.
+        vector: weights that one such look-up yields.
     """
 
-    cycles: int
+    cycles: float
     sram_bits: float
     decoded: bool = False
+    lanes: int | None = None
+    input_bits: float = WIDE_BITS
+    energy: float = 1.0
+    table_entries: int = 0
+    buffer_lookup_bits: float = 0.0
+    vector: int = 1
 
 
 def cycles_of_bits(bits: float, pe: PE) -> int:
     """Cycles for a step of weights of ``bits``: ceil(floor(bits) / 2) bit-serially (radix-4 Booth), else 1.
 
-    The fraction (metadata) takes no cycles.
+    The fraction (metadata) takes no cycles. For machines whose cycles follow the activations too, see
+    ``array_path.bare_path``.
     """
     return max(1, math.ceil(math.floor(bits) / 2)) if pe.bit_serial else 1
 
@@ -125,69 +248,6 @@ def two_term(fmt: Format) -> bool:
         return False
     special = abs(float(fmt.code_values[plain.special])) * 2  # in units of the fraction bit
     return special == int(special) and special < 32 and int(special).bit_count() <= 2
-
-
-def array_path(formats: Iterable[Format], pe: PE) -> ArrayPath:
-    """How weights that may be of any of ``formats`` (of equal width) go through ``pe``.
-
-    The slowest candidate sets the pace: lanes of a column share their control.
-
-    Raises:
-        NotImplementedError: the PE cannot take a format; the message is the reason alone.
-    """
-    paths = [_path_of(fmt, pe) for fmt in formats]
-    return ArrayPath(max(p.cycles for p in paths), max(p.sram_bits for p in paths), paths[0].decoded)
-
-
-@cache
-def _path_of(fmt: Format, pe: PE) -> ArrayPath:
-    """``array_path`` of one format."""
-    if pe.kind is PeKind.FP16_MAC:
-        if fmt.bits_per_element > WIDE_BITS:
-            raise NotImplementedError(f"its PEs multiply FP16, and {fmt.name} is wider")
-        return ArrayPath(1, WIDE_BITS, decoded=True)
-    if isinstance(fmt, LearnedFormat):
-        raise NotImplementedError("its PEs hold no table for a learned codebook")
-    width = integer_bits(fmt)
-    if width is not None:
-        if width > pe.max_integer_bits:
-            raise NotImplementedError(
-                f"its PEs take two's complement integers of up to {pe.max_integer_bits} bits "
-                f"and {fmt.name} needs {width}"
-            )
-        return ArrayPath(cycles_of_bits(width, pe), fmt.bits)
-    if pe.kind is PeKind.BIT_SERIAL:
-        if two_term(fmt):
-            return ArrayPath(2, fmt.bits)  # HPCA 2025, section IV-A: at most two terms
-        raise NotImplementedError(
-            f"its term encoder decodes integers of up to {pe.max_integer_bits} bits and FP3/FP4 with one special "
-            f"value, and has no table for {fmt.name}"
-        )
-    if fmt in pe.decoders:
-        return ArrayPath(1, fmt.bits_per_element)
-    known = ", ".join(decoder.name for decoder in pe.decoders)
-    also = f" and decodes {known}" if known else ""
-    raise NotImplementedError(
-        f"it multiplies integers of up to {pe.max_integer_bits} bits{also}, and {fmt.name} is none of these"
-    )
-
-
-def runnable(formats: Iterable[Format], pe: PE) -> tuple[Format, ...]:
-    """Those of ``formats`` that the array takes, in order (for lists of what an accelerator runs).
-
-    >>> from datatypes.catalog import FP4, FP16, INTS, NF4
-    >>> from hwmodel.presets import BITMOD_PE
-    >>> [fmt.name for fmt in runnable((FP4, NF4, INTS[8], FP16), BITMOD_PE)]
-    ['e2m1', 'int8']
-    """
-    taken = []
-    for fmt in formats:
-        try:
-            array_path((fmt,), pe)
-        except NotImplementedError:
-            continue
-        taken.append(fmt)
-    return tuple(taken)
 
 
 def wide_float(formats: Iterable[Format]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from operator import add, attrgetter
+from typing import Any
 
 
 class Bound(Enum):
@@ -24,7 +26,8 @@ class Price:
         compute_cycles, dram_cycles, vector_cycles: of each resource alone.
         weight_bits, input_bits, output_bits: moved over the DRAM bus, refetching included.
         compulsory_bits: the same with everything fetched once.
-        pe_pj, encoder_pj, vector_pj, sram_read_pj, sram_write_pj, dram_pj, leakage_pj: energy by consumer.
+        pe_pj, encoder_pj, vector_pj, sram_read_pj, sram_write_pj, dram_pj, leakage_pj, idle_pj: energy by
+            consumer; ``idle_pj`` is the clock of PEs that wait.
         total_cycles: from start to end in a sum; ``None`` for one layer, which takes as long as its slowest resource.
         weight_port_bits, input_port_bits: widths of the buffers' ports (of the last part, in a sum).
     """
@@ -44,6 +47,7 @@ class Price:
     sram_write_pj: float = 0.0
     dram_pj: float = 0.0
     leakage_pj: float = 0.0
+    idle_pj: float = 0.0
     total_cycles: int | None = None
     weight_port_bits: float = 0.0
     input_port_bits: float = 0.0
@@ -63,7 +67,8 @@ class Price:
     @property
     def onchip_pj(self) -> float:
         """Energy of everything but the DRAM."""
-        return self.pe_pj + self.encoder_pj + self.vector_pj + self.sram_read_pj + self.sram_write_pj + self.leakage_pj
+        logic_pj = self.pe_pj + self.encoder_pj + self.vector_pj
+        return logic_pj + self.sram_read_pj + self.sram_write_pj + self.leakage_pj + self.idle_pj
 
     @property
     def energy_pj(self) -> float:
@@ -81,16 +86,20 @@ class Price:
         """``count`` of these, one after another."""
         if count == 1:
             return self
-        scaled = {name: getattr(self, name) * count for name in _ADDITIVE}
-        return replace(self, **scaled, total_cycles=self.cycles * count)
+        scaled: list[Any] = [value * count for value in _values(self)]
+        scaled += [self.cycles * count, self.weight_port_bits, self.input_port_bits]
+        return Price(*scaled)
 
     def __add__(self, other: Price) -> Price:
-        added = {name: getattr(self, name) + getattr(other, name) for name in _ADDITIVE}
-        return replace(other, **added, total_cycles=self.cycles + other.cycles)
+        added: list[Any] = list(map(add, _values(self), _values(other)))
+        added += [self.cycles + other.cycles, other.weight_port_bits, other.input_port_bits]
+        return Price(*added)
 
 
-_PORTS = frozenset({"total_cycles", "weight_port_bits", "input_port_bits"})
-_ADDITIVE = tuple(f.name for f in fields(Price) if f.name not in _PORTS)
+_PORTS = ("total_cycles", "weight_port_bits", "input_port_bits")  # the last fields, in this order
+_ADDITIVE = tuple(f.name for f in fields(Price))[: -len(_PORTS)]
+_values = attrgetter(*_ADDITIVE)
+assert tuple(f.name for f in fields(Price)) == (*_ADDITIVE, *_PORTS)
 
 
 def sum_prices(prices: Iterable[Price]) -> Price:

@@ -168,7 +168,9 @@ class CostReport:
         }
 
 
-_ENERGIES = ("pe_pj", "encoder_pj", "vector_pj", "sram_read_pj", "sram_write_pj", "dram_pj", "leakage_pj")
+_ENERGIES = (
+    "pe_pj", "encoder_pj", "vector_pj", "sram_read_pj", "sram_write_pj", "dram_pj", "leakage_pj", "idle_pj",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

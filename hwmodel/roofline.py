@@ -9,19 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwmodel.accelerator import Accelerator
-from hwmodel.pe import WIDE_BITS, cycles_of_bits
+from hwmodel.pe import WIDE_BITS
 from hwmodel.price import Bound, Price
 from hwmodel.report import CostReport
 from hwmodel.units import BYTE_BITS, cycles_to_s
 
 
 def lower_bound_cycles(price: Price, accelerator: Accelerator) -> float:
-    """Cycles that no schedule can undercut: all PEs busy at one cycle a step, operands moved once at peak bandwidth.
+    """Cycles that no schedule can undercut: all PEs busy at their fastest, operands moved once at peak bandwidth.
 
     Work of the vector unit counts at its own lanes.
     """
     on_vector = price.compute_cycles == 0
-    peak = float(accelerator.vector.lanes) if on_vector else accelerator.peak_macs_per_cycle()
+    peak = float(accelerator.vector.lanes) if on_vector else accelerator.most_macs_per_cycle
     bits_per_cycle = accelerator.dram.bits_per_cycle(accelerator.frequency_hz, sustained=False)
     return max(price.macs / peak, price.compulsory_bits / bits_per_cycle)
 
@@ -60,14 +60,22 @@ class Roofline:
     points: tuple[RooflinePoint, ...]
 
 
+def _roof(bits: int, accelerator: Accelerator) -> str:
+    return f"{bits}-bit weights and activations" if accelerator.pe.encoded_activations else f"{bits}-bit weights"
+
+
+def _peak(bits: int, accelerator: Accelerator) -> float:
+    """Multiply-accumulates a second with integers of ``bits``, activations too where they are encoded."""
+    activation = bits if accelerator.pe.encoded_activations else WIDE_BITS
+    return accelerator.peak_macs_per_cycle_of_bits(bits, activation) * accelerator.frequency_hz
+
+
 def roofline(report: CostReport, accelerator: Accelerator) -> Roofline:
     """The layers of ``report`` under the roofs of ``accelerator``."""
     pe = accelerator.pe
-    widths = (2, 4, 6, 8) if pe.bit_serial else (pe.max_integer_bits or WIDE_BITS,)
-    peaks = tuple(
-        (f"{bits}-bit weights", accelerator.peak_macs_per_cycle(cycles_of_bits(bits, pe)) * accelerator.frequency_hz)
-        for bits in widths
-    )
+    scaled = pe.bit_serial or pe.encoded_activations
+    widths = [bits for bits in (2, 4, 6, 8) if bits <= pe.native_bits] if scaled else [pe.max_integer_bits or WIDE_BITS]
+    peaks = tuple((_roof(bits, accelerator), _peak(bits, accelerator)) for bits in widths)
     points = []
     for layer in report.layers:
         price = layer.price

@@ -58,6 +58,9 @@ class Product:
         weight_port_bits, input_port_bits: widths of the buffers' ports.
         busy: share of the columns that have work, 0 to 1.
         vector_operations: multiply-adds done by the vector unit, beside the array.
+        energy_cycles: ``compute_cycles`` weighted with the energy of their mode; ``None`` where all weigh one.
+        load_operations: decodings while weights are loaded, in energies of a vector operation; they take no time.
+        side_read_pj: of SRAM reads beside the steps: metadata, gathers, tables.
     """
 
     macs: int
@@ -70,6 +73,9 @@ class Product:
     input_port_bits: float
     busy: float = 1.0
     vector_operations: int = 0
+    energy_cycles: float | None = None
+    load_operations: int = 0
+    side_read_pj: float = 0.0
 
 
 def tile_count(n: int, m: int, array: Array) -> int:
@@ -164,6 +170,7 @@ def price_product(product: Product, accelerator: Accelerator, options: ModelOpti
     layout = accelerator.technology.layout_energy_factor
     busy = product.busy if options.column_gating else 1.0
     vector = product.vector_operations
+    array_cycles = product.compute_cycles if product.energy_cycles is None else product.energy_cycles
     return Price(
         macs=product.macs,
         compute_cycles=product.compute_cycles,
@@ -173,10 +180,12 @@ def price_product(product: Product, accelerator: Accelerator, options: ModelOpti
         input_bits=input_bits,
         output_bits=product.output.dram_bits,
         compulsory_bits=product.weight.dram_bits + product.input.dram_bits + product.output.dram_bits,
-        pe_pj=layout * accelerator.pe.energy_pj_per_cycle * accelerator.pe_count * product.compute_cycles * busy,
+        pe_pj=layout * accelerator.pe.energy_pj_per_cycle * accelerator.pe_count * array_cycles * busy,
         encoder_pj=encoder_energy_pj(product, accelerator, options),
-        vector_pj=layout * accelerator.vector.energy_pj_per_operation * vector,
-        sram_read_pj=product.tile_steps * (weight_sram.read_pj + input_sram.read_pj),
+        vector_pj=layout
+        * accelerator.vector.energy_pj_per_operation
+        * (vector + product.load_operations * weight_times),
+        sram_read_pj=product.tile_steps * (weight_sram.read_pj + input_sram.read_pj) + product.side_read_pj,
         sram_write_pj=write_pj,
         dram_pj=accelerator.dram.energy_pj_per_bit * moved,
         weight_port_bits=product.weight_port_bits,
@@ -193,10 +202,14 @@ def encoder_energy_pj(product: Product, accelerator: Accelerator, options: Model
 
 
 def with_leakage(price: Price, accelerator: Accelerator, options: ModelOptions) -> Price:
-    """``price`` with the leakage of its cycles."""
+    """``price`` with the leakage of its cycles, and the clock of PEs that wait in them."""
+    idle_pj = 0.0
+    if options.clock_idle:
+        idle_pj = accelerator.idle_pj_per_cycle * (price.cycles - price.compute_cycles)
     if not options.leakage:
-        return price
+        return replace(price, idle_pj=idle_pj) if idle_pj else price
     sram_mw = accelerator.weight_buffer.at(price.weight_port_bits).leakage_mw
     sram_mw += accelerator.activation_buffer.at(price.input_port_bits).leakage_mw
     power_mw = accelerator.logic_leakage_mw + sram_mw
-    return replace(price, leakage_pj=leakage_pj(power_mw, price.cycles, accelerator.frequency_hz))
+    leaked_pj = leakage_pj(power_mw, price.cycles, accelerator.frequency_hz)
+    return replace(price, leakage_pj=leaked_pj, idle_pj=idle_pj)

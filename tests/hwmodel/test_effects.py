@@ -22,7 +22,7 @@ def effects() -> pd.DataFrame:
 
 def test_paper_leaves_everything_out_and_honest_nothing() -> None:
     switches = [name for name, value in vars(HONEST).items() if isinstance(value, bool)]
-    assert len(switches) == 12 and len(vars(HONEST)) == 14
+    assert len(switches) == 20 and len(vars(HONEST)) == 22
     assert all(getattr(HONEST, name) and not getattr(PAPER, name) for name in switches)
     assert (PAPER.buffering, PAPER.fallback) == (Buffering.ALL_COPIES, Fallback.ARRAY)
     assert ModelOptions() == HONEST
@@ -54,6 +54,9 @@ def test_one_row_for_each_option(effects: pd.DataFrame) -> None:
         ("vector_unit", "prefill_cycles_millions", 1),
         ("embedding", "prefill_energy_mj", 1),
         ("dequantization_stalls", "prefill_cycles_millions", 0),
+        ("clock_idle", "decode_energy_mj", 1),
+        ("clock_idle", "decode_cycles_millions", 0),
+        ("metadata_reads", "prefill_energy_mj", 0),  # without exact_storage there is no metadata
     ],
 )
 def test_direction(effects: pd.DataFrame, option: str, column: str, sign: int) -> None:

@@ -7,6 +7,8 @@ from statistics import mean
 import pytest
 
 from hwmodel.memory import DATA, Dram, Sram, interpolate_port, sram_point, sram_table
+from hwmodel.presets_memory import DRAMS
+from hwmodel.technology import node_scaling
 from hwmodel.units import KIB
 
 
@@ -73,10 +75,45 @@ def test_capacity_between_two_points_lies_between_them() -> None:
     assert low < middle < high
 
 
-@pytest.mark.parametrize("port", [32, 8192])
-def test_port_outside_the_table(port: int) -> None:
-    with pytest.raises(ValueError, match=f"port_bits of an SRAM must lie in the table, 64 to 4096, not {port}"):
-        Sram(512 * KIB, "here").at(port)
+def test_port_narrower_than_the_table() -> None:
+    with pytest.raises(ValueError, match="port_bits of an SRAM must lie in the table, 64 to 4096, not 32"):
+        Sram(512 * KIB, "here").at(32)
+
+
+def test_wide_ports_are_narrower_ones_side_by_side() -> None:
+    buffer = Sram(512 * KIB, "here")
+    wide, half = buffer.at(6144), buffer.at(3072)
+    assert (wide.read_pj, wide.write_pj) == pytest.approx((2 * half.read_pj, 2 * half.write_pj))
+    assert (wide.area_mm2, wide.leakage_mw) == (half.area_mm2, half.leakage_mw)
+
+
+def test_buffers_of_other_nodes_are_scaled() -> None:
+    here, there = Sram(512 * KIB, "here").at(512), Sram(512 * KIB, "here", node_nm=45).at(512)
+    scale = node_scaling(28, 45)
+    assert there.read_pj == pytest.approx(here.read_pj * scale.energy)
+    assert there.area_mm2 == pytest.approx(here.area_mm2 * scale.area)
+
+
+@pytest.mark.parametrize("dram", DRAMS.values(), ids=lambda dram: dram.name)
+def test_channels_share_the_bandwidth(dram: Dram) -> None:
+    assert dram.source
+    twice = dram.with_channels(2 * dram.channels)
+    assert twice.bytes_per_s == pytest.approx(2 * dram.bytes_per_s)
+    assert twice.channel_bytes_per_s == pytest.approx(dram.channel_bytes_per_s)
+    assert twice.energy_pj_per_bit == dram.energy_pj_per_bit
+    with pytest.raises(ValueError, match=f"channels of DRAM {dram.name} must be at least 1, not 0"):
+        dram.with_channels(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabits_per_pin", "pins"),
+    [  # JEDEC data rates and widths: JESD79-4, 79-5, 209-4-1, 209-5, 235C, 238; Micron for GDDR6
+        ("ddr4_3200", 3.2, 64), ("ddr5", 4.8, 64), ("lpddr4x", 4.267, 32), ("lpddr5", 6.4, 64), ("gddr6", 16, 32),
+        ("hbm2e", 3.6, 1024), ("hbm3", 6.4, 1024),
+    ],
+)  # fmt: skip
+def test_bandwidth_is_rate_times_width(name: str, gigabits_per_pin: float, pins: int) -> None:
+    assert DRAMS[name].bytes_per_s == pytest.approx(gigabits_per_pin * 1e9 * pins / 8)
 
 
 def test_capacity_outside_the_table() -> None:

@@ -1,5 +1,6 @@
 """What moves and what is left to the vector unit, by hand for each part of a config."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -85,7 +86,11 @@ def test_zero_points_by_hand() -> None:
 
 def test_outliers_by_hand() -> None:
     config = LayerConfig(weight=INT4, outliers=OutlierConfig(fraction=0.01))
-    assert _vector(config, BITMOD) == round(0.01 * N * K) * M
+    # rows hold 5.12 outliers on average, the fullest of 64 at most about 1 + sqrt(2 ln 64 / 5.12) times as many
+    imbalance = 1 + math.sqrt(2 * math.log(64) / (round(0.01 * N * K) / N))
+    assert _vector(config, BITMOD) == math.ceil(round(0.01 * N * K) * M * imbalance)
+    even = replace(HONEST, outlier_gather=False)
+    assert _products(config, options=even)[0].vector_operations == round(0.01 * N * K) * M
     assert _vector(config, FP16_BASELINE) == 0
     columns = replace(config, outliers=OutlierConfig(OutlierLayout.COLUMNS, 0.01))
     assert _vector(columns, BITMOD) == round(0.01 * K) * N * M
@@ -98,7 +103,8 @@ def test_outliers_by_hand() -> None:
     [
         ({"permuted": True}, M * K),
         ({"smoothing": FP16}, M * K),
-        ({"activation": TensorConfig((INTS[8],), PerChannel(), dynamic=True)}, M * K),
+        ({"activation": TensorConfig((INTS[8],), PerChannel(), dynamic=True)}, 2 * M * K),  # maximum, scaling
+        ({"activation": TensorConfig((INTS[8],), PerChannel())}, M * K),
         ({"output": TensorConfig((INTS[8],), PerChannel(), dynamic=True)}, 2 * M * N),
         ({"output_norm": True}, 5 * M * N),
         ({"weight": replace(INT4, row_scale=FP16)}, M * N),
@@ -145,10 +151,17 @@ def test_partitioned_columns_go_their_own_ways() -> None:
     parts = PartitionedConfig((Part(384, INT4), Part(128, INT8)))
     product = _products(LayerConfig(weight=parts))[0]
     tiles = (N // 32) * (M // 32)
-    assert product.compute_cycles == tiles * (384 // 4 * 2 + 128 // 4 * 4)
+    assert product.compute_cycles == tiles * (384 // 4 * 2 + 128 // 4 * 4 + 1)  # one change of width
+    assert product.vector_operations == M * K  # single columns are sorted by width
+    slabs = replace(parts, slab=128)
+    product = _products(LayerConfig(weight=slabs))[0]
+    # 4 slabs, 1 of them wide: 3 neighbours, which differ with probability 1 - 3 x 2 / (4 x 3)
+    assert product.compute_cycles == tiles * (384 // 4 * 2 + 128 // 4 * 4 + 1.5)
+    assert product.vector_operations == 0
     wide = PartitionedConfig((Part(384, INT4), Part(128, TensorConfig((FP16,), scale=None))))
     mixed = _products(LayerConfig(weight=wide))[0]
-    assert mixed.compute_cycles == tiles * 384 // 4 * 2 and mixed.vector_operations == M * N * 128
+    assert mixed.compute_cycles == tiles * (384 // 4 * 2 + 1)
+    assert mixed.vector_operations == M * N * 128 + M * K
 
 
 def test_parts_must_cover_the_layer() -> None:

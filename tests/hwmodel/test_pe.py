@@ -28,7 +28,9 @@ from datatypes.catalog import (
     bitmod,
 )  # fmt: skip
 from datatypes.format import CodebookFormat, Format, LearnedFormat
-from hwmodel.pe import PE, PeKind, array_path, cycles_of_bits, integer_bits, scale_cycles, two_term, wide_float
+from hwmodel.accelerator import Accelerator
+from hwmodel.array_path import array_path
+from hwmodel.pe import PE, PeKind, cycles_of_bits, integer_bits, scale_cycles, two_term, wide_float
 from hwmodel.presets import ACCELERATORS, ANT_PE, BITMOD_PE, FIGNA_PE, FP16_PE, OLIVE_PE
 
 
@@ -127,8 +129,8 @@ def test_scale_takes_a_cycle_for_each_significant_bit() -> None:
 
 
 @pytest.mark.parametrize("accelerator", ACCELERATORS.values(), ids=lambda a: a.name)
-def test_every_pe_runs_int8(accelerator: object) -> None:
-    assert array_path((INTS_SYMMETRIC[8],), accelerator.pe).cycles >= 1  # type: ignore[attr-defined]
+def test_every_pe_runs_int8(accelerator: Accelerator) -> None:
+    assert array_path((INTS_SYMMETRIC[8],), accelerator.pe, (INTS_SYMMETRIC[8],)).cycles >= 1
 
 
 def test_pe_of_impossible_figures() -> None:

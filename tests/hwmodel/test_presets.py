@@ -25,11 +25,14 @@ MODES = pytest.mark.parametrize("options", [PAPER, HONEST], ids=["paper", "hones
 few = settings(max_examples=40, deadline=None)
 
 
-def _int_config(bits: int) -> LayerConfig:
+def _int_config(bits: int, accelerator: Accelerator) -> LayerConfig:
+    """Integer weights and KV cache, and INT8 activations where the array multiplies encoded ones."""
     kv = TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), dynamic=True)
+    activation = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
     return LayerConfig(
-        weight=TensorConfig((INTS_SYMMETRIC[bits],), PerGroup(128), ScaleConfig(UINT8)), key=kv, value=kv
-    )
+        weight=TensorConfig((INTS_SYMMETRIC[bits],), PerGroup(128), ScaleConfig(UINT8)), key=kv, value=kv,
+        activation=activation if accelerator.pe.encoded_activations else None,
+    )  # fmt: skip
 
 
 @st.composite
@@ -57,9 +60,9 @@ def _price(
 @few
 @given(spec=layers(), bits=st.integers(2, 8), phase=st.sampled_from(Phase))
 def test_never_under_the_roofline(accelerator: Accelerator, spec: LayerSpec, bits: int, phase: Phase) -> None:
-    price = _price(spec, _int_config(bits), accelerator, HONEST, phase)
+    price = _price(spec, _int_config(bits, accelerator), accelerator, HONEST, phase)
     assert price.cycles >= lower_bound_cycles(price, accelerator)
-    published = _price(spec, _int_config(bits), accelerator, PAPER, phase)
+    published = _price(spec, _int_config(bits, accelerator), accelerator, PAPER, phase)
     assert published.cycles > lower_bound_cycles(published, accelerator) - 1  # DRAM cycles are cut to whole ones
 
 
@@ -78,8 +81,8 @@ def test_fp16_is_never_under_the_roofline(accelerator: Accelerator, spec: LayerS
 def test_fewer_bits_never_move_or_take_more(
     accelerator: Accelerator, options: ModelOptions, spec: LayerSpec, bits: int, phase: Phase
 ) -> None:
-    more = _price(spec, _int_config(bits), accelerator, options, phase)
-    fewer = _price(spec, _int_config(bits - 1), accelerator, options, phase)
+    more = _price(spec, _int_config(bits, accelerator), accelerator, options, phase)
+    fewer = _price(spec, _int_config(bits - 1, accelerator), accelerator, options, phase)
     assert fewer.dram_bits <= more.dram_bits
     assert fewer.compute_cycles <= more.compute_cycles
     assert fewer.cycles <= more.cycles
@@ -89,8 +92,8 @@ def test_fewer_bits_never_move_or_take_more(
 @few
 @given(spec=layers(), bits=st.floats(1, 15), phase=st.sampled_from(Phase))
 def test_bare_bit_widths_are_monotone(accelerator: Accelerator, spec: LayerSpec, bits: float, phase: Phase) -> None:
-    more = _price(spec, OperandBits(bits + 1, bits + 1), accelerator, PAPER, phase)
-    fewer = _price(spec, OperandBits(bits, bits), accelerator, PAPER, phase)
+    more = _price(spec, OperandBits(bits + 1, bits + 1, 8), accelerator, PAPER, phase)
+    fewer = _price(spec, OperandBits(bits, bits, 8), accelerator, PAPER, phase)
     assert fewer.dram_bits <= more.dram_bits and fewer.cycles <= more.cycles
 
 
@@ -113,8 +116,8 @@ def _scaled(accelerator: Accelerator, rows: int, columns: int) -> Accelerator:
 def test_more_pes_never_take_more_cycles(
     accelerator: Accelerator, options: ModelOptions, spec: LayerSpec, bits: int, phase: Phase, rows: int, columns: int
 ) -> None:
-    small = _price(spec, _int_config(bits), accelerator, options, phase)
-    large = _price(spec, _int_config(bits), _scaled(accelerator, rows, columns), options, phase)
+    small = _price(spec, _int_config(bits, accelerator), accelerator, options, phase)
+    large = _price(spec, _int_config(bits, accelerator), _scaled(accelerator, rows, columns), options, phase)
     assert large.cycles <= small.cycles and large.dram_bits == small.dram_bits
 
 
@@ -125,7 +128,7 @@ def test_faster_dram_never_takes_more_cycles(
     accelerator: Accelerator, spec: LayerSpec, bits: int, phase: Phase
 ) -> None:
     fast = replace(accelerator, dram=replace(accelerator.dram, bytes_per_s=2 * accelerator.dram.bytes_per_s))
-    config = _int_config(bits)
+    config = _int_config(bits, accelerator)
     assert _price(spec, config, fast, HONEST, phase).cycles <= _price(spec, config, accelerator, HONEST, phase).cycles
 
 
@@ -133,12 +136,12 @@ def test_faster_dram_never_takes_more_cycles(
 @MODES
 def test_report_is_the_sum_of_its_layers(accelerator: Accelerator, options: ModelOptions) -> None:
     workload = paper_workload("Yi-6B", Phase.PREFILL, batch=2, context=100, other_layers=True)
-    report = evaluate(workload, _int_config(6), accelerator, options)
+    report = evaluate(workload, _int_config(6, accelerator), accelerator, options)
     frame = report.to_frame()
     assert report.cycles == frame["cycles"].sum()
     assert report.total.macs == frame["macs"].sum()
     assert report.energy_pj / 1e6 == pytest.approx(frame["energy_uj"].sum(), rel=1e-12)
-    halves = [evaluate(replace(workload, layers=part), _int_config(6), accelerator, options)
+    halves = [evaluate(replace(workload, layers=part), _int_config(6, accelerator), accelerator, options)
               for part in (workload.layers[:100], workload.layers[100:])]  # fmt: skip
     assert sum(half.cycles for half in halves) == report.cycles
     assert sum(half.energy_pj for half in halves) == pytest.approx(report.energy_pj, rel=1e-12)
@@ -146,7 +149,7 @@ def test_report_is_the_sum_of_its_layers(accelerator: Accelerator, options: Mode
 
 @ALL
 def test_side_branches_cost_something(accelerator: Accelerator) -> None:
-    plain = _int_config(4)
+    plain = _int_config(4, accelerator)
     factor = TensorConfig((INTS_SYMMETRIC[8],), PerGroup(128), ScaleConfig(UINT8))
     spec = LayerSpec("x", LayerKind.LINEAR, 64, 1024, 1024)
     cost = _price(spec, plain, accelerator, HONEST, Phase.PREFILL)
@@ -170,7 +173,7 @@ def test_published_pe_area(name: str, area_mm2: float) -> None:
 
 
 def test_area_is_the_sum_of_its_parts() -> None:
-    report = evaluate(paper_workload("OPT-1.3B", Phase.DECODE), _int_config(4), BITMOD)
+    report = evaluate(paper_workload("OPT-1.3B", Phase.DECODE), _int_config(4, BITMOD), BITMOD)
     assert sum(report.area_mm2.values()) == pytest.approx(BITMOD.area_mm2)
     assert report.area_mm2["encoder"] == pytest.approx(16 * 2419e-6)  # HPCA 2025, table X
     assert report.area_mm2["sram"] == pytest.approx(1.6019 + 1.5707)  # CACTI table, ports of 512 and 1024 bits

@@ -52,7 +52,7 @@ def test_report_in_numbers() -> None:
     frame = report.to_frame()
     assert frame["layer"].tolist() == [layer.name for layer in workload.layers]
     parts = [c for c in frame.columns if c.endswith("_uj") and c != "energy_uj"]
-    assert len(parts) == 7 and frame[parts].sum(axis=1).tolist() == pytest.approx(frame["energy_uj"].tolist())
+    assert len(parts) == 8 and frame[parts].sum(axis=1).tolist() == pytest.approx(frame["energy_uj"].tolist())
 
 
 def test_measurement_takes_time() -> None:
