@@ -1,0 +1,351 @@
+"""Event-driven simulation of a workload, tile by tile: cycles of each layer, and where they went.
+
+The machine is the cost model's (``traffic``): an output-stationary array, two buffers, a vector unit, DRAM. Where the
+closed form takes the slowest resource of a layer, here every piece of a tile waits for its own data, buffers are
+refilled as they are used up, and streams compete for DRAM channels. Bits and multiply-accumulates are those of the
+closed form, to the bit; ``docs/event_simulator.md`` says what follows and what is left out.
+
+Left out: energy (the closed form's holds, as traffic and work are equal), GPUs, instruction and control overheads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwmodel import event_kernel as kernel
+from hwmodel.accelerator import Accelerator, Array
+from hwmodel.evaluate import Configs, Pricer
+from hwmodel.event_closed_form import Part, filled_cycles
+from hwmodel.event_options import BANDWIDTH, Arbiter, SimulationOptions
+from hwmodel.event_report import SimulatedLayer, SimulationReport
+from hwmodel.event_schedule import TICKS, LayerPlan, Schedule, schedule
+from hwmodel.event_tiles import Pieces, Tiling, causal_tiling, cut, dense_tiling
+from hwmodel.operands import FP16_LAYER, Config, products_of
+from hwmodel.options import HONEST, Buffering, ModelOptions
+from hwmodel.report import LayerCost
+from hwmodel.traffic import NOTHING, Product, Stream
+from hwmodel.units import BYTE_BITS, ceil_div
+from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec, Phase, Workload
+
+_ARBITERS = {
+    Arbiter.EARLIEST: kernel.EARLIEST,
+    Arbiter.ROUND_ROBIN: kernel.ROUND_ROBIN,
+    Arbiter.PRIORITY: kernel.PRIORITY,
+}
+
+
+def simulate(
+    workload: Workload,
+    configs: Configs,
+    accelerator: Accelerator,
+    options: SimulationOptions = BANDWIDTH,
+    model_options: ModelOptions = HONEST,
+) -> SimulationReport:
+    """Simulate every layer of a workload.
+
+    Args:
+        workload: one phase of a model.
+        configs: as in ``evaluate``.
+        accelerator: what it runs on.
+        options: how the machine behaves in time.
+        model_options: which effects count, as in ``evaluate``.
+
+    Returns:
+        One record for each layer, in order. Layers of equal shape and config are simulated once, unless weights are
+        fetched ahead across layers.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError: as in ``evaluate``; ``NotImplementedError`` also for a GPU.
+    """
+    if not isinstance(accelerator, Accelerator):
+        name = getattr(accelerator, "name", repr(accelerator))
+        raise NotImplementedError(
+            f"the event simulator runs arrays of PEs with two buffers, not {name}; price it with evaluate instead"
+        )
+    pricer = Pricer(configs, accelerator, model_options)
+    costs = pricer.evaluate(workload).layers
+    chosen = _configs_of(configs, workload)
+    planner = Planner(workload, accelerator, options, model_options)
+    if options.prefetch:
+        layers = planner.together(costs, chosen)
+    else:
+        known: dict[tuple[object, ...], SimulatedLayer] = {}
+        made = []
+        for spec, config, cost in zip(workload.layers, chosen, costs, strict=True):
+            key = (spec.shape_key, id(config))
+            if key not in known:
+                known[key] = planner.alone(spec, config, cost)
+            made.append(replace(known[key], layer=spec.name))
+        layers = tuple(made)
+    return SimulationReport(
+        model=workload.model,
+        accelerator=accelerator.name,
+        phase=workload.phase.value,
+        batch=workload.batch,
+        context=workload.context,
+        layers=layers,
+        frequency_hz=accelerator.frequency_hz,
+    )
+
+
+def _configs_of(configs: Configs, workload: Workload) -> list[Config]:
+    """The config of each layer, as ``Pricer`` takes it."""
+    if isinstance(configs, Mapping):
+        return [configs.get(layer.name, FP16_LAYER) for layer in workload.layers]
+    return [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else configs for layer in workload.layers]
+
+
+def _pieces(parts: tuple[Part, ...]) -> tuple[Pieces, ...]:
+    return tuple(part.pieces for part in parts)
+
+
+class Planner:
+    """Plans and runs the layers of one workload on one machine."""
+
+    def __init__(
+        self, workload: Workload, accelerator: Accelerator, options: SimulationOptions, model_options: ModelOptions
+    ) -> None:
+        self.workload, self.accelerator = workload, accelerator
+        self.options, self.model_options = options, model_options
+        self.array: Array = accelerator.array(workload.phase)
+
+    def alone(self, spec: LayerSpec, config: Config, cost: LayerCost) -> SimulatedLayer:
+        """One layer on a machine that has nothing else to do."""
+        parts = self.parts(spec, config, cost)
+        if not parts:
+            return _simulated([cost], [0], None, None)[0]
+        made = schedule([LayerPlan(_pieces(parts), 0, 0)], self.accelerator, self.array, self.options)
+        run = execute(made, self.accelerator, self.options, self.model_options)
+        return _simulated([cost], [0], made, run, [self.filled(parts)])[0]
+
+    def together(self, costs: Sequence[LayerCost], configs: Sequence[Config]) -> tuple[SimulatedLayer, ...]:
+        """All layers on one time line; weights of later layers are fetched as soon as there is room."""
+        plans: list[LayerPlan] = []
+        at = []
+        ended = self._producers()
+        memory: dict[tuple[object, ...], tuple[Part, ...]] = {}
+        filled = []
+        for index, (spec, config, cost) in enumerate(zip(self.workload.layers, configs, costs, strict=True)):
+            key = (spec.shape_key, id(config))
+            if key not in memory:
+                memory[key] = self.parts(spec, config, cost)
+            parts = memory[key]
+            filled.append(self.filled(parts) if parts else 0.0)
+            at.append(len(plans) if parts else -1)
+            if parts:
+                last = ended[index]
+                while last >= 0 and at[last] < 0:  # a layer that takes no time
+                    last -= 1
+                after = at[last] + 1 if last >= 0 else 0
+                fresh = spec.kind in ATTENTION_KINDS and self.workload.phase is Phase.PREFILL
+                plans.append(LayerPlan(_pieces(parts), after, after if fresh else 0))
+        if not plans:
+            return tuple(_simulated([cost], [-1], None, None)[0] for cost in costs)
+        made = schedule(plans, self.accelerator, self.array, self.options)
+        run = execute(made, self.accelerator, self.options, self.model_options)
+        return _simulated(costs, at, made, run, filled)
+
+    def filled(self, parts: tuple[Part, ...]) -> float:
+        """The closed form with blocks that are filled first."""
+        return filled_cycles(parts, self.accelerator, self.array, self.options, self.model_options)
+
+    def _producers(self) -> list[int]:
+        """Index of the last layer that each layer needs the results of; the one before it where there are no edges."""
+        index = {layer.name: i for i, layer in enumerate(self.workload.layers)}
+        if not self.workload.edges:
+            return list(range(-1, len(index) - 1))
+        last = [-1] * len(index)
+        for source, target in self.workload.edges:
+            last[index[target]] = max(last[index[target]], index[source])
+        return last
+
+    def parts(self, spec: LayerSpec, config: Config, cost: LayerCost) -> tuple[Part, ...]:
+        """The products of a layer in pieces; none for a layer that takes no time."""
+        if spec.kind not in GEMM_KINDS:
+            return self._other(spec, cost)
+        options = self.model_options
+        if spec.head and options.last_token_head and self.workload.phase is Phase.PREFILL:
+            spec = replace(spec, m=max(1, min(spec.m, self.workload.batch // spec.copies)))
+        passes = 1 if options.buffering is not Buffering.PER_COPY or spec.shared_weight else spec.copies
+        products = list(products_of(spec, config, self.accelerator, self.array, options))
+        tilings = [self._tiling(spec, product, i) for i, product in enumerate(products)]
+        return tuple(self._cut(product, tiling, passes) for product, tiling in zip(products, tilings, strict=True))
+
+    def _cut(self, product: Product, tiling: Tiling, passes: int) -> Part:
+        pieces = cut(
+            product, tiling, self.accelerator, self.array, passes=passes,
+            slice_bytes=self.options.slice_bytes, piece_limit=self.options.piece_limit,
+        )  # fmt: skip
+        return Part(product, tiling, pieces)
+
+    def _tiling(self, spec: LayerSpec, product: Product, index: int) -> Tiling:
+        """The shape of a layer's product: itself, or the two of a low-rank branch after it."""
+        lanes = self.accelerator.pe.lanes
+        if spec.kind in ATTENTION_KINDS and spec.causal and self.model_options.causal_mask:
+            scores = spec.kind is LayerKind.ATTENTION_QK
+            keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
+            return causal_tiling(
+                keys, spec.m, width, self.array, lanes=lanes, copies=spec.copies, reduced=not scores
+            )  # fmt: skip
+        n, k = spec.n, spec.k
+        if index == 1:
+            n = max(1, product.macs // (spec.m * spec.k * spec.copies))
+        elif index == 2:
+            k = max(1, product.macs // (spec.m * spec.n * spec.copies))
+        return dense_tiling(n, spec.m, k, self.array, lanes=lanes, copies=spec.copies, shared=spec.shared_weight)
+
+    def _other(self, spec: LayerSpec, cost: LayerCost) -> tuple[Part, ...]:
+        """A look-up or a vector operation, row tile by row tile."""
+        price = cost.price
+        if price.cycles == 0:
+            return ()
+        read, written = price.weight_bits + price.input_bits, price.output_bits
+        product = Product(
+            macs=0,
+            tile_steps=0,
+            compute_cycles=0,
+            weight=Stream(read, 0, ceil_div(read, BYTE_BITS)) if read else NOTHING,
+            input=NOTHING,
+            output=Stream(written, 0, 0),
+            weight_port_bits=price.weight_port_bits,
+            input_port_bits=price.input_port_bits,
+            vector_operations=price.vector_cycles * self.accelerator.vector.lanes,
+        )
+        rows = spec.m * spec.copies
+        return (self._cut(product, dense_tiling(rows, 1, 1, self.array, lanes=1, copies=1, shared=False), 1),)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the loop hands back; arrays as in ``event_kernel.run``."""
+
+    layer_time: np.ndarray
+    where: np.ndarray
+    moved: np.ndarray
+    totals: np.ndarray
+    trace: np.ndarray
+    burst_ticks: int
+    channels: int
+
+
+def settings_of(accelerator: Accelerator, options: SimulationOptions, model_options: ModelOptions) -> np.ndarray:
+    """The numbers of the loop, ``event_kernel``'s names.
+
+    With rows, refresh or turnaround simulated, bursts run at peak bandwidth; else at what ``model_options`` says.
+    """
+    dram, clock = options.dram, accelerator.frequency_hz
+    sustained = model_options.dram_efficiency and not options.timed_dram
+    bits_per_cycle = accelerator.dram.bits_per_cycle(clock, sustained=sustained)
+
+    def ticks(seconds: float) -> int:
+        return round(seconds * clock * TICKS)
+
+    made = np.zeros(kernel.SETTINGS, np.int64)
+    made[kernel.CHANNELS] = dram.channels
+    made[kernel.BURST] = max(1, round(dram.burst_bytes * BYTE_BITS * dram.channels / bits_per_cycle * TICKS))
+    made[kernel.QUANTUM] = options.quantum_bursts
+    made[kernel.ARBITER] = _ARBITERS[options.arbiter]
+    made[kernel.LATENCY] = ticks(dram.latency_s)
+    made[kernel.BANKS] = dram.banks
+    made[kernel.ACTIVATE], made[kernel.PRECHARGE] = ticks(dram.activate_s), ticks(dram.precharge_s)
+    made[kernel.REFRESH_INTERVAL] = max(1, ticks(dram.refresh_interval_s))
+    if options.rows:
+        made[kernel.ROW_BURSTS] = dram.row_bytes // dram.burst_bytes
+    if options.turnaround:
+        made[kernel.WRITE_TO_READ], made[kernel.READ_TO_WRITE] = (
+            ticks(dram.write_to_read_s),
+            ticks(dram.read_to_write_s),
+        )
+    if options.refresh:
+        made[kernel.REFRESH] = ticks(dram.refresh_s)
+    if options.bank_conflicts is not None:
+        made[kernel.CONFLICT_BANKS], made[kernel.CONFLICT] = options.bank_conflicts, TICKS
+    return made
+
+
+def execute(
+    made: Schedule,
+    accelerator: Accelerator,
+    options: SimulationOptions,
+    model_options: ModelOptions = HONEST,
+    *,
+    trace: int = 0,
+) -> Run:
+    """Run a schedule.
+
+    Args:
+        made: the schedule.
+        accelerator, options, model_options: as in ``simulate``.
+        trace: events to keep.
+    """
+    layers = len(made.after)
+    settings = settings_of(accelerator, options, model_options)
+    layer_time, totals = np.zeros(layers, np.int64), np.zeros(7, np.int64)
+    where, moved = np.zeros((layers, 7), np.int64), np.zeros((layers, 4), np.int64)
+    traced = np.full((trace, 4), -1, np.int64)
+    end = kernel.run(
+        made.ticks, made.overhead_ticks, made.steps, made.tile, made.weight_need, made.input_need, made.output_need,
+        made.weight_limit, made.input_limit, made.vector_ticks, made.output_ready, made.piece_end, made.tile_end,
+        made.weight_end, made.input_end, made.output_end, made.after, made.weights_after, settings,
+        layer_time, where, moved, totals, traced,
+    )  # fmt: skip
+    assert end >= 0, "a schedule must be able to go on"
+    return Run(layer_time, where, moved, totals, traced, int(settings[kernel.BURST]), options.dram.channels)
+
+
+def _simulated(
+    costs: Sequence[LayerCost],
+    at: Sequence[int],
+    made: Schedule | None,
+    run: Run | None,
+    filled: Sequence[float] = (),
+) -> tuple[SimulatedLayer, ...]:
+    """The records of layers.
+
+    Args:
+        costs: their closed forms.
+        at: position of each in the schedule, -1 for a layer that takes no time.
+        made, run: the schedule and its run; ``None`` where nothing was to be done.
+        filled: the other closed form.
+    """
+    layers = []
+    for position, (cost, index) in enumerate(zip(costs, at, strict=True)):
+        if made is None or run is None or index < 0:
+            layers.append(SimulatedLayer(cost.layer, cost.kind, 0.0, cost.cycles, *(0.0,) * 11, 0, 0, 0, 0, 0, 0))
+            continue
+        moved = run.moved[index] - (run.moved[index - 1] if index else 0)
+        for stream, ends in enumerate((made.weight_end, made.input_end, made.output_end)):
+            assert run.moved[index, stream] >= ends[index], "a layer must have moved all its bursts when it ends"
+        where = run.where[index] / TICKS
+        began = int(run.layer_time[index - 1]) if index else 0
+        cycles = (int(run.layer_time[index]) - began) / TICKS
+        tiles = made.vector_ticks[made.tile_end[index - 1] if index else 0 : made.tile_end[index]]
+        layers.append(
+            SimulatedLayer(
+                layer=cost.layer,
+                kind=cost.kind,
+                cycles=cycles,
+                closed_cycles=cost.cycles,
+                filled_cycles=filled[position],
+                compute_cycles=float(where[kernel.COMPUTE]),
+                fill_drain_cycles=float(where[kernel.FILL_DRAIN]),
+                conflict_cycles=float(where[kernel.CONFLICTS]),
+                weight_wait_cycles=float(where[kernel.WAIT_WEIGHTS]),
+                input_wait_cycles=float(where[kernel.WAIT_INPUTS]),
+                output_wait_cycles=float(where[kernel.WAIT_OUTPUTS]),
+                layer_wait_cycles=float(where[kernel.WAIT_LAYERS]),
+                tail_cycles=cycles - float(where.sum()),
+                vector_cycles=float(tiles.sum()) / TICKS,
+                dram_cycles=float(moved[:3].sum()) * run.burst_ticks / TICKS / run.channels,
+                weight_bits=int(made.weight_bits[index]),
+                input_bits=int(made.input_bits[index]),
+                output_bits=int(made.output_bits[index]),
+                macs=int(made.macs[index]),
+                events=int(moved[3]),
+                excess_bytes=int(made.excess_bytes[index]),
+            )
+        )
+    return tuple(layers)

@@ -1,0 +1,291 @@
+"""A product cut into pieces: which tile, which slice of it, what each piece needs in the buffers and what it frees.
+
+Output-stationary, as ``hwmodel.traffic`` counts: tiles of ``rows`` outputs by ``columns`` tokens, reduced slice by
+slice. One operand is held, a buffer-full (*block*) at a time, and the other streamed past it once for each block:
+
+* held inputs: for each block of token tiles, for each output tile, for each token tile of the block;
+* held weights: for each block of output tiles, for each token tile, for each output tile of the block.
+
+``fetches`` says which operand comes again and so how many blocks there are; where everything comes once, the smaller
+operand that fits is held. The law of this file: pieces move exactly the bits of the closed form and take exactly its
+compute cycles; where blocks or tiles are ragged, bits and cycles follow the elements (largest remainder first come).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from hwmodel.accelerator import Accelerator, Array
+from hwmodel.traffic import Product, fetches
+from hwmodel.units import ceil_div
+
+Ints = np.ndarray  # int64 [pieces] or [tiles]
+
+jit = njit(nogil=True, cache=True, error_model="numpy")
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The shape of a product as the array sees it.
+
+    Args:
+        outputs: ``n``, cut into tiles of the array's rows.
+        tokens: tokens of each token tile, all copies that share a weight one after another.
+        visible: output tiles that each token tile needs; fewer than all under a causal mask, never decreasing.
+        steps: steps of each token tile's tiles; never decreasing.
+        copies: passes one after another with operands of their own.
+    """
+
+    outputs: int
+    tokens: tuple[int, ...]
+    visible: tuple[int, ...]
+    steps: tuple[int, ...]
+    copies: int = 1
+
+
+def dense_tiling(n: int, m: int, k: int, array: Array, *, lanes: int, copies: int, shared: bool) -> Tiling:
+    """Tiles of ``copies`` products ``[m, k] x [k, n]``.
+
+    Args:
+        n, m, k: shape of one copy.
+        array: the PEs.
+        lanes: weights in a step.
+        copies: how many.
+        shared: copies multiply one and the same weight.
+    """
+    tokens = _tokens(m, array.columns) * (copies if shared else 1)
+    count = len(tokens)
+    return Tiling(n, tokens, (ceil_div(n, array.rows),) * count, (ceil_div(k, lanes),) * count, 1 if shared else copies)
+
+
+def causal_tiling(keys: int, rows: int, width: int, array: Array, *, lanes: int, copies: int, reduced: bool) -> Tiling:
+    """Tiles of a causal attention product, those above the diagonal left out; arguments as in ``causal_tile_steps``."""
+    tokens = _tokens(rows, array.columns)
+    heads = max(rows // keys, 1)
+    offset = keys - min(keys, ceil_div(rows, heads))
+    ends = np.minimum(np.arange(1, len(tokens) + 1) * array.columns, rows)
+    seen = [min(offset + (int(end) - 1) // heads + 1, keys) for end in ends]
+    if reduced:
+        visible, steps = [ceil_div(width, array.rows)] * len(seen), [ceil_div(s, lanes) for s in seen]
+    else:
+        visible, steps = [ceil_div(s, array.rows) for s in seen], [ceil_div(width, lanes)] * len(seen)
+    return Tiling(width if reduced else keys, tokens, tuple(visible), tuple(steps), copies)
+
+
+def _tokens(m: int, columns: int) -> tuple[int, ...]:
+    full, rest = divmod(m, columns)
+    return (columns,) * full + ((rest,) if rest else ())
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A product in pieces, in the order in which the array takes them. Cumulative figures include the piece itself.
+
+    Args:
+        cycles: of the array (of the vector unit where ``on_vector``).
+        steps: of the array, for bank conflicts.
+        weight_bits, input_bits: DRAM bits that have come when the piece starts.
+        weight_bytes, input_bytes: bytes written into the buffer by then.
+        weight_freed, input_freed: of those, bytes that are used up when the piece ends.
+        tile: index of the piece's tile.
+        vector_cycles: of each tile's work on the vector unit, after the array.
+        output_bits: DRAM bits of results, up to each tile.
+        macs: multiply-accumulates done up to each tile.
+        on_vector: the product does not use the array.
+        held_weights: which operand is held.
+        blocks: buffer-fulls of it, in one copy.
+    """
+
+    cycles: Ints
+    steps: Ints
+    weight_bits: Ints
+    input_bits: Ints
+    weight_bytes: Ints
+    input_bytes: Ints
+    weight_freed: Ints
+    input_freed: Ints
+    tile: Ints
+    vector_cycles: Ints
+    output_bits: Ints
+    macs: Ints
+    on_vector: bool
+    held_weights: bool
+    blocks: int
+
+
+def cut(
+    product: Product,
+    tiling: Tiling,
+    accelerator: Accelerator,
+    array: Array,
+    *,
+    passes: int,
+    slice_bytes: int,
+    piece_limit: int,
+) -> Pieces:
+    """Cut a product into pieces.
+
+    Args:
+        product: bits and cycles.
+        tiling: its shape.
+        accelerator, array: on what.
+        passes: copies that share the buffers one after another (``fetches``).
+        slice_bytes: of one operand of a piece, at least one step.
+        piece_limit: slices grow where there would be more pieces.
+    """
+    weight_times, input_times = fetches(product.weight, product.input, accelerator, passes)
+    held_weights = _hold_weights(product, accelerator, passes, weight_times, input_times)
+    tokens, visible, steps = (np.array(x, np.int64) for x in (tiling.tokens, tiling.visible, tiling.steps))
+    output_tiles = int(visible.max())
+    blocks = min(input_times, output_tiles) if held_weights else min(weight_times, len(tokens))
+    slice_steps = _slice_steps(product, tiling, slice_bytes)
+    while (count := tiling.copies * int((visible * -(-steps // slice_steps)).sum())) > piece_limit:
+        if slice_steps >= int(steps.max()):
+            break
+        slice_steps *= 2
+    edges = np.array([min(array.rows, tiling.outputs - i * array.rows) for i in range(output_tiles)], np.int64)
+    tiles = tiling.copies * int(visible.sum())
+    made = np.zeros((6, count), np.int64)
+    results = np.zeros(tiles, np.int64)
+    fill = _pieces_of_held_weights if held_weights else _pieces_of_held_inputs
+    fill(tokens, visible, steps, edges, slice_steps, blocks, tiling.copies, made, results)
+    piece_steps, weight_new, input_new, weight_old, input_old, tile = made
+    on_vector = product.compute_cycles == 0 and product.vector_operations > 0
+    vector = ceil_div(product.vector_operations, accelerator.vector.lanes)
+    weight_blocks, input_blocks = (1, blocks) if held_weights else (blocks, 1)
+    weight_bytes, input_bytes = product.weight.buffer_bytes * weight_blocks, product.input.buffer_bytes * input_blocks
+    return Pieces(
+        cycles=np.diff(_share(vector if on_vector else product.compute_cycles, piece_steps), prepend=0),
+        steps=piece_steps,
+        weight_bits=_share(product.weight.dram_bits * weight_times, weight_new),
+        input_bits=_share(product.input.dram_bits * input_times, input_new),
+        weight_bytes=_share(weight_bytes, weight_new),
+        input_bytes=_share(input_bytes, input_new),
+        weight_freed=_share(weight_bytes, weight_old),
+        input_freed=_share(input_bytes, input_old),
+        tile=tile,
+        vector_cycles=np.diff(_share(0 if on_vector else vector, results), prepend=0),
+        output_bits=_share(product.output.dram_bits, results),
+        macs=_share(product.macs, results),
+        on_vector=on_vector,
+        held_weights=held_weights,
+        blocks=blocks,
+    )
+
+
+def _hold_weights(product: Product, accelerator: Accelerator, passes: int, weight_times: int, input_times: int) -> bool:
+    """Whether weights are the operand that is held."""
+    if weight_times > 1 or input_times > 1:
+        return input_times > 1
+    weights = ceil_div(product.weight.buffer_bytes, passes)
+    inputs = ceil_div(product.input.buffer_bytes, passes)
+    weights_fit = weights <= accelerator.weight_buffer.capacity_bytes
+    inputs_fit = inputs <= accelerator.activation_buffer.capacity_bytes
+    if weights_fit and inputs_fit:
+        return product.weight.dram_bits < product.input.dram_bits
+    return weights_fit
+
+
+def _slice_steps(product: Product, tiling: Tiling, slice_bytes: int) -> int:
+    """Steps whose weights, and whose inputs, take at most ``slice_bytes`` of a full tile's; at least one."""
+    tallest, tiles = max(tiling.steps), max(tiling.visible)
+    weight = product.weight.buffer_bytes / (tiling.copies * tiles * tallest)
+    inputs = product.input.buffer_bytes / (tiling.copies * len(tiling.tokens) * tallest)
+    return max(1, min(tallest, int(slice_bytes / max(weight, inputs, 1e-3))))
+
+
+def _share(total: int, elements: Ints) -> Ints:
+    """``floor(total * cumulative / whole)`` for the cumulative sum of ``elements`` and its last value, exact."""
+    whole = int(elements.sum())
+    if whole == 0:
+        return np.zeros(len(elements), np.int64)
+    each, rest = divmod(int(total), whole)
+    if rest * whole < 2**62:
+        return _spread(elements, each, rest, whole)
+    return np.array([total * int(c) // whole for c in np.cumsum(elements)], np.int64)
+
+
+@jit
+def _spread(elements, each, rest, whole):  # type: ignore[no-untyped-def]
+    """``_share`` in 64-bit integers."""
+    made = np.empty(len(elements), np.int64)
+    cumulative = value = 0
+    for i in range(len(elements)):
+        if elements[i] > 0:
+            cumulative += elements[i]
+            value = each * cumulative + rest * cumulative // whole
+        made[i] = value
+    return made
+
+
+# Both loops: ``tokens``, ``visible``, ``steps`` [token tiles], ``edges`` outputs of each output tile; ``made`` rows are
+# steps, elements of weights and inputs that must be fetched first, elements freed afterwards, and the tile's index.
+# Operand elements are counted in outputs x steps and tokens x steps. ``results`` [tiles]: outputs x tokens.
+
+
+@jit
+def _covered(steps, part, slice_steps):  # type: ignore[no-untyped-def]
+    """Steps of slice ``part`` of a tile of ``steps``."""
+    return min(max(steps - part * slice_steps, 0), slice_steps)
+
+
+@jit
+def _pieces_of_held_inputs(tokens, visible, steps, edges, slice_steps, blocks, copies, made, results):  # type: ignore[no-untyped-def]
+    piece = tile = 0
+    count = len(tokens)
+    for _ in range(copies):
+        for block in range(blocks):
+            first, end = block * count // blocks, (block + 1) * count // blocks
+            for n in range(visible[end - 1]):
+                for m in range(first, end):
+                    if n >= visible[m]:
+                        continue
+                    for part in range(-(-steps[m] // slice_steps)):
+                        new = _covered(steps[m], part, slice_steps)
+                        made[0, piece] = new
+                        before = 0
+                        if m > first and n < visible[m - 1]:
+                            before = _covered(steps[m - 1], part, slice_steps)
+                        made[1, piece] = edges[n] * (new - before)
+                        if n == 0:
+                            made[2, piece] = tokens[m] * new
+                        if m == end - 1:
+                            made[3, piece] = edges[n] * new
+                        if n == visible[m] - 1:
+                            made[4, piece] = tokens[m] * new
+                        made[5, piece] = tile
+                        piece += 1
+                    results[tile] = edges[n] * tokens[m]
+                    tile += 1
+
+
+@jit
+def _pieces_of_held_weights(tokens, visible, steps, edges, slice_steps, blocks, copies, made, results):  # type: ignore[no-untyped-def]
+    piece = tile = 0
+    count, tiles = len(tokens), len(edges)
+    for _ in range(copies):
+        for block in range(blocks):
+            first, end = block * tiles // blocks, (block + 1) * tiles // blocks
+            for m in range(count):
+                last = min(end, visible[m])
+                for n in range(first, last):
+                    for part in range(-(-steps[m] // slice_steps)):
+                        new = _covered(steps[m], part, slice_steps)
+                        made[0, piece] = new
+                        before = 0
+                        if m > 0 and n < visible[m - 1]:
+                            before = _covered(steps[m - 1], part, slice_steps)
+                        made[1, piece] = edges[n] * (new - before)
+                        if n == first:
+                            made[2, piece] = tokens[m] * new
+                        if m == count - 1:
+                            made[3, piece] = edges[n] * new
+                        if n == last - 1:
+                            made[4, piece] = tokens[m] * new
+                        made[5, piece] = tile
+                        piece += 1
+                    results[tile] = edges[n] * tokens[m]
+                    tile += 1

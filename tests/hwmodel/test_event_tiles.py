@@ -1,0 +1,187 @@
+"""Pieces against cutting by hand: order, what each needs and frees, and the sums of the closed form."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwmodel.accelerator import Array
+from hwmodel.event_tiles import Pieces, Tiling, causal_tiling, cut, dense_tiling
+from hwmodel.memory import Sram
+from hwmodel.presets import BITMOD
+from hwmodel.traffic import Product, Stream, causal_tile_steps, fetches, tile_count
+
+ARRAY = Array(3, 2)
+SMALL = replace(
+    BITMOD, weight_buffer=Sram(64 * 1024, "test"), activation_buffer=Sram(64 * 1024, "test"), prefill_array=Array(3, 2),
+    decode_array=Array(6, 1),
+)  # fmt: skip
+
+
+def _product(weight_bytes: int, input_bytes: int, cycles: int, output_bits: int = 999, vector: int = 0) -> Product:
+    return Product(
+        7777, 1, cycles, Stream(weight_bytes * 8, 0, weight_bytes), Stream(input_bytes * 8, 0, input_bytes),
+        Stream(output_bits, 0, 0), 64, 64, vector_operations=vector,
+    )  # fmt: skip
+
+
+def _cut(product: Product, tiling: Tiling, slice_bytes: int = 4096, passes: int = 1) -> Pieces:
+    return cut(product, tiling, SMALL, ARRAY, passes=passes, slice_bytes=slice_bytes, piece_limit=10**6)
+
+
+def test_tiles_are_those_of_the_closed_form() -> None:
+    tiling = dense_tiling(10, 5, 9, ARRAY, lanes=4, copies=6, shared=False)
+    pieces = _cut(_product(100, 100, 1), tiling, slice_bytes=10**9)
+    assert len(pieces.output_bits) == tile_count(10, 5, ARRAY) * 6
+    assert pieces.steps.sum() == tile_count(10, 5, ARRAY) * 6 * 3  # ceil(9 / 4)
+
+
+@given(
+    keys=st.integers(1, 30), group=st.integers(1, 3), width=st.integers(1, 20), reduced=st.booleans(),
+    queries=st.integers(1, 30),
+)  # fmt: skip
+def test_causal_tiles_are_those_of_the_closed_form(
+    keys: int, group: int, width: int, reduced: bool, queries: int
+) -> None:
+    rows = min(queries, keys) * group
+    tiling = causal_tiling(keys, rows, width, ARRAY, lanes=4, copies=2, reduced=reduced)
+    pieces = _cut(_product(100, 100, 1), tiling, slice_bytes=20)
+    wanted = causal_tile_steps(keys, rows, ARRAY, width=width, lanes=4, reduced=reduced)
+    assert pieces.steps.sum() == 2 * wanted
+
+
+def test_small_product_by_hand() -> None:
+    # 5 outputs in tiles of 3 and 2, 3 tokens in tiles of 2 and 1, one step; weights 50 bytes, inputs 30: the smaller
+    # operand, inputs, is held: (n0, m0), (n0, m1), (n1, m0), (n1, m1)
+    pieces = _cut(_product(50, 30, 40, output_bits=150), dense_tiling(5, 3, 4, ARRAY, lanes=4, copies=1, shared=False))
+    assert not pieces.held_weights
+    assert pieces.blocks == 1
+    assert pieces.tile.tolist() == [0, 1, 2, 3]
+    assert pieces.cycles.tolist() == [10] * 4
+    assert (pieces.weight_bits // 8).tolist() == [30, 30, 50, 50]  # 3 rows of 10 bytes, then 2
+    assert (pieces.input_bits // 8).tolist() == [20, 30, 30, 30]  # 2 tokens of 10 bytes, then 1
+    assert pieces.weight_freed.tolist() == [0, 30, 30, 50]  # after the last token tile
+    assert pieces.input_freed.tolist() == [0, 0, 20, 30]  # during the last output tile
+    assert pieces.output_bits.tolist() == [60, 90, 130, 150]  # 6, 3, 4 and 2 results of 10 bits
+
+
+def test_weights_are_held_where_inputs_come_again() -> None:
+    # 128 KiB of weights are two buffer-fulls of 64 KiB, 256 KiB of inputs four: inputs twice (512 + 128 KiB) against
+    # weights four times (512 + 256 KiB)
+    kib = 1024
+    product = _product(128 * kib, 256 * kib, 1200)
+    assert fetches(product.weight, product.input, SMALL, 1) == (1, 2)
+    pieces = _cut(product, dense_tiling(12, 6, 4, ARRAY, lanes=4, copies=1, shared=False), slice_bytes=10**9)
+    assert (pieces.held_weights, pieces.blocks) == (True, 2)
+    assert pieces.input_bits[-1] == 2 * 256 * kib * 8
+    assert pieces.weight_bits[-1] == 128 * kib * 8
+    # first block: output tiles 0 and 1 past token tiles 0, 1 and 2
+    assert (pieces.weight_bits[:6] // 8 // kib).tolist() == [32, 64, 64, 64, 64, 64]
+    assert (pieces.weight_freed[:6] // kib).tolist() == [0, 0, 0, 0, 32, 64]
+
+
+def _by_hand(
+    tiling: Tiling, edges: list[int], slices: int, blocks: int, held_weights: bool
+) -> Iterator[tuple[int, ...]]:
+    """Pieces in order with what must be fetched and what is then used up, by keeping what lies in the buffers."""
+    count = len(tiling.tokens)
+    units = len(edges) if held_weights else count
+    for _ in range(tiling.copies):
+        visits = []
+        for block in range(blocks):
+            chosen = range(block * units // blocks, (block + 1) * units // blocks)
+            outer, inner = (range(count), chosen) if held_weights else (range(len(edges)), chosen)
+            order = [(b, a) if held_weights else (a, b) for a in outer for b in inner]
+            for n, m in order:
+                if n < tiling.visible[m]:
+                    visits += [
+                        (block, n, m, at, min(slices, tiling.steps[m] - at)) for at in range(0, tiling.steps[m], slices)
+                    ]
+        there: set[tuple[object, ...]] = set()
+        last: dict[tuple[object, ...], int] = {}
+        cells = []
+        for index, (block, n, m, at, size) in enumerate(visits):
+            weights = {("w", block, n, at + i) for i in range(size)}
+            inputs = {("i", block, m, at + i) for i in range(size)}
+            for cell in weights | inputs:
+                last[cell] = index
+            cells.append((weights, inputs))
+        for index, (_, n, m, _, size) in enumerate(visits):
+            weights, inputs = cells[index]
+            yield (
+                size,
+                edges[n] * len(weights - there),
+                tiling.tokens[m] * len(inputs - there),
+                edges[n] * sum(last[cell] == index for cell in weights),
+                tiling.tokens[m] * sum(last[cell] == index for cell in inputs),
+            )
+            there |= weights | inputs
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    outputs=st.integers(1, 20), m=st.integers(1, 12), steps=st.integers(1, 9), copies=st.integers(1, 3),
+    kind=st.sampled_from(["dense", "shared", "scores", "values"]),
+    kib=st.tuples(st.integers(1, 300), st.integers(1, 300)), slice_bytes=st.sampled_from([1, 5000, 10**9]),
+)  # fmt: skip
+def test_pieces_need_and_free_what_lies_in_the_buffers(
+    outputs: int, m: int, steps: int, copies: int, kind: str, kib: tuple[int, int], slice_bytes: int
+) -> None:
+    if kind in ("scores", "values"):
+        reduced = kind == "values"
+        tiling = causal_tiling(outputs, min(m, outputs), steps * 4, ARRAY, lanes=4, copies=copies, reduced=reduced)
+    else:
+        tiling = dense_tiling(outputs, m, steps * 4, ARRAY, lanes=4, copies=copies, shared=kind == "shared")
+    product = _product(kib[0] * 1024, kib[1] * 1024, 10**6 + 1)
+    pieces = _cut(product, tiling, slice_bytes)
+    rows = max(tiling.visible)
+    edges = [min(3, tiling.outputs - 3 * i) for i in range(rows)]
+    wanted = np.array(list(_by_hand(tiling, edges, int(pieces.steps.max()), pieces.blocks, pieces.held_weights)))
+    assert pieces.steps.tolist() == wanted[:, 0].tolist()
+    weight_times, input_times = fetches(product.weight, product.input, SMALL, 1)
+    loads = (pieces.weight_bits, product.weight.dram_bits * weight_times), (
+        pieces.input_bits, product.input.dram_bits * input_times,
+    )  # fmt: skip
+    for column, (ours, bits) in enumerate(loads, start=1):
+        elements = np.cumsum(wanted[:, column])
+        assert ours.tolist() == [bits * int(x) // int(elements[-1]) for x in elements]
+        assert ours[-1] == bits
+    for column, (ours, held) in enumerate(
+        ((pieces.weight_freed, pieces.weight_bytes), (pieces.input_freed, pieces.input_bytes)), start=3
+    ):
+        elements = np.cumsum(wanted[:, column])
+        assert elements[-1] == wanted[:, column - 2].sum()  # what comes goes
+        assert ours.tolist() == [int(held[-1]) * int(x) // int(elements[-1]) for x in elements]
+    assert pieces.cycles.sum() == product.compute_cycles
+    assert pieces.output_bits[-1] == product.output.dram_bits
+    assert pieces.macs[-1] == product.macs
+
+
+def test_pieces_are_made_longer_where_there_would_be_too_many() -> None:
+    tiling = dense_tiling(30, 20, 400, ARRAY, lanes=4, copies=1, shared=False)
+    fine = cut(_product(10**4, 10**4, 1), tiling, SMALL, ARRAY, passes=1, slice_bytes=1, piece_limit=10**6)
+    coarse = cut(_product(10**4, 10**4, 1), tiling, SMALL, ARRAY, passes=1, slice_bytes=1, piece_limit=1000)
+    assert len(fine.cycles) == 100 * 100
+    assert len(coarse.cycles) == 100 * 7  # slices of 16 steps: 7 of them
+    least = cut(_product(10**4, 10**4, 1), tiling, SMALL, ARRAY, passes=1, slice_bytes=1, piece_limit=1)
+    assert len(least.cycles) == 100  # whole tiles
+
+
+def test_work_of_the_vector_unit_takes_the_arrays_place() -> None:
+    tiling = dense_tiling(6, 4, 4, ARRAY, lanes=4, copies=1, shared=False)
+    pieces = _cut(_product(10, 10, 0, vector=64 * 100), tiling)
+    assert pieces.on_vector
+    assert (pieces.cycles.sum(), pieces.vector_cycles.sum()) == (100, 0)
+    beside = _cut(_product(10, 10, 8, vector=64 * 100), tiling)
+    assert (beside.cycles.sum(), beside.vector_cycles.sum()) == (8, 100)
+
+
+@pytest.mark.parametrize("huge", [2**50])
+def test_large_totals_are_shared_out_exactly(huge: int) -> None:
+    tiling = dense_tiling(3000, 2000, 4, ARRAY, lanes=4, copies=1, shared=False)
+    pieces = _cut(replace(_product(10, 10, 1), output=Stream(huge, 0, 0)), tiling)
+    assert pieces.output_bits[-1] == huge
+    assert int(pieces.output_bits[0]) == huge * 6 // (3000 * 2000)
