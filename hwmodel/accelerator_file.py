@@ -9,9 +9,26 @@ by section and key by key. ``name`` and ``source`` are always needed. Example::
     prefill_array: [64, 32]
     decode_array: [128, 16]
     weight_buffer: {capacity_kib: 1024}
-    dram: {name: lpddr5, bytes_per_s: 51.2e+9, energy_pj_per_bit: 4.0, efficiency: 0.85, source: data sheet}
+    dram: {preset: lpddr5, channels: 8}
 
-Every error is one sentence with file and key.
+A machine of another kind gives the keys its kind needs (``hwmodel.pe.PE``): ``max_activation_bits`` and ``brick_bits``
+for fused bricks, ``serial_bits`` for serial ones, ``skipping`` for those that skip terms, ``table_bits`` for tables,
+and ``modes`` for block dot products::
+
+    pe:
+      name: my_mx
+      kind: block_dot
+      lanes: 16
+      max_integer_bits: 0
+      energy_pj_per_cycle: 1.4
+      area_um2: 5000
+      modes:
+        - {bits: 4, family: float, lanes: 32, energy_pj_per_cycle: 0.7}
+        - {bits: 8, family: float, lanes: 16, energy_pj_per_cycle: 1.4}
+      source: synthesis
+
+``dram: {preset: <name>}`` starts from one of ``hwmodel.presets_memory``; ``channels`` without ``bytes_per_s`` takes the
+bandwidth along. Every error is one sentence with file and key.
 """
 
 from __future__ import annotations
@@ -19,6 +36,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +44,9 @@ from datatypes.catalog import format_by_name
 from datatypes.format import Format
 from hwmodel.accelerator import Accelerator, Array, Encoder, VectorUnit
 from hwmodel.memory import Dram, Sram
-from hwmodel.pe import PE, PeKind
+from hwmodel.pe import PE, Mode, PeKind, Skipping
 from hwmodel.presets import accelerator_by_name
+from hwmodel.presets_memory import DRAMS
 from hwmodel.technology import Technology
 from hwmodel.units import KIB
 from hwmodel.yaml_file import read_yaml
@@ -55,11 +74,37 @@ def _text(value: object) -> str:
     return value
 
 
-def _kind(value: object) -> PeKind:
-    try:
-        return PeKind(value)
-    except ValueError:
-        raise ValueError("one of " + ", ".join(kind.value for kind in PeKind)) from None
+def _member(kind: type[Enum]) -> Callable[[object], Enum]:
+    """A reader of an enumeration's values."""
+
+    def read(value: object) -> Enum:
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError("one of " + ", ".join(member.value for member in kind)) from None
+
+    return read
+
+
+def _number_or_none(value: object) -> float | None:
+    return None if value is None else _number(value)
+
+
+_FAMILIES: Mapping[str, bool] = {"integer": True, "float": False}
+_MODE_KEYS = ("bits", "family", "lanes", "energy_pj_per_cycle")
+
+
+def _modes(value: object) -> tuple[Mode, ...]:
+    wanted = "a list of mappings with the keys " + ", ".join(_MODE_KEYS)
+    if not isinstance(value, list) or not all(isinstance(v, dict) and set(v) == set(_MODE_KEYS) for v in value):
+        raise ValueError(wanted)
+    modes = []
+    for mode in value:
+        if mode["family"] not in _FAMILIES:
+            raise ValueError(f"{wanted}, family being {' or '.join(_FAMILIES)}")
+        bits, lanes = _integer(mode["bits"]), _integer(mode["lanes"])
+        modes.append(Mode(bits, _FAMILIES[mode["family"]], lanes, _number(mode["energy_pj_per_cycle"])))
+    return tuple(modes)
 
 
 def _formats(value: object) -> tuple[Format, ...]:
@@ -83,21 +128,27 @@ def _kib(value: object) -> int:
 
 _READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  # key in the file -> (field, reader)
     PE: {
-        "name": ("name", _text), "kind": ("kind", _kind), "lanes": ("lanes", _integer),
+        "name": ("name", _text), "kind": ("kind", _member(PeKind)), "lanes": ("lanes", _integer),
         "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _number),
         "max_integer_bits": ("max_integer_bits", _integer), "decoders": ("decoders", _formats),
-        "source": ("source", _text),
+        "max_activation_bits": ("max_activation_bits", _integer), "brick_bits": ("brick_bits", _integer),
+        "serial_bits": ("serial_bits", _integer), "one_column_bits": ("one_column_bits", _integer),
+        "skipping": ("skipping", _member(Skipping)), "skip_rows": ("skip_rows", _integer),
+        "channel_groups": ("channel_groups", _integer), "table_bits": ("table_bits", _integer),
+        "modes": ("modes", _modes), "luts": ("luts", _number_or_none), "source": ("source", _text),
     },
-    Sram: {"capacity_kib": ("capacity_bytes", _kib), "source": ("source", _text)},
+    Sram: {"capacity_kib": ("capacity_bytes", _kib), "node_nm": ("node_nm", _number), "source": ("source", _text)},
     Dram: {
         "name": ("name", _text), "bytes_per_s": ("bytes_per_s", _number),
         "energy_pj_per_bit": ("energy_pj_per_bit", _number), "efficiency": ("efficiency", _number),
-        "source": ("source", _text),
+        "channels": ("channels", _integer), "source": ("source", _text),
     },
     Technology: {
         "name": ("name", _text), "node_nm": ("node_nm", _number),
         "layout_energy_factor": ("layout_energy_factor", _number),
-        "logic_leakage_uw_per_um2": ("logic_leakage_uw_per_um2", _number), "source": ("source", _text),
+        "logic_leakage_uw_per_um2": ("logic_leakage_uw_per_um2", _number),
+        "clock_idle_share": ("clock_idle_share", _number), "static_power_mw": ("static_power_mw", _number_or_none),
+        "source": ("source", _text),
     },
     VectorUnit: {
         "lanes": ("lanes", _integer), "energy_pj_per_operation": ("energy_pj_per_operation", _number),
@@ -162,7 +213,9 @@ def _section(key: str, content: object, kind: type, inherited: object) -> object
     if not isinstance(content, dict):
         raise ValueError(f"key {key} must be a mapping, not {content!r}")
     readers = _READERS[kind]
-    _check_keys(content, set(readers), f"{key}.")
+    _check_keys(content, {*readers, "preset"} if kind is Dram else set(readers), f"{key}.")
+    if kind is Dram:
+        inherited = _memory(key, content, inherited)
     values: dict[str, Any] = {}
     required = {f.name for f in fields(kind) if f.default is MISSING}
     for name, (target, reader) in readers.items():
@@ -176,6 +229,21 @@ def _section(key: str, content: object, kind: type, inherited: object) -> object
         return kind(**values)
     except ValueError as error:
         raise ValueError(f"key {key}: {error}") from None
+
+
+def _memory(key: str, content: Mapping[str, object], inherited: object) -> object:
+    """The memory that a section starts from: its preset, with its channels, or what it inherits."""
+    if "preset" in content:
+        inherited = DRAMS.get(str(content["preset"]))
+        if inherited is None:
+            raise ValueError(f"key {key}.preset must be one of {', '.join(DRAMS)}, not {content['preset']!r}")
+    if isinstance(inherited, Dram) and "channels" in content and "bytes_per_s" not in content:
+        channels = _read(f"{key}.channels", content["channels"], _integer)
+        try:
+            return inherited.with_channels(channels)
+        except ValueError as error:
+            raise ValueError(f"key {key}: {error}") from None
+    return inherited
 
 
 def _read(key: str, value: object, reader: Callable[[object], Any]) -> Any:

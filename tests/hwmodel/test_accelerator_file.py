@@ -8,6 +8,7 @@ from hwmodel.accelerator import Array
 from hwmodel.accelerator_file import load_accelerator
 from hwmodel.evaluate import evaluate
 from hwmodel.operands import OperandBits
+from hwmodel.options import PAPER
 from hwmodel.paper import paper_workload
 from hwmodel.pe import PeKind
 from hwmodel.presets import BITMOD
@@ -57,9 +58,60 @@ def test_what_is_not_said_comes_from_the_base(tmp_path: Path) -> None:
     assert without.encoder is None
 
 
+PES = {
+    "fused_bricks": "lanes: 1, max_integer_bits: 8, max_activation_bits: 8, brick_bits: 2",
+    "activation_serial": "lanes: 16, max_integer_bits: 16, max_activation_bits: 16, one_column_bits: 16",
+    "both_serial": "lanes: 256, max_integer_bits: 8, max_activation_bits: 8, luts: 463.7",
+    "term_skipping": "lanes: 8, max_integer_bits: 8, max_activation_bits: 8, skipping: lane, skip_rows: 4",
+    "int_multiplier": "lanes: 1, max_integer_bits: 8, max_activation_bits: 8, channel_groups: 4",
+    "table_lookup": "lanes: 1, max_integer_bits: 0, table_bits: 4096",
+    "block_dot": "lanes: 8, max_integer_bits: 0, modes: [{bits: 8, family: integer, lanes: 8, energy_pj_per_cycle: 1}]",
+}
+
+
+@pytest.mark.parametrize("kind", PES)
+def test_every_kind_of_pe(tmp_path: Path, kind: str) -> None:
+    pe = f"pe: {{name: mine, kind: {kind}, {PES[kind]}, energy_pj_per_cycle: 1, area_um2: 900, source: synthesis}}\n"
+    mine = load_accelerator(_file(tmp_path, BASED + pe))
+    assert mine.pe.kind is PeKind(kind)
+    assert evaluate(paper_workload("OPT-1.3B", Phase.PREFILL), OperandBits(4, 8, 8), mine, PAPER).cycles > 0
+    needed = PES[kind].rsplit(", ", 1)[0] if kind == "table_lookup" else ""
+    if needed:
+        with pytest.raises(ValueError, match="key pe: table_bits of PE mine must be given for kind table_lookup"):
+            load_accelerator(_file(tmp_path, BASED + pe.replace(", table_bits: 4096", ", table_bits: 0")))
+
+
+def test_memory_presets_and_channels(tmp_path: Path) -> None:
+    mine = load_accelerator(_file(tmp_path, BASED + "dram: {preset: hbm3, channels: 5}\n"))
+    assert mine.dram.bytes_per_s == 5 * 819.2e9 and mine.dram.channels == 5  # JESD238: 819.2 GB/s a stack
+    twice = load_accelerator(_file(tmp_path, BASED + "dram: {channels: 2}\n"))
+    assert twice.dram.bytes_per_s == 2 * BITMOD.dram.bytes_per_s
+    own = load_accelerator(_file(tmp_path, BASED + "dram: {channels: 2, bytes_per_s: 1e9}\n"))
+    assert own.dram.channel_bytes_per_s == 5e8
+
+
+def test_other_nodes(tmp_path: Path) -> None:
+    text = BASED + "weight_buffer: {node_nm: 16}\ntechnology: {clock_idle_share: 0.2, static_power_mw: null}\n"
+    mine = load_accelerator(_file(tmp_path, text))
+    assert mine.weight_buffer.at(512).read_pj < BITMOD.weight_buffer.at(512).read_pj
+    assert mine.technology.clock_idle_share == 0.2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (BASED + "dram: {preset: hbm9}\n", "key dram.preset must be one of ddr4, .*, not 'hbm9'"),
+        (BASED + "dram: {channels: 0}\n", "key dram: channels of DRAM ddr4 must be at least 1, not 0"),
+        (BASED + "pe: {skipping: rows}\n", "key pe.skipping must be one of column, lane, bidirectional, not 'rows'"),
+        (BASED + "pe: {modes: [4]}\n", "key pe.modes must be a list of mappings with the keys bits, family"),
+        (
+            BASED + "pe: {modes: [{bits: 4, family: posit, lanes: 1, energy_pj_per_cycle: 1}]}\n",
+            "family being integer or float, not",
+        ),
+        (
+            BASED + "pe: {modes: [{bits: 0, family: float, lanes: 1, energy_pj_per_cycle: 1}]}\n",
+            "bits and lanes of a mode must be at least 1",
+        ),
         (HEAD, "key prefill_array must be given"),
         ("base: bitmod\nname: mine\n", "key source must be given"),
         (HEAD + "base: bitmodd\n", "accelerator must be one of the presets .*, not 'bitmodd'; nearest: bitmod"),
@@ -93,7 +145,7 @@ def test_what_is_not_said_comes_from_the_base(tmp_path: Path) -> None:
         (BASED + "pe: {lanes: 4, lanes: 8}\n", "must be YAML: key 'lanes' is given twice"),
         (WHOLE.replace(", energy_pj_per_bit: 4", ""), "key dram.energy_pj_per_bit must be given"),
     ],
-    ids=range(23),
+    ids=range(29),
 )
 def test_mistakes_get_a_sentence_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
