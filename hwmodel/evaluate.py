@@ -1,6 +1,7 @@
-"""The front door of the cost model: a workload, a config for each layer and an accelerator in, a report out.
+"""The front door of the cost model: a workload, a config for each layer and an accelerator or GPU in, a report out.
 
-Layers of equal shape and config are priced once. Nothing is simulated: every figure is a closed form (``traffic``).
+Layers of equal shape and config are priced once. Nothing is simulated: every figure is a closed form (``traffic``,
+``gpu_price``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import replace
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator
+from hwmodel.gpu import Gpu, Machine
+from hwmodel.gpu_price import gpu_price
 from hwmodel.operands import FP16_LAYER, Config, OperandBits, products_of
 from hwmodel.options import HONEST, Buffering, ModelOptions
 from hwmodel.pe import WIDE_BITS
@@ -39,7 +42,7 @@ VECTOR_OPERATIONS: Mapping[LayerKind, int] = {
 def evaluate(
     workload: Workload,
     configs: Configs,
-    accelerator: Accelerator,
+    accelerator: Machine,
     options: ModelOptions = HONEST,
     *,
     bit_stats: Mapping[str, CountedBits] | None = None,
@@ -65,7 +68,7 @@ def evaluate(
     return Pricer(configs, accelerator, options, bit_stats=bit_stats).evaluate(workload)
 
 
-def reason_not_runnable(workload: Workload, configs: Configs, accelerator: Accelerator) -> str | None:
+def reason_not_runnable(workload: Workload, configs: Configs, accelerator: Machine) -> str | None:
     """Why the accelerator cannot run the configs, or ``None`` if it can."""
     try:
         evaluate(workload, configs, accelerator)
@@ -77,7 +80,7 @@ def reason_not_runnable(workload: Workload, configs: Configs, accelerator: Accel
 def generate_cost(
     workload_at: Callable[[Phase, int], Workload],
     configs: Configs,
-    accelerator: Accelerator,
+    accelerator: Machine,
     *,
     prompt: int,
     tokens: int,
@@ -131,7 +134,7 @@ class Pricer:
     def __init__(
         self,
         configs: Configs,
-        accelerator: Accelerator,
+        accelerator: Machine,
         options: ModelOptions = HONEST,
         *,
         bit_stats: Mapping[str, CountedBits] | None = None,
@@ -157,12 +160,6 @@ class Pricer:
             configs = [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else self.configs for layer in layers]
         costs = [self._cost(layer, config, workload) for layer, config in zip(layers, configs, strict=True)]
         device = self.accelerator
-        area = {
-            "pe": device.pe_area_mm2,
-            "encoder": device.encoder_area_mm2,
-            "vector": device.vector_area_mm2 if self.options.vector_unit else 0.0,
-            "sram": device.sram_area_mm2,
-        }
         return CostReport(
             model=workload.model,
             accelerator=device.name,
@@ -171,7 +168,7 @@ class Pricer:
             context=workload.context,
             layers=tuple(costs),
             frequency_hz=device.frequency_hz,
-            area_mm2=area,
+            area_mm2=_areas(device, self.options),
         )
 
     def _check_names(self, given: Mapping[str, object], layers: tuple[LayerSpec, ...], what: str) -> None:
@@ -206,49 +203,51 @@ class Pricer:
     def _price(self, spec: LayerSpec, config: Config, workload: Workload, stats: CountedBits | None = None) -> Price:
         if spec.head and self.options.last_token_head and workload.phase is Phase.PREFILL:
             spec = replace(spec, m=max(1, min(spec.m, workload.batch // spec.copies)))
+        device = self.accelerator
+        if isinstance(device, Gpu):
+            return gpu_price(spec, config, device, self.options)
         if spec.kind in GEMM_KINDS:
             copies = 1
             if self.options.buffering is Buffering.PER_COPY and not spec.shared_weight:
                 copies = spec.copies
-            array = self.accelerator.array(workload.phase)
+            array = device.array(workload.phase)
             try:
-                products = products_of(spec, config, self.accelerator, array, self.options, stats)
-                parts = [price_product(p, self.accelerator, self.options, copies) for p in products]
+                products = products_of(spec, config, device, array, self.options, stats)
+                parts = [price_product(p, device, self.options, copies) for p in products]
             except NotImplementedError as error:
                 raise NotImplementedError(
-                    f"accelerator {self.accelerator.name} cannot run {_formats(spec, config)} in layer {spec.name}, "
+                    f"accelerator {device.name} cannot run {_formats(spec, config)} in layer {spec.name}, "
                     f"because {error}"
                 ) from None
-            return with_leakage(overlap(parts), self.accelerator, self.options)
+            return with_leakage(overlap(parts), device, self.options)
         if spec.kind is LayerKind.EMBEDDING:
-            return self._embedding(spec, config) if self.options.embedding else Price()
-        return self._vector(spec, workload) if self.options.vector_unit else Price()
+            return self._embedding(spec, config, device) if self.options.embedding else Price()
+        return self._vector(spec, workload, device) if self.options.vector_unit else Price()
 
-    def _embedding(self, spec: LayerSpec, config: Config) -> Price:
+    def _embedding(self, spec: LayerSpec, config: Config, device: Accelerator) -> Price:
         """Rows of a table ``[k, n]`` read from DRAM and written back as activations."""
         read = math.ceil(storage_bits((spec.k, spec.n), config) / spec.k) * spec.m * spec.copies
         written = spec.m * spec.copies * spec.n * WIDE_BITS
         moved = read + written
-        port = self.accelerator.input_port_bits(self.accelerator.prefill_array)
+        port = device.input_port_bits(device.prefill_array)
         price = Price(
-            dram_cycles=dram_cycles(moved, self.accelerator, self.options),
+            dram_cycles=dram_cycles(moved, device, self.options),
             weight_bits=read,
             output_bits=written,
             compulsory_bits=moved,
-            dram_pj=self.accelerator.dram.energy_pj_per_bit * moved,
+            dram_pj=device.dram.energy_pj_per_bit * moved,
             weight_port_bits=port,
             input_port_bits=port,
         )
-        return with_leakage(price, self.accelerator, self.options)
+        return with_leakage(price, device, self.options)
 
-    def _vector(self, spec: LayerSpec, workload: Workload) -> Price:
+    def _vector(self, spec: LayerSpec, workload: Workload, device: Accelerator) -> Price:
         """A vector operation on data that passes between the buffers anyway: no DRAM traffic of its own."""
         assert spec.kind in VECTOR_KINDS
         elements = spec.m * spec.n * spec.copies
         if spec.causal and self.options.causal_mask:
             elements = math.ceil(elements * causal_share(spec.n, spec.m))
         operations = elements * VECTOR_OPERATIONS[spec.kind]
-        device = self.accelerator
         port = device.input_port_bits(device.array(workload.phase))
         sram = device.activation_buffer.at(port)
         accesses = elements * WIDE_BITS / port
@@ -262,6 +261,18 @@ class Pricer:
             input_port_bits=port,
         )
         return with_leakage(price, device, self.options)
+
+
+def _areas(machine: Machine, options: ModelOptions) -> dict[str, float]:
+    """Area by part."""
+    if isinstance(machine, Gpu):
+        return {"die": machine.area_mm2}
+    return {
+        "pe": machine.pe_area_mm2,
+        "encoder": machine.encoder_area_mm2,
+        "vector": machine.vector_area_mm2 if options.vector_unit else 0.0,
+        "sram": machine.sram_area_mm2,
+    }
 
 
 def storage_bits(shape: tuple[int, int], config: Config) -> int:

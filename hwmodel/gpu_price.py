@@ -1,0 +1,385 @@
+"""Prices of layers on a GPU, in the same ``Price`` as every accelerator's.
+
+    * Products with a weight: ``gpu_gemm``, with the stored bits of weight, input and output. A weight and an input both
+      encoded in a kind that the tensor cores take run at that rate; otherwise weights are decoded to FP16 by the
+      threads outside the tensor cores, once for each row of tiles, or all at once before a 16-bit product.
+    * Attention, fused: scores stay on chip, one launch for both products, softmax in their shadow. Unfused: products of
+      ``gpu_gemm`` and a softmax kernel of its own.
+    * Norms, activations and softmax move their operands through DRAM at a share of its bandwidth; embeddings likewise.
+    * Each kernel pays its launch on the GPU; what the host takes to launch it is left out (CUDA graphs).
+    * Energy: DRAM by its bits; the rest of the board by the data sheet's power limit, see ``_with_energy``.
+
+Outliers are one gather and one more launch; low-rank branches are two more products. Cycles are of the boost clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from datatypes.catalog import FP16
+from datatypes.format import FloatFormat, Format, IntFormat
+from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
+from hwmodel.gpu import OPERAND_BITS, Gpu
+from hwmodel.gpu_gemm import GemmWork, gemm_seconds
+from hwmodel.operands import Config, OperandBits
+from hwmodel.options import ModelOptions
+from hwmodel.pe import WIDE_BITS
+from hwmodel.price import Price
+from hwmodel.traffic import causal_share
+from hwmodel.units import BYTE_BITS, ceil_div
+from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Workload
+
+# Thread instructions to decode a weight. Integers: torch's tinygemm int4 took 61.0 us for 28672 x 8192 on an H100, 58
+# without the launch: 7.3 at full issue. Tables: bitsandbytes NF4 took 103 us, 12.7 (project's runs, batch 1).
+INTEGER_DECODE = 7.5
+TABLE_DECODE = 13.0
+BYTE_DECODE = 4.0  # ASSUMPTION: whole bytes need no unpacking, half of an integer's work
+# Fused attention on an H100, ``data/gpu_measured_h100.csv``: tensor-core share of long prompts; what a launch takes
+# beyond a GEMM's (a second kernel, or partial results added up)
+_ATTENTION_SHARE = 0.68
+_ATTENTION_EXTRA_S = 2.0e-6
+_ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
+_ATTENTION_LEAST_ROWS = 16  # rows of a tensor-core instruction
+_DECODED_ROWS = 128  # tokens of the tile that a product of many tokens takes (``CUBLAS12_TILES``)
+_POWER_FLOOR = 0.3  # ASSUMPTION: share of the power limit that clocks and leakage take whenever a kernel runs
+
+
+@dataclass(frozen=True)
+class VectorKernel:
+    """A kernel that moves its operands once.
+
+    Args:
+        operands: tensors of 16 bits read and written.
+        dram_share: bandwidth over peak, for large ones.
+        fixed_s, column_s: from launch to end for one row, and for each of its columns.
+    """
+
+    operands: int
+    dram_share: float
+    fixed_s: float
+    column_s: float
+
+
+# Shares and times: medians over Vidur's A100 and H100 rows (layer norm; SiLU with gate) and our H100 rows (softmax);
+# ``python -m hwmodel.gpu_validate`` prints the errors.
+VECTOR_KERNELS: Mapping[LayerKind, VectorKernel] = {
+    LayerKind.NORM: VectorKernel(2, 0.31, 1.0e-6, 0.8e-9),
+    LayerKind.ACTIVATION: VectorKernel(3, 0.54, 1.5e-6, 0.4e-9),
+    LayerKind.SOFTMAX: VectorKernel(2, 0.37, 2.8e-6, 0.2e-9),
+}
+
+
+def gpu_price(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
+    """The price of one layer.
+
+    Args:
+        spec: the layer (``head`` already cut to the tokens wanted).
+        config: its encoding; activations, KV cache and weights alike.
+        gpu: what it runs on.
+        options: ``fused_attention``, ``causal_mask``, ``vector_unit`` and ``embedding`` count here; the others belong
+            to accelerators.
+    """
+    if spec.kind in ATTENTION_KINDS and options.fused_attention:
+        return _fused_attention(spec, config, gpu, options)
+    if spec.kind in GEMM_KINDS:
+        return _products(spec, config, gpu, options)
+    if spec.kind is LayerKind.EMBEDDING:
+        return _embedding(spec, config, gpu) if options.embedding else Price()
+    if not options.vector_unit or (spec.kind is LayerKind.SOFTMAX and options.fused_attention):
+        return Price()
+    return _vector(spec, gpu, options)
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """Bits of all copies and what the tensor cores make of them."""
+
+    weight_bits: int
+    input_bits: int
+    output_bits: int
+    rate_kind: str
+    decode_per_weight: float
+
+
+def _products(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
+    if spec.shared_weight:
+        spec = replace(spec, m=spec.m * spec.copies, copies=1, shared_weight=False)
+    parts = [_product(spec, _operands(spec, config, gpu, options), gpu)]
+    if isinstance(config, LayerConfig) and spec.kind not in ATTENTION_KINDS:
+        if config.low_rank is not None:
+            rank = min(config.low_rank.rank, spec.n, spec.k)
+            down, up = replace(spec, n=rank), replace(spec, k=rank)
+            first = _operands(down, LayerConfig(weight=config.low_rank.a), gpu, options)
+            second = _operands(up, LayerConfig(weight=config.low_rank.b), gpu, options)
+            if config.low_rank.fused:
+                first, second = replace(first, input_bits=0), replace(second, output_bits=0)
+            parts += [_product(down, first, gpu), _product(up, second, gpu)]
+        if config.outliers is not None:
+            parts.append(_outliers(spec, config, gpu))
+    return _sequence(parts)
+
+
+def _sequence(parts: list[Price]) -> Price:
+    """Kernels one after another, as one layer."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def _product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
+    """One kernel, or one and the sum over the parts of k."""
+
+    def column(value: float) -> np.ndarray:
+        return np.array([[float(value)]])
+
+    if _decodes_first(spec, operands, gpu):
+        return _decoded_product(spec, operands, gpu)
+    moved = operands.weight_bits + operands.input_bits + operands.output_bits
+    work = GemmWork(
+        m=column(spec.m),
+        n=column(spec.n),
+        k=column(spec.k),
+        copies=column(spec.copies),
+        traffic_bytes=column(moved / BYTE_BITS),
+        rate=column(gpu.macs_per_cycle(operands.rate_kind) / gpu.macs_per_cycle()),
+        decode_operations=column(operands.decode_per_weight * spec.n * spec.k),
+    )
+    seconds = float(gemm_seconds(work, gpu)[0])
+    return _timed(spec.macs, operands, seconds, gpu)
+
+
+def _decodes_first(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> bool:
+    """Whether decoding again for every row of tiles takes longer than FP16 weights through DRAM and back.
+
+    The stored bits have no say, so that fewer of them never move more.
+    """
+    again_s = operands.decode_per_weight * (ceil_div(spec.m, _DECODED_ROWS) - 1) / gpu.lane_operations_per_s
+    return again_s > 2 * WIDE_BITS / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+
+
+def _decoded_product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
+    """A kernel that decodes the weights to FP16 in DRAM, and the 16-bit product."""
+    wide = spec.n * spec.k * spec.copies * WIDE_BITS
+    product = _product(spec, replace(operands, weight_bits=wide, decode_per_weight=0.0), gpu)
+    moving_s = (operands.weight_bits + wide) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    decoding_s = operands.decode_per_weight * spec.n * spec.k * spec.copies / gpu.lane_operations_per_s
+    decoded = _Operands(operands.weight_bits + wide, 0, 0, "fp16", 0.0)
+    both = _timed(0, decoded, max(moving_s, decoding_s) + gpu.library.launch_s, gpu) + product
+    return replace(both, compulsory_bits=operands.weight_bits + operands.input_bits + operands.output_bits)
+
+
+def _timed(macs: int, operands: _Operands, seconds: float, gpu: Gpu) -> Price:
+    """A price of a kernel that takes ``seconds``; its resources' own cycles are those at their peaks."""
+    moved = operands.weight_bits + operands.input_bits + operands.output_bits
+    return _with_energy(
+        Price(
+            macs=macs,
+            compute_cycles=math.ceil(macs / gpu.macs_per_cycle(operands.rate_kind)),
+            dram_cycles=math.ceil(moved / gpu.dram.bits_per_cycle(gpu.frequency_hz, sustained=False)),
+            weight_bits=operands.weight_bits,
+            input_bits=operands.input_bits,
+            output_bits=operands.output_bits,
+            compulsory_bits=moved,
+            total_cycles=math.ceil(seconds * gpu.frequency_hz),
+        ),
+        gpu,
+    )
+
+
+def _with_energy(price: Price, gpu: Gpu) -> Price:
+    """``price`` with its energy.
+
+    The sheet says only what the board may draw. ASSUMPTION: a floor of 30 % whenever a kernel runs; the rest, less the
+    DRAM at full bandwidth, is drawn by tensor cores busy at the rate that they sustain, in proportion to their work.
+    """
+    seconds = price.cycles / gpu.frequency_hz
+    dram_w = gpu.dram.energy_pj_per_bit * 1e-12 * gpu.dram.bytes_per_s * BYTE_BITS * gpu.library.dram_share
+    tensor_w = max(gpu.power_w * (1 - _POWER_FLOOR) - dram_w, 0.0)
+    sustained = gpu.library.tensor_share / (1 + gpu.library.throttle)
+    tensor_s = price.compute_cycles / gpu.frequency_hz / sustained
+    return replace(
+        price,
+        pe_pj=tensor_w * min(tensor_s, seconds) * 1e12,
+        dram_pj=gpu.dram.energy_pj_per_bit * price.dram_bits,
+        leakage_pj=gpu.power_w * _POWER_FLOOR * seconds * 1e12,
+    )
+
+
+def _operands(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> _Operands:
+    """What moves, and how it is multiplied; attention's keys and values stand for the weight."""
+    copies, wide_in, wide_out = spec.copies, spec.m * spec.k * WIDE_BITS, spec.m * spec.n * WIDE_BITS
+    if spec.kind in ATTENTION_KINDS:
+        cache = _cache_tensor(spec, config)
+        bits = (
+            math.ceil(spec.n * spec.k * cache) if isinstance(cache, float) else cache.traffic_bits(_cache_shape(spec))
+        )
+        share = causal_share(max(_cache_shape(spec)[0], 1), spec.m) if spec.causal and options.causal_mask else 1.0
+        if spec.kind is LayerKind.ATTENTION_QK:
+            wide_out = math.ceil(wide_out * share)
+        else:
+            wide_in = math.ceil(wide_in * share)
+        return _Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(cache))
+    if isinstance(config, OperandBits):
+        bits = math.ceil(spec.n * spec.k * config.weight)
+        return _Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(config.weight))
+    stored = config.storage_bits((spec.n, spec.k))
+    weight_bits = stored.total - stored.low_rank - stored.outlier_values - stored.outlier_indices
+    if config.activation is not None:
+        wide_in = config.activation.traffic_bits((spec.m, spec.k))
+    if config.output is not None:
+        wide_out = config.output.traffic_bits((spec.m, spec.n))
+    weight = FP16_WEIGHT if config.weight is None else config.weight
+    kind = tensor_kind(weight, config.activation, gpu)
+    if kind != "fp16":
+        decode = 0.0
+    elif isinstance(weight, PartitionedConfig):
+        decode = sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1)
+    else:
+        decode = decode_operations(weight)
+    return _Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode)
+
+
+def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: TensorConfig | None, gpu: Gpu) -> str:
+    """The kind of operand that the tensor cores multiply: the narrowest of the sheet that holds both codes."""
+    if activation is None or isinstance(weight, PartitionedConfig):
+        return "fp16"
+    formats = (*weight.formats, *activation.formats)
+    bits = max(weight.code_bits, activation.code_bits)
+    if all(isinstance(f, IntFormat) for f in formats):
+        wanted = [kind for kind in ("int4", "int8") if bits <= OPERAND_BITS[kind]]
+    elif all(isinstance(f, FloatFormat) for f in formats):
+        wanted = [kind for kind in ("fp4", "fp8") if bits <= OPERAND_BITS[kind]]
+    else:
+        wanted = []
+    return next((kind for kind in wanted if kind in gpu.tensor_flops), "fp16")
+
+
+def decode_operations(config: TensorConfig | float) -> float:
+    """Thread instructions to turn one stored weight into FP16; 0 for 16-bit floats.
+
+    Never more for fewer bits of the same family, so that a narrower integer is never slower.
+    """
+    if isinstance(config, float | int):
+        return 0.0 if config >= WIDE_BITS else INTEGER_DECODE
+    if config.scale is None and all(_wide(f) for f in config.formats):
+        return 0.0
+    if all(isinstance(f, IntFormat) for f in config.formats):
+        own = INTEGER_DECODE
+    elif all(isinstance(f, FloatFormat) and f.bits == BYTE_BITS for f in config.formats):
+        own = BYTE_DECODE
+    else:
+        own = TABLE_DECODE
+    return own + (0.0 if config.residual is None else decode_operations(config.residual))
+
+
+def _wide(fmt: Format) -> bool:
+    return isinstance(fmt, FloatFormat) and fmt.bits >= WIDE_BITS
+
+
+def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
+    """Outliers as a kernel of their own: values, indices and gathered inputs, each input a whole DRAM sector."""
+    outliers = config.outliers
+    assert outliers is not None
+    stored = outliers.storage_bits((spec.n, spec.k)).total * spec.copies
+    gathered = spec.m * spec.k * WIDE_BITS * spec.copies
+    written = spec.m * spec.n * WIDE_BITS * spec.copies
+    moved = _Operands(stored, gathered, written, "fp16", 0.0)
+    seconds = (stored + gathered + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    return _timed(0, moved, seconds + gpu.library.launch_s, gpu)
+
+
+def _cache_shape(spec: LayerSpec) -> tuple[int, int]:
+    return (spec.n, spec.k) if spec.kind is LayerKind.ATTENTION_QK else (spec.k, spec.n)
+
+
+def _cache_tensor(spec: LayerSpec, config: Config) -> TensorConfig | float:
+    if isinstance(config, OperandBits):
+        return float(config.kv)
+    tensor = config.key if spec.kind is LayerKind.ATTENTION_QK else config.value
+    return TensorConfig((FP16,), scale=None) if tensor is None else tensor
+
+
+def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
+    """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch.
+
+    Tensor cores work at a fitted share; the thread block with most keys ends last, one block's time after the mean.
+    """
+    tokens, width = _cache_shape(spec)
+    cache = _cache_tensor(spec, config)
+    bits = math.ceil(tokens * width * cache) if isinstance(cache, float) else cache.traffic_bits((tokens, width))
+    share = causal_share(tokens, spec.m) if spec.causal and options.causal_mask else 1.0
+    macs = round(spec.macs * share)
+    rows = ceil_div(spec.m, _ATTENTION_LEAST_ROWS) * _ATTENTION_LEAST_ROWS
+    rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
+    slowest = min(rows, _ATTENTION_ROWS) * tokens * width / (rate / gpu.multiprocessors)
+    blocks = ceil_div(spec.m, _ATTENTION_ROWS) * spec.copies
+    compute_s = rows / spec.m * macs / rate + (slowest if blocks >= gpu.multiprocessors else 0.0)
+    decode_s = decode_operations(cache) * tokens * width * spec.copies / gpu.lane_operations_per_s
+    queries = spec.m * width * WIDE_BITS * spec.copies
+    scores = spec.kind is LayerKind.ATTENTION_QK
+    operands = _Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
+    memory_s = (operands.weight_bits + queries) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    launch_s = gpu.library.launch_s + _ATTENTION_EXTRA_S if scores else 0.0
+    return _timed(macs, operands, max(compute_s + decode_s, memory_s) + launch_s, gpu)
+
+
+def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
+    kernel = VECTOR_KERNELS[spec.kind]
+    elements = spec.m * spec.n * spec.copies
+    if spec.causal and options.causal_mask:
+        elements = math.ceil(elements * causal_share(spec.n, spec.m))
+    read, written = elements * WIDE_BITS * (kernel.operands - 1), elements * WIDE_BITS
+    streaming_s = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * kernel.dram_share)
+    seconds = streaming_s + kernel.fixed_s + kernel.column_s * spec.n
+    return _timed(0, _Operands(0, read, written, "fp16", 0.0), seconds, gpu)
+
+
+def _embedding(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
+    """Rows of a table ``[k, n]`` read, and written as activations."""
+    if isinstance(config, OperandBits):
+        table = spec.k * spec.n * config.weight
+    else:
+        table = config.storage_bits((spec.k, spec.n)).total
+    read = math.ceil(table / spec.k) * spec.m * spec.copies
+    written = spec.m * spec.copies * spec.n * WIDE_BITS
+    seconds = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    return _timed(0, _Operands(read, 0, written, "fp16", 0.0), seconds + gpu.library.launch_s, gpu)
+
+
+def lower_bound_cycles(price: Price, gpu: Gpu) -> float:
+    """Cycles that no schedule can undercut: all tensor cores at their fastest, operands once at peak bandwidth."""
+    bits_per_cycle = gpu.dram.bits_per_cycle(gpu.frequency_hz, sustained=False)
+    return max(price.macs / gpu.most_macs_per_cycle, price.compulsory_bits / bits_per_cycle)
+
+
+def resident_bits(workload: Workload, configs: Mapping[str, Config]) -> int:
+    """Bits that must lie in memory while the workload runs: stored weights, and the KV cache of its attention layers.
+
+    Args:
+        workload: a phase; its context sets the cache.
+        configs: by layer name; layers that are not named are FP16.
+    """
+    return sum(_resident(workload, configs))
+
+
+def _resident(workload: Workload, configs: Mapping[str, Config]) -> Iterator[int]:
+    for spec in workload.layers:
+        config = configs.get(spec.name, LayerConfig())
+        if spec.kind in ATTENTION_KINDS:
+            cache = _cache_tensor(spec, config)
+            tokens, width = _cache_shape(spec)
+            bits = cache * tokens * width if isinstance(cache, float) else cache.traffic_bits((tokens, width))
+            yield math.ceil(bits) * spec.copies
+        elif spec.kind in WEIGHT_KINDS and spec.weights:
+            shape = (spec.k, spec.n) if spec.kind is LayerKind.EMBEDDING else (spec.n, spec.k)
+            each = (
+                math.ceil(shape[0] * shape[1] * config.weight)
+                if isinstance(config, OperandBits)
+                else config.storage_bits(shape).total
+            )
+            yield each * spec.weights // (spec.n * spec.k)

@@ -1,0 +1,139 @@
+"""GPUs and their links against measured times: ``gpu_errors`` and ``link_errors``, one row for each ground truth.
+
+Rows say how they relate to the fit: ``fitted`` (all or part of the rows had a part in it), ``held out`` (another GPU or
+other rows) or ``not fitted``. Tables that are not part of the project are left out where they are absent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hwmodel.gpu import Gpu
+from hwmodel.gpu_gemm import gemm_seconds, wide_work
+from hwmodel.gpu_presets import A40, A100, GPUS, H100
+from hwmodel.gpu_price import gpu_price
+from hwmodel.gpu_truth import MEASURED_GPUS, measured, shared_file, vidur_gemms
+from hwmodel.link import NVLINK3, NVLINK4, all_reduce_s, send_s
+from hwmodel.operands import FP16_LAYER
+from hwmodel.options import HONEST
+from hwmodel.units import cycles_to_s
+from hwmodel.workload import LayerKind, LayerSpec
+
+COLUMNS = ("truth", "gpu", "part", "use", "rows", "mean_error", "p95_error", "worst_error", "bias")
+# Four projections of a Llama-2-7B layer on an A40, microseconds by tokens: Vidur's tables
+_A40_LAYER_US = {1: 727.0, 64: 918.0, 256: 1310.0, 512: 2051.0, 2048: 7452.0}
+_LAYER_N, _LAYER_K = (12288, 4096, 22016, 4096), (4096, 4096, 4096, 11008)
+_KINDS = {"rms_norm": LayerKind.NORM, "layer_norm": LayerKind.NORM, "softmax": LayerKind.SOFTMAX}
+_LARGE_BYTES = 4 << 20  # smaller messages are ruled by launches, which scatter by a factor of five
+_US = 1e-6
+
+Floats = npt.NDArray[np.float64]
+
+
+def _row(ours: Floats, truth: Floats, **where: str) -> dict[str, object]:
+    error = ours / truth - 1
+    size = np.abs(error)
+    return {
+        **where, "rows": len(error), "mean_error": size.mean(), "p95_error": np.quantile(size, 0.95),
+        "worst_error": size.max(), "bias": error.mean(),
+    }  # fmt: skip
+
+
+def gpu_errors() -> pd.DataFrame:
+    """Relative errors of GPU kernel times, one row for each ground truth and part of it."""
+    rows = [] if shared_file("vidur_gemm.csv") is None else _vidur_rows()
+    layer_us = [
+        gemm_seconds(wide_work(tokens, np.array(_LAYER_N), np.array(_LAYER_K)), A40).sum() / _US
+        for tokens in _A40_LAYER_US
+    ]
+    truth = np.array(list(_A40_LAYER_US.values()))
+    rows.append(_row(np.array(layer_us), truth, truth="Vidur", gpu="a40", part="layers, Llama-2-7b", use="held out"))
+    for name in MEASURED_GPUS:
+        use = "fitted" if name == "h100" else "held out"
+        gpu = GPUS[f"{name}_cublas13"]
+        table = measured(name)
+        ours = gemm_seconds(wide_work(table["m"], table["n"], table["k"]), gpu)
+        rows.append(_row(ours, table["seconds"].to_numpy(), truth="own, CUDA 13", gpu=name, part="products", use=use))
+        rows += _attention_rows(name, gpu, use)
+        rows += _vector_rows(name, gpu)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _vidur_rows() -> list[dict[str, object]]:
+    table = vidur_gemms()
+    rows = []
+    for gpu in (A100, H100):
+        for model, part in table[table["gpu"] == gpu.name].groupby("model"):
+            part = part.assign(ours=gemm_seconds(wide_work(part["m"], part["n"], part["k"]), gpu))
+            where = {"truth": "Vidur", "gpu": gpu.name, "use": "fitted"}
+            rows.append(_row(part["ours"].to_numpy(), part["seconds"].to_numpy(), part=f"products, {model}", **where))
+            whole = part.groupby(["tensor_parallel", "m"])[["ours", "seconds"]].sum()
+            rows.append(_row(whole["ours"].to_numpy(), whole["seconds"].to_numpy(), part=f"layers, {model}", **where))
+    return rows
+
+
+def _seconds(spec: LayerSpec, gpu: Gpu) -> float:
+    return cycles_to_s(gpu_price(spec, FP16_LAYER, gpu, HONEST).cycles, gpu.frequency_hz)
+
+
+def attention_seconds(queries: int, heads: int, keys: int, kv_heads: int, batch: int, gpu: Gpu) -> float:
+    """Seconds of fused attention with heads of 128; causal for more than one query."""
+    rows, copies = queries * (heads // kv_heads), batch * kv_heads
+    causal = queries > 1
+    score = LayerSpec("qk", LayerKind.ATTENTION_QK, rows, 128, keys, copies, causal=causal)
+    value = LayerSpec("pv", LayerKind.ATTENTION_PV, rows, keys, 128, copies, causal=causal)
+    return _seconds(score, gpu) + _seconds(value, gpu)
+
+
+def _attention_rows(name: str, gpu: Gpu, use: str) -> list[dict[str, object]]:
+    table = measured(name, "attention")
+    rows = []
+    for part, chosen in (("attention, prompt", table["m"] > 1), ("attention, one token", table["m"] == 1)):
+        cases = table[chosen].astype({"kv_heads": int, "batch": int})
+        ours = [
+            attention_seconds(m, n, k, kv_heads, batch, gpu)
+            for m, n, k, kv_heads, batch in cases[["m", "n", "k", "kv_heads", "batch"]].itertuples(index=False)
+        ]
+        truth = cases["seconds"].to_numpy()
+        rows.append(_row(np.array(ours), truth, truth="own, CUDA 13", gpu=name, part=part, use=use))
+    return rows
+
+
+def _vector_rows(name: str, gpu: Gpu) -> list[dict[str, object]]:
+    rows = []
+    for kind, layer in _KINDS.items():
+        table = measured(name, kind)
+        unfused = HONEST if layer is not LayerKind.SOFTMAX else None
+        if unfused is None:
+            continue
+        ours = [_seconds(LayerSpec("x", layer, m, 1, n), gpu) for m, n in zip(table["m"], table["n"], strict=True)]
+        where = {"truth": "own, CUDA 13", "gpu": name, "part": kind, "use": "not fitted"}
+        rows.append(_row(np.array(ours), table["seconds"].to_numpy(), **where))
+    return rows
+
+
+def link_errors() -> pd.DataFrame:
+    """Relative errors of collectives inside one node; empty where Vidur's table is absent."""
+    path = shared_file("vidur_network.csv")
+    if path is None:
+        return pd.DataFrame(columns=list(COLUMNS))
+    table = pd.read_csv(path)
+    rows = []
+    for system, link in (("a100_dgx", NVLINK3), ("h100_dgx", NVLINK4)):
+        inside = table[(table["system"] == system) & (table["num_workers"] == table["devices_per_node"])]
+        for (collective, gpus), part in inside.groupby(["collective", "num_workers"]):
+            sizes, truth = part["size"].to_numpy(), part["median_ms"].to_numpy() / 1e3
+            reduces = collective == "all_reduce"
+            ours = np.array([all_reduce_s(s, int(gpus), link) if reduces else send_s(s, link) for s in sizes])
+            use = "fitted" if reduces or link is NVLINK4 else "held out"
+            where = {"truth": "Vidur", "gpu": link.name, "use": use}
+            large = sizes >= _LARGE_BYTES
+            rows.append(_row(ours[large], truth[large], part=f"{collective}, {gpus} GPUs, from 4 MiB", **where))
+            rows.append(_row(ours[~large], truth[~large], part=f"{collective}, {gpus} GPUs, below", **where))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+if __name__ == "__main__":
+    print(pd.concat([gpu_errors(), link_errors()]).round(3).to_string(index=False))
