@@ -19,6 +19,7 @@ from hwmodel.effects import option_effects
 from hwmodel.paper import paper_model, paper_workload
 from hwmodel.presets import ACCELERATORS, accelerator_by_name
 from hwmodel.validate import errors_by_row, summarize, validate_headlines, validate_simulator, validate_speedups
+from hwmodel.validate_machines import validate_machines
 from hwmodel.workload import Phase, Workload
 
 FORMAT_COLUMNS = ("name", "bits", "levels", "maximum", "min_normal", "min_subnormal", "nan_codes", "tie", "source")
@@ -94,13 +95,14 @@ def texts() -> pd.DataFrame:
 
 
 def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
-    """Simulator rows, the paper's figures 7 and 8, and its headlines against ours."""
+    """Simulator rows, the paper's figures 7 and 8, its headlines, and other machines' figures against ours."""
     cells = validate_simulator() if rows is None else validate_simulator(rows)
     tables = {
         "Published simulator, cell by cell": summarize(cells),
         "Reference rows": errors_by_row(cells),
         "Figures 7 and 8": validate_speedups(),
         "Headlines of the paper": validate_headlines(),
+        "Machines, methods and unit costs": validate_machines(),
     }
     if details:
         tables["Cells that disagree"] = cells[~cells["agrees"]]
@@ -116,6 +118,8 @@ def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
             grouped = errors.groupby(["provenance", "version", "tokens"], sort=False)
             summary = grouped[["cycles_error", "energy_error"]].max().reset_index()
             show_table(summary, title=f"{name}: largest relative error", as_json=False)
+        elif name == "Machines, methods and unit costs" and not details:
+            show_table(table.drop(columns=["note", "source"]), title=name, as_json=False)
         else:
             show_table(table, title=name, as_json=False)
 

@@ -1,0 +1,65 @@
+"""One comparison with a ground truth: what somebody else published or measured, what we say, and how far apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import pandas as pd
+
+
+class Standing(Enum):
+    """What agreement would mean."""
+
+    LAW = "law"  # both sides state the same law: equal up to printed digits
+    REBUILT = "rebuilt"  # ours follows from other sources than theirs: the error says how good the model is
+    BOUND = "bound"  # ours is a bound that theirs must keep
+    OPEN = "not rebuilt"  # ours does not explain theirs; the note says why
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of a validation table.
+
+    Args:
+        subject: machine or method.
+        quantity: what is compared, with its unit.
+        truth: published or measured.
+        ours: ours.
+        standing: what agreement would mean.
+        source: where ``truth`` comes from.
+        note: how ours was made, and why it differs.
+    """
+
+    subject: str
+    quantity: str
+    truth: float
+    ours: float
+    standing: Standing
+    source: str
+    note: str = ""
+
+    @property
+    def error(self) -> float:
+        """Relative."""
+        return self.ours / self.truth - 1
+
+
+def checks_frame(checks: Iterable[Check]) -> pd.DataFrame:
+    """One row for each check: subject, quantity, truth, ours, error, standing, note, source."""
+    return pd.DataFrame(
+        [
+            {
+                "subject": check.subject,
+                "quantity": check.quantity,
+                "truth": check.truth,
+                "ours": check.ours,
+                "error": check.error,
+                "standing": check.standing.value,
+                "note": check.note,
+                "source": check.source,
+            }
+            for check in checks
+        ]
+    )

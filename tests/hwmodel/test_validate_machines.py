@@ -1,0 +1,66 @@
+"""Every ground truth of the machines: laws met, bounds kept, errors stated where they are stated."""
+
+import pandas as pd
+import pytest
+
+from hwmodel.check import Check, Standing, checks_frame
+from hwmodel.validate_costs import dot_luts, multiplier_luts
+from hwmodel.validate_machines import validate_machines
+
+PRINTED = 1e-3  # laws are compared with figures of three and more digits
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return validate_machines()
+
+
+def test_laws_are_met(table: pd.DataFrame) -> None:
+    laws = table[table["standing"] == Standing.LAW.value]
+    assert len(laws) >= 18 and laws["error"].abs().max() <= PRINTED
+
+
+def test_published_cycles_of_stripes_are_met_exactly(table: pd.DataFrame) -> None:
+    rows = table[(table["subject"] == "Stripes") & table["quantity"].str.startswith("compute cycles")]
+    assert rows["ours"].tolist() == rows["truth"].tolist() == [8755200, 34762752]
+
+
+def test_bounds_are_kept(table: pd.DataFrame) -> None:
+    bounds = table[table["standing"] == Standing.BOUND.value].set_index("subject")
+    assert (bounds.loc["BitVert", "ours"] > bounds.loc["BitVert", "truth"]).all()  # pruning may only save cycles
+    assert bounds.loc["FineQuant", "ours"] > bounds.loc["FineQuant", "truth"]  # no claim beyond the traffic
+    assert bounds.loc["FineQuant", "ours"] <= 16 / 4.25
+
+
+def test_what_is_rebuilt_stays_within_what_the_docs_say(table: pd.DataFrame) -> None:
+    rebuilt = table[table["standing"] == Standing.REBUILT.value]
+    small = rebuilt[rebuilt["quantity"] != "area of a fixed 2x2 unit, um2"]
+    assert small["error"].abs().max() < 0.23 and rebuilt["error"].abs().max() < 0.43  # docs/machines.md
+    bitlet = rebuilt[rebuilt["subject"] == "Bitlet"]
+    assert len(bitlet) == 2 and bitlet["error"].abs().max() < 0.015
+
+
+def test_every_row_has_a_source_and_every_open_one_a_reason(table: pd.DataFrame) -> None:
+    assert (table["source"].str.len() > 0).all()
+    assert (table.loc[table["standing"] == Standing.OPEN.value, "note"].str.len() > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("w", "a", "luts"),
+    # packed LUT6s of synthesised netlists, best of three flows (Yosys 0.70): the closed form is within two
+    [(2, 2, 4), (2, 8, 10), (3, 4, 11), (4, 4, 14), (4, 8, 29), (5, 5, 26), (6, 6, 37), (6, 8, 48), (8, 8, 64)],
+)
+def test_multiplier_luts(w: int, a: int, luts: int) -> None:
+    assert abs(multiplier_luts(w, a) - luts) <= 2
+    assert multiplier_luts(w, a) == multiplier_luts(a, w)
+
+
+def test_dot_luts_by_hand() -> None:
+    # two 4 x 4 multipliers of 2 x 5 + 1 x 6 = 16 LUTs, one adder of 9 bits, an accumulator of 18
+    assert dot_luts(4, 4, 2) == 2 * 16 + 9 + 18
+
+
+def test_errors_are_relative() -> None:
+    check = Check("x", "y", 2.0, 3.0, Standing.REBUILT, "here")
+    assert check.error == 0.5
+    assert checks_frame([check]).loc[0, "error"] == 0.5
