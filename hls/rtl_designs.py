@@ -1,0 +1,191 @@
+"""Which PEs are synthesised: ``SWEEPS`` names the sets that the recorded tables hold.
+
+Every integer pair of 2 to 8 bits, minifloats of 3 to 8 bits and their pairs, floats, MX and NVFP4 blocks, BitMoD's
+parts, codebooks, shift-MACs and serial PEs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+
+from datatypes.catalog import MINIFLOATS
+from datatypes.format import FloatFormat, FloatVariant
+from hls.rtl_constructors import (
+    bit_bit_dot,
+    bit_serial_dot,
+    bitmod_part,
+    codebook_dot,
+    codebook_float_mac,
+    decoder,
+    fixed_product_bits,
+    flint_flint_dot,
+    flint_int_dot,
+    float_int_mac,
+    float_mac,
+    int_dot,
+    int_multiplier,
+    minifloat_dot,
+    minifloat_unit,
+    mx_block_dot,
+    nvfp4_block_dot,
+    olive_dot,
+    tender_dot,
+    term_serial_dot,
+)
+from hls.rtl_design import Design
+
+INT_BITS = range(2, 9)  # the study's range of integers
+FIXED_PRODUCT_LIMIT = 80  # bits: E5M2 x E5M2 has 67; wider products are left out
+
+
+def finite_minifloats() -> tuple[FloatFormat, ...]:
+    """ExMy of 3 to 8 bits, all codes finite, by width and exponent."""
+    found = [fmt for fmt in MINIFLOATS.values() if fmt.variant is FloatVariant.FINITE]
+    return tuple(sorted(found, key=lambda fmt: (fmt.bits, fmt.exponent_bits)))
+
+
+def _int_units() -> Iterator[Design]:
+    """Signed pairs once (the roles are interchangeable), unsigned activations in every pair."""
+    signed = [(w, a) for w in INT_BITS for a in INT_BITS if w <= a]
+    every = list(itertools.product(INT_BITS, INT_BITS))
+    yield from (int_dot(w, a) for w, a in signed)
+    yield from (int_multiplier(w, a) for w, a in signed)
+    yield from (int_dot(w, a, unsigned=True) for w, a in every)
+    yield from (int_multiplier(w, a, unsigned=True) for w, a in every)
+
+
+def _int_lanes() -> Iterator[Design]:
+    for lanes in (4, 16):
+        yield from (int_dot(w, a, lanes=lanes) for w in INT_BITS for a in INT_BITS if w <= a)
+
+
+def _minifloat_units() -> Iterator[Design]:
+    narrow = [fmt for fmt in finite_minifloats() if fixed_product_bits(fmt, fmt) <= FIXED_PRODUCT_LIMIT]
+    yield from (minifloat_dot(fmt, fmt) for fmt in narrow)
+    for module in ("minifloat_multiplier", "minifloat_product"):
+        yield from (minifloat_unit(module, fmt, fmt) for fmt in narrow)
+
+
+def _minifloat_pairs() -> Iterator[Design]:
+    for weight, activation in itertools.combinations(finite_minifloats(), 2):
+        if fixed_product_bits(weight, activation) <= FIXED_PRODUCT_LIMIT:
+            yield minifloat_dot(weight, activation)
+
+
+MX_ELEMENTS = ("e2m1", "e2m3", "e3m2", "e4m3", "e5m2", "mx_int8")
+STUDY_MINIFLOATS = ("e2m1", "e3m0", "e1m2", "e2m3", "e3m2", "e3m4", "e4m3", "e5m2")
+
+
+def _minifloat_lanes() -> Iterator[Design]:
+    for lanes in (4, 16):
+        yield from (minifloat_dot(MINIFLOATS[name], MINIFLOATS[name], lanes=lanes) for name in STUDY_MINIFLOATS)
+
+
+def wide_float(exponent_bits: int, mantissa_bits: int, name: str) -> FloatFormat:
+    """FP16 or BF16 as a MAC operand that holds finite values."""
+    bits = 1 + exponent_bits + mantissa_bits
+    return FloatFormat(name, bits, "IEEE 754-2019", exponent_bits=exponent_bits, mantissa_bits=mantissa_bits)
+
+
+FP16_OPERAND, BF16_OPERAND = wide_float(5, 10, "fp16"), wide_float(8, 7, "bf16")
+
+
+def _floats() -> Iterator[Design]:
+    yield float_mac(FP16_OPERAND, FP16_OPERAND)
+    yield float_mac(FP16_OPERAND, FP16_OPERAND, exponent_bits=5, mantissa_bits=10)
+    yield float_mac(BF16_OPERAND, BF16_OPERAND)
+    yield from (float_int_mac(bits) for bits in INT_BITS)
+    for name in ("e2m1", "e2m3", "e3m2", "e4m3", "e5m2"):
+        fmt = MINIFLOATS[name]
+        yield float_mac(fmt, fmt)
+        yield float_mac(fmt, fmt, exponent_bits=8, mantissa_bits=13)
+        yield float_mac(fmt, FP16_OPERAND)
+
+
+def _blocks() -> Iterator[Design]:
+    for lanes in (4, 16):
+        yield from (mx_block_dot(element, lanes=lanes) for element in MX_ELEMENTS)
+        yield nvfp4_block_dot(lanes=lanes)
+
+
+def _bitmod() -> Iterator[Design]:
+    for module in ("bitmod_term_encoder", "bitmod_dequantizer"):
+        yield bitmod_part(module)
+    for module in ("bitmod_group_accumulator", "bitmod_int_accumulator", "bitmod_pe"):
+        yield from (bitmod_part(module, lanes=lanes) for lanes in (1, 2, 4, 8))
+
+
+def _codebooks() -> Iterator[Design]:
+    for lanes in (1, 4, 16):
+        yield codebook_dot(programmable=False, lanes=lanes)
+        yield codebook_dot(programmable=True, lanes=lanes)
+        yield codebook_dot(programmable=True, code_bits=3, lanes=lanes)
+    yield codebook_dot(programmable=False, entry_bits=6)
+    yield codebook_dot(programmable=False, entry_bits=8, activation_bits=4)
+    yield from (codebook_float_mac(programmable=programmable) for programmable in (False, True))
+
+
+def _shifts() -> Iterator[Design]:
+    yield from (decoder("flint_decode", (("BITS", b - 1),), f"flint{b}", f"flint{b}") for b in (3, 4, 5))
+    yield from (decoder("olive_decode", (("FLINT", f),), n, n) for f, n in ((0, "olive4_int"), (1, "olive4_flint")))
+    yield from (flint_int_dot(4, a, lanes=lanes) for a in (4, 8) for lanes in (1, 4, 16))
+    yield flint_int_dot(5, 8)
+    yield from (flint_flint_dot(b, lanes=lanes) for b in (4, 5) for lanes in (1, 4, 16))
+    yield from (olive_dot(flint=flint, lanes=lanes) for flint in (False, True) for lanes in (2, 16))
+    yield from (tender_dot(b, b, lanes=lanes) for b in (4, 8) for lanes in (1, 4, 16))
+    yield from (tender_dot(b, b, unsigned=True) for b in (4, 8))
+
+
+def _serial() -> Iterator[Design]:
+    for lanes in (1, 4, 16):
+        yield bit_serial_dot(8, 8, lanes=lanes)
+        yield bit_serial_dot(8, 8, lanes=lanes, accumulate=False)
+        yield term_serial_dot(8, lanes=lanes)
+    yield from (bit_serial_dot(bits, 8, lanes=16) for bits in range(2, 8))
+    yield from (bit_serial_dot(8, bits, lanes=16) for bits in range(2, 8))
+    yield bit_serial_dot(16 // 2, 8, lanes=64)
+    yield from (term_serial_dot(bits, lanes=4) for bits in (4, 6))
+    yield from (bit_bit_dot(lanes=lanes) for lanes in (16, 64, 256))
+
+
+def _registered() -> Iterator[Design]:
+    """Operands in registers, so that delay and frequency hold the multiplier; with and without a product register."""
+    for stages in (1, 2):
+        yield from (int_dot(w, a, stages=stages) for w, a in ((2, 2), (4, 4), (4, 8), (6, 6), (8, 8)))
+        for name in STUDY_MINIFLOATS:
+            yield minifloat_dot(MINIFLOATS[name], MINIFLOATS[name], stages=stages)
+    yield term_serial_dot(8, lanes=4, stages=1)
+    yield from (int_dot(4, a, lanes=16, stages=1) for a in (4, 8))
+
+
+SWEEPS: Mapping[str, Callable[[], Iterator[Design]]] = {
+    "int": _int_units,
+    "minifloat": _minifloat_units,
+    "registered": _registered,
+    "bitmod": _bitmod,
+    "shift": _shifts,
+    "serial": _serial,
+    "codebook": _codebooks,
+    "blocks": _blocks,
+    "floats": _floats,
+    "int_lanes": _int_lanes,
+    "minifloat_lanes": _minifloat_lanes,
+    "minifloat_pairs": _minifloat_pairs,
+}
+
+
+def designs(sweep: str) -> tuple[Design, ...]:
+    """The designs of a sweep, or of all for ``all``; each name once.
+
+    Raises:
+        ValueError: no such sweep, or two designs of one name that differ.
+    """
+    if sweep != "all" and sweep not in SWEEPS:
+        raise ValueError(f"sweep must be all or one of {', '.join(SWEEPS)}, not {sweep!r}")
+    names = SWEEPS if sweep == "all" else (sweep,)
+    found: dict[str, Design] = {}
+    for design in itertools.chain.from_iterable(SWEEPS[name]() for name in names):
+        if found.setdefault(design.name, design) != design:
+            raise ValueError(f"designs of one name must be equal, not differ as {design.name} does")
+    return tuple(found.values())

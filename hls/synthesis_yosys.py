@@ -1,0 +1,137 @@
+"""Yosys as the synthesis scripts use it: batches of designs through one flow, for LUT fabrics and for cell libraries.
+
+Yosys comes as the wheel ``pyosys`` (extra ``synth``). Versions before 0.70 map multipliers far worse and are refused.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hls.rtl_design import RTL, Design, source_files
+
+OLDEST_YOSYS = (0, 70)
+ROWPAIR_MAP = RTL / "rowpair_map.v"
+PREPARE = ("proc", "flatten", "opt", "wreduce", "opt_clean")
+# synth_xilinx without its memory stages: no design has one, and reading their libraries takes longer than the rest
+_XILINX = "synth_xilinx -family xcup -top batch -noiopad -noclkbuf -flatten"
+LUT6_FLOWS: Mapping[str, tuple[str, ...]] = {
+    "rowpair": (f"techmap -autoproc -map {ROWPAIR_MAP}", "opt"),
+    "default": (),
+    "booth": ("booth", "opt"),
+    "dsp": (),
+}
+
+
+class SynthesisError(RuntimeError):
+    """A tool failed; the message holds its last lines."""
+
+
+def yosys_version() -> str | None:
+    """Version of the installed wheel, or ``None``."""
+    try:
+        return importlib.metadata.version("pyosys")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def require_yosys() -> str:
+    """The version, or one sentence.
+
+    Raises:
+        ValueError: it is missing or too old.
+    """
+    version = yosys_version()
+    if version is None or tuple(int(part) for part in version.split(".")[:2]) < OLDEST_YOSYS:
+        raise ValueError(f"pyosys must be installed, 0.70 or newer (pip install 'codesign[synth]'), not {version}")
+    return version
+
+
+def lut6_commands(flow: str) -> tuple[str, ...]:
+    """Commands from the elaborated designs to LUT6, carry chains and flip-flops."""
+    if flow not in LUT6_FLOWS:
+        raise ValueError(f"flow must be one of {', '.join(LUT6_FLOWS)}, not {flow!r}")
+    xilinx = _XILINX if flow == "dsp" else f"{_XILINX} -nodsp"
+    stages = (f"{xilinx} -run begin:map_memory", f"{xilinx} -run map_ffram:check")
+    return (*PREPARE, *LUT6_FLOWS[flow], *stages)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a batch left behind: the netlists, by design name.
+
+    Args:
+        modules: Yosys JSON of each design's module (empty if not asked for).
+        areas: what ``stat`` says of each module (empty if not asked for).
+    """
+
+    modules: Mapping[str, Mapping]
+    areas: Mapping[str, Mapping]
+
+
+def run_batch(
+    designs: Sequence[Design],
+    commands: Sequence[str],
+    folder: Path,
+    *,
+    liberty: Sequence[Path] = (),
+    timeout_s: int = 3600,
+) -> Batch:
+    """Synthesises ``designs`` together.
+
+    Args:
+        designs: of different names.
+        commands: passes after elaboration.
+        folder: for the files of the job; ``design<i>`` is the i-th design in ``netlist.v`` and ``netlist.json``.
+        liberty: cell libraries; with them, areas and a Verilog netlist are written.
+
+    Raises:
+        SynthesisError: Yosys failed.
+    """
+    names = {f"design{i}": design for i, design in enumerate(designs)}
+    files = sorted({file for design in designs for file in source_files(design.module)})
+    job: dict = {
+        "batch": str(folder / "batch.sv"),
+        "sources": [str(RTL / file) for file in files],
+        "instances": {name: design.instance for name, design in names.items()},
+        "commands": list(commands),
+        "json": str(folder / "netlist.json"),
+    }
+    if liberty:
+        job["stat"] = str(folder / "stat.json")
+        job["stat_arguments"] = " ".join(f"-liberty {path}" for path in liberty)
+        job["verilog"] = str(folder / "netlist.v")
+    run_job(job, folder, timeout_s=timeout_s)
+    found = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))["modules"]
+    areas = json.loads((folder / "stat.json").read_text(encoding="utf-8"))["modules"] if liberty else {}
+    return Batch(
+        {design.name: found[name] for name, design in names.items()},
+        {design.name: areas[f"\\{name}"] for name, design in names.items()} if liberty else {},
+    )
+
+
+def run_job(job: Mapping, folder: Path, *, timeout_s: int = 3600) -> None:
+    """One job in a process of its own; its log is ``folder/yosys.log``.
+
+    Raises:
+        SynthesisError: it failed or took longer than ``timeout_s``.
+    """
+    path = folder / "job.json"
+    path.write_text(json.dumps(job), encoding="utf-8")
+    log = folder / "yosys.log"
+    with log.open("wb") as output:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "hls.yosys_worker", str(path)],
+                cwd=RTL.parent.parent, stdout=output, stderr=subprocess.STDOUT, timeout=timeout_s, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise SynthesisError(f"Yosys must finish within {timeout_s} s, not longer: {log}") from None
+    if done.returncode:
+        tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+        raise SynthesisError(f"Yosys failed: {' / '.join(tail)}")
