@@ -15,9 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 PART_SUFFIX = ".part"  # of files and folders that are not finished; a killed run leaves them behind
 
 
@@ -90,16 +87,3 @@ def sha256_of_text(text: str) -> str:
     'ba7816bf8f01cfea'
     """
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def progress(title: str, total: int | None = None) -> Iterator[Progress]:
-    """A progress bar on the error stream with one task, of ``total`` steps or a spinner; gone when it is done.
-
-    Advance it with ``bar.advance(bar.task_ids[0])``. Nothing is drawn where the error stream is not a terminal.
-    """
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        bar.add_task(title, total=total)
-        yield bar

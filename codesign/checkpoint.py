@@ -26,7 +26,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codesign.cache import cache_dir, progress, sha256_of_file, sha256_of_text, whole_folder
+from codesign.cache import cache_dir, sha256_of_file, sha256_of_text, whole_folder
+from codesign.steps import progress
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

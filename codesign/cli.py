@@ -72,7 +72,10 @@ def evaluate(
     context: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 2048,
     task: Annotated[list[str] | None, typer.Option(help="Zero-shot task instead of text; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each task.")] = None,
-    bos: Annotated[bool, typer.Option(help="Put the tokenizer's first token before every window (Gemma).")] = False,
+    bos: Annotated[
+        bool | None,
+        typer.Option("--bos/--no-bos", help="The tokenizer's first token before every window; by its configuration."),
+    ] = None,
     device: Device = "cpu",
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,7 @@ from codesign.accuracy import AccuracyResult, perplexity
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
 from codesign.calibrate_model import GRADIENTS
-from codesign.console import number, progress, records, say, show_json, show_table
+from codesign.console import number, records, say, show_json, show_table
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import Generation, layer_rows, price_generation, trace_generation
 from codesign.quantize_blocks import CalibrationPlan
@@ -25,10 +25,11 @@ from codesign.quantized_model import quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
 from codesign.recipes import Recipe, recipe
 from codesign.run_study import accelerators_by_name, protocol_of, read_study_folder, run_study, write_study
+from codesign.steps import progress
 from codesign.study import StudyResult
 from codesign.study_file import read_study
 from codesign.tasks import load_task
-from codesign.text import bos_token_id, load_text, tokenize, windows
+from codesign.text import first_token, load_text, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
 from hwmodel.units import cycles_to_s, pj_to_mj
@@ -132,12 +133,14 @@ def quantize(
         plan, about = CalibrationPlan(), {}
         if made.needs:
             text = load_text(calibration_text)
-            tokens = windows(tokenize(text, source.tokenizer(), calibration_tokens), context)
+            tokenizer = source.tokenizer()
+            first = first_token(tokenizer)
+            tokens = windows(tokenize(text, tokenizer, calibration_tokens), context, bos_token_id=first)
             wanted = made.needs & GRADIENTS if sequential else made.needs
             gathered = gather(walked, source.hash, tokens, wanted, steps=shown.step) if wanted else {}
             plan = CalibrationPlan(gathered, tokens if sequential else None)
             about = {"text": text.name, "sha256": text.hash, "tokens": int(tokens.numel()), "context": context,
-                     "sequential": sequential}  # fmt: skip
+                     "sequential": sequential, "bos": first is not None}  # fmt: skip
         job = recipe_job(walked, made, plan, about)
         quantized = quantize_model(source, job, out, device=device, steps=shown.step)
     totals = {
@@ -163,14 +166,14 @@ def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any],
 
 
 def evaluate(
-    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, bos: bool,
+    model: str, *, text: str, tokens: int, context: int, tasks: tuple[str, ...], limit: int | None, bos: bool | None,
     device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Perplexity or zero-shot accuracy of a model."""
     source, layers, kv = opened(model)
     checked_device(device)
     tokenizer = source.tokenizer()
-    first = bos_token_id(tokenizer) if bos else None
+    first = first_token(tokenizer, bos)
     rows: list[dict[str, Any]] = []
     with progress() as bars:
         shown = _Bars(bars, source.name, len(tasks) or 1)
@@ -180,7 +183,7 @@ def evaluate(
             predicted = "".join(tokenizer.decode(window[1:]) for window in ids.tolist())
             walked = BlockModel(source, device=device)
             result = perplexity(walked, ids, layers, kv=kv, text_bytes=len(predicted.encode()), steps=shown.step)
-            rows.append(_accuracy_row(source.name, held_out.name, result))
+            rows.append(_accuracy_row(source.name, held_out.name, result) | {"bos": first is not None})
         for name in tasks:
             task = load_task(name, limit)
             walked = BlockModel(source, device=device)
@@ -189,6 +192,7 @@ def evaluate(
                 "model": source.name, "task": answered.task, "questions": answered.questions,
                 "accuracy": answered.accuracy, "accuracy_se": answered.accuracy_standard_error,
                 "accuracy_norm": answered.accuracy_norm, "accuracy_norm_se": answered.accuracy_norm_standard_error,
+                "bos": first is not None,
             })  # fmt: skip
     show_table(pd.DataFrame(rows), title="Accuracy", as_json=as_json)
 

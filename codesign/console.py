@@ -16,15 +16,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from codesign.steps import MESSAGES
 from codesign.store import jsonable
 
 EXIT_BAD_INPUT = 2  # the shell's convention for wrong usage
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
-
-MESSAGES = Console(stderr=True, soft_wrap=True)
 
 
 def number(value: Any) -> str:
@@ -101,19 +99,6 @@ def show_table(
 def say(message: str) -> None:
     """A line for people, on standard error."""
     MESSAGES.print(escape(message))
-
-
-def progress() -> Progress:
-    """A progress display on standard error; silent where that is no terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=MESSAGES,
-        disable=not MESSAGES.is_terminal,
-    )
 
 
 def sentence(error: BaseException) -> str:

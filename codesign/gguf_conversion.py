@@ -9,6 +9,7 @@ Format: GGUF, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Reading
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -17,12 +18,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from codesign.cache import cache_dir, sha256_of_file, whole_folder
-from codesign.checkpoint import WEIGHTS_FILE
+from codesign.cache import cache_dir, sha256_of_file, whole_file, whole_folder
+from codesign.checkpoint import WEIGHTS_FILE, read_json
 from codesign.extras import quiet_transformers, require
 from codesign.model_config import first_line
 
 MAGIC = b"GGUF"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 
 
 def is_gguf(path: Path) -> bool:
@@ -76,9 +78,10 @@ def convert_gguf(path: Path) -> Path:
     Raises:
         ValueError: not a whole GGUF file, or an architecture that transformers cannot read.
     """
-    open_gguf(path)
+    reader = open_gguf(path)
     target = cache_dir("models") / f"{path.stem}-{sha256_of_file(path)[:16]}-float32"
     if target.is_dir():
+        note_first_token(reader, target)
         return target
     require("accelerate", "models")
     # transformers draws its own progress bar here.
@@ -102,4 +105,21 @@ def convert_gguf(path: Path) -> Path:
         # A file may hold no tokenizer; ModelSource.tokenizer says so when one is asked for.
         with suppress(ValueError, KeyError, NotImplementedError, OSError, TypeError):
             transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(temporary)
+        note_first_token(reader, temporary)
     return target
+
+
+def note_first_token(reader: Any, folder: Path) -> None:
+    """Write into the tokenizer's configuration whether every text starts with a first token, if it is not there.
+
+    transformers 5.23 forgets it; GGUF has it as ``tokenizer.ggml.add_bos_token`` (docs/gguf.md, "Special tokens").
+    """
+    field = reader.fields.get("tokenizer.ggml.add_bos_token")
+    path = folder / TOKENIZER_CONFIG_FILE
+    if field is None or not path.is_file():
+        return
+    content = read_json(path)
+    if "add_bos_token" not in content:
+        with whole_file(path) as temporary:
+            said = {"add_bos_token": bool(field.contents())}
+            temporary.write_text(json.dumps(content | said, indent=2) + "\n", encoding="utf-8")

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from codesign.cache import sha256_of_file
-from codesign.checkpoint import Checkpoint, check_finite, has_weights, open_checkpoint, safe_folder
+from codesign.checkpoint import Checkpoint, check_finite, has_weights, open_checkpoint, read_json, safe_folder
 from codesign.extras import quiet_transformers, require
-from codesign.gguf_conversion import convert_gguf, gguf_config, gguf_grid, is_gguf
+from codesign.gguf_conversion import TOKENIZER_CONFIG_FILE, convert_gguf, gguf_config, gguf_grid, is_gguf
 from codesign.model_config import CONFIG_FILE, first_line, read_config
 from codesign.off_grid import build_off_grid
 from codesign.package_models import PACKAGE_MODELS, Layout, PackageModel
@@ -82,16 +82,21 @@ class ModelSource:
         return self.checkpoint.hash if self.has_weights else sha256_of_file(self.path / CONFIG_FILE)
 
     def tokenizer(self) -> Any:
-        """The tokenizer.
+        """The tokenizer, with ``add_bos_token`` of its configuration in ``init_kwargs`` if it is there.
 
         Raises:
             ValueError: the model brings none.
         """
         with quiet_transformers() as transformers:
             try:
-                return transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+                tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
             except Exception as error:  # transformers raises many kinds for a missing or foreign tokenizer
                 raise ValueError(f"{self.folder} must hold a tokenizer ({first_line(error)})") from None
+        path = self.folder / TOKENIZER_CONFIG_FILE
+        said = read_json(path).get("add_bos_token") if path.is_file() else None
+        if isinstance(said, bool):  # transformers 5.23 drops it where there is a tokenizer.json
+            tokenizer.init_kwargs["add_bos_token"] = said
+        return tokenizer
 
     @cached_property
     def model_class(self) -> type[nn.Module]:

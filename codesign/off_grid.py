@@ -23,10 +23,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from codesign.cache import cache_dir, progress, sha256_of_file, whole_folder
+from codesign.cache import cache_dir, sha256_of_file, whole_folder
 from codesign.checkpoint import WEIGHTS_FILE
 from codesign.extras import quiet_transformers, require
 from codesign.gguf_conversion import open_gguf
+from codesign.steps import progress
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from codesign.cache import cache_dir, progress, sha256_of_file, whole_file
+from codesign.cache import cache_dir, sha256_of_file, whole_file
+from codesign.steps import progress
 
 CHUNK_BYTES = 1 << 20
 

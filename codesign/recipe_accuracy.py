@@ -36,7 +36,7 @@ from codesign.steps import NO_STEPS, Steps
 from codesign.store import Store
 from codesign.stream_file import SOURCES as WALK_SOURCES
 from codesign.stream_file import SUFFIX, StreamFile, tokens_hash, walk_key
-from codesign.text import bos_token_id, load_text, tokenize, windows
+from codesign.text import first_token, load_text, tokenize, windows
 from codesign.work_notes import WorkNotes
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.layer_config import LayerConfig
@@ -83,7 +83,7 @@ class Protocol:
         text, tokens, context: held-out text, how much of it, in windows of how many tokens.
         calibration_text, calibration_tokens: what calibrates.
         seed: kept in the key; the order of texts is fixed.
-        bos: put the tokenizer's first token before every window, as Gemma needs.
+        bos: put the tokenizer's first token before every window; ``None`` where its configuration says so (Gemma).
     """
 
     text: str
@@ -92,7 +92,7 @@ class Protocol:
     calibration_text: str
     calibration_tokens: int
     seed: int = 0
-    bos: bool = False
+    bos: bool | None = None
 
 
 @dataclass(eq=False)
@@ -125,7 +125,7 @@ class Bench:
     def _windows(self, text: str, tokens: int) -> Tensor:
         tokenizer = self.source.tokenizer()
         ids = tokenize(load_text(text), tokenizer, tokens)
-        first = bos_token_id(tokenizer) if self.protocol.bos else None
+        first = first_token(tokenizer, self.protocol.bos)
         try:
             return windows(ids, self.protocol.context, bos_token_id=first)
         except ValueError as error:

@@ -27,7 +27,7 @@ from codesign.recipes import Recipe, recipe_to_dict
 from codesign.store import code_fingerprint, jsonable, write_atomic
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
-from codesign.text import load_text
+from codesign.text import first_token, load_text
 from hwmodel.accelerator import Accelerator
 from hwmodel.accelerator_file import load_accelerator
 from hwmodel.options import HONEST
@@ -140,6 +140,7 @@ def manifest(
                 "grid": source.grid,
             },
             "texts": texts,
+            "first_token": _first_token(spec, source),
             "recipes": [recipe_to_dict(made) for made in recipes],
             "accelerators": {name: asdict_plain(machine) for name, machine in machines.items()},
             "options": asdict_plain(HONEST),
@@ -153,6 +154,13 @@ def manifest(
         }
     )
     return made
+
+
+def _first_token(spec: StudySpec, source: ModelSource) -> str | None:
+    """What stands before every window, as the study or else the tokenizer's configuration says."""
+    tokenizer = source.tokenizer()
+    first = first_token(tokenizer, spec.bos)
+    return None if first is None else str(tokenizer.convert_ids_to_tokens(first))
 
 
 def asdict_plain(value: Any) -> Any:

@@ -1,13 +1,16 @@
-"""How long-running functions say how far they are: a callback ``(what, done, total)``, and one that draws a bar."""
+"""How long-running functions say how far they are: a callback ``(what, done, total)``, and bars for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from codesign.cache import progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 Steps = Callable[[str, int, int], None]
+
+MESSAGES = Console(stderr=True, soft_wrap=True)  # where people read: standard output is for results
 
 
 def NO_STEPS(what: str, done: int, total: int) -> None:
@@ -15,12 +18,19 @@ def NO_STEPS(what: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def bar_steps(title: str) -> Iterator[Steps]:
-    """A ``Steps`` that draws a progress bar on the error stream while the context lasts."""
-    with progress(title) as bar:
-        task = bar.task_ids[0]
+def progress(title: str | None = None, total: int | None = None) -> Iterator[Progress]:
+    """Progress bars on standard error for as long as the context lasts; silent where that is no terminal.
 
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{title}: {what}" if what else title, completed=done, total=total)
-
-        yield show
+    Args:
+        title: of one task, made at once: advance it with ``bars.advance(bars.task_ids[0])``. ``None`` for no task yet.
+        total: its steps; ``None`` for a spinner.
+    """
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    if title is not None and total is None:
+        columns.pop()  # nothing to count
+    with Progress(
+        *columns, TimeElapsedColumn(), console=MESSAGES, transient=True, disable=not MESSAGES.is_terminal
+    ) as bars:
+        if title is not None:
+            bars.add_task(title, total=total)
+        yield bars

@@ -25,7 +25,7 @@ class StudySpec:
         batch, prompt, generate: the workload that is priced: sequences, tokens of the prompt, tokens generated.
         objectives: columns of the trials table that span the front.
         seed: of everything random.
-        bos: put the tokenizer's first token before every window (Gemma needs it).
+        bos: put the tokenizer's first token before every window; ``None`` where its configuration says so.
         own_recipes: recipes written out in the file; their names stand among ``recipes``.
     """
 
@@ -43,7 +43,7 @@ class StudySpec:
     generate: int = 256
     objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     seed: int = 0
-    bos: bool = False
+    bos: bool | None = None
     own_recipes: tuple[Recipe, ...] = ()
 
     def __post_init__(self) -> None:

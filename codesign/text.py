@@ -2,6 +2,10 @@
 
 Perplexity by the usual protocol (Frantar et al. 2022, "GPTQ", section 4): all documents joined into one text, tokenized
 once, cut into windows of the model's context that do not overlap. Passages are joined by an empty line.
+
+Models that were trained with a first token before every text (Gemma, Llama) get it before every window, if their
+tokenizer's configuration says so (``first_token``). GPTQ's own tables tokenize the joined text with it, so there only
+the first window has one: leave it out (``--no-bos``) to compare with them.
 """
 
 from __future__ import annotations
@@ -123,6 +127,25 @@ def bos_token_id(tokenizer: Any) -> int | None:
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     bos = tokenizer.bos_token_id
     return bos if bos is not None and with_special[:1] == [bos] and plain[:1] != [bos] else None
+
+
+def first_token(tokenizer: Any, bos: bool | None = None) -> int | None:
+    """The token to put before every window; ``None`` for none.
+
+    Args:
+        tokenizer: of transformers.
+        bos: whether there is one; ``None`` for what the tokenizer's configuration says (``add_bos_token``), or does.
+
+    Raises:
+        ValueError: it is asked for, and the tokenizer has no such token.
+    """
+    if bos is None:
+        said = getattr(tokenizer, "init_kwargs", {}).get("add_bos_token")
+        wanted = said if isinstance(said, bool) else bos_token_id(tokenizer) is not None
+        return tokenizer.bos_token_id if wanted else None
+    if bos and tokenizer.bos_token_id is None:
+        raise ValueError("the tokenizer must have a first token (bos_token) to put before windows, but it has none")
+    return tokenizer.bos_token_id if bos else None
 
 
 def windows(token_ids: Tensor, context: int, *, bos_token_id: int | None = None) -> Tensor:

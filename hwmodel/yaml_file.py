@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-
 MERGE = "tag:yaml.org,2002:merge"  # of the key <<, https://yaml.org/type/merge.html: own keys win over merged ones
 
 

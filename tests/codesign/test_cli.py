@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,16 @@ def text_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "held_out.txt"
     path.write_text(TEXT)
     return path
+
+
+@pytest.fixture(scope="module")
+def bos_dir(tiny_llama_dir, tmp_path_factory):
+    """The model with a tokenizer whose configuration puts a first token before every text."""
+    folder = shutil.copytree(tiny_llama_dir, tmp_path_factory.mktemp("bos") / "model")
+    path = folder / "tokenizer_config.json"
+    first = {"bos_token": "a", "add_bos_token": True}  # any token of the vocabulary
+    path.write_text(json.dumps(json.loads(path.read_text()) | first))
+    return folder
 
 
 def run(capsys, *arguments):
@@ -227,9 +238,26 @@ def test_a_full_disk_is_one_sentence(capsys, tmp_path, tiny_llama_dir, monkeypat
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
 
-    monkeypatch.setattr("codesign.quantized_model._save", full)
+    monkeypatch.setattr("codesign.tensor_file.save_file", full)
     message = refused(capsys, "quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", tmp_path / "out")
-    assert "disk" in message.lower() or "No space left" in message
+    assert "00000.safetensors must be writable, with room on the disk" in message
+
+
+def test_evaluation_follows_the_tokenizer_and_says_so(capsys, bos_dir, text_file):
+    evaluation = ("evaluate", bos_dir, "--text", text_file, "--tokens", 256, "--context", 64, "--json")
+    found = {}
+    for option in (None, "--bos", "--no-bos"):
+        status, out, err = run(capsys, *evaluation, *([option] if option else []))
+        assert status == 0, err
+        (found[option],) = json.loads(out)
+    assert [made["bos"] for made in found.values()] == [True, True, False]
+    assert found[None] == found["--bos"]
+    assert found["--no-bos"]["loss_nats"] != found["--bos"]["loss_nats"]
+
+
+def test_a_first_token_that_the_tokenizer_has_not_is_one_sentence(capsys, tiny_llama_dir, text_file):
+    message = refused(capsys, "evaluate", tiny_llama_dir, "--text", text_file, "--bos")
+    assert message == "the tokenizer must have a first token (bos_token) to put before windows, but it has none"
 
 
 def test_help_starts_without_loading_a_model():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from codesign.gguf_conversion import note_first_token, open_gguf
 from codesign.models import resolve_model
 
 gguf = pytest.importorskip("gguf", reason="needs the extra codesign[models]")
@@ -85,6 +87,29 @@ def test_second_time_comes_from_the_cache(path: Path) -> None:
 def test_gguf_without_a_tokenizer_says_so(path: Path) -> None:
     with pytest.raises(ValueError, match="must hold a tokenizer"):
         resolve_model(path).tokenizer()
+
+
+@pytest.mark.parametrize("says", [True, False, None])
+def test_what_the_file_says_of_a_first_token_is_kept(tmp_path: Path, says: bool | None) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "small.gguf", "llama")
+    if says is not None:
+        writer.add_add_bos_token(says)
+    writer.add_tensor("a", np.zeros((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    reader = open_gguf(tmp_path / "small.gguf")
+    note_first_token(reader, tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    assert not config.exists(), "a file without a tokenizer gets none"
+    config.write_text('{"bos_token": "<s>"}')
+    note_first_token(reader, tmp_path)
+    expected = {"bos_token": "<s>"} | ({} if says is None else {"add_bos_token": says})
+    assert json.loads(config.read_text()) == expected
+    config.write_text('{"add_bos_token": true}')
+    note_first_token(reader, tmp_path)
+    assert json.loads(config.read_text()) == {"add_bos_token": True}, "what is there already stays"
 
 
 @pytest.mark.parametrize("kept", [0.9, 0.05])

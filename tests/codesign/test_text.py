@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codesign.models import resolve_model
-from codesign.text import Text, bos_token_id, brown_text, load_text, tokenize, windows
+from codesign.text import Text, bos_token_id, brown_text, first_token, load_text, tokenize, windows
 
 pytest.importorskip("transformers", reason="needs the extra codesign[models]")
 FABLE = Text("fable", "A fox saw some grapes. They hung high.\n\nSour, said the fox." * 20, "written here", "CC0")
@@ -94,6 +94,44 @@ def test_first_token_is_the_tokenizer_s_own_habit(tiny_gqa_dir: Path) -> None:
     template = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", number)])
     tokenizer.backend_tokenizer.post_processor = template
     assert bos_token_id(tokenizer) == number
+
+
+class Tokenizer:
+    """A tokenizer that puts 7 before every text or does not, whatever its configuration says."""
+
+    def __init__(self, says: bool | None, does: bool, bos_token_id: int | None = 7) -> None:
+        self.init_kwargs = {} if says is None else {"add_bos_token": says}
+        self.bos_token_id = bos_token_id
+        self._does = does
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [7, 1] if self._does and add_special_tokens else [1]}
+
+
+@pytest.mark.parametrize(
+    ("says", "does", "first"),
+    [
+        (True, True, 7),
+        (True, False, 7),
+        (False, True, None),
+        (False, False, None),
+        (None, True, 7),
+        (None, False, None),
+    ],
+)
+def test_first_token_by_configuration_then_by_habit_and_the_user_over_both(
+    says: bool | None, does: bool, first: int | None
+) -> None:
+    tokenizer = Tokenizer(says, does)
+    assert first_token(tokenizer) == first
+    assert first_token(tokenizer, True) == 7
+    assert first_token(tokenizer, False) is None
+
+
+def test_first_token_of_a_tokenizer_without_one() -> None:
+    assert first_token(Tokenizer(True, False, bos_token_id=None)) is None
+    with pytest.raises(ValueError, match=r"tokenizer must have a first token \(bos_token\) to put before windows"):
+        first_token(Tokenizer(None, False, bos_token_id=None), True)
 
 
 def test_text_shorter_than_a_window() -> None:
