@@ -16,8 +16,11 @@ from codesign.text import TEXTS
 from datatypes.catalog import FORMATS
 from datatypes.format_facts import describe
 from hwmodel.effects import option_effects
+from hwmodel.gpu import Gpu, Machine
+from hwmodel.gpu_presets import MACHINES
+from hwmodel.gpu_validate import gpu_errors, link_errors
 from hwmodel.paper import paper_model, paper_workload
-from hwmodel.presets import ACCELERATORS, accelerator_by_name
+from hwmodel.presets import accelerator_by_name
 from hwmodel.validate import errors_by_row, summarize, validate_headlines, validate_simulator, validate_speedups
 from hwmodel.validate_machines import validate_machines
 from hwmodel.workload import Phase, Workload
@@ -36,17 +39,23 @@ def accelerators() -> pd.DataFrame:
         [
             {
                 "name": machine.name,
-                "pe": machine.pe.name,
-                "pes": machine.pe_count,
-                "lanes": machine.pe.lanes,
+                **_array_of(machine),
                 "clock_ghz": machine.frequency_hz / 1e9,
                 "area_mm2": machine.area_mm2,
                 "dram": machine.dram.name,
                 "source": machine.source,
             }
-            for machine in ACCELERATORS.values()
+            for machine in MACHINES.values()
         ]
     )
+
+
+def _array_of(machine: Machine) -> dict[str, object]:
+    """What multiplies, how many there are, and multiply-adds of each in a cycle."""
+    if isinstance(machine, Gpu):
+        lanes = round(machine.macs_per_cycle() / machine.multiprocessors)
+        return {"pe": "tensor_cores_fp16", "pes": machine.multiprocessors, "lanes": lanes}
+    return {"pe": machine.pe.name, "pes": machine.pe_count, "lanes": machine.pe.lanes}
 
 
 def algorithms() -> pd.DataFrame:
@@ -102,6 +111,8 @@ def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
         "Reference rows": errors_by_row(cells),
         "Figures 7 and 8": validate_speedups(),
         "Headlines of the paper": validate_headlines(),
+        "GPUs against measured kernels: relative errors": gpu_errors(),
+        "Links between GPUs against measured collectives: relative errors": link_errors(),
         "Machines, methods and unit costs": validate_machines(),
     }
     if details:
@@ -124,17 +135,22 @@ def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
             show_table(table, title=name, as_json=False)
 
 
-def effects(model: str, accelerator: str, *, as_json: bool) -> None:
-    """The options of the honest mode, one by one, for BitMoD-4 weights in groups of 128."""
+def effects(model: str, accelerator: str, *, as_json: bool, recipe_name: str = "bitmod4_g128") -> None:
+    """The options of the honest mode, one by one, for one recipe's linear layers and KV cache."""
     shape = paper_model(model)
 
     def workload_at(phase: Phase, context: int) -> Workload:
         return paper_workload(shape.name, phase, context=context, other_layers=True)
 
-    table = option_effects(workload_at, recipe("bitmod4_g128").linear, accelerator_by_name(accelerator))
-    shown = ("option", *(f"{phase}_{what}_change_percent" for phase in ("prefill", "decode", "generate")
-                         for what in ("cycles", "energy")))  # fmt: skip
+    table = option_effects(workload_at, recipe(recipe_name).linear, accelerator_by_name(accelerator))
+    changes = tuple(
+        f"{phase}_{what}_change_percent" for phase in ("prefill", "decode", "generate") for what in ("cycles", "energy")
+    )
+    on_top = tuple(f"generate_{what}_on_top_percent" for what in ("cycles", "energy"))
+    headings = {name: name.removesuffix("_change_percent") for name in changes}
+    headings |= {name: name.removesuffix("_on_top_percent").replace("generate", "on_top") for name in on_top}
     show_table(
-        table, title=f"{shape.name}, BitMoD-4 in groups of 128, on {accelerator}: change by each option, in percent",
-        as_json=as_json, columns=shown, headings={name: name.removesuffix("_change_percent") for name in shown},
+        table, title=f"{shape.name}, {recipe_name}, on {accelerator}: change by each option alone, in percent; on_top: "
+        "what it adds to all others",
+        as_json=as_json, columns=("option", *changes, *on_top), headings=headings,
     )  # fmt: skip

@@ -1,4 +1,9 @@
-"""What each option of the honest mode does to a price: a table, one option at a time."""
+"""What each option of the honest mode does to a price: a table, one option at a time.
+
+An option is seen twice: alone, switched on over the published model; and on top of all others, as the difference that
+leaving it out of the honest mode makes. Some options (gathering outliers, seeking the largest magnitude, reading
+metadata) act through others and show on top only.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ def option_effects(
     prompt: int = 256,
     tokens: int = 256,
 ) -> pd.DataFrame:
-    """Price a model with the published model's assumptions, with each option switched on alone, and with all.
+    """Price a model with the published model's assumptions, with each option on alone or off alone, and with all on.
 
     Args:
         workload_at: the model's workload in a phase at a context.
@@ -34,7 +39,8 @@ def option_effects(
 
     Returns:
         One row for each option (``paper`` first, ``honest`` last): cycles in millions and energy in mJ of prefill, one
-        decode step and the whole generation, and the change from ``paper`` in percent.
+        decode step and the whole generation, the change from ``paper`` in percent (``_change_percent``), and what the
+        option adds to all others in percent of the price without it (``_on_top_percent``; 0 for the first and last).
     """
     workloads: dict[tuple[Phase, int], Workload] = {}
 
@@ -48,17 +54,27 @@ def option_effects(
     for field in fields(ModelOptions):
         choices[field.name] = replace(PAPER, **{field.name: getattr(HONEST, field.name)})
     choices["honest"] = HONEST
-    rows = []
-    for name, options in choices.items():
-        reports = {
-            "prefill": evaluate(remembered(Phase.PREFILL, prompt), configs, accelerator, options),
-            "decode": evaluate(remembered(Phase.DECODE, prompt), configs, accelerator, options),
-            "generate": generate_cost(remembered, configs, accelerator, prompt=prompt, tokens=tokens, options=options),
-        }
-        rows.append({"option": name, **_figures(reports)})
-    table = pd.DataFrame(rows)
-    for column in [c for c in table.columns if c != "option"]:
-        table[f"{column.rsplit('_', 1)[0]}_change_percent"] = (table[column] / table[column].iloc[0] - 1) * 100
+
+    def figures(options: ModelOptions) -> dict[str, float]:
+        return _figures(
+            {
+                "prefill": evaluate(remembered(Phase.PREFILL, prompt), configs, accelerator, options),
+                "decode": evaluate(remembered(Phase.DECODE, prompt), configs, accelerator, options),
+                "generate": generate_cost(
+                    remembered, configs, accelerator, prompt=prompt, tokens=tokens, options=options
+                ),
+            }
+        )
+
+    alone = {name: figures(options) for name, options in choices.items()}
+    honest = alone["honest"]
+    without = {name: figures(replace(HONEST, **{name: getattr(PAPER, name)})) for name in vars(HONEST)}
+    table = pd.DataFrame([{"option": name, **row} for name, row in alone.items()])
+    for column in honest:
+        figure = column.rsplit("_", 1)[0]
+        table[f"{figure}_change_percent"] = (table[column] / table[column].iloc[0] - 1) * 100
+        rest = [without.get(name, honest)[column] for name in choices]
+        table[f"{figure}_on_top_percent"] = [(honest[column] / other - 1) * 100 for other in rest]
     return table
 
 

@@ -1,15 +1,21 @@
 """Each option moves the price in the direction it must."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from datatypes.catalog import INTS_SYMMETRIC
+from datatypes.granularity import PerChannel, PerGroup
+from datatypes.layer_config import LayerConfig, OutlierConfig, Part, PartitionedConfig, TensorConfig
 from hwmodel.bench import bitmod4_config
 from hwmodel.effects import option_effects
+from hwmodel.evaluate import evaluate
 from hwmodel.options import HONEST, PAPER, Buffering, Fallback, ModelOptions
 from hwmodel.paper import paper_workload
-from hwmodel.presets import BITMOD
-from hwmodel.workload import Phase, Workload
+from hwmodel.presets import ACCELERATORS, BITMOD
+from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +73,29 @@ def test_direction(effects: pd.DataFrame, option: str, column: str, sign: int) -
 def test_changes_are_percent_of_paper(effects: pd.DataFrame) -> None:
     ratio = effects.loc["honest", "decode_energy_mj"] / effects.loc["paper", "decode_energy_mj"]
     assert effects.loc["honest", "decode_energy_change_percent"] == pytest.approx((ratio - 1) * 100)
+
+
+def test_what_an_option_adds_to_all_others() -> None:
+    def at(phase: Phase, context: int) -> Workload:
+        return paper_workload("OPT-1.3B", phase, context=context, other_layers=True)
+
+    int8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
+    slabs = PartitionedConfig(
+        (Part(1024, TensorConfig((INTS_SYMMETRIC[3],), PerGroup(128))),
+         Part(1024, TensorConfig((INTS_SYMMETRIC[5],), PerGroup(128)))), slab=128,
+    )  # fmt: skip
+    config = LayerConfig(slabs, activation=int8, key=int8, value=int8, outliers=OutlierConfig(fraction=0.005))
+    workload = Workload("one", Phase.PREFILL, (LayerSpec("fc", LayerKind.LINEAR, 64, 2048, 2048),))
+    tender = ACCELERATORS["tender"]
+    for option, figure in (
+        ("requantization_bubbles", "compute_cycles"), ("width_switches", "compute_cycles"),
+        ("outlier_gather", "vector_cycles"), ("dynamic_quantization", "vector_cycles"),
+        ("metadata_reads", "sram_read_pj"),
+    ):  # fmt: skip
+        total = evaluate(workload, config, tender).total
+        other = evaluate(workload, config, tender, replace(HONEST, **{option: False})).total
+        assert getattr(total, figure) > getattr(other, figure), option
+    effects = option_effects(at, LayerConfig(activation=int8, key=int8, value=int8), tender, prompt=16, tokens=1)
+    row = effects.set_index("option").loc["dynamic_quantization"]
+    assert row["prefill_energy_on_top_percent"] > 0
+    assert effects["prefill_energy_on_top_percent"].iloc[[0, -1]].tolist() == [0, 0]
