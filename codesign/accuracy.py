@@ -125,6 +125,7 @@ def reference(
     def said(_what: str, done: int, total: int) -> None:
         steps("evaluate the original", done, total)
 
+    model.check_next_token()
     stream = run_blocks(model, batches_of(_checked(windows)), steps=said, kept=kept)
     losses = None if kept is None else kept.load_losses()
     if losses is None:
@@ -160,8 +161,10 @@ def perplexity(
     Raises:
         ValueError: windows of fewer than two tokens, other windows than the reference's, NaN in the model's output, or
             a layer that the model has not.
+        NotImplementedError: the model does not predict the next token (an encoder, a classifier).
     """
     windows = _checked(windows)
+    model.check_next_token()
     if base is not None and not torch.equal(base.windows.cpu(), windows.cpu()):
         raise ValueError(f"windows must be those of the reference {tuple(base.windows.shape)}, not others")
     outer = OuterLayers(model, layers)

@@ -1,4 +1,4 @@
-"""Walking a model one decoder block at a time: load a block's weights, run it on every batch, free it.
+"""Walking a model one transformer block at a time: load a block's weights, run it on every batch, free it.
 
 The list of blocks is found by structure, not by a table of families: the ``ModuleList`` that holds the most linear
 weights. The model's own ``forward`` is then run once on the tokens with every block replaced by a recorder that hands
@@ -8,8 +8,11 @@ position embeddings and per-layer arguments that the model would have passed. Af
 head, soft-capping and scaling are therefore the family's own.
 
 This needs blocks whose arguments depend on the tokens but not on hidden states (other than the first argument), and a
-tail that treats each position alone; every decoder-only family tested is so (``tests/codesign/test_blocks.py``). A
-model without such a list, or an encoder-decoder, is walked as a single block: the whole model.
+tail that treats each position alone; every decoder-only family tested is so (``tests/codesign/test_blocks.py``).
+Encoders of text and of images are walked in the same way; what stands for tokens may be any first argument of the
+model, such as ``pixel_values``. A model without such a list, or an encoder-decoder, is walked as a single block: the
+whole model. Convolutions are no quantizable layers (``codesign.weight_slots``): where a model has nothing but them,
+there is nothing to walk for.
 
 Memory at any time: the weights outside the blocks (embedding, norms, head) + one block's weights + the hidden states
 of all tokens twice + what one batch needs inside a block + one chunk of logits, all float32
@@ -53,7 +56,8 @@ class Stream:
     """The hidden states between two blocks, batch by batch.
 
     Args:
-        tokens: token ids ``[b, t]`` of each batch.
+        tokens: token ids ``[b, t]`` of each batch, or the model's first argument of another kind (images
+            ``[b, channels, height, width]``).
         hidden: what enters the next block, ``[b, t, d]`` of each batch.
         calls: for each batch, the call of every block.
     """
@@ -102,6 +106,7 @@ class BlockModel:
             self._blocks = list(found[1])
             self._load_rest()
         self._wrap: Callable[[Tensor], Any] | None = None
+        self._example: Tensor | None = None  # the last input that is not token ids, one row of it
 
     @property
     def whole(self) -> bool:
@@ -183,19 +188,25 @@ class BlockModel:
         """What enters the first block, and how every block is called.
 
         Args:
-            tokens: batches of token ids, int64 ``[b, t]``; rows of a batch have equal length (nothing is padded).
+            tokens: batches of token ids, int64 ``[b, t]``; rows of a batch have equal length (nothing is padded). For
+                a model that reads something else, batches of that.
 
         Raises:
             NotImplementedError: an encoder-decoder, or blocks whose hidden states are not ``[b, t, d]``.
         """
         if getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
-            raise NotImplementedError(f"{self.source.name} must be decoder-only to be run, not an encoder-decoder")
+            raise NotImplementedError(
+                f"{self.source.name} must be a decoder or an encoder alone to be run, not an encoder-decoder: "
+                "its weights can be quantized with recipes that need no calibration, and its shapes priced"
+            )
         tokens = [batch.to(self.device) for batch in tokens]
         if self.whole:
             return Stream(tokens, [*tokens], [[Call((), {})] for _ in tokens])
         stream = Stream(tokens, [], [])
+        if tokens and tokens[0].is_floating_point():
+            self._example = tokens[0][:1]
         if self._wrap is None and tokens:
-            self._wrap = self._probe(tokens[0][:1, :2])
+            self._wrap = self._probe(tokens[0][:1] if tokens[0].is_floating_point() else tokens[0][:1, :2])
         with torch.no_grad():
             for batch in tokens:
                 hidden, calls = self._record(batch)
@@ -206,7 +217,7 @@ class BlockModel:
         return stream
 
     def _probe(self, tokens: Tensor) -> Callable[[Tensor], Any]:
-        """Run block 0 for real on two tokens to see in what its output is wrapped."""
+        """Run block 0 for real on two tokens (one image) to see in what its output is wrapped."""
         seen: list[Any] = []
 
         def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -236,7 +247,15 @@ class BlockModel:
             return self._wrap(hidden)
 
         with self._blocks_replaced([recorder] * len(self)):
-            self.model(tokens, **self._model_kwargs())
+            try:
+                self.model(tokens, **self._model_kwargs())
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # what follows a block does not fit what enters it
+                raise NotImplementedError(
+                    f"blocks of {self.source.name} must all take and return hidden states [b, t, d] of one shape: "
+                    f"{str(error).splitlines()[0]}"
+                ) from error
         if len(calls) != len(self):
             raise NotImplementedError(
                 f"{self.source.name} must call each of its {len(self)} blocks once, not {len(calls)}"
@@ -285,7 +304,10 @@ class BlockModel:
                 stream.hidden[i] = self.run(block, stream.calls[i][index], hidden, cache=cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Everything after the last block, ``[b, t, d] -> [b, t, vocabulary]``; differentiable in ``hidden``."""
+        """Everything after the last block, ``[b, t, d] -> [b, t, vocabulary]``; differentiable in ``hidden``.
+
+        Of a classifier its class scores ``[b, classes]``, of an encoder without a head its last hidden states.
+        """
         if self.whole:
             return hidden
 
@@ -297,10 +319,26 @@ class BlockModel:
             assert self._wrap is not None
             return self._wrap(hidden)
 
-        dummy = torch.zeros(hidden.shape[0], hidden.shape[1], dtype=torch.int64, device=self.device)
+        if self._example is None:
+            dummy = torch.zeros(hidden.shape[0], hidden.shape[1], dtype=torch.int64, device=self.device)
+        else:
+            dummy = torch.zeros_like(self._example).expand(hidden.shape[0], *self._example.shape[1:])
         with self._blocks_replaced([*[passing] * (len(self) - 1), last]):
             output = self.model(dummy, **self._model_kwargs())
         return output.logits if hasattr(output, "logits") else output[0]
+
+    def check_next_token(self) -> None:
+        """Makes sure that the logits predict the next token.
+
+        Raises:
+            NotImplementedError: they do not: an encoder, a classifier, a model of images or sound.
+        """
+        generates = getattr(self.model, "can_generate", None)
+        if generates is not None and not generates():
+            raise NotImplementedError(
+                f"{self.source.name} must predict the next token to be measured by its loss, which a "
+                f"{type(self.model).__name__} does not; its weights can be quantized and its shapes priced"
+            )
 
     @property
     def logit_tokens(self) -> int:

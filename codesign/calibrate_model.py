@@ -35,10 +35,16 @@ from codesign.weight_slots import WeightSlot
 
 GRADIENTS = frozenset({Statistic.GRADIENT_ABS, Statistic.GRADIENT_SQUARE})
 BATCH_TOKENS = 2048  # tokens that run through a block at one time
+BATCH_IMAGES = 8  # of 224 pixels in patches of 16 (ViT), about as many tokens
 
 
 def batches_of(windows: Tensor, batch_tokens: int = BATCH_TOKENS) -> list[Tensor]:
-    """Windows ``[w, t]`` as batches of about ``batch_tokens`` tokens, at least one window each."""
+    """Windows ``[w, t]`` as batches of about ``batch_tokens`` tokens, at least one window each.
+
+    Inputs that are not token ids (images) go ``BATCH_IMAGES`` at a time.
+    """
+    if windows.is_floating_point():
+        return list(windows.split(BATCH_IMAGES))
     return list(windows.split(max(1, batch_tokens // max(1, windows.shape[1]))))
 
 
@@ -220,7 +226,7 @@ def gather_gradients(
         folder: where they are kept, one file a block.
 
     Raises:
-        NotImplementedError: the model is walked whole.
+        NotImplementedError: the model is walked whole, or does not predict the next token.
     """
     wanted = wanted & GRADIENTS
     files = [folder / f"gradients-{index:05d}.safetensors" for index in range(len(model))]
@@ -228,6 +234,7 @@ def gather_gradients(
         return CalibrationFolder(folder)
     if model.whole:
         raise NotImplementedError(f"gradients need a model with decoder blocks, which {model.source.name} has not")
+    model.check_next_token()
     key = _walk_of(folder, windows)
     entering = [StreamFile(folder / f"entering-{index:05d}{SUFFIX}", key) for index in range(len(model) + 1)]
     kept = StreamFile(folder / f"gradients{SUFFIX}", key)

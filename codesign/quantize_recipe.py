@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from codesign.algorithms.rtn import RoundToNearest
 from codesign.apply import KVFormats
@@ -24,9 +24,13 @@ def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
     """The job of every layer that ``recipe`` touches: all slots inside the blocks, the head, the embedding.
 
     Projections around the blocks that are not the head stay as they are.
+
+    Raises:
+        NotImplementedError: a convolutional net.
     """
     jobs: dict[str, LayerJob] = {}
     if recipe.algorithm is not None:
+        _check_linear(model)
         jobs |= {name: LayerJob(recipe.algorithm, recipe.linear) for name in model.layer_names()}
     head = _head_name(model)
     if recipe.head is not None and recipe.head.weight is not None and head is not None:
@@ -68,6 +72,20 @@ def recipe_job(
         calibration: what the calibration data are, for the manifest.
     """
     return QuantizationJob(recipe.name, layer_jobs(model, recipe), plan, kv_of(recipe), calibration)
+
+
+def _check_linear(model: BlockModel) -> None:
+    """Makes sure that a model walked whole is made of linear layers, not of convolutions with a classifier behind."""
+    if not model.whole:
+        return
+    linear = sum(slot.stored.numel() for slot in model.slots(0))
+    kernels = [m.weight.numel() for m in model.model.modules() if isinstance(m, nn.modules.conv._ConvNd)]
+    if sum(kernels) > linear:
+        share = sum(kernels) / (sum(kernels) + linear)
+        raise NotImplementedError(
+            f"{model.source.name} must have its weights in linear layers to be quantized, not {share:.0%} of them in "
+            "convolutions, which can be priced (codesign estimate) but not yet quantized"
+        )
 
 
 def _head_name(model: BlockModel) -> str | None:

@@ -94,7 +94,10 @@ def weight_slots(module: nn.Module, prefix: str = "") -> Iterator[WeightSlot]:
 def embedding_slot(model: nn.Module) -> WeightSlot | None:
     """The input embedding ``[vocabulary, width]`` of a transformers model; ``None`` where there is none."""
     ask = getattr(model, "get_input_embeddings", None)
-    embedding = ask() if ask is not None else None
+    try:
+        embedding = ask() if ask is not None else None
+    except NotImplementedError:  # transformers' way of saying that a model of images or sound has none
+        return None
     if not isinstance(embedding, nn.Embedding):
         return None
     return next(WeightSlot(path, m) for path, m in model.named_modules() if m is embedding)

@@ -109,7 +109,9 @@ def zero_shot(
 
     Raises:
         ValueError: a continuation without tokens, or an empty context without ``bos_token_id``.
+        NotImplementedError: the model does not predict the next token.
     """
+    model.check_next_token()
     longest = getattr(getattr(model.model, "config", None), "max_position_embeddings", None)
     requests: list[Request] = []
     for question in task.questions:
