@@ -19,8 +19,8 @@ import pandas as pd
 from codesign.study import LAYER_COLUMNS
 from codesign.trace import NoDecodeSteps, trace
 from datatypes.layer_config import LayerConfig
-from hwmodel.accelerator import Accelerator
 from hwmodel.evaluate import Pricer, evaluate, storage_bits
+from hwmodel.gpu import Machine
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.price import Price, sum_prices
 from hwmodel.report import CostReport
@@ -149,7 +149,7 @@ class Priced:
 def price_generation(
     generation: Generation,
     configs: Mapping[str, LayerConfig],
-    accelerator: Accelerator,
+    accelerator: Machine,
     options: ModelOptions = HONEST,
 ) -> Priced:
     """Price a prompt and its decode steps.
@@ -234,7 +234,7 @@ def layer_rows(
     return rows
 
 
-def machine_rows(accelerators: Mapping[str, Accelerator]) -> pd.DataFrame:
+def machine_rows(accelerators: Mapping[str, Machine]) -> pd.DataFrame:
     """The machines table of a study (``MACHINE_COLUMNS``)."""
     return pd.DataFrame(
         [

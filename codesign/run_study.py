@@ -28,10 +28,10 @@ from codesign.store import code_fingerprint, jsonable, write_atomic
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
 from codesign.text import first_token, load_text
-from hwmodel.accelerator import Accelerator
 from hwmodel.accelerator_file import load_accelerator
+from hwmodel.gpu import Machine
+from hwmodel.gpu_presets import MACHINES, machine_by_name
 from hwmodel.options import HONEST
-from hwmodel.presets import ACCELERATORS, accelerator_by_name
 from hwmodel.workload import Phase
 
 PACKAGES = ("numpy", "numba", "torch", "transformers", "safetensors", "pandas", "plotly", "pyarrow", "networkx")
@@ -40,16 +40,16 @@ _COSTS = ("prefill_s", "decode_s", "prefill_energy_j", "decode_energy_j", "total
 Done = Callable[[Recipe, RecipeResult, bool], None]
 
 
-def accelerators_by_name(names: tuple[str, ...]) -> dict[str, Accelerator]:
+def accelerators_by_name(names: tuple[str, ...]) -> dict[str, Machine]:
     """The presets, or accelerators in YAML files, that ``names`` name.
 
     Raises:
         ValueError: neither a preset nor a file; or a file with a mistake; or two of one name.
     """
-    found: dict[str, Accelerator] = {}
+    found: dict[str, Machine] = {}
     for name in names:
-        is_file = name not in ACCELERATORS and name.endswith((".yaml", ".yml"))
-        machine = load_accelerator(Path(name)) if is_file else accelerator_by_name(name)
+        is_file = name not in MACHINES and name.endswith((".yaml", ".yml"))
+        machine: Machine = load_accelerator(Path(name)) if is_file else machine_by_name(name)
         if machine.name in found:
             raise ValueError(f"accelerators of a study must have different names, not two called {machine.name!r}")
         found[machine.name] = machine
@@ -95,7 +95,7 @@ def protocol_of(spec: StudySpec) -> Protocol:
 
 
 def price_all(
-    generation: Generation, results: Mapping[str, RecipeResult], machines: Mapping[str, Accelerator]
+    generation: Generation, results: Mapping[str, RecipeResult], machines: Mapping[str, Machine]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The trials table without its front, and the layers table: every recipe on every accelerator."""
     trials: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def price_all(
 
 
 def manifest(
-    spec: StudySpec, source: ModelSource, recipes: list[Recipe], machines: Mapping[str, Accelerator]
+    spec: StudySpec, source: ModelSource, recipes: list[Recipe], machines: Mapping[str, Machine]
 ) -> dict[str, Any]:
     """All that a reader needs to repeat the study and to trust its constants; JSON-able."""
     texts = {}

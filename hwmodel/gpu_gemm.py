@@ -42,6 +42,7 @@ class GemmWork:
         copies: independent products in one launch.
         traffic_bytes: of all copies, each operand once.
         rate: tensor-core peak over that of FP16.
+        weight_bytes: of one stored weight, on its way to the SM.
         decode_operations: thread instructions to decode one copy's weights, once.
     """
 
@@ -51,6 +52,7 @@ class GemmWork:
     copies: Floats
     traffic_bytes: Floats
     rate: Floats
+    weight_bytes: Floats
     decode_operations: Floats
 
 
@@ -60,7 +62,7 @@ def wide_work(m: npt.ArrayLike, n: npt.ArrayLike, k: npt.ArrayLike, copies: npt.
         np.asarray(value, dtype=np.float64).reshape(-1, 1) for value in np.broadcast_arrays(m, n, k, copies)
     )
     traffic = copies * _WIDE_BYTES * (n * k + m * k + m * n)
-    return GemmWork(m, n, k, copies, traffic, np.ones_like(m), np.zeros_like(m))
+    return GemmWork(m, n, k, copies, traffic, np.ones_like(m), np.full_like(m, _WIDE_BYTES), np.zeros_like(m))
 
 
 @cache
@@ -79,7 +81,7 @@ def candidate_seconds(work: GemmWork, gpu: Gpu, library: GpuLibrary) -> Floats:
     resident = np.clip(np.floor(_OUTPUTS_PER_SM / (tile_n * tile_m)), 1, _MOST_BLOCKS)
     macs_per_cycle = gpu.macs_per_cycle() / sms
     tensor = tile_n * tile_m / (macs_per_cycle * work.rate)
-    feed = (tile_n + tile_m) * _WIDE_BYTES / (library.feed_bytes_per_mac * macs_per_cycle)
+    feed = (tile_n * work.weight_bytes + tile_m * _WIDE_BYTES) / (library.feed_bytes_per_mac * macs_per_cycle)
     block_s = _norm(tensor, feed, library.feed_norm) / library.tensor_share * depth / clock_hz
     at_peak_s = work.copies * work.m * work.n * work.k / gpu.macs_per_cycle() / clock_hz
     block_s = block_s * (1 + library.throttle * at_peak_s / (at_peak_s + library.throttle_s))
@@ -135,6 +137,7 @@ def gemm_seconds(work: GemmWork, gpu: Gpu, library: GpuLibrary | None = None) ->
     narrow = not (
         np.array_equal(work.traffic_bytes, wide.traffic_bytes)
         and np.all(work.rate == 1)
+        and np.all(work.weight_bytes == _WIDE_BYTES)
         and np.all(work.decode_operations == 0)
     )
     seconds = candidate_seconds(work, gpu, library) if narrow else wide_s

@@ -33,17 +33,20 @@ from hwmodel.traffic import causal_share
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Workload
 
-# Thread instructions to decode a weight. Integers: torch's tinygemm int4 took 61.0 us for 28672 x 8192 on an H100, 58
-# without the launch: 7.3 at full issue. Tables: bitsandbytes NF4 took 103 us, 12.7 (project's runs, batch 1).
+# Thread instructions to decode a weight, from ``data/gpu_lowbit.csv``. Integers: torch's tinygemm int4 took 61.0 us for
+# 28672 x 8192 on an H100, 58 without the launch: 7.7 at full issue. Tables: bitsandbytes NF4 took 103 us: 13.2.
 INTEGER_DECODE = 7.5
 TABLE_DECODE = 13.0
 BYTE_DECODE = 4.0  # ASSUMPTION: whole bytes need no unpacking, half of an integer's work
 # Fused attention on an H100, ``data/gpu_measured_h100.csv``: tensor-core share of long prompts; what a launch takes
 # beyond a GEMM's (a second kernel, or partial results added up)
 _ATTENTION_SHARE = 0.68
-_ATTENTION_EXTRA_S = 2.0e-6
+_ATTENTION_EXTRA_S = 4.0e-6
 _ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
 _ATTENTION_LEAST_ROWS = 16  # rows of a tensor-core instruction
+# Kernels that decode and multiply take as long for 16 tokens as for one: a tensor-core instruction has 16 rows
+_NARROW_TOKENS = 16
+_NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm times leaves at no weights
 _DECODED_ROWS = 128  # tokens of the tile that a product of many tokens takes (``CUBLAS12_TILES``)
 _POWER_FLOOR = 0.3  # ASSUMPTION: share of the power limit that clocks and leakage take whenever a kernel runs
 
@@ -55,7 +58,8 @@ class VectorKernel:
     Args:
         operands: tensors of 16 bits read and written.
         dram_share: bandwidth over peak, for large ones.
-        fixed_s, column_s: from launch to end for one row, and for each of its columns.
+        fixed_s, column_s: from launch to end of a few rows, and for each of their columns; overlaps with the DRAM like
+            the cube root of cubes.
     """
 
     operands: int
@@ -64,12 +68,12 @@ class VectorKernel:
     column_s: float
 
 
-# Shares and times: medians over Vidur's A100 and H100 rows (layer norm; SiLU with gate) and our H100 rows (softmax);
-# ``python -m hwmodel.gpu_validate`` prints the errors.
+# Least mean absolute log error over Vidur's A100 and H100 rows (layer norm, SiLU with gate) and over our H100 rows
+# (softmax); ``python -m hwmodel.gpu_validate`` prints the errors.
 VECTOR_KERNELS: Mapping[LayerKind, VectorKernel] = {
-    LayerKind.NORM: VectorKernel(2, 0.31, 1.0e-6, 0.8e-9),
-    LayerKind.ACTIVATION: VectorKernel(3, 0.54, 1.5e-6, 0.4e-9),
-    LayerKind.SOFTMAX: VectorKernel(2, 0.37, 2.8e-6, 0.2e-9),
+    LayerKind.NORM: VectorKernel(2, 0.368, 2.0e-6, 0.488e-9),
+    LayerKind.ACTIVATION: VectorKernel(3, 0.486, 1.7e-6, 0.470e-9),
+    LayerKind.SOFTMAX: VectorKernel(2, 0.357, 4.41e-6, 0.0),
 }
 
 
@@ -137,6 +141,8 @@ def _product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
     def column(value: float) -> np.ndarray:
         return np.array([[float(value)]])
 
+    if operands.decode_per_weight and spec.m <= _NARROW_TOKENS:
+        return _narrow_product(spec, operands, gpu)
     if _decodes_first(spec, operands, gpu):
         return _decoded_product(spec, operands, gpu)
     moved = operands.weight_bits + operands.input_bits + operands.output_bits
@@ -147,10 +153,20 @@ def _product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
         copies=column(spec.copies),
         traffic_bytes=column(moved / BYTE_BITS),
         rate=column(gpu.macs_per_cycle(operands.rate_kind) / gpu.macs_per_cycle()),
+        weight_bytes=column(min(operands.weight_bits / (spec.n * spec.k * spec.copies), WIDE_BITS) / BYTE_BITS),
         decode_operations=column(operands.decode_per_weight * spec.n * spec.k),
     )
     seconds = float(gemm_seconds(work, gpu)[0])
     return _timed(spec.macs, operands, seconds, gpu)
+
+
+def _narrow_product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
+    """A kernel for few tokens that decodes each weight once and streams: DRAM or instructions, whichever is slower."""
+    moved = operands.weight_bits + operands.input_bits + operands.output_bits
+    memory_s = moved / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    decoding_s = operands.decode_per_weight * spec.n * spec.k * spec.copies / gpu.lane_operations_per_s
+    tensor_s = spec.copies * _NARROW_TOKENS * spec.n * spec.k / gpu.macs_per_cycle() / gpu.frequency_hz
+    return _timed(spec.macs, operands, max(memory_s, decoding_s, tensor_s) + _NARROW_START_S, gpu)
 
 
 def _decodes_first(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> bool:
@@ -316,9 +332,11 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     macs = round(spec.macs * share)
     rows = ceil_div(spec.m, _ATTENTION_LEAST_ROWS) * _ATTENTION_LEAST_ROWS
     rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
-    slowest = min(rows, _ATTENTION_ROWS) * tokens * width / (rate / gpu.multiprocessors)
+    slowest_s = min(rows, _ATTENTION_ROWS) * tokens * width / (rate / gpu.multiprocessors)
     blocks = ceil_div(spec.m, _ATTENTION_ROWS) * spec.copies
-    compute_s = rows / spec.m * macs / rate + (slowest if blocks >= gpu.multiprocessors else 0.0)
+    compute_s = rows / spec.m * macs / rate
+    if spec.m > _ATTENTION_ROWS:  # one block's keys are cut among several SMs
+        compute_s = slowest_s if blocks < gpu.multiprocessors else compute_s + slowest_s
     decode_s = decode_operations(cache) * tokens * width * spec.copies / gpu.lane_operations_per_s
     queries = spec.m * width * WIDE_BITS * spec.copies
     scores = spec.kind is LayerKind.ATTENTION_QK
@@ -335,7 +353,7 @@ def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
         elements = math.ceil(elements * causal_share(spec.n, spec.m))
     read, written = elements * WIDE_BITS * (kernel.operands - 1), elements * WIDE_BITS
     streaming_s = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * kernel.dram_share)
-    seconds = streaming_s + kernel.fixed_s + kernel.column_s * spec.n
+    seconds = math.cbrt(streaming_s**3 + (kernel.fixed_s + kernel.column_s * spec.n) ** 3)
     return _timed(0, _Operands(0, read, written, "fp16", 0.0), seconds, gpu)
 
 

@@ -6,12 +6,18 @@ other rows) or ``not fitted``. Tables that are not part of the project are left 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemm import gemm_seconds, wide_work
+from hwmodel.gpu_library import DATA
 from hwmodel.gpu_presets import A40, A100, GPUS, H100
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_truth import MEASURED_GPUS, measured, shared_file, vidur_gemms
@@ -26,14 +32,16 @@ COLUMNS = ("truth", "gpu", "part", "use", "rows", "mean_error", "p95_error", "wo
 _A40_LAYER_US = {1: 727.0, 64: 918.0, 256: 1310.0, 512: 2051.0, 2048: 7452.0}
 _LAYER_N, _LAYER_K = (12288, 4096, 22016, 4096), (4096, 4096, 4096, 11008)
 _KINDS = {"rms_norm": LayerKind.NORM, "layer_norm": LayerKind.NORM, "softmax": LayerKind.SOFTMAX}
+_INT4 = TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))
+_NF4 = TensorConfig((NF4,), PerGroup(64), ScaleConfig(FP16))
 _LARGE_BYTES = 4 << 20  # smaller messages are ruled by launches, which scatter by a factor of five
 _US = 1e-6
 
 Floats = npt.NDArray[np.float64]
 
 
-def _row(ours: Floats, truth: Floats, **where: str) -> dict[str, object]:
-    error = ours / truth - 1
+def _row(ours: Floats, timed: Floats, **where: str) -> dict[str, object]:
+    error = ours / timed - 1
     size = np.abs(error)
     return {
         **where, "rows": len(error), "mean_error": size.mean(), "p95_error": np.quantile(size, 0.95),
@@ -48,8 +56,11 @@ def gpu_errors() -> pd.DataFrame:
         gemm_seconds(wide_work(tokens, np.array(_LAYER_N), np.array(_LAYER_K)), A40).sum() / _US
         for tokens in _A40_LAYER_US
     ]
-    truth = np.array(list(_A40_LAYER_US.values()))
-    rows.append(_row(np.array(layer_us), truth, truth="Vidur", gpu="a40", part="layers, Llama-2-7b", use="held out"))
+    layer_truth_us = np.array(list(_A40_LAYER_US.values()))
+    rows.append(
+        _row(np.array(layer_us), layer_truth_us, truth="Vidur", gpu="a40", part="layers, Llama-2-7b", use="held out")
+    )
+    rows += _low_bit_rows()
     for name in MEASURED_GPUS:
         use = "fitted" if name == "h100" else "held out"
         gpu = GPUS[f"{name}_cublas13"]
@@ -71,6 +82,7 @@ def _vidur_rows() -> list[dict[str, object]]:
             rows.append(_row(part["ours"].to_numpy(), part["seconds"].to_numpy(), part=f"products, {model}", **where))
             whole = part.groupby(["tensor_parallel", "m"])[["ours", "seconds"]].sum()
             rows.append(_row(whole["ours"].to_numpy(), whole["seconds"].to_numpy(), part=f"layers, {model}", **where))
+        rows += _layer_kernel_rows(gpu)
     return rows
 
 
@@ -103,14 +115,49 @@ def _attention_rows(name: str, gpu: Gpu, use: str) -> list[dict[str, object]]:
 
 def _vector_rows(name: str, gpu: Gpu) -> list[dict[str, object]]:
     rows = []
+    unfused = replace(HONEST, fused_attention=False)
     for kind, layer in _KINDS.items():
         table = measured(name, kind)
-        unfused = HONEST if layer is not LayerKind.SOFTMAX else None
-        if unfused is None:
-            continue
-        ours = [_seconds(LayerSpec("x", layer, m, 1, n), gpu) for m, n in zip(table["m"], table["n"], strict=True)]
+        ours = [
+            cycles_to_s(gpu_price(LayerSpec("x", layer, m, 1, n), FP16_LAYER, gpu, unfused).cycles, gpu.frequency_hz)
+            for m, n in zip(table["m"], table["n"], strict=True)
+        ]
         where = {"truth": "own, CUDA 13", "gpu": name, "part": kind, "use": "not fitted"}
         rows.append(_row(np.array(ours), table["seconds"].to_numpy(), **where))
+    return rows
+
+
+def _low_bit_rows() -> list[dict[str, object]]:
+    """Weight-only kernels at one token: batch 1, CUDA graph, weights rotating beyond L2."""
+    table = pd.read_csv(DATA / "gpu_lowbit.csv")
+    configs = {"integer": LayerConfig(weight=_INT4), "table": LayerConfig(weight=_NF4)}
+    rows = []
+    for (kernel, gpu), part in table.groupby(["kernel", "gpu"], sort=False):
+        ours = [
+            cycles_to_s(
+                gpu_price(LayerSpec("x", LayerKind.LINEAR, m, k, n), configs[decode], GPUS[gpu], HONEST).cycles,
+                GPUS[gpu].frequency_hz,
+            )
+            for m, n, k, decode in part[["m", "n", "k", "decode"]].itertuples(index=False)
+        ]
+        use = "fitted" if gpu == "h100" else "held out"
+        where = {"truth": "own, low bits", "gpu": str(gpu), "part": str(kernel), "use": use}
+        rows.append(_row(np.array(ours), part["us"].to_numpy() * _US, **where))
+    return rows
+
+
+def _layer_kernel_rows(gpu: Gpu) -> list[dict[str, object]]:
+    """Norm and gated activation of Vidur's rows."""
+    table = pd.read_csv(shared_file("vidur_gemm.csv"))
+    table = table[table["gpu"] == gpu.name]
+    rows = []
+    for column, layer, widths in (
+        ("input_layernorm_ms", LayerKind.NORM, table["n_embd"]),
+        ("mlp_act_ms", LayerKind.ACTIVATION, table["n_ffn"] // table["tensor_parallel"]),
+    ):
+        ours = [_seconds(LayerSpec("x", layer, m, 1, n), gpu) for m, n in zip(table["num_tokens"], widths, strict=True)]
+        where = {"truth": "Vidur", "gpu": gpu.name, "part": column.removesuffix("_ms"), "use": "fitted"}
+        rows.append(_row(np.array(ours), table[column].to_numpy() / 1e3, **where))
     return rows
 
 
