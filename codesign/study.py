@@ -38,8 +38,8 @@ TRIAL_COLUMNS: Mapping[str, str] = {
     "total_s": "seconds for the prompt and all generated tokens",
     "total_energy_j": "joules for the prompt and all generated tokens",
     "area_mm2": "silicon area of the modelled parts",
-    "quantize_s": "wall seconds that quantizing took",
-    "evaluate_s": "wall seconds that evaluating took",
+    "quantize_s": "wall seconds that quantizing took, over all runs where one was stopped",
+    "evaluate_s": "wall seconds that evaluating took, likewise",
     "on_front": "not dominated in the study's objectives among all supported trials",
 }
 # One row for each layer of each trial and phase. Layers of equal name in both phases are two rows.

@@ -1,0 +1,57 @@
+"""The lists behind the commands: one row for each thing there is, with what can be checked by hand."""
+
+import pytest
+
+from codesign import cli_lists
+from codesign.algorithms.registry import ALGORITHMS
+from codesign.package_models import PACKAGE_MODELS
+from codesign.recipes import RECIPES
+from codesign.text import TEXTS
+from datatypes.catalog import FORMATS
+from hwmodel.presets import ACCELERATORS
+
+
+def test_every_entry_has_its_row():
+    lists = {
+        cli_lists.algorithms: ALGORITHMS, cli_lists.recipes: RECIPES, cli_lists.models: PACKAGE_MODELS,
+        cli_lists.texts: TEXTS,
+    }  # fmt: skip
+    for made, entries in lists.items():
+        assert made()["name"].tolist() == list(entries), made.__name__
+    assert set(ACCELERATORS) <= set(cli_lists.accelerators()["name"])
+    assert sorted(cli_lists.formats()["name"]) == sorted(fmt.name for fmt in FORMATS.values())
+
+
+def test_formats_show_the_columns_they_promise():
+    table = cli_lists.formats().set_index("name")
+    assert set(cli_lists.FORMAT_COLUMNS) - {"name"} <= set(table.columns)
+    # OCP MX specification 1.0, table 1: E4M3 reaches 448, its smallest normal is 2**-6, subnormal 2**-9
+    assert table.loc["e4m3_fn", ["maximum", "min_normal", "min_subnormal"]].tolist() == [448, 2**-6, 2**-9]
+
+
+def test_bits_of_a_recipe_count_everything():
+    bits = cli_lists.recipes().set_index("name")["bits_4096"]
+    # 4 bits, and for each group of 128 an FP16 scale and 2 bits that select the special value
+    assert bits["bitmod4_g128"] == pytest.approx(4 + (16 + 2) / 128, abs=1e-12)
+    assert bits["fp16"] == 16
+
+
+def test_an_algorithm_says_what_it_needs():
+    needs = cli_lists.algorithms().set_index("name")["needs"]
+    assert needs["rtn"] == "weights only"
+    assert "hessian" in needs["gptq"] and "gradient" in needs["gwq"]
+
+
+def test_effects_of_an_unknown_model_or_machine(capsys):
+    with pytest.raises(ValueError, match="Llama-9-7B"):
+        cli_lists.effects("Llama-9-7B", "bitmod", as_json=True)
+    with pytest.raises(ValueError, match="nearest: bitmod"):
+        cli_lists.effects("Llama-2-7B", "bitmood", as_json=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_validation_gives_people_summaries(capsys):
+    cli_lists.validate(None, details=False, as_json=False)
+    shown = capsys.readouterr().out
+    assert "Figures 7 and 8: largest relative error" in shown and "Largest relative error of any row" in shown
+    assert "Cells that disagree" not in shown
