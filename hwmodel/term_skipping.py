@@ -9,8 +9,7 @@ A step of ``lanes`` weights of ``b`` bits in two's complement waits, over all ro
 With ``BitStats`` of the weights the published histograms of one row's groups are used, rows being independent; steps of
 Pragmatic are counted over the rows themselves. Without statistics every bit is a one with probability one half,
 independently (fair coins), which is what low bits of real weights look like. Against published cycles of two vision
-transformers the fair coins are 1 % too slow for Bitlet and 12 to 15 % for Pragmatic, whose waits are decided by the
-sign bits that real weights share (``hwmodel.validate_machines``).
+transformers the fair coins are 1 % too slow for Bitlet and 12 to 15 % for Pragmatic (``hwmodel.validate_machines``).
 """
 
 from __future__ import annotations

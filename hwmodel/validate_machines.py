@@ -124,7 +124,7 @@ def skipping() -> Iterator[Check]:
     notes = {
         "Stripes": "tiles of 32 outputs by 16 tokens, steps of 8 weights and 8 bits, 197 tokens",
         "Bitlet": "fair coins: 32 weights, 32 rows that wait for one another",
-        "Pragmatic": "fair coins; real weights share sign bits, and the rows of a tile wait less",
+        "Pragmatic": "fair coins in two's complement; in what recoding the sheet counts terms is not known",
         "BitVert": "no columns pruned; the sheet's conservative setting prunes 2 of 8 in most channels (at most 2.67x)",
     }
     for name, (machine, cycles) in published.items():
