@@ -25,30 +25,16 @@ import inspect
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from codesign.block_calls import Call, output_wrapper, share_tensors, split_call, with_cache
+from codesign.give_weights import WeightSource, give_weights
 from codesign.weight_slots import WeightSlot, all_slots, weight_slots
 
 LOGIT_BYTES = 1 << 26  # of the logits that exist at one time for one model
-
-
-class WeightSource(Protocol):
-    """What the walk needs of a model: ``codesign.models.ModelSource`` and ``codesign.quantized_model`` have it."""
-
-    @property
-    def name(self) -> str: ...
-
-    def skeleton(self) -> nn.Module:
-        """The module tree without weights (parameters on the meta device)."""
-        ...
-
-    def tensor(self, name: str) -> Tensor:
-        """One parameter or persistent buffer by its name in the module tree, on the CPU, in its stored type."""
-        ...
 
 
 @dataclass(eq=False)
@@ -120,31 +106,7 @@ class BlockModel:
 
     def _load_rest(self) -> None:
         inside = {id(p) for block in self._blocks for p in [*block.parameters(), *block.buffers()]}
-        self._materialise(self.model, "", inside)
-
-    def _materialise(self, module: nn.Module, prefix: str, skip: Container[int]) -> None:
-        """Give every parameter and persistent buffer of ``module`` its values; shared ones stay shared."""
-        done: dict[int, Tensor] = {}
-        for path, owner in module.named_modules(prefix=prefix):
-            for table in (owner._parameters, owner._buffers):
-                for name, old in list(table.items()):
-                    if old is None or id(old) in skip:
-                        continue
-                    if table is owner._buffers and name in owner._non_persistent_buffers_set:
-                        table[name] = old.to(self.device)
-                        continue
-                    if id(old) not in done:
-                        done[id(old)] = self._fetch(f"{path}.{name}".lstrip("."), old)
-                    table[name] = done[id(old)]  # type: ignore[assignment]
-
-    def _fetch(self, name: str, old: Tensor) -> Tensor:
-        value = self.source.tensor(name)
-        if value.shape != old.shape:
-            raise ValueError(f"weight {name} must have shape {tuple(old.shape)}, not {tuple(value.shape)}")
-        if value.dtype.is_floating_point:
-            value = value.to(self.device, torch.float32)
-            return nn.Parameter(value, requires_grad=False) if isinstance(old, nn.Parameter) else value
-        return value.to(self.device)
+        give_weights(self.source, self.model, "", skip=inside, device=self.device)
 
     @contextmanager
     def block(self, index: int, *, without: Container[str] = ()) -> Iterator[nn.Module]:
@@ -160,7 +122,7 @@ class BlockModel:
         kept = [(m, dict(m._parameters), dict(m._buffers), dict(m._modules)) for m in module.modules()]
         skip = {id(p) for p in module.parameters() if not p.is_meta}
         skip |= {id(slot.stored) for slot in self.slots(index) if slot.name in without}
-        self._materialise(module, self.paths[index], skip)
+        give_weights(self.source, module, self.paths[index], skip=skip, device=self.device)
         try:
             yield module
         finally:

@@ -85,12 +85,18 @@ class ModelSource:
         """The tokenizer, with ``add_bos_token`` of its configuration in ``init_kwargs`` if it is there.
 
         Raises:
-            ValueError: the model brings none.
+            ValueError: the model brings none, or reads images or sound.
         """
         with quiet_transformers() as transformers:
             try:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
             except Exception as error:  # transformers raises many kinds for a missing or foreign tokenizer
+                reads = getattr(self.model_class, "main_input_name", "input_ids")
+                if reads != "input_ids":
+                    raise ValueError(
+                        f"{self.name} must read text to be calibrated or measured on one, not {reads}: its weights can "
+                        "be quantized with recipes that need no calibration (int4_asym_g128), and its shapes priced"
+                    ) from None
                 raise ValueError(f"{self.folder} must hold a tokenizer ({first_line(error)})") from None
         path = self.folder / TOKENIZER_CONFIG_FILE
         said = read_json(path).get("add_bos_token") if path.is_file() else None

@@ -58,7 +58,7 @@ def buildable(config: Any) -> Iterator[None]:
     inner = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
     refused = {type(part) for part in (config, *inner) if _reuses_everywhere(part)}
     rules = {kind: kind.kv_sharing_modes for kind in refused}
-    AutoModel.from_config = from_config
+    setattr(AutoModel, "from_config", from_config)  # noqa: B010 - a class's method, for as long as the block lasts
     for kind in refused:
         kind.kv_sharing_modes = property(lambda part: ["reuse"] * part.num_hidden_layers)
     try:

@@ -11,7 +11,7 @@ cases), and the cost of moving data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -21,23 +21,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from codesign.trace_ledger import Call, Ledger, Record, storage_of
 from codesign.trace_meta import MetaMemory
+from codesign.trace_operations import (
+    GEMM_OPERATIONS,
+    NORM_OPERATIONS,
+    SOFTMAX_OPERATIONS,
+    gemm_shape,
+    is_arithmetic,
+    scalar_without_data,
+    tensors_in,
+    whole_index,
+)
 from hwmodel.workload import LayerKind
 
 # operations one call of one module may dispatch itself: a plain block needs well under 200, a loop over tokens more
 MAX_OPERATIONS_PER_CALL = 3000
-
-GEMM_OPERATIONS = {"mm": 0, "addmm": 1, "bmm": 0, "baddbmm": 1, "mv": 0, "addmv": 1, "dot": 0}  # first operand's place
-SOFTMAX_OPERATIONS = {"_softmax", "_safe_softmax", "_log_softmax"}
-NORM_OPERATIONS = {
-    *("native_layer_norm", "native_group_norm", "native_batch_norm", "_native_batch_norm_legit", "rsqrt", "var"),
-    *("_native_batch_norm_legit_no_training", "_batch_norm_with_update", "cudnn_batch_norm", "_fused_rms_norm"),
-    *("var_mean", "std", "linalg_vector_norm", "norm", "sqrt", "rms_norm"),
-}
-REDUCTION_OPERATIONS = {
-    *("sum", "mean", "cumsum", "cumprod", "amax", "amin", "max", "min", "logsumexp", "topk", "prod", "std_mean"),
-    *("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "avg_pool1d", "_adaptive_avg_pool1d", "glu"),
-}
-MOVE_OPERATIONS = {"clone", "_to_copy", "copy", "copy_", "fill", "fill_", "zero_", "lift_fresh", "masked_fill", "where"}
 
 
 class LoopTooLong(Exception):
@@ -123,9 +120,9 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         operation = func.overloadpacket.__name__
-        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
+        tensors = list(tensors_in(args)) + list(tensors_in(kwargs.values()))
         if operation in ("_local_scalar_dense", "is_nonzero", "equal") and tensors and tensors[0].is_meta:
-            return _scalar_without_data(tensors[0])
+            return scalar_without_data(tensors[0])
         if (
             operation == "_to_copy"
             and tensors[0].is_meta
@@ -135,13 +132,13 @@ class Recorder(TorchDispatchMode):
         if operation == "nonzero" and tensors[0].is_meta:  # how many is not known: all of them
             return torch.empty(tensors[0].numel(), tensors[0].dim(), dtype=torch.long, device="meta")
         if operation in ("index", "index_put", "index_put_"):
-            args = (args[0], [_whole_index(index) for index in args[1]], *args[2:])
+            args = (args[0], [whole_index(index) for index in args[1]], *args[2:])
         out = self._compute(func, args, kwargs)
         if self._calls:
             self._calls[-1].operations += 1
             if self._calls[-1].operations > MAX_OPERATIONS_PER_CALL:
                 raise LoopTooLong(self.where)
-        outputs = list(_tensors((out,)))
+        outputs = list(tensors_in((out,)))
         if not outputs:
             return out
         self._keep.extend(t.untyped_storage() for t in outputs)  # a key must not be given to a second storage
@@ -190,7 +187,7 @@ class Recorder(TorchDispatchMode):
             record.by_hand = True
             self._mark(outputs, record, products=frozenset({record.index}))
             return
-        if main.is_floating_point() and main.numel() and _is_arithmetic(func, operation):
+        if main.is_floating_point() and main.numel() and is_arithmetic(func, operation):
             self._mark(outputs, self._elementwise(operation, main, frontier), products=roles)
             return
         if operation == "index" and keys[0] in self._origin and main.dim() > 1:
@@ -231,7 +228,7 @@ class Recorder(TorchDispatchMode):
     # -- products --------------------------------------------------------------------------------------------------
 
     def _gemm(self, a: Tensor, b: Tensor) -> Record | None:
-        copies, m, k, n = _gemm_shape(a, b)
+        copies, m, k, n = gemm_shape(a, b)
         a_key, b_key = storage_of(a), storage_of(b)
         a_active, b_active = a_key in self._frontier, b_key in self._frontier
         if b_key in self._origin and not b_active:
@@ -292,38 +289,3 @@ class Recorder(TorchDispatchMode):
         """Marks ``output`` as what ``record`` computed."""
         self._mark([output], record, products=frozenset())
         return output
-
-
-def _gemm_shape(a: Tensor, b: Tensor) -> tuple[int, int, int, int]:
-    """copies, m, k, n of ``a @ b``."""
-    copies = a.shape[0] if a.dim() == 3 else 1
-    m = a.shape[-2] if a.dim() > 1 else 1
-    return copies, m, a.shape[-1], b.shape[-1] if b.dim() > 1 else 1
-
-
-def _is_arithmetic(func: Any, operation: str) -> bool:
-    if operation in NORM_OPERATIONS or operation in REDUCTION_OPERATIONS:
-        return True
-    return torch.Tag.pointwise in func.tags and operation not in MOVE_OPERATIONS
-
-
-def _whole_index(index: Tensor | None) -> Tensor | None:
-    """A mask on meta selects everything along its (one) dimension; other indices stay."""
-    if index is None or not index.is_meta or index.dtype not in (torch.bool, torch.uint8) or index.dim() != 1:
-        return index
-    return torch.empty(index.shape, dtype=torch.long, device="meta")
-
-
-def _scalar_without_data(tensor: Tensor) -> bool | int | float:
-    """What a meta tensor answers when Python asks for its value: no, nothing."""
-    if tensor.dtype is torch.bool:
-        return False
-    return 0.0 if tensor.is_floating_point() else 0
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)

@@ -146,3 +146,9 @@ def test_blocks_that_change_the_shape_are_not_run(folder):
     assert len(layer_jobs(model, recipe("int8_channel"))) == 4  # two linears in each of two blocks
     with pytest.raises(NotImplementedError, match=r"must all take and return hidden states \[b, t, d\] of one shape"):
         model.embed([torch.zeros(1, 3, 32, 32)])
+
+
+def test_a_model_of_images_has_no_tokenizer(folder):
+    source = resolve_model(folder("ViTForImageClassification"))
+    with pytest.raises(ValueError, match="must read text to be calibrated or measured on one, not pixel_values"):
+        source.tokenizer()
