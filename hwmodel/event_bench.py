@@ -51,7 +51,7 @@ def schedules(options: SimulationOptions, phase: Phase) -> list[Schedule]:
     workload = paper_workload(MODEL, phase, context=CONTEXT)
     chosen = Workload(MODEL, phase, tuple(workload[name] for name in LAYERS), context=CONTEXT)
     config = bitmod4_config()
-    planner = Planner(chosen, BITMOD, options, HONEST)
+    planner = Planner(chosen, BITMOD, options, HONEST, {})
     costs = Pricer(config, BITMOD).evaluate(chosen).layers
     parts = [planner.parts(spec, config, cost) for spec, cost in zip(chosen.layers, costs, strict=True)]
     plans = [LayerPlan(tuple(part.pieces for part in layer), 0, 0) for layer in parts]

@@ -15,9 +15,9 @@ from hwmodel.event_tiles import jit
 
 (
     CHANNELS, BURST, QUANTUM, ARBITER, LATENCY, ROW_BURSTS, BANKS, ACTIVATE, PRECHARGE, WRITE_TO_READ, READ_TO_WRITE,
-    REFRESH_INTERVAL, REFRESH, CONFLICT_BANKS, CONFLICT,
-) = range(15)  # fmt: skip
-SETTINGS = 15
+    REFRESH_INTERVAL, REFRESH, CONFLICT_BANKS, CONFLICT, RESULT_TILES,
+) = range(16)  # fmt: skip
+SETTINGS = 16
 EARLIEST, ROUND_ROBIN, PRIORITY = range(3)  # values of ARBITER
 # what a layer's time went into, columns of ``where``
 COMPUTE, FILL_DRAIN, WAIT_WEIGHTS, WAIT_INPUTS, WAIT_OUTPUTS, WAIT_LAYERS, CONFLICTS = range(7)
@@ -74,7 +74,8 @@ def run(  # type: ignore[no-untyped-def]
     ready = np.zeros(3, np.int64)  # pieces whose weights, inputs and room for outputs are there
     array_end, array_free, piece, start = _NEVER, np.int64(0), 0, np.int64(0)
     vector_end, vector_done, tiles_done = _NEVER, 0, 0
-    vector_time = np.zeros(4, np.int64)
+    depth = settings[RESULT_TILES]
+    vector_time = np.zeros(depth, np.int64)
     closed, layer, layer_ready = 0, 0, np.int64(0)
     weight_layers = input_layers = 0
     now, traced = np.int64(0), 0
@@ -115,9 +116,9 @@ def run(  # type: ignore[no-untyped-def]
                 layer += 1
             if piece < ready[0] and piece < ready[1] and piece < ready[2] and after[layer] <= closed:
                 t = tile[piece]
-                if t < 2 or vector_done > t - 2:  # accumulators of two tiles
+                if t < depth or vector_done > t - depth:
                     layer_ready = layer_time[after[layer] - 1] if after[layer] > 0 else 0
-                    outputs_ready = output_time[piece] if t < 2 else max(output_time[piece], vector_time[(t - 2) % 4])
+                    outputs_ready = output_time[piece] if t < depth else max(output_time[piece], vector_time[t % depth])
                     start = max(array_free, weight_time[piece], input_time[piece], outputs_ready, layer_ready)
                     gap = start - array_free
                     if gap > 0:
@@ -227,6 +228,6 @@ def run(  # type: ignore[no-untyped-def]
             if traced < len(trace):
                 trace[traced, 0], trace[traced, 1], trace[traced, 2], trace[traced, 3] = now, TILE, vector_done, 0
                 traced += 1
-            vector_time[vector_done % 4] = now
+            vector_time[vector_done % depth] = now
             vector_done += 1
             vector_end = _NEVER

@@ -22,7 +22,7 @@ class Arbiter(Enum):
 class Feed(Enum):
     """How operands reach the PEs and results leave them."""
 
-    BROADCAST = "broadcast"  # every PE at once; accumulators are doubled, so that results leave beside the next tile
+    BROADCAST = "broadcast"  # every PE at once; results leave beside the next tile
     SYSTOLIC = "systolic"  # hand to hand: rows + columns - 2 cycles of skew and rows cycles of draining for each tile
     SYSTOLIC_OVERLAPPED = "systolic_overlapped"  # the same, but only for the first and last tile of a layer
 
@@ -121,6 +121,8 @@ class SimulationOptions:
             before has ended.
         slice_bytes: of one operand, fetched and computed as one piece; a step of the array at least.
         output_room_bytes: results that may wait to be written, of all tiles together.
+        result_tiles: tiles whose results the array may have begun before the vector unit has taken them: doubled
+            accumulators and a queue of two. ASSUMPTION: no publication sizes it.
         piece_limit: slices are made longer where a layer would have more pieces than this.
     """
 
@@ -136,10 +138,11 @@ class SimulationOptions:
     prefetch: bool = False
     slice_bytes: int = 4096
     output_room_bytes: int = 65536
+    result_tiles: int = 4
     piece_limit: int = 2_000_000
 
     def __post_init__(self) -> None:
-        for what in ("quantum_bursts", "slice_bytes", "output_room_bytes", "piece_limit"):
+        for what in ("quantum_bursts", "slice_bytes", "output_room_bytes", "result_tiles", "piece_limit"):
             value = getattr(self, what)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{what} of a simulation must be an integer of at least 1, not {value!r}")

@@ -143,11 +143,11 @@ class ReferenceLoop:
         if self.array_end is not None or piece >= self.pieces or any(piece not in there for there in self.there):
             return
         layer, tile = self._layer_of(piece), int(self.made.tile[piece])
-        before = int(self.made.after[layer])
-        if before > len(self.layer_time) or (tile >= 2 and tile - 2 not in self.ended_tiles):
+        before, depth = int(self.made.after[layer]), self.settings[names.RESULT_TILES]
+        if before > len(self.layer_time) or (tile >= depth and tile - depth not in self.ended_tiles):
             return
         weights, inputs, outputs = (there[piece] for there in self.there)
-        outputs = max(outputs, self.ended_tiles[tile - 2]) if tile >= 2 else outputs
+        outputs = max(outputs, self.ended_tiles[tile - depth]) if tile >= depth else outputs
         layers = self.layer_time[before - 1] if before else 0
         self.array_start = max(self.array_free, weights, inputs, outputs, layers)
         gap = self.array_start - self.array_free

@@ -28,7 +28,8 @@ class SimulatedLayer:
         weight_wait_cycles, input_wait_cycles, output_wait_cycles: it waited for weights, for inputs, for room for
             results (or for the vector unit); counted for what came last.
         layer_wait_cycles: it waited for layers before this one (only with ``prefetch``).
-        tail_cycles: after its last piece: vector unit and write-back.
+        tail_cycles: after its last piece: vector unit and write-back. With ``prefetch`` layers overlap, and what the
+            next layer did or waited for by then is taken off: it may be below 0.
         vector_cycles: the vector unit worked, beside the array.
         dram_cycles: a DRAM channel moved data, mean over channels.
         weight_bits, input_bits, output_bits: moved.

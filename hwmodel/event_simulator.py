@@ -26,6 +26,7 @@ from hwmodel.event_tiles import Pieces, Tiling, causal_tiling, cut, dense_tiling
 from hwmodel.operands import FP16_LAYER, Config, products_of
 from hwmodel.options import HONEST, Buffering, ModelOptions
 from hwmodel.report import LayerCost
+from hwmodel.term_skipping import CountedBits
 from hwmodel.traffic import NOTHING, Product, Stream
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -43,6 +44,8 @@ def simulate(
     accelerator: Accelerator,
     options: SimulationOptions = BANDWIDTH,
     model_options: ModelOptions = HONEST,
+    *,
+    bit_stats: Mapping[str, CountedBits] | None = None,
 ) -> SimulationReport:
     """Simulate every layer of a workload.
 
@@ -52,6 +55,7 @@ def simulate(
         accelerator: what it runs on.
         options: how the machine behaves in time.
         model_options: which effects count, as in ``evaluate``.
+        bit_stats: as in ``evaluate``.
 
     Returns:
         One record for each layer, in order. Layers of equal shape and config are simulated once, unless weights are
@@ -65,17 +69,17 @@ def simulate(
         raise NotImplementedError(
             f"the event simulator runs arrays of PEs with two buffers, not {name}; price it with evaluate instead"
         )
-    pricer = Pricer(configs, accelerator, model_options)
+    pricer = Pricer(configs, accelerator, model_options, bit_stats=bit_stats)
     costs = pricer.evaluate(workload).layers
     chosen = _configs_of(configs, workload)
-    planner = Planner(workload, accelerator, options, model_options)
+    planner = Planner(workload, accelerator, options, model_options, bit_stats or {})
     if options.prefetch:
         layers = planner.together(costs, chosen)
     else:
         known: dict[tuple[object, ...], SimulatedLayer] = {}
         made = []
         for spec, config, cost in zip(workload.layers, chosen, costs, strict=True):
-            key = (spec.shape_key, id(config))
+            key = planner.key(spec, config)
             if key not in known:
                 known[key] = planner.alone(spec, config, cost)
             made.append(replace(known[key], layer=spec.name))
@@ -106,11 +110,20 @@ class Planner:
     """Plans and runs the layers of one workload on one machine."""
 
     def __init__(
-        self, workload: Workload, accelerator: Accelerator, options: SimulationOptions, model_options: ModelOptions
+        self,
+        workload: Workload,
+        accelerator: Accelerator,
+        options: SimulationOptions,
+        model_options: ModelOptions,
+        bit_stats: Mapping[str, CountedBits],
     ) -> None:
         self.workload, self.accelerator = workload, accelerator
-        self.options, self.model_options = options, model_options
+        self.options, self.model_options, self.bit_stats = options, model_options, bit_stats
         self.array: Array = accelerator.array(workload.phase)
+
+    def key(self, spec: LayerSpec, config: Config) -> tuple[object, ...]:
+        """Layers of equal key take the same time."""
+        return (spec.shape_key, id(config), id(self.bit_stats.get(spec.name)))
 
     def alone(self, spec: LayerSpec, config: Config, cost: LayerCost) -> SimulatedLayer:
         """One layer on a machine that has nothing else to do."""
@@ -129,7 +142,7 @@ class Planner:
         memory: dict[tuple[object, ...], tuple[Part, ...]] = {}
         filled = []
         for index, (spec, config, cost) in enumerate(zip(self.workload.layers, configs, costs, strict=True)):
-            key = (spec.shape_key, id(config))
+            key = self.key(spec, config)
             if key not in memory:
                 memory[key] = self.parts(spec, config, cost)
             parts = memory[key]
@@ -170,7 +183,7 @@ class Planner:
         if spec.head and options.last_token_head and self.workload.phase is Phase.PREFILL:
             spec = replace(spec, m=max(1, min(spec.m, self.workload.batch // spec.copies)))
         passes = 1 if options.buffering is not Buffering.PER_COPY or spec.shared_weight else spec.copies
-        products = list(products_of(spec, config, self.accelerator, self.array, options))
+        products = list(products_of(spec, config, self.accelerator, self.array, options, self.bit_stats.get(spec.name)))
         tilings = [self._tiling(spec, product, i) for i, product in enumerate(products)]
         return tuple(self._cut(product, tiling, passes) for product, tiling in zip(products, tilings, strict=True))
 
@@ -252,6 +265,7 @@ def settings_of(accelerator: Accelerator, options: SimulationOptions, model_opti
     made[kernel.BANKS] = dram.banks
     made[kernel.ACTIVATE], made[kernel.PRECHARGE] = ticks(dram.activate_s), ticks(dram.precharge_s)
     made[kernel.REFRESH_INTERVAL] = max(1, ticks(dram.refresh_interval_s))
+    made[kernel.RESULT_TILES] = options.result_tiles
     if options.rows:
         made[kernel.ROW_BURSTS] = dram.row_bytes // dram.burst_bytes
     if options.turnaround:

@@ -91,7 +91,7 @@ class Pieces:
         weight_bytes, input_bytes: bytes written into the buffer by then.
         weight_freed, input_freed: of those, bytes that are used up when the piece ends.
         tile: index of the piece's tile.
-        vector_cycles: of each tile's work on the vector unit, after the array.
+        vector_cycles: of each tile's work on the vector unit, after the array; by results and steps.
         output_bits: DRAM bits of results, up to each tile.
         macs: multiply-accumulates done up to each tile.
         on_vector: the product does not use the array.
@@ -153,6 +153,7 @@ def cut(
     fill = _pieces_of_held_weights if held_weights else _pieces_of_held_inputs
     fill(tokens, visible, steps, edges, slice_steps, blocks, tiling.copies, made, results)
     piece_steps, weight_new, input_new, weight_old, input_old, tile = made
+    tile_steps = np.bincount(tile, weights=piece_steps, minlength=tiles).astype(np.int64)
     on_vector = product.compute_cycles == 0 and product.vector_operations > 0
     vector = ceil_div(product.vector_operations, accelerator.vector.lanes)
     weight_blocks, input_blocks = (1, blocks) if held_weights else (blocks, 1)
@@ -167,7 +168,7 @@ def cut(
         weight_freed=_share(weight_bytes, weight_old),
         input_freed=_share(input_bytes, input_old),
         tile=tile,
-        vector_cycles=np.diff(_share(0 if on_vector else vector, results), prepend=0),
+        vector_cycles=np.diff(_share(0 if on_vector else vector, results * tile_steps), prepend=0),
         output_bits=_share(product.output.dram_bits, results),
         macs=_share(product.macs, results),
         on_vector=on_vector,

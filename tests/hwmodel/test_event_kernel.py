@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.event_kernel import COMPUTE, CONFLICTS
+from hwmodel.event_kernel import COMPUTE, CONFLICTS, WAIT_OUTPUTS
 from hwmodel.event_options import BANDWIDTH, Arbiter, DramChannels, Feed, Refill, SimulationOptions
 from hwmodel.event_reference import run_reference
 from hwmodel.event_schedule import TICKS, LayerPlan, Schedule, schedule
@@ -114,11 +114,16 @@ def test_results_wait_for_room() -> None:
     assert _time(made, replace(BARE, output_room_bytes=4096))[0] == 1 + 4 * 4
 
 
-def test_the_vector_unit_follows_two_tiles_behind_at_most() -> None:
+def test_results_wait_for_the_vector_unit() -> None:
     made = _pieces([1] * 4, [0] * 4, [0] * 4, [0] * 4, vector_cycles=np.array([10] * 4))
     cycles, where = _time(made, BARE)
     assert cycles == 1 + 4 * 10
     assert where[COMPUTE] == 4
+    assert where[WAIT_OUTPUTS] == 0
+    # with room for the results of one tile the array works and waits in turn: 4 x (1 + 10)
+    cycles, where = _time(made, replace(BARE, result_tiles=1))
+    assert cycles == 4 * 11
+    assert where[WAIT_OUTPUTS] == 3 * 10
 
 
 @pytest.mark.parametrize(("steps", "array"), [(1, Array(4, 4)), (100, Array(32, 32)), (7, Array(3, 11))])
@@ -184,7 +189,7 @@ def machines(draw: st.DrawFn) -> SimulationOptions:
         dram=dram, arbiter=draw(st.sampled_from(Arbiter)), quantum_bursts=draw(st.integers(1, 4)),
         rows=draw(st.booleans()), refresh=draw(st.booleans()), turnaround=draw(st.booleans()),
         feed=draw(st.sampled_from(Feed)), refill=draw(st.sampled_from(Refill)),
-        bank_conflicts=draw(st.sampled_from([None, 1, 3])), output_room_bytes=draw(st.sampled_from([64, 1000])),
+        bank_conflicts=draw(st.sampled_from([None, 1, 3])), output_room_bytes=draw(st.sampled_from([64, 1000])), result_tiles=draw(st.integers(1, 4)),
     )  # fmt: skip
 
 

@@ -1,0 +1,124 @@
+"""The command that simulates a model event by event and shows it beside the closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from codesign.cli_work import configs_of
+from codesign.console import records, show_json, show_table
+from codesign.models import resolve_model
+from codesign.pricing import configs_by_layer, trace_generation
+from codesign.quantized_folder import is_quantized, load_quantized
+from codesign.recipes import recipe
+from codesign.run_study import accelerators_by_name
+from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Feed, SimulationOptions
+from hwmodel.event_report import SimulationReport
+from hwmodel.event_simulator import simulate
+from hwmodel.gpu import Gpu
+from hwmodel.workload import Phase
+
+_COLUMNS = (
+    "phase", "layer", "count", "closed_cycles", "filled_cycles", "cycles", "difference_percent", "compute_percent",
+    "weights_percent", "inputs_percent", "outputs_percent", "other_percent",
+)  # fmt: skip
+_HEADINGS = {
+    "closed_cycles": "closed form", "filled_cycles": "closed form, blocks filled first", "cycles": "simulated",
+    "difference_percent": "closed form - simulated [%]", "compute_percent": "computing [%]",
+    "weights_percent": "waits for weights [%]", "inputs_percent": "for inputs [%]",
+    "outputs_percent": "for outputs [%]", "other_percent": "fill, drain, tail [%]",
+}  # fmt: skip
+_WAITS = {
+    "compute_percent": ("compute_cycles",),
+    "weights_percent": ("weight_wait_cycles",),
+    "inputs_percent": ("input_wait_cycles",),
+    "outputs_percent": ("output_wait_cycles",),
+    "other_percent": ("fill_drain_cycles", "conflict_cycles", "layer_wait_cycles", "tail_cycles"),
+}
+_SUMMED = ("closed_cycles", "filled_cycles", "cycles", *(name for names in _WAITS.values() for name in names))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the user switched on.
+
+    Args:
+        dram_timing: rows, refresh and turnaround.
+        prefetch: weights of later layers.
+        systolic: operands go from PE to PE.
+    """
+
+    dram_timing: bool
+    prefetch: bool
+    systolic: bool
+
+    @property
+    def options(self) -> SimulationOptions:
+        """For the simulator."""
+        chosen = DRAM_TIMING if self.dram_timing else BANDWIDTH
+        return replace(chosen, prefetch=self.prefetch, feed=Feed.SYSTOLIC if self.systolic else Feed.BROADCAST)
+
+
+def simulate_model(
+    model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int, machine: Machine,
+    every_layer: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Simulate the prompt and the middle decode step of a model."""
+    (device,) = accelerators_by_name((accelerator,)).values()
+    if isinstance(device, Gpu):
+        raise ValueError(f"accelerator of a simulation must be an array of PEs, not the GPU {device.name}")
+    source = load_quantized(model) if is_quantized(model) else resolve_model(model)
+    generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
+    if is_quantized(model):
+        quantized = load_quantized(model)
+        configs = {name: quantized.layers[name].config for name in quantized.layers}
+        name = str(quantized.manifest["recipe"])
+    else:
+        made = recipe(recipe_name)
+        configs, name = configs_of(made, generation), made.name
+    workloads = [generation.prefill]
+    if generation.tokens:
+        workloads.append(generation.at(Phase.DECODE, generation.prompt + (generation.tokens + 1) // 2))
+    reports = [
+        simulate(workload, configs_by_layer(workload, configs), device, machine.options) for workload in workloads
+    ]
+    table = pd.concat([report.to_frame().assign(phase=report.phase) for report in reports], ignore_index=True)
+    totals = [_totals(report) for report in reports]
+    if as_json:
+        show_json({"model": source.name, "recipe": name, "accelerator": device.name, "totals": totals,
+                   "layers": records(table)})  # fmt: skip
+        return
+    shown = _shares(table.assign(count=1) if every_layer else _grouped(table))
+    title = f"{source.name}, {name}, on {device.name}: the closed form beside the event simulator"
+    show_table(shown, title=title, as_json=False, columns=_COLUMNS, headings=_HEADINGS)
+    show_table(pd.DataFrame(totals), title="Totals", as_json=False)
+
+
+def _totals(report: SimulationReport) -> dict[str, float | str]:
+    return {
+        "phase": report.phase,
+        "closed_cycles": report.closed_cycles,
+        "filled_cycles": sum(layer.filled_cycles for layer in report.layers),
+        "simulated_cycles": report.cycles,
+        "difference_percent": 100 * (report.closed_cycles / report.cycles - 1) if report.cycles else 0.0,
+        "seconds": report.seconds,
+        "events": report.events,
+    }
+
+
+def _grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """Layers that are alike in everything but their block, summed."""
+    table = table.assign(layer=table["layer"].str.replace(r"\.\d+(?=\.|$)", ".*", regex=True))
+    sums = {name: (name, "sum") for name in _SUMMED}
+    grouped = table.groupby(["phase", "layer"], sort=False)
+    return grouped.agg(count=("cycles", "size"), **sums).reset_index()
+
+
+def _shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Where the time went, in percent; layers that take no time are left out."""
+    table = table[table["cycles"] > 0]
+    parts = {
+        what: 100 * sum((table[name] for name in names), start=0.0) / table["cycles"] for what, names in _WAITS.items()
+    }
+    return table.assign(**parts, difference_percent=100 * (table["closed_cycles"] / table["cycles"] - 1))
