@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign import cli_bits, cli_lists, cli_work
+from codesign import cli_bits, cli_lists, cli_simulate, cli_work
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -101,6 +101,28 @@ def estimate(
     cli_work.estimate(
         model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
         every_layer=layers, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command()
+def simulate(
+    model: Annotated[str, typer.Argument(help="Model, quantized model, or just a folder with config.json.")],
+    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="Preset, or a YAML file.")] = "bitmod",
+    recipe: Recipe = "bitmod4_g128",
+    batch: Annotated[int, typer.Option(min=1)] = 1,
+    prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 256,
+    generate: Annotated[int, typer.Option(min=1, help="Tokens generated after it; their middle is simulated.")] = 256,
+    dram_timing: Annotated[bool, typer.Option(help="Simulate DRAM rows, refresh and turnaround.")] = False,
+    prefetch: Annotated[bool, typer.Option(help="Fetch weights of the next layers as soon as there is room.")] = False,
+    systolic: Annotated[bool, typer.Option(help="Operands go from PE to PE: fill and drain for each tile.")] = False,
+    layers: Annotated[bool, typer.Option(help="Every layer, not groups of equal ones.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate a model tile by tile, event by event, beside the closed form: cycles, and where they went."""
+    machine = cli_simulate.Machine(dram_timing, prefetch, systolic)
+    cli_simulate.simulate_model(
+        model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
+        machine=machine, every_layer=layers, as_json=as_json,
     )  # fmt: skip
 
 
