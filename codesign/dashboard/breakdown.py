@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from plotly import graph_objects as go
 
+from codesign.dashboard.cycle_bars import cycle_bars
 from codesign.dashboard.layer_costs import TrialKey, layer_costs
-from codesign.dashboard.theme import KIND_TITLES, figure, kind_colour, plain
+from codesign.dashboard.theme import KIND_TITLES, kind_colour, plain
 from codesign.study import StudyResult
 
 
@@ -67,22 +68,4 @@ def draw_breakdown(info: BreakdownInfo) -> go.Figure:
             "%{y}<br>%{customdata[0]} × %{customdata[1]}<br>%{x:,.4~s} cycles, %{customdata[2]:.1%}<extra></extra>"
         ),
     )
-    return figure(
-        [trace],
-        bargap=0.3,
-        height=bar_chart_height(len(info.names)),
-        xaxis={"tickformat": "~s", "title": {"text": "cycles", "standoff": 8}, "nticks": 6},
-        yaxis={
-            "autorange": "reversed",
-            "type": "category",
-            "showgrid": False,
-            "ticklen": 4,
-            "tickcolor": "rgba(0,0,0,0)",
-            "dtick": 1,
-        },
-    )
-
-
-def bar_chart_height(bars: int) -> int:
-    """Height in pixels of a chart of so many horizontal bars, each with a readable label."""
-    return max(160, 70 + 22 * bars)
+    return cycle_bars([trace], len(info.names), bargap=0.3)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from plotly import graph_objects as go
 
-from codesign.dashboard.breakdown import bar_chart_height
+from codesign.dashboard.cycle_bars import cycle_bars
 from codesign.dashboard.layer_costs import TrialKey, layer_costs
-from codesign.dashboard.theme import colour, figure, plain
+from codesign.dashboard.theme import colour, plain
 from codesign.study import StudyResult
 
 
@@ -59,21 +59,12 @@ def draw_memory_compute(info: MemoryComputeInfo) -> go.Figure:
             ("dram", "Memory", info.dram_cycles, 1),
         )
     ]
-    return figure(
+    return cycle_bars(
         traces,
+        len(info.names),
         barmode="group",
         bargap=0.25,
         bargroupgap=0.05,
-        height=bar_chart_height(len(info.names)),
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"},
-        xaxis={"tickformat": "~s", "title": {"text": "cycles", "standoff": 8}, "nticks": 6},
-        yaxis={
-            "autorange": "reversed",
-            "type": "category",
-            "showgrid": False,
-            "ticklen": 4,
-            "tickcolor": "rgba(0,0,0,0)",
-            "dtick": 1,
-        },
     )

@@ -1,4 +1,4 @@
-from codesign.dashboard.breakdown import bar_chart_height, breakdown, draw_breakdown
+from codesign.dashboard.breakdown import breakdown, draw_breakdown
 from codesign.dashboard.layer_costs import TrialKey
 from codesign.study import StudyResult
 
@@ -18,4 +18,4 @@ def test_every_bar_is_drawn_with_a_readable_height(full_result: StudyResult) -> 
     info = breakdown(full_result, TrialKey("fp16", "bitmod"), "decode", every_layer=True)
     figure = draw_breakdown(info)
     assert len(figure.data[0].y) == 3 + 30 * 13  # embedding, norm, head and 30 blocks of 13
-    assert figure.layout.height == bar_chart_height(393) >= 393 * 20
+    assert figure.layout.height >= 393 * 20  # pixels: every label can be read
