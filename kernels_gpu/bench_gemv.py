@@ -41,10 +41,8 @@ from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
 
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
-CUTS = tuple(
-    Shape(*cut)
-    for cut in ((8, 4, 2), (8, 4, 3), (8, 2, 4), (4, 4, 3), (4, 4, 6), (16, 4, 2), (16, 2, 3), (4, 8, 2), (8, 8, 2), (2, 8, 4))
-)  # fmt: skip
+# warps, runs, depth, blocks on a multiprocessor (0: as many as fit)
+CUTS = tuple(Shape(w, r, d, b) for w, r in ((8, 4), (16, 2), (8, 2), (16, 4)) for d in (1, 2, 3) for b in (0, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,8 @@ def time_kernel(
     launches = [prepare(w, x, allocate_result(len(x), n, x), shape=cut, overlapped=overlapped) for w in copies]
     timing = time_graph(launches, repeats=max(1, 24 // len(launches)))
     found = choose_shape(weight.plan, len(x), n, k) if cut is None else cut
-    name = f"{found.warps}x{found.runs}x{found.depth}" + ("" if overlapped else " alone")
+    name = f"{found.warps}x{found.runs}x{found.depth}x{found.blocks_per_multiprocessor}"
+    name += "" if overlapped else " alone"
     return Row(
         recipe, len(x), n, k, name, weight.nbytes, weight.nbytes / copy_rate * 1e6, timing.median_s * 1e6,
         timing.spread, 0.0, launches[0].kernel.registers,
@@ -224,7 +223,7 @@ def compile_all(recipes: list[str], shapes: list[tuple[int, int]], tokens: list[
         plan = plan_of(RECIPES[recipe])
         for n, k in shapes:
             for m in tokens:
-                specs |= {spec_of(plan, m, k, choose_shape(plan, m, n, k) if cut is None else cut) for cut in cuts}
+                specs |= {spec_of(plan, m, (n, k), choose_shape(plan, m, n, k) if cut is None else cut) for cut in cuts}
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
 

@@ -216,42 +216,75 @@ def _make_registers(plan: Plan, index: int) -> Any:
     return registers
 
 
-def _make_tables_of(plan: Plan) -> Any:
-    """Device function that gives a candidate's table words: constants, or from shared memory."""
+def _make_tables_of(plan: Plan, tables_at: int) -> Any:
+    """Device function ``(shared, index) -> table words`` of a candidate.
+
+    They are constants; or constants in which one byte is put in by a permutation, as for BitMoD's special values; or
+    come from shared memory.
+    """
+    count = len(plan.tables[0]) if plan.tables else 0
+    constants = (plan.tables[0] if plan.tables else ()) + (0,) * (8 - count)
+    a, b, c, d, e, f, g, h = constants
     if len(plan.tables) <= 1:
-        constants = plan.tables[0] if plan.tables else (0,)
-        words = constants + (0,) * (8 - len(constants))
-        a, b, c, d, e, f, g, h = words
 
         @cuda.jit(device=True)
-        def tables_of(shared, at):
+        def tables_of(shared, index):
             return uint32(a), uint32(b), uint32(c), uint32(d), uint32(e), uint32(f), uint32(g), uint32(h)
-    elif len(plan.tables[0]) == 1:
+
+        return tables_of
+    if plan.patched_bytes is not None and count <= 4:
+        patched = (*plan.patched_bytes, None, None, None, None)[:4]
+        specials = [_bytes_at(plan, word, byte) for word, byte in enumerate(patched)]
+        patches = [_make_patch(constants[word], specials[word], byte) for word, byte in enumerate(patched)]
+        first, second, third, fourth = patches
 
         @cuda.jit(device=True)
-        def tables_of(shared, at):
+        def tables_of(shared, index):
+            return first(index), second(index), third(index), fourth(index)
+
+        return tables_of
+
+    @cuda.jit(device=True)
+    def tables_of(shared, index):
+        at = uint32(uint32(tables_at) + index * uint32(count))
+        if count == 1:
             word = ptx_tile.shared_1(shared, at)
-            return word, word
-    elif len(plan.tables[0]) == 2:
-
-        @cuda.jit(device=True)
-        def tables_of(shared, at):
-            return ptx_tile.shared_2(shared, at)
-    elif len(plan.tables[0]) == 4:
-
-        @cuda.jit(device=True)
-        def tables_of(shared, at):
-            return ptx_tile.shared_4(shared, at)
-    else:
-
-        @cuda.jit(device=True)
-        def tables_of(shared, at):
-            return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+            return word, word, word, word
+        if count == 2:
+            pair = ptx_tile.shared_2(shared, at)
+            return pair + pair
+        return ptx_tile.shared_4(shared, at)
 
     return tables_of
 
 
-def make_decoders(plan: Plan) -> Decoders:
+def _bytes_at(plan: Plan, word: int, byte: int | None) -> int:
+    """A byte of a table word for each candidate, as one word."""
+    if byte is None:
+        return 0
+    return sum((words[word] >> 8 * byte & 0xFF) << 8 * i for i, words in enumerate(plan.tables))
+
+
+def _make_patch(base: int, specials: int, byte: int | None) -> Any:
+    """Device function ``index -> base`` with byte ``byte`` taken from ``specials[index]``."""
+    if byte is None:
+
+        @cuda.jit(device=True)
+        def patch(index):
+            return uint32(base)
+
+        return patch
+    others = 0x3210 & ~(0xF << 4 * byte) | 4 << 4 * byte  # byte 4 + index of the pair goes to place ``byte``
+    shift = 4 * byte
+
+    @cuda.jit(device=True)
+    def patch(index):
+        return ptx.pick_bytes(uint32(base), uint32(specials), uint32((index << uint32(shift)) | uint32(others)))
+
+    return patch
+
+
+def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     """The device functions of one encoding."""
     product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
     sets, split = plan.sets, plan.group == 16
@@ -303,4 +336,4 @@ def make_decoders(plan: Plan) -> Decoders:
             )
         return float32(int32(upper_sum - upper_zero)), float32(int32(lower_sum - lower_zero))
 
-    return Decoders(_make_load_block(plan.bits), products, _make_tables_of(plan), _make_outer(plan.outer))
+    return Decoders(_make_load_block(plan.bits), products, _make_tables_of(plan, tables_at), _make_outer(plan.outer))

@@ -17,8 +17,9 @@ from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
-from kernels_gpu.gemv import ARGUMENTS, WARP, GemvSpec, make_body
+from kernels_gpu.gemv import ARGUMENTS, make_body
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan, plan_of
+from kernels_gpu.gemv_spec import WARP, GemvSpec, ceil_div
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, compile_ptx, load
 from kernels_gpu.ptx import SIMULATED
@@ -99,21 +100,27 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
 
 def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
     """A launch shape that measured well (see NOTES.md)."""
-    stages = -(-k // (4 * RUN))
-    warps = 8 if stages >= 8 else 4 if stages >= 4 else 2 if stages >= 2 else 1
-    return Shape(warps=warps, runs=4, depth=2)
+    for warps, runs, depth in ((16, 2, 2), (8, 4, 1), (8, 2, 1), (4, 2, 1), (2, 2, 1)):
+        cut = Shape(warps, runs, depth)
+        if warps <= ceil_div(k, runs * RUN) and spec_of(plan, tokens, (n, k), cut).shared_bytes <= MAX_SHARED_BYTES:
+            return cut
+    return Shape(1, 2, 1)
 
 
-def spec_of(plan: Plan, tokens: int, k: int, cut: Shape, *, vector: bool = True, bfloat: bool = False) -> GemvSpec:
-    """The kernel of a launch; ``vector`` says that the inputs begin at a multiple of 16 bytes."""
+def spec_of(
+    plan: Plan, tokens: int, shape: tuple[int, int], cut: Shape, *, aligned: bool = True, bfloat: bool = False
+) -> GemvSpec:
+    """The kernel of a launch; ``aligned`` says that the inputs begin at a multiple of 16 bytes."""
+    n, k = shape
     return GemvSpec(
         plan=plan,
+        k=k,
         tokens=tokens,
         warps=cut.warps,
         runs=cut.runs,
         depth=cut.depth,
-        aligned=row_words(k, plan.bits) % 4 == 0,
-        vector=vector and k % 8 == 0,
+        whole_rows=n % TILE_ROWS == 0,
+        aligned_inputs=aligned,
         bfloat=bfloat,
     )
 
@@ -135,52 +142,45 @@ def prepare(
     tokens = x.shape[0]
     plan = weight.plan
     cut = choose_shape(plan, tokens, n, k) if shape is None else shape
-    words_of_row = row_words(k, plan.bits)
-    spec = spec_of(plan, tokens, k, cut, vector=x.data_ptr() % 16 == 0, bfloat=x.dtype == torch.bfloat16)
-    shared_bytes = spec.shared_bytes(k)
-    if shared_bytes > MAX_SHARED_BYTES:
+    aligned = x.data_ptr() % 16 == 0
+    spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=x.dtype == torch.bfloat16)
+    if spec.shared_bytes > MAX_SHARED_BYTES:
         raise NotImplementedError(
-            f"{tokens} tokens of {k} inputs must fit into {MAX_SHARED_BYTES} bytes of shared memory, not {shared_bytes}"
+            f"{tokens} tokens of {k} inputs must fit into {MAX_SHARED_BYTES} bytes of shared memory, "
+            f"not {spec.shared_bytes}"
         )
     kernel = _kernel(spec, x.device)
-    tiles = -(-n // TILE_ROWS)
-    fit = blocks_per_multiprocessor(kernel, cut.warps * WARP, shared_bytes)
+    tiles = ceil_div(n, TILE_ROWS)
+    fit = blocks_per_multiprocessor(kernel, cut.warps * WARP, spec.shared_bytes)
     if cut.blocks_per_multiprocessor:
         fit = min(fit, cut.blocks_per_multiprocessor)
     grid = min(tiles, max(1, fit) * _multiprocessors(x.device))
     none = x.new_zeros(8)
-    arrays = weight.arrays
-    zeros = arrays.get("zero_point", none)
-    zero_words = flat_words(weight.config.granularity.count(weight.shape), plan.zero_bits)
-    zero_low_at = 0
+    arrays = {name: weight.arrays.get(name, none) for name in ("scale", "zero_point", "selector", "outer_scale")}
+    low_plane = 0
     if plan.zero_bits:
-        first_plane = plane_widths(plan.zero_bits)[0]
-        zero_low_at = flat_words(weight.config.granularity.count(weight.shape), first_plane)
+        low_plane = flat_words(weight.config.granularity.count(weight.shape), plane_widths(plan.zero_bits)[0])
     return BoundLaunch(
         kernel,
         grid,
         cut.warps * WARP,
         (
-            arrays["codes"],
-            arrays.get("scale", none),
-            zeros,
-            arrays.get("selector", none),
+            weight.arrays["codes"],
+            arrays["scale"],
+            arrays["zero_point"],
+            arrays["selector"],
             none,
-            arrays.get("outer_scale", none),
+            arrays["outer_scale"],
             x,
             out,
             n,
-            k,
-            words_of_row,
-            1 if plan.group == 0 else weight.config.granularity.scale_shape(weight.shape)[1],
-            spec.slots(k),
-            arrays.get("scale", none).nbytes // 4,
-            zero_words,
-            zero_low_at,
-            arrays.get("selector", none).nbytes // 4,
             tiles,
+            arrays["scale"].nbytes // 4,
+            arrays["zero_point"].nbytes // 4,
+            low_plane,
+            arrays["selector"].nbytes // 4,
         ),
-        shared_bytes=shared_bytes,
+        shared_bytes=spec.shared_bytes,
         overlapped=overlapped,
     )
 

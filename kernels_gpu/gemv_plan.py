@@ -177,9 +177,20 @@ class Plan:
         return self.decoding is Decoding.NIBBLES or (self.decoding is Decoding.TABLE and self.bits < 4)
 
     @property
-    def by_quad(self) -> bool:
-        """Whether a step of 128 inputs lies in one group, so that four lanes may share a sum."""
-        return self.group % RUN == 0
+    def parts(self) -> int:
+        """Parts of a run of 128 inputs that need sums of their own, since they may lie in different groups: 1, 2 or 4."""
+        return 1 if self.group % RUN == 0 else 2 if self.group % (RUN // 2) == 0 else 4
+
+    @property
+    def patched_bytes(self) -> tuple[int | None, ...] | None:
+        """For each table word the one byte in which candidates differ; ``None`` where they differ in more."""
+        made: list[int | None] = []
+        for words in zip(*self.tables, strict=True):
+            differing = [i for i in range(4) if len({word >> 8 * i & 0xFF for word in words}) > 1]
+            if len(differing) > 1 or len(words) > 4:
+                return None
+            made.append(differing[0] if differing else None)
+        return tuple(made)
 
 
 def plan_of(config: TensorConfig) -> Plan:

@@ -20,7 +20,12 @@ from numba.core import cgutils
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-_LLVM_TYPES = {types.float32: (_F32, "f"), types.uint32: (_I32, "r"), types.uint64: (_I64, "l")}
+_LLVM_TYPES = {
+    types.float32: (_F32, "f"),
+    types.uint32: (_I32, "r"),
+    types.int32: (_I32, "r"),
+    types.uint64: (_I64, "l"),
+}
 
 if SIMULATED:
     np.seterr(over="ignore", invalid="ignore", divide="ignore")
@@ -40,6 +45,10 @@ if SIMULATED:
     def div(a, b):
         """a / b, to nearest even."""
         return np.float32(np.float32(a) / np.float32(b))
+
+    def reciprocal(a):
+        """1 / a, to about a unit in the last place."""
+        return np.float32(np.float32(1) / np.float32(a))
 
     def fma(a, b, c):
         """a * b + c, rounded once."""
@@ -148,6 +157,14 @@ if SIMULATED:
         high = np.maximum(bits_float(int(a) & 0xFFFF0000), bits_float(int(b) & 0xFFFF0000))
         return np.uint32((float_bits(low) >> np.uint32(16)) | (float_bits(high) & np.uint32(0xFFFF0000)))
 
+    def signed(a):
+        """The int32 of 32 bits."""
+        return np.uint32(a).view(np.int32)
+
+    def unsigned(a):
+        """The uint32 of 32 bits."""
+        return np.int32(a).view(np.uint32)
+
     def opaque(a):
         """``a``, through an instruction that the compiler does not look into."""
         return a
@@ -213,6 +230,7 @@ else:
     add = _instruction("add.rn.f32 $0, $1, $2;", _f, _f, _f)
     sub = _instruction("sub.rn.f32 $0, $1, $2;", _f, _f, _f)
     div = _instruction("div.rn.f32 $0, $1, $2;", _f, _f, _f)
+    reciprocal = _instruction("rcp.approx.f32 $0, $1;", _f, _f)
     fma = _instruction("fma.rn.f32 $0, $1, $2, $3;", _f, _f, _f, _f)
     add_up = _instruction("add.rp.f32 $0, $1, $2;", _f, _f, _f)
     add_saturated = _instruction("add.rn.sat.f32 $0, $1, $2;", _f, _f, _f)
@@ -237,6 +255,8 @@ else:
     float_bits = _instruction("mov.b32 $0, $1;", _u, _f)
     bits_float = _instruction("mov.b32 $0, $1;", _f, _u)
     and_or = _instruction("lop3.b32 $0, $1, $2, $3, 0xEA;", _u, _u, _u, _u)  # 0xEA: (0xF0 & 0xCC) | 0xAA
+    signed = _instruction("mov.b32 $0, $1;", types.int32, _u)
+    unsigned = _instruction("mov.b32 $0, $1;", _u, types.int32)
     select_bits = _instruction("lop3.b32 $0, $1, $2, $3, 0xE4;", _u, _u, _u, _u)  # (0xF0 & 0xAA) | (0xCC & ~0xAA)
     to_bfloat = _instruction("{ .reg .b16 h; cvt.rn.bf16.f32 h, $1; cvt.u32.u16 $0, h; }", _u, _f)
     pick_bytes = _instruction("prmt.b32 $0, $1, $2, $3;", _u, _u, _u, _u)

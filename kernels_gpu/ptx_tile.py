@@ -31,14 +31,26 @@ if SIMULATED:
     def wait_for_previous():
         """Wait until what the previous kernel of the stream wrote can be read."""
 
-    def copy_async_4(shared, at, address, word, valid):
-        """Start copying a word, or a zero where ``valid`` (bytes) is 0, to ``shared[at]``."""
-        shared[at] = address[word] if valid else 0
+    def place_of(address, word):
+        """The place of a word in global memory, for the copies below."""
+        return address, int(word)
 
-    def copy_async_16(shared, at, address, word, valid):
-        """Start copying four words (both places at multiples of four), or zeros where ``valid`` (bytes) is 0."""
+    def copy_async_4(shared, at, place, offset, valid):
+        """Start copying a word from and to ``offset`` words on, or a zero where ``valid`` (bytes) is 0."""
+        address, word = place
+        shared[at + offset] = address[word + offset] if valid else 0
+
+    def copy_async_16(shared, at, place, offset):
+        """Start copying four words (both places at multiples of four) from and to ``offset`` words on."""
+        address, word = place
         for i in range(4):
-            shared[at + i] = address[word + i] if valid else 0
+            shared[at + offset + i] = address[word + offset + i]
+
+    def copy_async_16_if(shared, at, place, offset, valid):
+        """The same; zeros where ``valid`` (bytes) is 0, and nothing is read then."""
+        address, word = place
+        for i in range(4):
+            shared[at + offset + i] = address[word + offset + i] if valid else 0
 
     def commit():
         """Close this thread's group of asynchronous copies."""
@@ -159,22 +171,44 @@ else:
     def _in_shared(builder, base, index, size):
         return builder.add(base, builder.mul(index, ir.Constant(_I32, size)))
 
-    def _copy(text):
+    @intrinsic
+    def place_of(typingctx, address, word):
+        def generate(context, builder, sig, args):
+            return _at(builder, args[0], args[1], 4)
+
+        return _a(_a, _u), generate
+
+    def _targets(builder, args):
+        """Shared and global address of a copy, both moved on by ``offset`` words."""
+        moved = builder.mul(args[3], ir.Constant(_I32, 4))
+        target = builder.add(_in_shared(builder, args[0], args[1], 4), moved)
+        return [target, builder.add(args[2], builder.zext(moved, _I64))]
+
+    def _copy_if(text):
         @intrinsic
-        def one(typingctx, shared, at, address, word, valid):
+        def one(typingctx, shared, at, place, offset, valid):
             def generate(context, builder, sig, args):
-                target, source = _in_shared(builder, args[0], args[1], 4), _at(builder, args[2], args[3], 4)
                 function_type = ir.FunctionType(_VOID, [_I32, _I64, _I32])
                 asm = ir.InlineAsm(function_type, text, "r,l,r,~{memory}", side_effect=True)
-                builder.call(asm, [target, source, args[4]])
+                builder.call(asm, [*_targets(builder, args), args[4]])
                 return context.get_dummy_value()
 
             return types.void(_u, _u, _a, _u, _u), generate
 
         return one
 
-    copy_async_4 = _copy("cp.async.ca.shared.global [$0], [$1], 4, $2;")
-    copy_async_16 = _copy("cp.async.cg.shared.global.L2::256B [$0], [$1], 16, $2;")
+    copy_async_4 = _copy_if("cp.async.ca.shared.global [$0], [$1], 4, $2;")
+    copy_async_16_if = _copy_if("cp.async.cg.shared.global.L2::256B [$0], [$1], 16, $2;")
+
+    @intrinsic
+    def copy_async_16(typingctx, shared, at, place, offset):
+        def generate(context, builder, sig, args):
+            text = "cp.async.cg.shared.global.L2::256B [$0], [$1], 16;"
+            asm = ir.InlineAsm(ir.FunctionType(_VOID, [_I32, _I64]), text, "r,l,~{memory}", side_effect=True)
+            builder.call(asm, _targets(builder, args))
+            return context.get_dummy_value()
+
+        return types.void(_u, _u, _a, _u), generate
 
     def _global_load(text, size, count):
         @intrinsic
