@@ -1,0 +1,198 @@
+"""What is fixed when a GEMV kernel is compiled: the encoding, the shape of its work, and where things lie.
+
+One spec serves every number of rows; inputs, tokens and the cut of the work are its own, so that addresses are constants.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from datatypes.planes import plane_widths, row_words
+from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan
+
+WARP = 32
+WORD = 32
+ZEROS = 8  # words of zeros that idle lanes read
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that goes with each group: its bits, and words of a row's window in a stage."""
+
+    bits: int
+    words: int
+    at: int  # word in the stage
+
+
+@dataclass(frozen=True)
+class GemvSpec:
+    """One compiled kernel.
+
+    Args:
+        plan: the encoding.
+        k: inputs.
+        tokens: m, 1 to 16.
+        warps: of a block; they share a tile of rows.
+        runs: of 128 inputs in a stage, even.
+        depth: stages of a warp under way, 1 or more.
+        whole_rows: the number of rows is a multiple of 16.
+        aligned_inputs: x begins at a multiple of 16 bytes.
+        bfloat: x is bfloat16 rather than float16, and so is the result.
+    """
+
+    plan: Plan
+    k: int
+    tokens: int
+    warps: int
+    runs: int
+    depth: int
+    whole_rows: bool
+    aligned_inputs: bool = True
+    bfloat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.runs < 2 or self.runs % 2 or self.depth < 1 or not 1 <= self.warps <= 32:
+            raise ValueError(
+                f"runs must be even, depth at least 1 and warps 1 to 32, not "
+                f"{self.runs!r}, {self.depth!r} and {self.warps!r}"
+            )
+
+    @property
+    def vector(self) -> bool:
+        """Whether eight inputs are one load."""
+        return self.aligned_inputs and self.k % 8 == 0
+
+    @property
+    def row_words(self) -> int:
+        """Words of codes of a row."""
+        return row_words(self.k, self.plan.bits)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether rows of codes begin at multiples of 16 bytes."""
+        return self.row_words % 4 == 0
+
+    @property
+    def groups(self) -> int:
+        """Groups of a row."""
+        return 1 if self.plan.group == 0 else ceil_div(self.k, self.plan.group)
+
+    @property
+    def stages(self) -> int:
+        """Stages of a row."""
+        return ceil_div(self.k, self.runs * RUN)
+
+    @property
+    def slots(self) -> int:
+        """Stages of one warp in a tile."""
+        return ceil_div(self.stages, self.warps)
+
+    @property
+    def whole_stages(self) -> bool:
+        """Whether every stage is full."""
+        return self.k % (self.runs * RUN) == 0
+
+    @property
+    def all_runs(self) -> int:
+        """Runs of all slots of all warps."""
+        return self.slots * self.warps * self.runs
+
+    @property
+    def column_tiles(self) -> int:
+        """Products of eight columns for each tile of weights."""
+        return ceil_div(self.tokens, 4 // self.plan.parts)
+
+    @property
+    def stage_row_words(self) -> int:
+        """Words of codes of one row in a stage."""
+        return self.runs * 4 * self.plan.bits
+
+    @property
+    def pitch(self) -> int:
+        """Words between rows of a stage, so that the lanes of a load meet different banks."""
+        allowed = {2: (8, 24), 4: (16,)}.get(self.plan.bits, (4, 12, 20, 28))
+        return next(p for p in range(self.stage_row_words, self.stage_row_words + 64, 4) if p % 32 in allowed)
+
+    def _window(self, bits: int) -> int:
+        """Words that hold the fields of a row in a stage, wherever the first one lies in its word."""
+        if bits == 0:
+            return 0
+        width, group = self.runs * RUN, self.plan.group
+        if group == 0 or group % width == 0:
+            fields, alignment = 1, bits
+        elif width % group == 0:
+            fields = width // group
+            alignment = math.gcd(self.groups * bits, fields * bits, WORD)
+        else:
+            fields, alignment = ceil_div(width, group) + 1, bits
+        return ceil_div(WORD - alignment + fields * bits, WORD)
+
+    @property
+    def fields(self) -> tuple[Field, Field, Field, Field]:
+        """Scale, zero point (its high plane, its low plane) and selector."""
+        planes = plane_widths(self.plan.zero_bits) if self.plan.zero_bits else ()
+        high, low = (*planes, 0, 0)[:2]
+        at, made = TILE_ROWS * self.pitch, []
+        for bits in (0 if self.plan.scale is None else self.plan.scale.bits, high, low, self.plan.selector_bits):
+            made.append(Field(bits, self._window(bits), at))
+            at += TILE_ROWS * made[-1].words
+        return made[0], made[1], made[2], made[3]
+
+    @property
+    def stage_words(self) -> int:
+        """Words of a stage of one warp."""
+        last = self.fields[-1]
+        return ceil_div(last.at + TILE_ROWS * last.words, 4) * 4
+
+    @property
+    def sums_per_run(self) -> int:
+        """Stored sums of inputs for each run of 128, where zero points need them."""
+        if self.plan.zero_bits == 0:
+            return 0
+        return 8 if self.plan.group == 16 else self.plan.parts
+
+    @property
+    def tables_at(self) -> int:
+        """Word of the lookup tables in shared memory."""
+        return ZEROS
+
+    @property
+    def inputs_at(self) -> int:
+        """Word of the inputs' digits: a plane for each digit of each token."""
+        return self.tables_at + ceil_div(sum(map(len, self.plan.tables)), 4) * 4
+
+    @property
+    def plane(self) -> int:
+        """Words of a plane; four more than its inputs take, so that both digits lie in different banks."""
+        return self.all_runs * RUN // 4 + 4
+
+    @property
+    def input_scales_at(self) -> int:
+        """Word of the inputs' scales, by token and run."""
+        return self.inputs_at + 2 * self.tokens * self.plane
+
+    @property
+    def input_sums_at(self) -> int:
+        """Word of the inputs' sums."""
+        return self.input_scales_at + self.tokens * self.all_runs
+
+    @property
+    def ring_at(self) -> int:
+        """Word of the stages, by warp."""
+        return ceil_div(self.input_sums_at + self.tokens * self.sums_per_run * self.all_runs, 4) * 4
+
+    @property
+    def reduction_at(self) -> int:
+        """Word of the warps' results, two buffers."""
+        return self.ring_at + self.warps * self.depth * self.stage_words
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        return 4 * (self.reduction_at + 2 * self.warps * TILE_ROWS * self.tokens)
