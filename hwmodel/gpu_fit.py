@@ -3,7 +3,7 @@
 Nelder-Mead on the mean absolute log error plus 0.3 times the root mean square, each constant kept in its bounds by a
 logistic map. The defaults come from all Vidur rows of a GPU (Ampere: A100; Hopper: H100) at one token count in six, and
 for CUDA 13 from one in three of our H100 rows. ``--cross`` prints instead what a fit on one part predicts of another.
-Needs scipy (extra ``fit``) and Vidur's table; takes two minutes.
+Needs scipy (extra ``test``) and Vidur's table; takes two minutes.
 """
 
 from __future__ import annotations

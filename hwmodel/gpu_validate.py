@@ -36,6 +36,7 @@ _INT4 = TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))
 _NF4 = TensorConfig((NF4,), PerGroup(64), ScaleConfig(FP16))
 _LARGE_BYTES = 4 << 20  # smaller messages are ruled by launches, which scatter by a factor of five
 _US = 1e-6
+_LONG_S = 1e-4
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,6 +61,7 @@ def gpu_errors() -> pd.DataFrame:
     rows.append(
         _row(np.array(layer_us), layer_truth_us, truth="Vidur", gpu="a40", part="layers, Llama-2-7b", use="held out")
     )
+    rows += _llmcompass_rows()
     rows += _low_bit_rows()
     for name in MEASURED_GPUS:
         use = "fitted" if name == "h100" else "held out"
@@ -122,9 +124,32 @@ def _vector_rows(name: str, gpu: Gpu) -> list[dict[str, object]]:
             cycles_to_s(gpu_price(LayerSpec("x", layer, m, 1, n), FP16_LAYER, gpu, unfused).cycles, gpu.frequency_hz)
             for m, n in zip(table["m"], table["n"], strict=True)
         ]
-        where = {"truth": "own, CUDA 13", "gpu": name, "part": kind, "use": "not fitted"}
+        use = "not fitted" if layer is LayerKind.NORM else "fitted" if name == "h100" else "held out"
+        where = {"truth": "own, CUDA 13", "gpu": name, "part": kind, "use": use}
         rows.append(_row(np.array(ours), table["seconds"].to_numpy(), **where))
     return rows
+
+
+def _llmcompass_rows() -> list[dict[str, object]]:
+    """Another laboratory's A100 (PrincetonUniversity/LLMCompass), products of 0.1 ms or more, with and without throttle.
+
+    Shorter ones hold some 20 microseconds of host time there.
+    """
+    path = shared_file("llmcompass_measured/matmul_A100.csv")
+    if path is None:
+        return []
+    table = pd.read_csv(path, header=None, names=["m", "k", "n", "ms", "rate"], skipinitialspace=True)
+    seconds = table["ms"].str.removesuffix("ms").astype(float).to_numpy() / 1e3
+    long = seconds >= _LONG_S
+    work = wide_work(table["m"][long], table["n"][long], table["k"][long])
+    cool = replace(A100.library, throttle=0.0)
+    return [
+        _row(
+            gemm_seconds(work, A100, library), seconds[long],
+            truth="LLMCompass", gpu="a100", part=f"products, {part}", use="held out",
+        )
+        for part, library in (("as throttled at Vidur's", A100.library), ("no throttle", cool))
+    ]  # fmt: skip
 
 
 def _low_bit_rows() -> list[dict[str, object]]:
