@@ -131,7 +131,7 @@ def _vector_rows(name: str, gpu: Gpu) -> list[dict[str, object]]:
 
 
 def _llmcompass_rows() -> list[dict[str, object]]:
-    """Another laboratory's A100 (PrincetonUniversity/LLMCompass), products of 0.1 ms or more, with and without throttle.
+    """Another laboratory's A100 (PrincetonUniversity/LLMCompass): products from 0.1 ms, with and without throttle.
 
     Shorter ones hold some 20 microseconds of host time there.
     """
