@@ -16,6 +16,7 @@ from codesign.text import TEXTS
 from datatypes.catalog import FORMATS
 from datatypes.format_facts import describe
 from hwmodel.effects import option_effects
+from hwmodel.event_grid import validate_events
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_presets import MACHINES
 from hwmodel.gpu_validate import gpu_errors, link_errors
@@ -114,6 +115,7 @@ def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
         "GPUs against measured kernels: relative errors": gpu_errors(),
         "Links between GPUs against measured collectives: relative errors": link_errors(),
         "Machines, methods and unit costs": validate_machines(),
+        "Closed form against event simulator, Llama-2-7B: differences in cycles": validate_events(),
     }
     if details:
         tables["Cells that disagree"] = cells[~cells["agrees"]]

@@ -1,19 +1,22 @@
 """The closed form with what the event simulator shows it leaves out: held data that must come first, uneven blocks.
 
-``price_product`` lets array, DRAM and vector unit run beside one another from start to end of a layer. Two things keep
-them from it. Before each block (``event_tiles``) a buffer-full of the held operand must come, and it finds no room
-before the last pass over the block before; and where blocks are uneven, each takes the longer of its own computing and
-its own fetching. With
+``price_product`` lets array, DRAM and vector unit run beside one another from start to end of a layer. Three things
+keep them from it. Before each block (``event_tiles``) a buffer-full of the held operand must come, and it finds no room
+before the last pass over the block before; where blocks are uneven, each takes the longer of its own computing and its
+own fetching; and two streamed tiles may not fit beside each other. With
 
     h  DRAM cycles of what a block's first pass needs of the held operand,
     s  of one tile of the streamed operand and the results of its pass,
     c  array cycles of a pass (one streamed tile past the block),
     a  share of a block for which there is room ahead,
+    u  share of a streamed tile for which there is none beside the one before,
+    v  tiles of a block: a streamed tile frees its room during the last of v visits,
 
-a block takes ``e + max(sum of c, sum of s)``, where ``e = max(0, h + s - max(c, s))`` for the first block, ``h`` where
-passes wait for DRAM anyway, and ``max(0, h (1 - a) - 2 c)`` elsewhere: its data come during the last pass before it and
-during its own first. A layer takes at least its DRAM cycles and its vector cycles, as before; latency, the first slice
-and the last tile are added once. No fitted number.
+a block takes ``e + max(sum of c, sum of s, sum of c (v - 2) / v + s u)``, where ``e`` is ``max(0, h + s - max(c, s))``
+for the first block, ``h`` where passes wait for DRAM anyway, and ``max(0, h (1 - a) - 2 c)`` elsewhere: its data come
+during the last pass before it and during its own first. A layer takes at least its DRAM cycles with what is left of its
+last pass when the last data have come, and at least its vector cycles; latency, the first slice and the last tile are
+added once. No fitted number.
 """
 
 from __future__ import annotations
@@ -57,13 +60,14 @@ def filled_cycles(
     clock = accelerator.frequency_hz
     bandwidth = accelerator.dram.bits_per_cycle(clock, sustained=model_options.dram_efficiency)
     latency = options.dram.latency_s * clock
-    dram = vector = work = 0.0
+    dram = vector = work = behind = 0.0
     for index, part in enumerate(parts):
         pieces = part.pieces
         bits = int(pieces.weight_bits[-1]) + int(pieces.input_bits[-1]) + int(pieces.output_bits[-1])
         dram += bits / bandwidth
         vector += float(pieces.vector_cycles.sum())
-        work += _work(part, accelerator, array, bandwidth, first=index == 0)
+        cycles, behind = _work(part, accelerator, array, bandwidth, first=index == 0)
+        work += cycles
     if work_of_array(parts) + vector == 0:  # a look-up: reading and writing share the bus
         return dram + latency
     first, last = parts[0].pieces, parts[-1].pieces
@@ -72,7 +76,7 @@ def filled_cycles(
     tiles = len(last.output_bits)
     end = float(last.vector_cycles[-1]) + int(last.output_bits[-1]) / tiles / bandwidth
     tile = float(first.cycles.sum()) / len(first.output_bits)
-    return max(work + read + end, dram, vector + start + read + tile if vector else 0.0)
+    return max(work + read + end, dram + behind, vector + start + read + tile if vector else 0.0)
 
 
 def work_of_array(parts: tuple[Part, ...]) -> float:
@@ -80,20 +84,23 @@ def work_of_array(parts: tuple[Part, ...]) -> float:
     return float(sum(part.pieces.cycles.sum() for part in parts))
 
 
-def _work(part: Part, accelerator: Accelerator, array: Array, bandwidth: float, *, first: bool) -> float:
-    """Cycles of the blocks of one product, one after another."""
+def _work(part: Part, accelerator: Accelerator, array: Array, bandwidth: float, *, first: bool) -> tuple[float, float]:
+    """Cycles of the blocks of one product, one after another; computing that is left when the last data have come."""
     product, tiling, pieces = part.product, part.tiling, part.pieces
     held_weights, blocks, copies = pieces.held_weights, pieces.blocks, tiling.copies
-    room = (accelerator.weight_buffer if held_weights else accelerator.activation_buffer).capacity_bytes
-    held = product.weight if held_weights else product.input
+    buffers = (accelerator.weight_buffer, accelerator.activation_buffer)[:: 1 if held_weights else -1]
+    room, streamed_room = (buffer.capacity_bytes for buffer in buffers)
+    held, streamed = (product.weight, product.input)[:: 1 if held_weights else -1]
     held_bits, streamed_bits = (pieces.weight_bits, pieces.input_bits)[:: 1 if held_weights else -1]
     visible, steps = np.array(tiling.visible), np.array(tiling.steps)
     rows = ceil_div(tiling.outputs, array.rows)
     count = min(rows, int(visible.max())) if held_weights else len(visible)
+    tile_bytes = streamed.buffer_bytes / (copies * (len(visible) if held_weights else rows))
+    squeezed = 1 - min(1.0, max(0.0, (streamed_room - tile_bytes) / tile_bytes)) if tile_bytes else 0.0
     step_cycles = float(pieces.cycles.sum()) / (copies * float((visible * steps).sum()))
     tiles = len(pieces.output_bits)
     output = int(pieces.output_bits[-1]) / tiles / bandwidth
-    total = ahead_bytes = 0.0
+    total = ahead_bytes = behind = 0.0
     for copy in range(min(copies, 2)):  # all copies but the first are alike
         times = 1 if copy == 0 else copies - 1
         for block in range(blocks):
@@ -110,7 +117,8 @@ def _work(part: Part, accelerator: Accelerator, array: Array, bandwidth: float, 
                 visits = seen.sum(axis=1)
                 work = (seen * steps[low:high]).sum(axis=1) * step_cycles
             s = int(streamed_bits[-1]) / (copies * blocks * len(visits)) / bandwidth + visits * output
-            bulk = max(float(work.sum()), float(s.sum()))
+            late = np.where(visits > 1, work * np.maximum(visits - 2, 0) / visits + s * squeezed, 0.0)
+            bulk = max(float(work.sum()), float(s.sum()), float(late.sum()))
             h *= float(visits[0]) / (high - low) if held_weights else 1.0  # a causal mask needs few keys at first
             if first and copy == 0 and block == 0:
                 exposed = max(0.0, h + float(s[0]) - max(float(work[0]), float(s[0])))
@@ -121,5 +129,7 @@ def _work(part: Part, accelerator: Accelerator, array: Array, bandwidth: float, 
                 ahead = min(1.0, max(0.0, (room - ahead_bytes) / hold_bytes)) if hold_bytes else 1.0
                 exposed = max(0.0, h * (1 - ahead) - 2 * float(work[0]))
             ahead_bytes = hold_bytes
+            last = float(visits[-1])
+            behind = max(0.0, float(work[-1]) * (last - 1) / last - last * output)
             total += times * (exposed + bulk)
-    return total
+    return total, behind

@@ -189,7 +189,8 @@ def machines(draw: st.DrawFn) -> SimulationOptions:
         dram=dram, arbiter=draw(st.sampled_from(Arbiter)), quantum_bursts=draw(st.integers(1, 4)),
         rows=draw(st.booleans()), refresh=draw(st.booleans()), turnaround=draw(st.booleans()),
         feed=draw(st.sampled_from(Feed)), refill=draw(st.sampled_from(Refill)),
-        bank_conflicts=draw(st.sampled_from([None, 1, 3])), output_room_bytes=draw(st.sampled_from([64, 1000])), result_tiles=draw(st.integers(1, 4)),
+        bank_conflicts=draw(st.sampled_from([None, 1, 3])), output_room_bytes=draw(st.sampled_from([64, 1000])),
+        result_tiles=draw(st.integers(1, 4)),
     )  # fmt: skip
 
 
