@@ -4,7 +4,8 @@ Plain loops over float32 that LLVM turns into vector code (numba widens int32 ar
 are kept in int32 buffers between short loops). No fast-math where numbers are rounded: every element takes the same
 single roundings as the torch code, and squares are summed in the order of ``datatypes.scale.sum_tiles`` (padded to a
 power of two, upper half added to the lower half). Kernels take a range of rows and release the interpreter;
-``over_rows`` runs the ranges on a thread pool. What the arguments mean for a config is ``datatypes.quantize_cpu``'s.
+``datatypes.row_threads`` runs the ranges on a thread pool. What the arguments mean for a config is
+``datatypes.quantize_cpu``'s. All stay in one file: numba's cache of a kernel does not see a change in another file.
 
 Common arguments: ``x`` float32 ``[n, k]``, ``group`` elements in a group (the last of a row may be shorter), ``scale``
 float32 ``[S, n, g]`` for ``S`` trials, ``error`` float32 ``[S, n, g]`` out, ``start`` and ``stop`` rows.
@@ -12,60 +13,17 @@ float32 ``[S, n, g]`` for ``S`` trials, ``error`` float32 ``[S, n, g]`` out, ``s
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
-from typing import TypeVar
-
 import numpy as np
-import torch
 from numba import njit
-
-T = TypeVar("T")
 
 MAX_THRESHOLDS = 15  # tables of up to 16 levels are compared level by level
 ROUNDER = np.float32(1.5 * 2**23)  # added and taken away, it rounds magnitudes up to 2**22 to even integers
-CHUNK_ELEMENTS = 1 << 18  # 1 MB of float32 stays in a core's cache from pass to pass; less is not worth a thread
 
 jit = njit(nogil=True, cache=True, error_model="numpy")
 # as a call, LLVM no longer sees that buffers do not overlap: minifloat errors took 1.4 times as long
 jit_inline = njit(nogil=True, error_model="numpy", inline="always")
 # extremes of finite numbers are exact in any order; without NaN and signed zeros the loops become vector maxima
 jit_extremes = njit(nogil=True, cache=True, error_model="numpy", fastmath={"nnan", "nsz"})
-
-
-def over_rows(kernel: Callable[..., None], rows: int, columns: int, *arguments: object) -> None:
-    """``kernel(*arguments, start, stop)`` over all rows, in as many threads as torch was given."""
-    workers = min(torch.get_num_threads(), max(1, rows * columns // CHUNK_ELEMENTS), max(rows, 1))
-    if workers == 1:
-        kernel(*arguments, 0, rows)
-        return
-    bounds = np.linspace(0, rows, 4 * workers + 1).astype(np.int64)  # four turns each: uneven threads even out
-    in_threads(lambda a, b: kernel(*arguments, a, b), [(int(a), int(b)) for a, b in pairwise(bounds) if b > a])
-
-
-def row_chunks(rows: int, columns: int) -> list[tuple[int, int]]:
-    """Ranges of rows of at most ``CHUNK_ELEMENTS`` elements (at least one row): each is worked on by one thread."""
-    step = max(1, CHUNK_ELEMENTS // max(columns, 1))
-    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
-
-
-def in_threads(run: Callable[[int, int], T], ranges: list[tuple[int, int]]) -> list[T]:
-    """``run(start, stop)`` for every range, in as many threads as torch was given, results in order."""
-    workers = min(torch.get_num_threads(), len(ranges))
-    if workers <= 1:
-        return [run(*part) for part in ranges]
-    pool = _pool(workers, os.getpid())
-    jobs = [pool.submit(run, *part) for part in ranges]
-    return [job.result() for job in jobs]
-
-
-@lru_cache(maxsize=8)
-def _pool(workers: int, process: int) -> ThreadPoolExecutor:
-    """One pool for each size; a forked process gets its own."""
-    return ThreadPoolExecutor(workers, thread_name_prefix="codesign-rows")
 
 
 @jit

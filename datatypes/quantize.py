@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datatypes import kernels_cpu, quantize_cpu
+from datatypes import quantize_cpu
 from datatypes.format import FloatFormat, Format, LearnedFormat
 from datatypes.layer_config import ScaleRule, TensorConfig
 from datatypes.outlier_victim import OutlierVictimFormat
 from datatypes.quantize_cpu import Trial
 from datatypes.rounding import encode, nearest_value
+from datatypes.row_threads import in_threads, row_chunks
 from datatypes.scale import (
     MOMENT_RULES,
     ideal_scale,
@@ -77,10 +78,10 @@ def quantize_tensor(
     x = x.detach().to(torch.float32).contiguous()
     if config.scale is None:
         return _unscaled(x, config)
-    ranges = kernels_cpu.row_chunks(x.shape[0], x.shape[1])
+    ranges = row_chunks(x.shape[0], x.shape[1])
     if len(ranges) > 1 and importance is None and _is_fast(x, config) and _rows_stand_alone(config, x.shape[1]):
         # a chunk of rows passes through all steps while it lies in one core's cache
-        parts = kernels_cpu.in_threads(lambda a, b: _quantize_rows(x[a:b], config, clip, None), ranges)
+        parts = in_threads(lambda a, b: _quantize_rows(x[a:b], config, clip, None), ranges)
         return _stacked(parts)
     return _quantize_rows(x, config, clip, importance)
 

@@ -24,6 +24,7 @@ from datatypes import kernels_cpu
 from datatypes.format import CodebookFormat, FloatFormat, FloatVariant, Format, IntFormat, Tie, VectorFormat
 from datatypes.layer_config import ScaleRule, TensorConfig
 from datatypes.outlier_victim import OutlierVictimFormat
+from datatypes.row_threads import over_rows
 from datatypes.tensor import spread_tiles
 
 _RULES = frozenset({ScaleRule.ABSMAX, ScaleRule.RANGE, ScaleRule.POW2_FLOOR, ScaleRule.POW2_CEIL, ScaleRule.LQER_CEIL})
@@ -45,7 +46,7 @@ def all_finite(x: Tensor) -> bool:
     if not plain or x.numel() == 0:
         return bool(torch.isfinite(x).all())
     found = np.zeros(x.shape[0], np.uint8)
-    kernels_cpu.over_rows(kernels_cpu.row_not_finite, x.shape[0], x.shape[1], x.detach().numpy(), found)
+    over_rows(kernels_cpu.row_not_finite, x.shape[0], x.shape[1], x.detach().numpy(), found)
     return not found.any()
 
 
@@ -72,7 +73,7 @@ def tile_absmax(x: Tensor, config: TensorConfig) -> Tensor:
     """Largest magnitude of each tile, float32 ``[n, g]``."""
     made = torch.empty(config.granularity.scale_shape((x.shape[0], x.shape[1])))
     group = group_size(config, x.shape[1])
-    kernels_cpu.over_rows(kernels_cpu.row_absmax, x.shape[0], x.shape[1], x.numpy(), group, made.numpy())
+    over_rows(kernels_cpu.row_absmax, x.shape[0], x.shape[1], x.numpy(), group, made.numpy())
     return made
 
 
@@ -81,7 +82,7 @@ def tile_range(x: Tensor, config: TensorConfig) -> tuple[Tensor, Tensor]:
     low = torch.empty(config.granularity.scale_shape((x.shape[0], x.shape[1])))
     high = torch.empty_like(low)
     group = group_size(config, x.shape[1])
-    kernels_cpu.over_rows(kernels_cpu.row_range, x.shape[0], x.shape[1], x.numpy(), group, low.numpy(), high.numpy())
+    over_rows(kernels_cpu.row_range, x.shape[0], x.shape[1], x.numpy(), group, low.numpy(), high.numpy())
     return low, high
 
 
@@ -100,7 +101,7 @@ def tile_errors(x: Tensor, trials: Sequence[Trial], config: TensorConfig) -> lis
         offsets = [_zero_and_offset(trial.zero, trial.scale, config) for trial in trials]
         zero = np.stack([z for z, _ in offsets])
         offset = np.stack([o for _, o in offsets])
-        kernels_cpu.over_rows(
+        over_rows(
             kernels_cpu.integer_error,
             rows,
             columns,
@@ -115,13 +116,11 @@ def tile_errors(x: Tensor, trials: Sequence[Trial], config: TensorConfig) -> lis
             error,
         )
     elif len(set(formats)) == 1 and isinstance(fmt, FloatFormat) and _is_float(fmt):
-        kernels_cpu.over_rows(
-            kernels_cpu.float_error, rows, columns, source, group, scale, *_float_constants(fmt), error
-        )
+        over_rows(kernels_cpu.float_error, rows, columns, source, group, scale, *_float_constants(fmt), error)
     else:
         tables = _tables(formats)
         which = np.arange(len(formats))
-        kernels_cpu.over_rows(
+        over_rows(
             kernels_cpu.table_error,
             rows,
             columns,
@@ -148,7 +147,7 @@ def encode_tiles(
     if len(config.formats) == 1 and isinstance(fmt, IntFormat) and _is_integer(fmt):
         zeros, offsets = _zero_and_offset(zero, scale, config)
         mask = np.int32((1 << fmt.bits) - 1)
-        kernels_cpu.over_rows(
+        over_rows(
             kernels_cpu.integer_encode,
             rows,
             columns,
@@ -164,7 +163,7 @@ def encode_tiles(
         )
     elif len(config.formats) == 1 and isinstance(fmt, FloatFormat) and _is_float(fmt):
         signed_zero = fmt.negative_zero_code is not None
-        kernels_cpu.over_rows(
+        over_rows(
             kernels_cpu.float_encode,
             rows,
             columns,
@@ -184,7 +183,7 @@ def encode_tiles(
         if selector is not None:
             tiles = spread_tiles(selector, config.selector_granularity, config.granularity, (rows, columns))
             choice = tiles.contiguous().numpy()
-        kernels_cpu.over_rows(
+        over_rows(
             kernels_cpu.table_encode,
             rows,
             columns,
@@ -326,7 +325,7 @@ def _special_errors(x: Tensor, trials: Sequence[Trial], shared: _SharedGrid, gro
     intervals = np.array([shared.intervals[i] for pair in slots for i in pair], dtype=np.float32)
     scale = torch.stack([trials[first].scale for first, _ in slots]).numpy()
     error = np.empty((2 * len(slots), *scale.shape[1:]), np.float32)
-    kernels_cpu.over_rows(
+    over_rows(
         kernels_cpu.special_error,
         x.shape[0],
         x.shape[1],

@@ -23,6 +23,7 @@ from datatypes import kernels_cpu
 from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
 from datatypes.granularity import Granularity, PerBlock
 from datatypes.layer_config import TensorConfig
+from datatypes.row_threads import over_rows
 
 TORCH_FLOATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -136,13 +137,13 @@ class QuantizedTensor:
         if self.zero_point is not None:
             zero = self.zero_point.to(torch.float32).contiguous().numpy()
             arguments = (codes, group, steps, zero, tables[0], out.numpy())
-            kernels_cpu.over_rows(kernels_cpu.decode_rows_zero, n, k, *arguments)
+            over_rows(kernels_cpu.decode_rows_zero, n, k, *arguments)
             return out
         choice = np.zeros(steps.shape, np.uint8)
         if self.selector is not None:
             spread = spread_tiles(self.selector, self.config.selector_granularity, self.config.granularity, self.shape)
             choice = spread.contiguous().numpy()
-        kernels_cpu.over_rows(kernels_cpu.decode_rows, n, k, codes, group, steps, choice, tables, out.numpy())
+        over_rows(kernels_cpu.decode_rows, n, k, codes, group, steps, choice, tables, out.numpy())
         return out
 
     def dequantize(self) -> Tensor:
