@@ -15,29 +15,23 @@ Outliers are one gather and one more launch; low-rank branches are two more prod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datatypes.catalog import FP16
-from datatypes.format import FloatFormat, Format, IntFormat
-from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
-from hwmodel.gpu import OPERAND_BITS, Gpu
+from datatypes.layer_config import LayerConfig
+from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemm import GemmWork, gemm_seconds
+from hwmodel.gpu_operands import Operands, cache_shape, cache_tensor, decode_operations, operands_of
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.price import Price
 from hwmodel.traffic import causal_share
 from hwmodel.units import BYTE_BITS, ceil_div
-from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Workload
+from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 
-# Thread instructions to decode a weight, from ``data/gpu_lowbit.csv``. Integers: torch's tinygemm int4 took 61.0 us for
-# 28672 x 8192 on an H100, 58 without the launch: 7.7 at full issue. Tables: bitsandbytes NF4 took 103 us: 13.2.
-INTEGER_DECODE = 7.5
-TABLE_DECODE = 13.0
-BYTE_DECODE = 4.0  # ASSUMPTION: whole bytes need no unpacking, half of an integer's work
 # Fused attention on an H100, ``data/gpu_measured_h100.csv``: tensor-core share of long prompts; what a launch takes
 # beyond a GEMM's (a second kernel, or partial results added up)
 _ATTENTION_SHARE = 0.68
@@ -98,27 +92,16 @@ def gpu_price(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) 
     return _vector(spec, gpu, options)
 
 
-@dataclass(frozen=True)
-class _Operands:
-    """Bits of all copies and what the tensor cores make of them."""
-
-    weight_bits: int
-    input_bits: int
-    output_bits: int
-    rate_kind: str
-    decode_per_weight: float
-
-
 def _products(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
     if spec.shared_weight:
         spec = replace(spec, m=spec.m * spec.copies, copies=1, shared_weight=False)
-    parts = [_product(spec, _operands(spec, config, gpu, options), gpu)]
+    parts = [_product(spec, operands_of(spec, config, gpu, options), gpu)]
     if isinstance(config, LayerConfig) and spec.kind not in ATTENTION_KINDS:
         if config.low_rank is not None:
             rank = min(config.low_rank.rank, spec.n, spec.k)
             down, up = replace(spec, n=rank), replace(spec, k=rank)
-            first = _operands(down, LayerConfig(weight=config.low_rank.a), gpu, options)
-            second = _operands(up, LayerConfig(weight=config.low_rank.b), gpu, options)
+            first = operands_of(down, LayerConfig(weight=config.low_rank.a), gpu, options)
+            second = operands_of(up, LayerConfig(weight=config.low_rank.b), gpu, options)
             if config.low_rank.fused:
                 first, second = replace(first, input_bits=0), replace(second, output_bits=0)
             parts += [_product(down, first, gpu), _product(up, second, gpu)]
@@ -135,7 +118,7 @@ def _sequence(parts: list[Price]) -> Price:
     return total
 
 
-def _product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
+def _product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """One kernel, or one and the sum over the parts of k."""
 
     def column(value: float) -> np.ndarray:
@@ -160,7 +143,7 @@ def _product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
     return _timed(spec.macs, operands, seconds, gpu)
 
 
-def _narrow_product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
+def _narrow_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """A kernel for few tokens that decodes each weight once and streams: DRAM or instructions, whichever is slower."""
     moved = operands.weight_bits + operands.input_bits + operands.output_bits
     memory_s = moved / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
@@ -169,7 +152,7 @@ def _narrow_product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
     return _timed(spec.macs, operands, max(memory_s, decoding_s, tensor_s) + _NARROW_START_S, gpu)
 
 
-def _decodes_first(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> bool:
+def _decodes_first(spec: LayerSpec, operands: Operands, gpu: Gpu) -> bool:
     """Whether decoding again for every row of tiles takes longer than FP16 weights through DRAM and back.
 
     The stored bits have no say, so that fewer of them never move more.
@@ -178,18 +161,18 @@ def _decodes_first(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> bool:
     return again_s > 2 * WIDE_BITS / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
 
 
-def _decoded_product(spec: LayerSpec, operands: _Operands, gpu: Gpu) -> Price:
+def _decoded_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """A kernel that decodes the weights to FP16 in DRAM, and the 16-bit product."""
     wide = spec.n * spec.k * spec.copies * WIDE_BITS
     product = _product(spec, replace(operands, weight_bits=wide, decode_per_weight=0.0), gpu)
     moving_s = (operands.weight_bits + wide) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
     decoding_s = operands.decode_per_weight * spec.n * spec.k * spec.copies / gpu.lane_operations_per_s
-    decoded = _Operands(operands.weight_bits + wide, 0, 0, "fp16", 0.0)
+    decoded = Operands(operands.weight_bits + wide, 0, 0, "fp16", 0.0)
     both = _timed(0, decoded, max(moving_s, decoding_s) + gpu.library.launch_s, gpu) + product
     return replace(both, compulsory_bits=operands.weight_bits + operands.input_bits + operands.output_bits)
 
 
-def _timed(macs: int, operands: _Operands, seconds: float, gpu: Gpu) -> Price:
+def _timed(macs: int, operands: Operands, seconds: float, gpu: Gpu) -> Price:
     """A price of a kernel that takes ``seconds``; its resources' own cycles are those at their peaks."""
     moved = operands.weight_bits + operands.input_bits + operands.output_bits
     return _with_energy(
@@ -226,77 +209,6 @@ def _with_energy(price: Price, gpu: Gpu) -> Price:
     )
 
 
-def _operands(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> _Operands:
-    """What moves, and how it is multiplied; attention's keys and values stand for the weight."""
-    copies, wide_in, wide_out = spec.copies, spec.m * spec.k * WIDE_BITS, spec.m * spec.n * WIDE_BITS
-    if spec.kind in ATTENTION_KINDS:
-        cache = _cache_tensor(spec, config)
-        bits = (
-            math.ceil(spec.n * spec.k * cache) if isinstance(cache, float) else cache.traffic_bits(_cache_shape(spec))
-        )
-        share = causal_share(max(_cache_shape(spec)[0], 1), spec.m) if spec.causal and options.causal_mask else 1.0
-        if spec.kind is LayerKind.ATTENTION_QK:
-            wide_out = math.ceil(wide_out * share)
-        else:
-            wide_in = math.ceil(wide_in * share)
-        return _Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(cache))
-    if isinstance(config, OperandBits):
-        bits = math.ceil(spec.n * spec.k * config.weight)
-        return _Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(config.weight))
-    stored = config.storage_bits((spec.n, spec.k))
-    weight_bits = stored.total - stored.low_rank - stored.outlier_values - stored.outlier_indices
-    if config.activation is not None:
-        wide_in = config.activation.traffic_bits((spec.m, spec.k))
-    if config.output is not None:
-        wide_out = config.output.traffic_bits((spec.m, spec.n))
-    weight = FP16_WEIGHT if config.weight is None else config.weight
-    kind = tensor_kind(weight, config.activation, gpu)
-    if kind != "fp16":
-        decode = 0.0
-    elif isinstance(weight, PartitionedConfig):
-        decode = sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1)
-    else:
-        decode = decode_operations(weight)
-    return _Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode)
-
-
-def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: TensorConfig | None, gpu: Gpu) -> str:
-    """The kind of operand that the tensor cores multiply: the narrowest of the sheet that holds both codes."""
-    if activation is None or isinstance(weight, PartitionedConfig):
-        return "fp16"
-    formats = (*weight.formats, *activation.formats)
-    bits = max(weight.code_bits, activation.code_bits)
-    if all(isinstance(f, IntFormat) for f in formats):
-        wanted = [kind for kind in ("int4", "int8") if bits <= OPERAND_BITS[kind]]
-    elif all(isinstance(f, FloatFormat) for f in formats):
-        wanted = [kind for kind in ("fp4", "fp8") if bits <= OPERAND_BITS[kind]]
-    else:
-        wanted = []
-    return next((kind for kind in wanted if kind in gpu.tensor_flops), "fp16")
-
-
-def decode_operations(config: TensorConfig | float) -> float:
-    """Thread instructions to turn one stored weight into FP16; 0 for 16-bit floats.
-
-    Never more for fewer bits of the same family, so that a narrower integer is never slower.
-    """
-    if isinstance(config, float | int):
-        return 0.0 if config >= WIDE_BITS else INTEGER_DECODE
-    if config.scale is None and all(_wide(f) for f in config.formats):
-        return 0.0
-    if all(isinstance(f, IntFormat) for f in config.formats):
-        own = INTEGER_DECODE
-    elif all(isinstance(f, FloatFormat) and f.bits == BYTE_BITS for f in config.formats):
-        own = BYTE_DECODE
-    else:
-        own = TABLE_DECODE
-    return own + (0.0 if config.residual is None else decode_operations(config.residual))
-
-
-def _wide(fmt: Format) -> bool:
-    return isinstance(fmt, FloatFormat) and fmt.bits >= WIDE_BITS
-
-
 def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
     """Outliers as a kernel of their own: values, indices and gathered inputs, each input a whole DRAM sector."""
     outliers = config.outliers
@@ -304,20 +216,9 @@ def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
     stored = outliers.storage_bits((spec.n, spec.k)).total * spec.copies
     gathered = spec.m * spec.k * WIDE_BITS * spec.copies
     written = spec.m * spec.n * WIDE_BITS * spec.copies
-    moved = _Operands(stored, gathered, written, "fp16", 0.0)
+    moved = Operands(stored, gathered, written, "fp16", 0.0)
     seconds = (stored + gathered + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
     return _timed(0, moved, seconds + gpu.library.launch_s, gpu)
-
-
-def _cache_shape(spec: LayerSpec) -> tuple[int, int]:
-    return (spec.n, spec.k) if spec.kind is LayerKind.ATTENTION_QK else (spec.k, spec.n)
-
-
-def _cache_tensor(spec: LayerSpec, config: Config) -> TensorConfig | float:
-    if isinstance(config, OperandBits):
-        return float(config.kv)
-    tensor = config.key if spec.kind is LayerKind.ATTENTION_QK else config.value
-    return TensorConfig((FP16,), scale=None) if tensor is None else tensor
 
 
 def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
@@ -325,8 +226,8 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
 
     Tensor cores work at a fitted share; the thread block with most keys ends last, one block's time after the mean.
     """
-    tokens, width = _cache_shape(spec)
-    cache = _cache_tensor(spec, config)
+    tokens, width = cache_shape(spec)
+    cache = cache_tensor(spec, config)
     bits = math.ceil(tokens * width * cache) if isinstance(cache, float) else cache.traffic_bits((tokens, width))
     share = causal_share(tokens, spec.m) if spec.causal and options.causal_mask else 1.0
     macs = round(spec.macs * share)
@@ -340,7 +241,7 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     decode_s = decode_operations(cache) * tokens * width * spec.copies / gpu.lane_operations_per_s
     queries = spec.m * width * WIDE_BITS * spec.copies
     scores = spec.kind is LayerKind.ATTENTION_QK
-    operands = _Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
+    operands = Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
     memory_s = (operands.weight_bits + queries) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
     launch_s = gpu.library.launch_s + _ATTENTION_EXTRA_S if scores else 0.0
     return _timed(macs, operands, max(compute_s + decode_s, memory_s) + launch_s, gpu)
@@ -354,7 +255,7 @@ def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
     read, written = elements * WIDE_BITS * (kernel.operands - 1), elements * WIDE_BITS
     streaming_s = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * kernel.dram_share)
     seconds = math.cbrt(streaming_s**3 + (kernel.fixed_s + kernel.column_s * spec.n) ** 3)
-    return _timed(0, _Operands(0, read, written, "fp16", 0.0), seconds, gpu)
+    return _timed(0, Operands(0, read, written, "fp16", 0.0), seconds, gpu)
 
 
 def _embedding(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
@@ -366,38 +267,10 @@ def _embedding(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
     read = math.ceil(table / spec.k) * spec.m * spec.copies
     written = spec.m * spec.copies * spec.n * WIDE_BITS
     seconds = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
-    return _timed(0, _Operands(read, 0, written, "fp16", 0.0), seconds + gpu.library.launch_s, gpu)
+    return _timed(0, Operands(read, 0, written, "fp16", 0.0), seconds + gpu.library.launch_s, gpu)
 
 
 def lower_bound_cycles(price: Price, gpu: Gpu) -> float:
     """Cycles that no schedule can undercut: all tensor cores at their fastest, operands once at peak bandwidth."""
     bits_per_cycle = gpu.dram.bits_per_cycle(gpu.frequency_hz, sustained=False)
     return max(price.macs / gpu.most_macs_per_cycle, price.compulsory_bits / bits_per_cycle)
-
-
-def resident_bits(workload: Workload, configs: Mapping[str, Config]) -> int:
-    """Bits that must lie in memory while the workload runs: stored weights, and the KV cache of its attention layers.
-
-    Args:
-        workload: a phase; its context sets the cache.
-        configs: by layer name; layers that are not named are FP16.
-    """
-    return sum(_resident(workload, configs))
-
-
-def _resident(workload: Workload, configs: Mapping[str, Config]) -> Iterator[int]:
-    for spec in workload.layers:
-        config = configs.get(spec.name, LayerConfig())
-        if spec.kind in ATTENTION_KINDS:
-            cache = _cache_tensor(spec, config)
-            tokens, width = _cache_shape(spec)
-            bits = cache * tokens * width if isinstance(cache, float) else cache.traffic_bits((tokens, width))
-            yield math.ceil(bits) * spec.copies
-        elif spec.kind in WEIGHT_KINDS and spec.weights:
-            shape = (spec.k, spec.n) if spec.kind is LayerKind.EMBEDDING else (spec.n, spec.k)
-            each = (
-                math.ceil(shape[0] * shape[1] * config.weight)
-                if isinstance(config, OperandBits)
-                else config.storage_bits(shape).total
-            )
-            yield each * spec.weights // (spec.n * spec.k)

@@ -11,8 +11,9 @@ from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu import Gpu
+from hwmodel.gpu_operands import resident_bits, tensor_kind
 from hwmodel.gpu_presets import A100, GPUS, H100
-from hwmodel.gpu_price import lower_bound_cycles, resident_bits, tensor_kind
+from hwmodel.gpu_price import lower_bound_cycles
 from hwmodel.gpu_validate import COLUMNS, attention_seconds, gpu_errors, link_errors
 from hwmodel.options import HONEST
 from hwmodel.paper import paper_workload

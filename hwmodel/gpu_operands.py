@@ -1,0 +1,143 @@
+"""What a GPU moves and multiplies for a layer: bits of each operand, the tensor cores' kind, decoding, capacity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from datatypes.catalog import FP16
+from datatypes.format import FloatFormat, Format, IntFormat
+from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
+from hwmodel.gpu import OPERAND_BITS, Gpu
+from hwmodel.operands import Config, OperandBits
+from hwmodel.options import ModelOptions
+from hwmodel.pe import WIDE_BITS
+from hwmodel.traffic import causal_share
+from hwmodel.units import BYTE_BITS
+from hwmodel.workload import ATTENTION_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Workload
+
+# Thread instructions to decode a weight, from ``data/gpu_lowbit.csv``. Integers: torch's tinygemm int4 took 61.0 us for
+# 28672 x 8192 on an H100, 58 without the launch: 7.7 at full issue. Tables: bitsandbytes NF4 took 103 us: 13.2.
+INTEGER_DECODE = 7.5
+TABLE_DECODE = 13.0
+BYTE_DECODE = 4.0  # ASSUMPTION: whole bytes need no unpacking, half of an integer's work
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Bits of all copies and what the tensor cores make of them."""
+
+    weight_bits: int
+    input_bits: int
+    output_bits: int
+    rate_kind: str
+    decode_per_weight: float
+
+
+def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Operands:
+    """What moves, and how it is multiplied; attention's keys and values stand for the weight."""
+    copies, wide_in, wide_out = spec.copies, spec.m * spec.k * WIDE_BITS, spec.m * spec.n * WIDE_BITS
+    if spec.kind in ATTENTION_KINDS:
+        cache = cache_tensor(spec, config)
+        bits = math.ceil(spec.n * spec.k * cache) if isinstance(cache, float) else cache.traffic_bits(cache_shape(spec))
+        share = causal_share(max(cache_shape(spec)[0], 1), spec.m) if spec.causal and options.causal_mask else 1.0
+        if spec.kind is LayerKind.ATTENTION_QK:
+            wide_out = math.ceil(wide_out * share)
+        else:
+            wide_in = math.ceil(wide_in * share)
+        return Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(cache))
+    if isinstance(config, OperandBits):
+        bits = math.ceil(spec.n * spec.k * config.weight)
+        return Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(config.weight))
+    stored = config.storage_bits((spec.n, spec.k))
+    weight_bits = stored.total - stored.low_rank - stored.outlier_values - stored.outlier_indices
+    if config.activation is not None:
+        wide_in = config.activation.traffic_bits((spec.m, spec.k))
+    if config.output is not None:
+        wide_out = config.output.traffic_bits((spec.m, spec.n))
+    weight = FP16_WEIGHT if config.weight is None else config.weight
+    kind = tensor_kind(weight, config.activation, gpu)
+    if kind != "fp16":
+        decode = 0.0
+    elif isinstance(weight, PartitionedConfig):
+        decode = sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1)
+    else:
+        decode = decode_operations(weight)
+    return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode)
+
+
+def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: TensorConfig | None, gpu: Gpu) -> str:
+    """The kind of operand that the tensor cores multiply: the narrowest of the sheet that holds both codes."""
+    if activation is None or isinstance(weight, PartitionedConfig):
+        return "fp16"
+    formats = (*weight.formats, *activation.formats)
+    bits = max(weight.code_bits, activation.code_bits)
+    if all(isinstance(f, IntFormat) for f in formats):
+        wanted = [kind for kind in ("int4", "int8") if bits <= OPERAND_BITS[kind]]
+    elif all(isinstance(f, FloatFormat) for f in formats):
+        wanted = [kind for kind in ("fp4", "fp8") if bits <= OPERAND_BITS[kind]]
+    else:
+        wanted = []
+    return next((kind for kind in wanted if kind in gpu.tensor_flops), "fp16")
+
+
+def decode_operations(config: TensorConfig | float) -> float:
+    """Thread instructions to turn one stored weight into FP16; 0 for 16-bit floats.
+
+    Never more for fewer bits of the same family, so that a narrower integer is never slower.
+    """
+    if isinstance(config, float | int):
+        return 0.0 if config >= WIDE_BITS else INTEGER_DECODE
+    if config.scale is None and all(_wide(f) for f in config.formats):
+        return 0.0
+    if all(isinstance(f, IntFormat) for f in config.formats):
+        own = INTEGER_DECODE
+    elif all(isinstance(f, FloatFormat) and f.bits == BYTE_BITS for f in config.formats):
+        own = BYTE_DECODE
+    else:
+        own = TABLE_DECODE
+    return own + (0.0 if config.residual is None else decode_operations(config.residual))
+
+
+def _wide(fmt: Format) -> bool:
+    return isinstance(fmt, FloatFormat) and fmt.bits >= WIDE_BITS
+
+
+def cache_shape(spec: LayerSpec) -> tuple[int, int]:
+    return (spec.n, spec.k) if spec.kind is LayerKind.ATTENTION_QK else (spec.k, spec.n)
+
+
+def cache_tensor(spec: LayerSpec, config: Config) -> TensorConfig | float:
+    if isinstance(config, OperandBits):
+        return float(config.kv)
+    tensor = config.key if spec.kind is LayerKind.ATTENTION_QK else config.value
+    return TensorConfig((FP16,), scale=None) if tensor is None else tensor
+
+
+def resident_bits(workload: Workload, configs: Mapping[str, Config]) -> int:
+    """Bits that must lie in memory while the workload runs: stored weights, and the KV cache of its attention layers.
+
+    Args:
+        workload: a phase; its context sets the cache.
+        configs: by layer name; layers that are not named are FP16.
+    """
+    return sum(_resident(workload, configs))
+
+
+def _resident(workload: Workload, configs: Mapping[str, Config]) -> Iterator[int]:
+    for spec in workload.layers:
+        config = configs.get(spec.name, LayerConfig())
+        if spec.kind in ATTENTION_KINDS:
+            cache = cache_tensor(spec, config)
+            tokens, width = cache_shape(spec)
+            bits = cache * tokens * width if isinstance(cache, float) else cache.traffic_bits((tokens, width))
+            yield math.ceil(bits) * spec.copies
+        elif spec.kind in WEIGHT_KINDS and spec.weights:
+            shape = (spec.k, spec.n) if spec.kind is LayerKind.EMBEDDING else (spec.n, spec.k)
+            each = (
+                math.ceil(shape[0] * shape[1] * config.weight)
+                if isinstance(config, OperandBits)
+                else config.storage_bits(shape).total
+            )
+            yield each * spec.weights // (spec.n * spec.k)
