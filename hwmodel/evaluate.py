@@ -182,7 +182,7 @@ class Pricer:
                 raise ValueError(f"{what} must name layers of the workload, not {name!r}{hint}")
 
     def _cost(self, spec: LayerSpec, config: Config, workload: Workload) -> LayerCost:
-        key: tuple[object, ...] = (spec.shape_key, workload.phase, workload.batch, id(config))
+        key: tuple[object, ...] = (spec.shape_key, workload.phase is Phase.PREFILL, workload.batch, id(config))
         stats = None
         if self.bit_stats:
             stats = self.bit_stats.get(spec.name)

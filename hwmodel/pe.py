@@ -141,7 +141,7 @@ class PE:
                 raise ValueError(f"{what} of PE {self.name} must be given for kind {kind.value}, not {value!r}")
 
     def __hash__(self) -> int:
-        return hash((self.name, self.kind, self.lanes, self.energy_pj_per_cycle))  # all fields: what costs in a cache
+        return hash((self.name, self.lanes, self.energy_pj_per_cycle))  # hashing all fields is what costs in a cache
 
     @property
     def bit_serial(self) -> bool:

@@ -27,6 +27,8 @@ class LayerKind(Enum):
     ACTIVATION = "activation"  # vector unit (SiLU, GELU, gating, residual adds)
     SOFTMAX = "softmax"  # vector unit
 
+    __hash__ = object.__hash__  # members are single objects; Enum's own hash runs in Python for every priced layer
+
 
 class Phase(Enum):
     """Which part of generation a workload is."""
