@@ -67,27 +67,25 @@ def sweep(
     """Measures what is missing, batch by batch, and records each batch at once.
 
     Yields:
-        designs done, designs to do, and a message ('' or why a design failed). A batch that fails is tried again one
-        design at a time.
+        designs done, designs to do, and a message ('' or why a design failed). A batch that fails is tried again in
+        halves, down to the design that is to blame.
     """
     todo = missing(chosen, target=target, flow=flow, folder=folder)
     done = 0
-    for start in range(0, len(todo), batch):
-        part = todo[start : start + batch]
+    parts = [todo[start : start + batch] for start in range(0, len(todo), batch)][::-1]
+    while parts:
+        part = parts.pop()
+        message = ""
         try:
             _record(part, flow, measure, folder)
-            yield (done := done + len(part)), len(todo), ""
         except FAILURES as error:
-            if len(part) == 1:
-                yield (done := done + 1), len(todo), f"{part[0].name}: {error}"
+            message = f"{part[0].name}: {error}"
+            if len(part) > 1:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
                 continue
-            for design in part:
-                message = ""
-                try:
-                    _record([design], flow, measure, folder)
-                except FAILURES as alone:
-                    message = f"{design.name}: {alone}"
-                yield (done := done + 1), len(todo), message
+        done += len(part)
+        yield done, len(todo), message
 
 
 def _record(part: Sequence[Design], flow: str, measure: Measure, folder: Path) -> None:
