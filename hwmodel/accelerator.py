@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hwmodel.array_path import bare_path
 from hwmodel.memory import Dram, Sram
 from hwmodel.pe import PE, WIDE_BITS
-from hwmodel.technology import Technology
+from hwmodel.technology import Technology, node_scaling
 from hwmodel.units import WORD_BITS, um2_to_mm2, uw_to_mw
 from hwmodel.workload import Phase
 
@@ -198,3 +198,48 @@ class Accelerator:
     def most_macs_per_cycle(self) -> float:
         """Multiply-accumulates in a cycle that no formats can exceed."""
         return self.pe_count * self.pe.most_macs_per_cycle
+
+
+def at_node(accelerator: Accelerator, node_nm: float) -> Accelerator:
+    """The same design in another node: areas and energies of logic and buffers scaled, clock and memory as they are.
+
+    Leakage is taken to scale as energy does (ASSUMPTION: none of the sources scales it).
+
+    Raises:
+        ValueError: a node outside those of ``hwmodel.technology``.
+    """
+    technology, pe, vector, encoder = accelerator.technology, accelerator.pe, accelerator.vector, accelerator.encoder
+    scale = node_scaling(technology.node_nm, node_nm)
+    modes = tuple(replace(mode, energy_pj_per_cycle=mode.energy_pj_per_cycle * scale.energy) for mode in pe.modes)
+    static_mw = technology.static_power_mw
+    return replace(
+        accelerator,
+        pe=replace(
+            pe,
+            energy_pj_per_cycle=pe.energy_pj_per_cycle * scale.energy,
+            area_um2=pe.area_um2 * scale.area,
+            modes=modes,
+        ),
+        vector=replace(
+            vector,
+            energy_pj_per_operation=vector.energy_pj_per_operation * scale.energy,
+            area_um2_per_lane=vector.area_um2_per_lane * scale.area,
+        ),
+        encoder=None
+        if encoder is None
+        else replace(
+            encoder,
+            energy_pj_per_cycle=encoder.energy_pj_per_cycle * scale.energy,
+            area_um2=encoder.area_um2 * scale.area,
+        ),
+        weight_buffer=replace(accelerator.weight_buffer, node_nm=node_nm),
+        activation_buffer=replace(accelerator.activation_buffer, node_nm=node_nm),
+        technology=replace(
+            technology,
+            name=f"{technology.name}_at_{node_nm:g}",
+            node_nm=node_nm,
+            logic_leakage_uw_per_um2=technology.logic_leakage_uw_per_um2 * scale.energy / scale.area,
+            static_power_mw=None if static_mw is None else static_mw * scale.energy,
+            source=f"{technology.source}; scaled from {technology.node_nm:g} nm (Stillmaker and Baas 2017)",
+        ),
+    )

@@ -28,7 +28,9 @@ and ``modes`` for block dot products::
       source: synthesis
 
 ``dram: {preset: <name>}`` starts from one of ``hwmodel.presets_memory``; ``channels`` without ``bytes_per_s`` takes the
-bandwidth along. Every error is one sentence with file and key.
+bandwidth along. ``node_nm: 16`` scales the base's areas and energies to another node first.
+
+Every error is one sentence with file and key.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from typing import Any
 
 from datatypes.catalog import format_by_name
 from datatypes.format import Format
-from hwmodel.accelerator import Accelerator, Array, Encoder, VectorUnit
+from hwmodel.accelerator import Accelerator, Array, Encoder, VectorUnit, at_node
 from hwmodel.memory import Dram, Sram
 from hwmodel.pe import PE, Mode, PeKind, Skipping
 from hwmodel.presets import accelerator_by_name
@@ -185,8 +187,12 @@ def load_accelerator(path: Path | str) -> Accelerator:
 
 
 def _build(content: Mapping[Any, object]) -> Accelerator:
-    _check_keys(content, {*_VALUES, *_SECTIONS, "base"}, "")
+    _check_keys(content, {*_VALUES, *_SECTIONS, "base", "node_nm"}, "")
     base = None if content.get("base") is None else accelerator_by_name(str(content["base"]))
+    if "node_nm" in content:
+        if base is None:
+            raise ValueError("key node_nm needs a base, whose figures are scaled to that node")
+        base = at_node(base, _read("node_nm", content["node_nm"], _number))
     values: dict[str, Any] = {}
     for key, reader in _VALUES.items():
         if key in content:

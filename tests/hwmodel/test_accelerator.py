@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from hwmodel.accelerator import Array, VectorUnit
-from hwmodel.presets import ANT, BITMOD, FP16_BASELINE, OLIVE
-from hwmodel.technology import TSMC28, Technology
-from hwmodel.workload import Phase
+from hwmodel.accelerator import Array, VectorUnit, at_node
+from hwmodel.evaluate import evaluate
+from hwmodel.operands import OperandBits
+from hwmodel.presets import ACCELERATORS, ANT, BITMOD, FP16_BASELINE, OLIVE
+from hwmodel.technology import TSMC28, Technology, node_scaling
+from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 
 def test_ports_of_the_published_design_points() -> None:
@@ -47,3 +49,22 @@ def test_impossible_figures() -> None:
         Technology("x", 0, 1.0, 0.0, "here")
     with pytest.raises(ValueError, match=r"logic_leakage_uw_per_um2 of technology tsmc28 must be at least 0, not -1"):
         replace(TSMC28, logic_leakage_uw_per_um2=-1)
+
+
+def test_a_design_in_another_node() -> None:
+    small, scale = at_node(BITMOD, 7), node_scaling(28, 7)
+    assert small.pe_area_mm2 == pytest.approx(BITMOD.pe_area_mm2 * scale.area)
+    assert small.area_mm2 == pytest.approx(BITMOD.area_mm2 * scale.area)
+    assert small.logic_leakage_mw == pytest.approx(BITMOD.logic_leakage_mw * scale.energy)
+    assert small.idle_pj_per_cycle == pytest.approx(BITMOD.idle_pj_per_cycle * scale.energy)
+    spec = LayerSpec("x", LayerKind.LINEAR, 64, 1024, 1024)
+    here, there = (
+        evaluate(Workload("x", Phase.PREFILL, (spec,)), OperandBits(4, 4), machine).total for machine in (BITMOD, small)
+    )
+    assert (there.cycles, there.dram_pj) == (here.cycles, here.dram_pj)
+    assert there.onchip_pj == pytest.approx(here.onchip_pj * scale.energy)
+    mx = at_node(ACCELERATORS["mx_dot"], 16)
+    assert mx.pe.modes[0].energy_pj_per_cycle < ACCELERATORS["mx_dot"].pe.modes[0].energy_pj_per_cycle
+    assert at_node(ACCELERATORS["bismo_pynq_z1"], 16).logic_leakage_mw == 0
+    with pytest.raises(ValueError, match="node_nm must be 7 to 130 to be scaled, not 3"):
+        at_node(BITMOD, 3)

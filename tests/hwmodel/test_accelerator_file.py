@@ -1,10 +1,11 @@
 """Accelerators in YAML files, and one sentence with file and key for every mistake."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hwmodel.accelerator import Array
+from hwmodel.accelerator import Array, at_node
 from hwmodel.accelerator_file import load_accelerator
 from hwmodel.evaluate import evaluate
 from hwmodel.operands import OperandBits
@@ -95,11 +96,17 @@ def test_other_nodes(tmp_path: Path) -> None:
     mine = load_accelerator(_file(tmp_path, text))
     assert mine.weight_buffer.at(512).read_pj < BITMOD.weight_buffer.at(512).read_pj
     assert mine.technology.clock_idle_share == 0.2
+    scaled = load_accelerator(_file(tmp_path, BASED + "node_nm: 16\npe: {area_um2: 500}\n"))
+    assert scaled == replace(
+        at_node(BITMOD, 16), name="mine", source="us", pe=replace(at_node(BITMOD, 16).pe, area_um2=500)
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (HEAD + "node_nm: 16\n", "key node_nm needs a base, whose figures are scaled to that node"),
+        (BASED + "node_nm: 3\n", "node_nm must be 7 to 130 to be scaled, not 3"),
         (BASED + "dram: {preset: hbm9}\n", "key dram.preset must be one of ddr4, .*, not 'hbm9'"),
         (BASED + "dram: {channels: 0}\n", "key dram: channels of DRAM ddr4 must be at least 1, not 0"),
         (BASED + "pe: {skipping: rows}\n", "key pe.skipping must be one of column, lane, bidirectional, not 'rows'"),
@@ -145,7 +152,7 @@ def test_other_nodes(tmp_path: Path) -> None:
         (BASED + "pe: {lanes: 4, lanes: 8}\n", "must be YAML: key 'lanes' is given twice"),
         (WHOLE.replace(", energy_pj_per_bit: 4", ""), "key dram.energy_pj_per_bit must be given"),
     ],
-    ids=range(29),
+    ids=range(31),
 )
 def test_mistakes_get_a_sentence_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
