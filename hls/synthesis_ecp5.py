@@ -79,14 +79,14 @@ def place_and_route(netlist: Path, seed: int, folder: Path) -> tuple[float | Non
     Raises:
         SynthesisError: nextpnr failed.
     """
-    report = folder / f"report{seed}.json"
+    report = folder / f"report{seed}.json"  # named relative to the folder: the sandbox of nextpnr sees no other
     arguments = [
-        "--25k", "--package", "CABGA381", "--speed", "6", "--out-of-context", "--json", str(netlist),
-        "--report", str(report), "--seed", str(seed), "--freq", "400", "--timing-allow-fail", "--quiet",
+        "--25k", "--package", "CABGA381", "--speed", "6", "--out-of-context", "--json", netlist.name,
+        "--report", report.name, "--seed", str(seed), "--freq", "400", "--timing-allow-fail", "--quiet",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", _NEXTPNR, *arguments],
-        capture_output=True, text=True, timeout=3600, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=3600, check=False,
     )  # fmt: skip
     if done.returncode or not report.is_file():
         raise SynthesisError(f"nextpnr-ecp5 failed: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
