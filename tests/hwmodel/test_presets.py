@@ -1,6 +1,7 @@
 """Published areas of the presets, and the laws that hold for every one of them."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hwmodel.operands import OperandBits
 from hwmodel.options import HONEST, PAPER, ModelOptions
 from hwmodel.paper import paper_workload
 from hwmodel.presets import ACCELERATORS, ANT, BITMOD, FIGNA, accelerator_by_name
+from hwmodel.presets_memory import DRAMS
 from hwmodel.price import Price
 from hwmodel.roofline import lower_bound_cycles
 from hwmodel.units import pj_to_mj
@@ -219,3 +221,8 @@ def test_unknown_preset() -> None:
     with pytest.raises(ValueError, match="accelerator must be one of the presets .*, not 'bitmodd'; nearest: bitmod"):
         accelerator_by_name("bitmodd")
     assert accelerator_by_name("bitmod") is BITMOD
+
+
+def test_every_preset_is_in_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "machines.md").read_text(encoding="utf-8")
+    assert [name for name in (*ACCELERATORS, *DRAMS) if f"`{name}`" not in text] == []
