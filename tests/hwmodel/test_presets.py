@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datatypes.catalog import FP16, INTS_SYMMETRIC, UINT8
+from datatypes.catalog import FP4, FP16, INTS_SYMMETRIC, UE4M3, UINT8
+from datatypes.format import LearnedFormat
 from datatypes.granularity import PerChannel, PerGroup
-from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
+from datatypes.layer_config import CodebookConfig, LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.evaluate import evaluate
 from hwmodel.operands import OperandBits
@@ -24,7 +25,7 @@ from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase, Workl
 
 ALL = pytest.mark.parametrize("accelerator", ACCELERATORS.values(), ids=lambda a: a.name)
 MODES = pytest.mark.parametrize("options", [PAPER, HONEST], ids=["paper", "honest"])
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=25, deadline=None)
 
 
 def _int_config(bits: int, accelerator: Accelerator) -> LayerConfig:
@@ -226,3 +227,43 @@ def test_unknown_preset() -> None:
 def test_every_preset_is_in_the_docs() -> None:
     text = (Path(__file__).parents[2] / "docs" / "machines.md").read_text(encoding="utf-8")
     assert [name for name in (*ACCELERATORS, *DRAMS) if f"`{name}`" not in text] == []
+
+
+_NVFP4 = TensorConfig((FP4,), PerGroup(16), ScaleConfig(UE4M3, outer=FP16), dynamic=True)
+_PAIRS = LearnedFormat("pairs", 11, "here", dimension=2)
+_SLABS = [TensorConfig((INTS_SYMMETRIC[bits],), PerGroup(64)) for bits in (3, 6)]
+_FORMATS = {
+    "mx_dot": LayerConfig(replace(_NVFP4, dynamic=False), activation=_NVFP4, key=_NVFP4, value=_NVFP4),
+    "table_lookup": LayerConfig(TensorConfig((_PAIRS,), scale=None, codebook=CodebookConfig())),
+    "tender": LayerConfig(
+        TensorConfig((INTS_SYMMETRIC[4],), PerChannel(), residual=_SLABS[0]),
+        activation=TensorConfig((INTS_SYMMETRIC[4],), PerChannel(), dynamic=True),
+        outliers=OutlierConfig(fraction=0.01),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _FORMATS)
+@few
+@given(spec=layers(), phase=st.sampled_from(Phase), rows=st.integers(1, 2), columns=st.integers(1, 4))
+def test_laws_of_machines_on_formats_of_their_own(
+    name: str, spec: LayerSpec, phase: Phase, rows: int, columns: int
+) -> None:
+    accelerator, config = ACCELERATORS[name], _FORMATS[name]
+    price = _price(spec, config, accelerator, HONEST, phase)
+    assert price.cycles >= lower_bound_cycles(price, accelerator)
+    large = _price(spec, config, _scaled(accelerator, rows, columns), HONEST, phase)
+    assert large.cycles <= price.cycles and large.dram_bits == price.dram_bits
+
+
+@pytest.mark.parametrize("name", ["bitfusion", "stripes", "loom", "bitlet", "bitvert", "tender"])
+@few
+@given(spec=layers(), bits=st.integers(3, 8), phase=st.sampled_from(Phase))
+def test_fewer_bits_of_activations_never_take_more(name: str, spec: LayerSpec, bits: int, phase: Phase) -> None:
+    prices = []
+    for width in (bits - 1, bits):
+        tensor = TensorConfig((INTS_SYMMETRIC[width],), PerChannel(), dynamic=True)
+        weight = TensorConfig((INTS_SYMMETRIC[6],), PerChannel())
+        config = LayerConfig(weight, activation=tensor, key=tensor, value=tensor)
+        prices.append(_price(spec, config, ACCELERATORS[name], HONEST, phase))
+    assert prices[0].dram_bits <= prices[1].dram_bits and prices[0].cycles <= prices[1].cycles
