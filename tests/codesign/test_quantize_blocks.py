@@ -11,6 +11,7 @@ from codesign.calibrate_model import gather_inputs
 from codesign.calibration import Statistic
 from codesign.models import resolve_model
 from codesign.quantize_blocks import CalibrationPlan, LayerJob, quantize_blocks
+from codesign.stream_file import StreamFile
 from datatypes.catalog import INTS_SYMMETRIC
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import LayerConfig, TensorConfig
@@ -132,3 +133,43 @@ def test_an_unknown_layer_is_refused(tiny_gqa_dir):
     jobs = {"model.norm": LayerJob(RoundToNearest(), INT2)}
     with pytest.raises(ValueError, match=r"layers to quantize must be linear layers of .*, not model\.norm"):
         dict(quantize_blocks(block_model(tiny_gqa_dir), jobs, CalibrationPlan()))
+
+
+def test_a_stopped_sequential_run_goes_on_without_running_finished_blocks(tiny_deep_dir, tmp_path, monkeypatch):
+    def jobs_of(model, algorithm):
+        return {name: LayerJob(algorithm, INT2) for name in model.layer_names()}
+
+    plan, kept = CalibrationPlan(windows=windows()), StreamFile(tmp_path / "a.stream", "key")
+    whole = Recording()
+    expected = dict(quantize_blocks(block_model(tiny_deep_dir), jobs_of(block_model(tiny_deep_dir), whole), plan))
+    model = block_model(tiny_deep_dir)
+    finished = {}
+    for name, layer in quantize_blocks(model, jobs_of(model, Recording()), plan, kept=kept):
+        if name.startswith("model.layers.2.mlp"):
+            break  # three layers of block 2 are not finished
+        finished[name] = layer
+    model, ran = block_model(tiny_deep_dir), []
+    advance = model.advance
+    monkeypatch.setattr(model, "advance", lambda s, i, b, **k: (ran.append(i), advance(s, i, b, **k)))
+    again = Recording()
+    made = dict(quantize_blocks(model, jobs_of(model, again), plan, known=finished, kept=kept))
+    assert ran == [2, 2, 3], "observed and run, then observed; blocks 0 and 1 are not run again"
+    assert set(made) == set(expected) - set(finished)
+    for name, layer in made.items():
+        assert torch.equal(layer.dequantize_weight(), expected[name].dequantize_weight())
+        assert torch.equal(again.seen[name][Statistic.INPUTS], whole.seen[name][Statistic.INPUTS])
+
+
+def test_kept_states_are_of_no_use_where_a_layer_before_them_is_not_known(tiny_deep_dir, tmp_path):
+    model = block_model(tiny_deep_dir)
+    jobs = {name: LayerJob(Recording(), INT2) for name in model.layer_names()}
+    plan, kept = CalibrationPlan(windows=windows()), StreamFile(tmp_path / "a.stream", "key")
+    expected = dict(quantize_blocks(model, jobs, plan, kept=kept))
+    lost = "model.layers.1.mlp.up_proj"
+    known = {name: layer for name, layer in expected.items() if name != lost and "layers.3" not in name}
+    again = Recording()
+    jobs = {name: LayerJob(again, INT2) for name in model.layer_names()}
+    made = dict(quantize_blocks(model, jobs, plan, known=known, kept=kept))
+    assert set(made) == set(expected) - set(known)
+    for name, layer in made.items():
+        assert torch.equal(layer.dequantize_weight(), expected[name].dequantize_weight())
