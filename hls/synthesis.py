@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 when all is recorded, 1 when a design failed, 2 for a mistake, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m hls.synthesis", description=__doc__.splitlines()[0])
     parser.add_argument("--sweep", nargs="+", default=["all"], help=f"all, or of {', '.join(SWEEPS)}")
+    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of design names, such as 'int_dot.w4a*.x16'")
     parser.add_argument("--target", required=True, help="lut6, ecp5, or a name for the cell library of --liberty")
     parser.add_argument("--flow", nargs="+", help=f"of {', '.join([*LUT6_FLOWS, *CELL_FLOWS, *ECP5_FLOWS])}")
     parser.add_argument("--liberty", nargs="+", type=Path, help="files of one cell library, plain or .gz")
@@ -125,7 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         require_yosys()
-        chosen = list(dict.fromkeys(d for name in options.sweep for d in designs(name)))
+        chosen = [
+            design
+            for design in dict.fromkeys(d for name in options.sweep for d in designs(name))
+            if any(fnmatchcase(design.name, pattern) for pattern in options.only)
+        ]
+        if not chosen:
+            raise ValueError(f"only must match a design of {' '.join(options.sweep)}, not {' '.join(options.only)!r}")
         library = cell_library(options.target, options.liberty, options.dont_use) if options.liberty else None
         measure, flows = measure_of(options.target, library)
         unknown = sorted(set(options.flow or ()) - set(flows) - ({"dsp"} if options.target == "lut6" else set()))

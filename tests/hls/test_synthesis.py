@@ -89,6 +89,7 @@ def test_a_cell_library_needs_its_file(target, message):
         (["--target", "lut6", "--sweep", "everything"], "sweep must be all or one of"),
         (["--target", "osu018"], "target must be lut6, ecp5, or a cell library given with --liberty, not 'osu018'"),
         (["--target", "osu018", "--liberty", "nowhere.lib"], "liberty must be files, not 'nowhere.lib'"),
+        (["--target", "lut6", "--only", "int_dot.w9*"], "only must match a design of all, not 'int_dot.w9*'"),
         (["--target", "lut6", "--flow", "fast"], "flow of lut6 must be of rowpair, default, booth, not fast"),
     ],
 )
