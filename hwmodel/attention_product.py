@@ -50,16 +50,16 @@ def attention_product(spec: LayerSpec, config: Config, machine: Machine) -> Prod
     macs = round(spec.macs * share)
     inputs, outputs = stream(spec.m, spec.k, WIDE_BITS, copies), stream(spec.m, spec.n, WIDE_BITS, copies)
     if scores:
-        outputs = _score_stream(outputs, share, options.fused_attention)
+        outputs = score_stream(outputs, share, options.fused_attention)
     else:
-        inputs = NOTHING if options.fused_attention else _score_stream(inputs, share, False)
+        inputs = NOTHING if options.fused_attention else score_stream(inputs, share, False)
     compute = 0.0 if path is None else steps * path.cycles
     waits, load_operations = 0, 0
     vector = macs if path is None else 0
     if path is None:
         steps = math.ceil(macs * WIDE_BITS / port)
     if tensor is not None and tensor.scale is not None:
-        vector, load_operations = _attention_side(spec, tensor, activation, path, machine, share, vector)
+        vector, load_operations = attention_side(spec, tensor, activation, path, machine, share, vector)
     if path is not None and options.requantization_bubbles and activation is not None:
         waits = (pe.channel_groups - 1) * tile_count(spec.n, spec.m, array) * copies
     return Product(
@@ -78,7 +78,7 @@ def attention_product(spec: LayerSpec, config: Config, machine: Machine) -> Prod
     )
 
 
-def _attention_side(
+def attention_side(
     spec: LayerSpec,
     tensor: TensorConfig,
     activation: TensorConfig | None,
@@ -108,7 +108,7 @@ def _attention_side(
     return vector, decoded
 
 
-def _score_stream(scores: Stream, share: float, on_chip: bool) -> Stream:
+def score_stream(scores: Stream, share: float, on_chip: bool) -> Stream:
     """Attention scores: their wanted share, and no DRAM traffic if they stay on chip."""
     words = math.ceil(scores.buffer_words * share)
     return Stream(0 if on_chip else math.ceil(scores.dram_bits * share), words, math.ceil(scores.buffer_bytes * share))
