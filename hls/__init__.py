@@ -1,1 +1,1 @@
-"""Turns a quantized layer and an accelerator into C++ and RTL (not yet written)."""
+"""Hardware back end: SystemVerilog twins of the PEs, their references, and what they take after synthesis."""
