@@ -39,11 +39,14 @@ def attention_product(spec: LayerSpec, config: Config, machine: Machine) -> Prod
             cache = stream(spec.n, spec.k, tensor.code_bits, copies)
         if path is None or path.decoded:
             cache = replace(stream(spec.n, spec.k, WIDE_BITS, copies), dram_bits=cache.dram_bits)
+    if spec.weight_of is not None and options.fused_attention:
+        cache = replace(cache, dram_bits=0, buffer_words=0)  # values that are a part of the keys are in the buffer
     lanes = pe.lanes if path is None else path.lanes or pe.lanes
     input_bits = float(WIDE_BITS) if path is None else path.input_bits
-    share = causal_share(keys, spec.m) if spec.causal and options.causal_mask else 1.0
+    share = causal_share(keys, spec.m, spec.past) if spec.causal and options.causal_mask else 1.0
     if spec.causal and options.causal_mask:
-        steps = causal_tile_steps(keys, spec.m, array, width=width, lanes=lanes, reduced=not scores) * copies
+        reduced, past = not scores, spec.past
+        steps = causal_tile_steps(keys, spec.m, array, width=width, lanes=lanes, reduced=reduced, past=past) * copies
     else:
         steps = ceil_div(spec.k, lanes) * tile_count(spec.n, spec.m, array) * copies
     port = accelerator.weight_port_bits(WIDE_BITS if path is None else path.sram_bits, array, lanes)
@@ -104,6 +107,8 @@ def attention_side(
         vector += spec.m * spec.k * copies  # encode the query or the softmax output
     if options.dynamic_quantization and tensor.dynamic:
         written = keys if spec.m >= keys else 1  # a decode step writes one token, a prompt all of them
+        if spec.past is not None:
+            written = keys - spec.past
         vector += 2 * written * width * copies  # the largest magnitude, and the scaling
     return vector, decoded
 

@@ -246,7 +246,7 @@ class Pricer:
         assert spec.kind in VECTOR_KINDS
         elements = spec.m * spec.n * spec.copies
         if spec.causal and self.options.causal_mask:
-            elements = math.ceil(elements * causal_share(spec.n, spec.m))
+            elements = math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
         operations = elements * VECTOR_OPERATIONS[spec.kind]
         port = device.input_port_bits(device.array(workload.phase))
         sram = device.activation_buffer.at(port)

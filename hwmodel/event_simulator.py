@@ -201,7 +201,7 @@ class Planner:
             scores = spec.kind is LayerKind.ATTENTION_QK
             keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
             return causal_tiling(
-                keys, spec.m, width, self.array, lanes=lanes, copies=spec.copies, reduced=not scores
+                keys, spec.m, width, self.array, lanes=lanes, copies=spec.copies, reduced=not scores, past=spec.past
             )  # fmt: skip
         n, k = spec.n, spec.k
         if index == 1:

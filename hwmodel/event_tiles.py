@@ -19,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.traffic import Product, fetches
+from hwmodel.traffic import Product, causal_positions, fetches
 from hwmodel.units import ceil_div
 
 Ints = np.ndarray  # int64 [pieces] or [tiles]
@@ -61,11 +61,12 @@ def dense_tiling(n: int, m: int, k: int, array: Array, *, lanes: int, copies: in
     return Tiling(n, tokens, (ceil_div(n, array.rows),) * count, (ceil_div(k, lanes),) * count, 1 if shared else copies)
 
 
-def causal_tiling(keys: int, rows: int, width: int, array: Array, *, lanes: int, copies: int, reduced: bool) -> Tiling:
+def causal_tiling(
+    keys: int, rows: int, width: int, array: Array, *, lanes: int, copies: int, reduced: bool, past: int | None = None
+) -> Tiling:  # fmt: skip
     """Tiles of a causal attention product, those above the diagonal left out; arguments as in ``causal_tile_steps``."""
     tokens = _tokens(rows, array.columns)
-    heads = max(rows // keys, 1)
-    offset = keys - min(keys, ceil_div(rows, heads))
+    heads, _, offset = causal_positions(keys, rows, past)
     ends = np.minimum(np.arange(1, len(tokens) + 1) * array.columns, rows)
     seen = [min(offset + (int(end) - 1) // heads + 1, keys) for end in ends]
     if reduced:

@@ -41,7 +41,8 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
     if spec.kind in ATTENTION_KINDS:
         cache = cache_tensor(spec, config)
         bits = math.ceil(spec.n * spec.k * cache) if isinstance(cache, float) else cache.traffic_bits(cache_shape(spec))
-        share = causal_share(max(cache_shape(spec)[0], 1), spec.m) if spec.causal and options.causal_mask else 1.0
+        masked = spec.causal and options.causal_mask
+        share = causal_share(max(cache_shape(spec)[0], 1), spec.m, spec.past) if masked else 1.0
         if spec.kind is LayerKind.ATTENTION_QK:
             wide_out = math.ceil(wide_out * share)
         else:
@@ -128,6 +129,8 @@ def resident_bits(workload: Workload, configs: Mapping[str, Config]) -> int:
 def _resident(workload: Workload, configs: Mapping[str, Config]) -> Iterator[int]:
     for spec in workload.layers:
         config = configs.get(spec.name, LayerConfig())
+        if spec.kind in ATTENTION_KINDS and spec.weight_of is not None:
+            continue  # its cache is another layer's
         if spec.kind in ATTENTION_KINDS:
             cache = cache_tensor(spec, config)
             tokens, width = cache_shape(spec)

@@ -229,7 +229,7 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     tokens, width = cache_shape(spec)
     cache = cache_tensor(spec, config)
     bits = math.ceil(tokens * width * cache) if isinstance(cache, float) else cache.traffic_bits((tokens, width))
-    share = causal_share(tokens, spec.m) if spec.causal and options.causal_mask else 1.0
+    share = causal_share(tokens, spec.m, spec.past) if spec.causal and options.causal_mask else 1.0
     macs = round(spec.macs * share)
     rows = ceil_div(spec.m, _ATTENTION_LEAST_ROWS) * _ATTENTION_LEAST_ROWS
     rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
@@ -239,6 +239,8 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     if spec.m > _ATTENTION_ROWS:  # one block's keys are cut among several SMs
         compute_s = slowest_s if blocks < gpu.multiprocessors else compute_s + slowest_s
     decode_s = decode_operations(cache) * tokens * width * spec.copies / gpu.lane_operations_per_s
+    if spec.weight_of is not None:  # values that are a part of the keys: read and decoded with them
+        bits, decode_s = 0, 0.0
     queries = spec.m * width * WIDE_BITS * spec.copies
     scores = spec.kind is LayerKind.ATTENTION_QK
     operands = Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
@@ -251,7 +253,7 @@ def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
     kernel = VECTOR_KERNELS[spec.kind]
     elements = spec.m * spec.n * spec.copies
     if spec.causal and options.causal_mask:
-        elements = math.ceil(elements * causal_share(spec.n, spec.m))
+        elements = math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
     read, written = elements * WIDE_BITS * (kernel.operands - 1), elements * WIDE_BITS
     streaming_s = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * kernel.dram_share)
     seconds = math.cbrt(streaming_s**3 + (kernel.fixed_s + kernel.column_s * spec.n) ** 3)

@@ -83,7 +83,23 @@ def tile_count(n: int, m: int, array: Array) -> int:
     return ceil_div(n, array.rows) * ceil_div(m, array.columns)
 
 
-def causal_tile_steps(keys: int, rows: int, array: Array, *, width: int, lanes: int, reduced: bool) -> int:
+def causal_positions(keys: int, rows: int, past: int | None = None) -> tuple[int, int, int]:
+    """Heads that share the keys, query positions, and keys that were there before the first query.
+
+    >>> causal_positions(512, 2048), causal_positions(512, 1024, past=256)  # 4 heads: a prompt of 512, its second half
+    ((4, 512, 0), (4, 256, 256))
+    """
+    if past is not None:
+        positions = keys - past
+        return ceil_div(rows, positions), positions, past
+    heads = max(rows // keys, 1)
+    positions = ceil_div(rows, heads)
+    return heads, positions, keys - min(keys, positions)
+
+
+def causal_tile_steps(
+    keys: int, rows: int, array: Array, *, width: int, lanes: int, reduced: bool, past: int | None = None
+) -> int:
     """Steps of a causal attention product of one copy, tiles above the diagonal skipped.
 
     Rows are ordered by query position, grouped heads of one position together, so tile ``j`` of the rows needs the keys
@@ -96,9 +112,9 @@ def causal_tile_steps(keys: int, rows: int, array: Array, *, width: int, lanes: 
         width: the dimension that is not cut: head_dim.
         lanes: weights in a step.
         reduced: keys are the reduced dimension (P V) rather than the outputs (Q K).
+        past: keys that were there before the first query; ``None`` to tell it from ``rows``.
     """
-    heads = max(rows // keys, 1)
-    offset = keys - min(keys, ceil_div(rows, heads))  # keys that were there before the first query
+    heads, _, offset = causal_positions(keys, rows, past)
     steps = 0
     for start in range(0, rows, array.columns):
         last = (min(start + array.columns, rows) - 1) // heads
@@ -110,15 +126,13 @@ def causal_tile_steps(keys: int, rows: int, array: Array, *, width: int, lanes: 
     return steps
 
 
-def causal_share(keys: int, rows: int) -> float:
+def causal_share(keys: int, rows: int, past: int | None = None) -> float:
     """Share of the scores of one copy that lie at or below the diagonal.
 
     >>> causal_share(4, 4)  # 1 + 2 + 3 + 4 of 16
     0.625
     """
-    heads = max(rows // keys, 1)
-    positions = ceil_div(rows, heads)
-    offset = keys - min(keys, positions)
+    _, positions, offset = causal_positions(keys, rows, past)
     wanted = positions * offset + positions * (positions + 1) // 2
     return min(wanted / (positions * keys), 1.0)
 

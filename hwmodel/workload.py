@@ -50,12 +50,15 @@ class LayerSpec:
         copies: independent products of this shape with operands of their own (batch x kv_heads for attention, groups
             of a convolution, experts touched for MoE). A LINEAR layer with ``copies > 1`` has as many weights.
         shared_weight: copies read one and the same weight (batched sequences of a LINEAR layer keep ``m`` per copy).
-        weight_of: name of the layer whose weight this one uses (tied embeddings); counts no storage of its own.
+        weight_of: name of the layer whose weight this one uses (tied embeddings), or whose KV cache (values that are a
+            part of the keys: latent attention); counts no storage of its own.
         causal: only scores at or below the diagonal matter (attention in prefill).
         head: the output projection to the vocabulary.
         weight_copies: weights stored (all experts), where that is more than ``copies`` touched; ``None`` for equal.
         state: an attention product with a recurrent state of fixed size (linear attention, state-space models), not
             with a cache as long as the context.
+        past: keys of a causal product that were there before its first query (a later chunk of a prompt); ``None`` for
+            a whole prompt.
     """
 
     name: str
@@ -70,6 +73,7 @@ class LayerSpec:
     head: bool = False
     weight_copies: int | None = None
     state: bool = False
+    past: int | None = None
 
     def __post_init__(self) -> None:
         if self.state and self.kind not in ATTENTION_KINDS:
@@ -78,6 +82,8 @@ class LayerSpec:
             value = getattr(self, what)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{what} of layer {self.name} must be an integer of at least 1, not {value!r}")
+        if self.past is not None and not (self.causal and 0 <= self.past < max(self.k, self.n)):
+            raise ValueError(f"past of layer {self.name} must be less than the keys of a causal one, not {self.past!r}")
 
     @property
     def macs(self) -> int:
@@ -97,7 +103,10 @@ class LayerSpec:
     @property
     def shape_key(self) -> tuple[object, ...]:
         """All that a price, at any context, depends on; equal keys are computed once."""
-        return (self.kind, self.m, self.k, self.n, self.copies, self.shared_weight, self.causal, self.head, self.state)
+        return (
+            self.kind, self.m, self.k, self.n, self.copies, self.shared_weight, self.causal, self.head, self.state,
+            self.past, self.weight_of is not None,
+        )  # fmt: skip
 
 
 VECTOR_KINDS = frozenset({LayerKind.NORM, LayerKind.ACTIVATION, LayerKind.SOFTMAX})
