@@ -1,0 +1,371 @@
+"""Whole design spaces priced at once: the figures of ``hwmodel.evaluate`` for every design of a grid.
+
+    space = DesignSpace(paper_scenarios("Llama-2-7B"), {"bitmod4": config}, DesignAxes((BITMOD,), drams=(32e9, 64e9)))
+    result = batch_evaluate(space)
+    result.total.seconds, result.total.energy_pj, result.area_mm2     # one entry for each design
+    result.design(5).accelerator                                       # the object that evaluate takes
+
+Integers (cycles, bits, multiply-accumulates) are those of ``evaluate`` to the last bit; energies differ by the order of
+additions alone (1e-12). Formats that an accelerator cannot run are marked (``runnable``), with the sentence of
+``evaluate`` (``reason``). Left out: GPUs, which have no axes here, and per-layer figures (ask ``evaluate``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hwmodel.batch_axes import DesignPoint, DesignSpace
+from hwmodel.batch_kernels import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, INTEGERS, price_rows
+from hwmodel.batch_tables import FormTable, MachineTables
+from hwmodel.options import HONEST, ModelOptions
+from hwmodel.term_skipping import CountedBits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK = 1 << 20  # designs of a chunk unless the caller says otherwise: 50 MB of brief figures
+_JOB = 1 << 15  # designs that a thread prices between two looks at the keyboard and the progress
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseCosts:
+    """One figure of each kind for each design.
+
+    Args:
+        columns: by name: ``cycles``, ``dram_bits``, ``energy_pj``, and with details all fields of a ``Price``.
+        frequency_hz: clock of each design.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    frequency_hz: np.ndarray
+
+    @property
+    def cycles(self) -> np.ndarray:
+        """From start to end; 0 where the design cannot run."""
+        return self.columns["cycles"]
+
+    @property
+    def dram_bits(self) -> np.ndarray:
+        """Over the DRAM bus."""
+        return self.columns["dram_bits"]
+
+    @property
+    def energy_pj(self) -> np.ndarray:
+        """All energy; NaN where the design cannot run."""
+        return self.columns["energy_pj"]
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Latency; NaN where the design cannot run."""
+        return np.where(np.isnan(self.energy_pj), np.nan, self.cycles / self.frequency_hz)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.columns:
+            known = ", ".join(self.columns)
+            raise KeyError(f"column must be one of {known}, not {name!r}; the others come with detail=True")
+        return self.columns[name]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchResult:
+    """Figures of the designs ``start`` to ``start + len(result)`` of a space.
+
+    Args:
+        space: the designs.
+        start: index of the first one.
+        integers, energies: [columns, phases, designs].
+        runnable: [designs].
+        reasons: why a config does not run on an accelerator, by their names.
+        tables: of the axes.
+    """
+
+    space: DesignSpace
+    start: int
+    integers: np.ndarray
+    energies: np.ndarray
+    runnable: np.ndarray
+    reasons: Mapping[tuple[str, str], str] = field(repr=False)
+    tables: MachineTables = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.runnable)
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Indices of the designs in the space."""
+        return np.arange(self.start, self.start + len(self))
+
+    @cached_property
+    def places(self) -> Mapping[str, np.ndarray]:
+        """Where each design lies on each axis."""
+        return self.space.places(self.indices)
+
+    @cached_property
+    def frequency_hz(self) -> np.ndarray:
+        """Clock of each design."""
+        return self.tables.clocks[self.places["accelerator"], self.places["frequency"]]
+
+    @cached_property
+    def area_mm2(self) -> np.ndarray:
+        """As ``sum(report.area_mm2.values())``."""
+        logic, weight, activation = self.tables.areas
+        at = self.places
+        machine = at["accelerator"], at["array"]
+        return logic[machine] + (weight[*machine, at["weight_buffer"]] + activation[*machine, at["activation_buffer"]])
+
+    def _phase(self, phase: int) -> PhaseCosts:
+        columns = dict(zip(INTEGERS, self.integers[:, phase], strict=False))
+        columns |= dict(zip(ENERGIES, self.energies[:, phase], strict=False))
+        return PhaseCosts(columns, self.frequency_hz)
+
+    @cached_property
+    def prefill(self) -> PhaseCosts:
+        """The prompt."""
+        return self._phase(0)
+
+    @cached_property
+    def decode(self) -> PhaseCosts:
+        """All decode steps together."""
+        return self._phase(1)
+
+    @cached_property
+    def total(self) -> PhaseCosts:
+        """The prompt and all decode steps."""
+        first, second = self.prefill.columns, self.decode.columns
+        return PhaseCosts({name: first[name] + second[name] for name in first}, self.frequency_hz)
+
+    def design(self, position: int) -> DesignPoint:
+        """The design at a position of this result."""
+        return self.space.design(self.start + range(len(self))[position])
+
+    def reason(self, position: int) -> str | None:
+        """Why the design at a position cannot run; ``None`` if it can."""
+        if self.runnable[position]:
+            return None
+        point = self.design(position)
+        tight = f"accelerator {point.accelerator.name} has no room for the tables of {point.config_name}"
+        return self.reasons.get((point.config_name, point.accelerator.name), tight)
+
+    def to_frame(self, positions: Sequence[int] | np.ndarray | None = None) -> pd.DataFrame:
+        """One row for each design, or for those at ``positions``: what it is, and its figures."""
+        import pandas as pd
+
+        chosen = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64)
+        rows = []
+        for position in chosen:
+            point = self.design(int(position))
+            machine = point.accelerator
+            rows.append(
+                {
+                    "index": point.index,
+                    "scenario": point.scenario.name,
+                    "config": point.config_name,
+                    "accelerator": machine.name,
+                    "prefill_array": f"{machine.prefill_array.rows}x{machine.prefill_array.columns}",
+                    "decode_array": f"{machine.decode_array.rows}x{machine.decode_array.columns}",
+                    "weight_buffer_bytes": machine.weight_buffer.capacity_bytes,
+                    "activation_buffer_bytes": machine.activation_buffer.capacity_bytes,
+                    "dram": machine.dram.name,
+                    "dram_bytes_per_s": machine.dram.bytes_per_s,
+                    "frequency_hz": machine.frequency_hz,
+                    "runnable": bool(self.runnable[position]),
+                    "prefill_s": self.prefill.seconds[position],
+                    "decode_s": self.decode.seconds[position],
+                    "total_s": self.total.seconds[position],
+                    "prefill_energy_pj": self.prefill.energy_pj[position],
+                    "decode_energy_pj": self.decode.energy_pj[position],
+                    "total_energy_pj": self.total.energy_pj[position],
+                    "dram_bits": self.total.dram_bits[position],
+                    "area_mm2": self.area_mm2[position],
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+class BatchPricer:
+    """Prices a space, whole or chunk by chunk; works its tables out once.
+
+    Args:
+        space: the designs.
+        options: which effects count.
+        bit_stats: as in ``hwmodel.evaluate.evaluate``.
+
+    Raises:
+        TypeError, ValueError: as ``evaluate``, for every config at once.
+        NotImplementedError: an accelerator of the axes is a GPU.
+    """
+
+    def __init__(
+        self,
+        space: DesignSpace,
+        options: ModelOptions = HONEST,
+        *,
+        bit_stats: Mapping[str, CountedBits] | None = None,
+    ) -> None:
+        self.space, self.options = space, options
+        self.forms = FormTable(space, options, dict(bit_stats or {}))
+        self.tables = MachineTables(space, options, self.forms)
+        machine = self.tables
+        items = np.concatenate(self.forms.items) if self.forms.items else np.zeros((0, 4), np.int64)
+        self._arguments = (
+            items,
+            _matrix(self.forms.forms, 29, np.int64),
+            _matrix(self.forms.form_floats, 3, np.float64),
+            _matrix(self.forms.tables, 5, np.int64),
+            machine.arrays,
+            machine.sizes,
+            machine.array_costs,
+            machine.vector_lanes,
+            machine.vector_pj,
+            machine.port_ids,
+            machine.ports,
+            machine.srams(weight=True),
+            machine.srams(weight=False),
+            machine.rooms(weight=True),
+            machine.rooms(weight=False),
+            *machine.memories,
+            machine.clocks,
+        )
+
+    def chunks(
+        self, size: int = CHUNK, *, detail: bool = False, threads: int | None = None, progress: Progress | None = None
+    ) -> Iterator[BatchResult]:
+        """The whole space in order, about ``size`` designs at a time (at least all memories and clocks of one pair of
+        buffers); arguments as in ``batch_evaluate``."""
+        if size < 1:
+            raise ValueError(f"size of a chunk must be at least 1, not {size!r}")
+        rows, (weights, *rest) = self._rows
+        row_designs = weights * int(np.prod(rest))
+        done, whole = 0, len(self.space)
+        with ThreadPoolExecutor(_threads(threads)) as pool:
+            for piece in _pieces(rows, weights, row_designs, size):
+                result = self._piece(piece, detail, pool)
+                done += len(result)
+                if progress is not None:
+                    progress(done, whole)
+                yield result
+
+    @property
+    def _rows(self) -> tuple[int, tuple[int, ...]]:
+        """Rows of the grid, and the lengths of the axes within a row."""
+        return int(np.prod(self.space.shape[:4])), self.space.shape[4:]
+
+    def _piece(self, piece: _Piece, detail: bool, pool: ThreadPoolExecutor) -> BatchResult:
+        _, inner = self._rows
+        count = piece.stop - piece.start
+        shape = (count, piece.weights_stop - piece.weights_start, *inner[1:])
+        integers = np.empty((len(INTEGERS) if detail else BRIEF_INTEGERS, 2, *shape), np.int64)
+        energies = np.empty((len(ENERGIES) if detail else BRIEF_ENERGIES, 2, *shape))
+        runnable = np.empty(shape, bool)
+        s, c, a, i = np.unravel_index(np.arange(piece.start, piece.stop), self.space.shape[:4])
+        columns = self.tables.arrays[a, i][:, 1::2] == 1
+        ranges = np.stack([self.forms.ranges[s, c, a, phase, columns[:, phase].astype(int)] for phase in (0, 1)], 1)
+        settings = np.array([self.options.column_gating, self.options.dram_efficiency, detail], np.int64)
+        fixed = (np.stack([a, i], 1), np.ascontiguousarray(ranges), *self._arguments, settings)
+        jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), _JOB)
+        futures = [
+            pool.submit(
+                price_rows, *fixed, integers, energies, runnable, job.start, job.stop,
+                piece.weights_start + job.weights_start, piece.weights_start + job.weights_stop, piece.weights_start,
+            )
+            for job in jobs
+        ]  # fmt: skip
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:  # an interrupt too: what has not begun shall not begin
+            for future in futures:
+                future.cancel()
+            raise
+        rest = int(np.prod(inner[1:]))
+        start = piece.start * inner[0] * rest + piece.weights_start * rest
+        return BatchResult(
+            self.space,
+            start,
+            integers.reshape(*integers.shape[:2], -1),
+            energies.reshape(*energies.shape[:2], -1),
+            runnable.reshape(-1),
+            self.forms.reasons,
+            self.tables,
+        )
+
+
+def batch_evaluate(
+    space: DesignSpace,
+    options: ModelOptions = HONEST,
+    *,
+    detail: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    bit_stats: Mapping[str, CountedBits] | None = None,
+) -> BatchResult:
+    """Price every design of a space; 50 bytes each (300 with details). For more than fits, ``BatchPricer.chunks``.
+
+    Args:
+        space: the designs.
+        options: which effects count; ``HONEST`` all of them, ``PAPER`` those of the published simulator.
+        detail: keep all fields of a ``Price``, not only cycles, DRAM bits and energy.
+        threads: that price; ``None`` for as many as the process may use.
+        progress: called with designs done and in all after each ``CHUNK`` of them; it may raise to stop.
+        bit_stats: as in ``hwmodel.evaluate.evaluate``.
+
+    Raises:
+        TypeError, ValueError, NotImplementedError: as ``BatchPricer``.
+    """
+    pricer = BatchPricer(space, options, bit_stats=bit_stats)
+    parts = list(pricer.chunks(CHUNK, detail=detail, threads=threads, progress=progress))
+    if len(parts) == 1:
+        return parts[0]
+    return BatchResult(
+        space,
+        0,
+        np.concatenate([part.integers for part in parts], axis=2),
+        np.concatenate([part.energies for part in parts], axis=2),
+        np.concatenate([part.runnable for part in parts]),
+        pricer.forms.reasons,
+        pricer.tables,
+    )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows ``start`` to ``stop``, or some weight buffers of a single row."""
+
+    start: int
+    stop: int
+    weights_start: int
+    weights_stop: int
+
+
+def _pieces(rows: int, weights: int, row_designs: int, size: int) -> Iterator[_Piece]:
+    """All rows in pieces of about ``size`` designs."""
+    if row_designs <= size:
+        step = size // row_designs
+        for start in range(0, rows, step):
+            yield _Piece(start, min(start + step, rows), 0, weights)
+        return
+    step = max(1, size * weights // row_designs)
+    for row in range(rows):
+        for start in range(0, weights, step):
+            yield _Piece(row, row + 1, start, min(start + step, weights))
+
+
+def _matrix(rows: Sequence[Sequence[float]], columns: int, dtype: type) -> np.ndarray:
+    return np.array(rows, dtype).reshape(-1, columns)
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads!r}")
+    return threads

@@ -1,0 +1,361 @@
+"""Layers without the array they run on: what of a price follows from shape, config and PE alone.
+
+A ``Form`` is a ``hwmodel.traffic.Product`` before the array's rows and columns, the buffers and the memory are known:
+``hwmodel.batch_kernels`` applies those to millions of designs. Everything about formats (paths, streams, side work) is
+asked of the functions that ``hwmodel.evaluate`` uses, so that a new format or option is priced alike by both; only the
+formulas over rows and columns of ``hwmodel.operands`` and ``hwmodel.attention_product`` are said a second time, there.
+``tests/hwmodel/test_batch_evaluate.py`` holds both against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from datatypes.catalog import FP16
+from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
+from hwmodel.accelerator import Accelerator, Array
+from hwmodel.attention_product import attention_side, score_stream
+from hwmodel.evaluate import VECTOR_OPERATIONS, storage_bits
+from hwmodel.operand_paths import Machine, bare_operand_path, operand_path, slab_cycles, slabs_of
+from hwmodel.operand_streams import Config, OperandBits, activation_stream, exact_stream, weight_stream
+from hwmodel.options import Buffering, Fallback
+from hwmodel.pe import WIDE_BITS, ArrayPath, wide_float
+from hwmodel.side_work import Slab, side_operations, switch_cycles, widest_step
+from hwmodel.traffic import NOTHING, Stream, causal_share, stream
+from hwmodel.units import WORD_BITS, ceil_div
+from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
+
+
+class FormKind(IntEnum):
+    """How steps and cycles follow from the array."""
+
+    MATRIX = 0  # tiles of outputs by tokens, each with the same steps
+    STEPS = 1  # the same, cycles counted by steps (attention)
+    CAUSAL_QK = 2  # tiles above the diagonal are skipped, keys are the outputs
+    CAUSAL_PV = 3  # keys are reduced
+    OFF_ARRAY = 4  # attention on the vector unit
+    VECTOR = 5  # norm, softmax, activation function
+    ROWS = 6  # embedding
+
+
+@dataclass(frozen=True)
+class Table:
+    """Tables of one slab (``hwmodel.side_work.table_work``).
+
+    Args:
+        entries: values to load into each row's table.
+        along: loads of it for each tile of rows; 0 for a fixed codebook, which is loaded once.
+        lookups: in the weight buffer for each pass over the columns; 0 where the row holds the table.
+        port_bits: of such a look-up.
+        room_bytes: weight buffer that it needs at least.
+    """
+
+    entries: int = 0
+    along: int = 0
+    lookups: int = 0
+    port_bits: float = WORD_BITS
+    room_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Form:
+    """A product, or a vector operation, before the array is known; all copies together.
+
+    Args:
+        kind: see there.
+        m, n, copies: as in the layer.
+        passes: copies that come one after another (``hwmodel.traffic.fetches``).
+        macs: wanted.
+        steps: of one tile; of a causal product, of the uncut dimension.
+        cycles: of the array for one tile (matrix) or step (attention).
+        energy_cycles: the same weighted with the energy of their mode.
+        group_waits: cycles that each tile waits for the shift between channel groups.
+        switch_waits: cycles that each tile waits at changes of encoding.
+        off_array: multiply-adds of the vector unit that read their weights through the weight port.
+        weight, input, output: operands; bits of vector operations go through the activation buffer's port.
+        weight_width, input_width: port bits for one row, one column.
+        vector: operations of the vector unit.
+        load: decodings on load.
+        metadata_bits: read through the weight port in every pass over the columns, for each copy.
+        gathers: words of the activation buffer gathered.
+        port_bits: moved once through the activation port, read and written (vector operations).
+        tables: of its slabs.
+        keys, heads, lanes: of a causal product: positions attended to, query rows of one position, lanes.
+    """
+
+    kind: FormKind
+    m: int
+    n: int
+    copies: int
+    passes: int = 1
+    macs: int = 0
+    steps: int = 0
+    cycles: float = 0.0
+    energy_cycles: float = 0.0
+    group_waits: int = 0
+    switch_waits: float = 0.0
+    off_array: int = 0
+    weight: Stream = NOTHING
+    input: Stream = NOTHING
+    output: Stream = NOTHING
+    weight_width: float = 0.0
+    input_width: float = 0.0
+    vector: int = 0
+    load: int = 0
+    metadata_bits: int = 0
+    gathers: int = 0
+    port_bits: int = 0
+    tables: tuple[Table, ...] = ()
+    keys: int = 1
+    heads: int = 1
+    lanes: int = 1
+
+
+_WIDE = 1 << 20  # rows that make a port wider than the least one, whatever the width of a row
+_WIDE_ARRAY = Array(_WIDE, _WIDE)
+
+
+def weight_width(accelerator: Accelerator, bits: float, lanes: int | None = None) -> float:
+    """Bits of the weight port for one row."""
+    return accelerator.weight_port_bits(bits, _WIDE_ARRAY, lanes) / _WIDE
+
+
+def input_width(accelerator: Accelerator, bits: float = WIDE_BITS, lanes: int | None = None) -> float:
+    """Bits of the activation port for one column."""
+    return accelerator.input_port_bits(_WIDE_ARRAY, bits, lanes) / _WIDE
+
+
+def port_bits(width: float, size: int) -> float:
+    """Bits of a port for ``size`` rows or columns: at least a word."""
+    return max(width * size, float(WORD_BITS))
+
+
+def forms_of(spec: LayerSpec, config: Config, machine: Machine) -> tuple[Form, ...]:
+    """The forms of a layer: none if it costs nothing, three with a low-rank branch.
+
+    Args:
+        spec: the layer.
+        config: its encoding.
+        machine: accelerator, options and statistics; of the array only whether it has one column.
+
+    Raises:
+        NotImplementedError: the accelerator cannot run a format; the reason alone.
+    """
+    options = machine.options
+    if spec.kind in GEMM_KINDS:
+        per_copy = options.buffering is Buffering.PER_COPY and not spec.shared_weight
+        passes = spec.copies if per_copy else 1
+        attention = spec.kind in ATTENTION_KINDS
+        forms = (_attention(spec, config, machine),) if attention else tuple(_linears(spec, config, machine))
+        return tuple(replace(form, passes=passes) for form in forms)
+    if spec.kind is LayerKind.EMBEDDING:
+        return (_embedding(spec, config, machine.accelerator),) if options.embedding else ()
+    return (_vector(spec, machine),) if options.vector_unit else ()
+
+
+def _embedding(spec: LayerSpec, config: Config, accelerator: Accelerator) -> Form:
+    read = math.ceil(storage_bits((spec.k, spec.n), config) / spec.k) * spec.m * spec.copies
+    written = spec.m * spec.copies * spec.n * WIDE_BITS
+    return Form(
+        FormKind.ROWS, spec.m, spec.n, spec.copies, weight=Stream(read, 0, 0), output=Stream(written, 0, 0),
+        input_width=input_width(accelerator),
+    )  # fmt: skip
+
+
+def _vector(spec: LayerSpec, machine: Machine) -> Form:
+    elements = spec.m * spec.n * spec.copies
+    if spec.causal and machine.options.causal_mask:
+        elements = math.ceil(elements * causal_share(spec.n, spec.m))
+    return Form(
+        FormKind.VECTOR, spec.m, spec.n, spec.copies, vector=elements * VECTOR_OPERATIONS[spec.kind],
+        port_bits=elements * WIDE_BITS, input_width=input_width(machine.accelerator),
+    )  # fmt: skip
+
+
+def _linears(spec: LayerSpec, config: Config, machine: Machine) -> Iterator[Form]:
+    """As ``hwmodel.operands.products_of``."""
+    main = _linear(spec, config, machine)
+    yield main
+    if isinstance(config, OperandBits) or config.low_rank is None:
+        return
+    branch = config.low_rank
+    rank = min(branch.rank, spec.n, spec.k)
+    down, up = replace(spec, n=rank, head=False), replace(spec, k=rank, head=False)
+    encoded = config.activation if machine.accelerator.pe.encoded_activations else None
+    machine = replace(machine, stats=None)
+    first = _linear(down, LayerConfig(weight=branch.a, activation=encoded), machine, encode_input=False)
+    second = _linear(up, LayerConfig(weight=branch.b, activation=encoded), machine)
+    yield replace(first, input=NOTHING if branch.fused else main.input, output=replace(first.output, dram_bits=0))
+    rewritten = NOTHING if branch.fused else replace(main.output, dram_bits=2 * main.output.dram_bits)
+    yield replace(second, input=NOTHING, output=rewritten)
+
+
+def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: bool = True) -> Form:
+    """As ``hwmodel.operands._linear``."""
+    accelerator, options = machine.accelerator, machine.options
+    pe = accelerator.pe
+    bare = isinstance(config, OperandBits)
+    if isinstance(config, OperandBits):
+        slabs = [Slab(spec.k, None, bare_operand_path(config.weight, config.activation, config.weight, machine))]
+        activation = output = None
+    else:
+        slabs = slabs_of(spec, config, machine)
+        activation, output = config.activation, config.output
+    on_array = [(slab, slab.path) for slab in slabs if slab.path is not None]
+    off_array = sum(slab.columns for slab in slabs if slab.path is None) * spec.m * spec.n * spec.copies
+    input_bits = max((path.input_bits for _, path in on_array), default=float(WIDE_BITS))
+    weight, metadata_bits = weight_stream(spec, config, slabs, options)
+    cycles = [slab_cycles(slab, machine) for slab, _ in on_array]
+    form = Form(
+        FormKind.MATRIX,
+        spec.m,
+        spec.n,
+        spec.copies,
+        macs=spec.macs,
+        steps=sum(ceil_div(slab.columns, path.lanes or pe.lanes) for slab, path in on_array),
+        cycles=sum(cycles),
+        energy_cycles=sum(c * path.energy for c, (_, path) in zip(cycles, on_array, strict=True)),
+        off_array=off_array,
+        weight=weight,
+        input=activation_stream(
+            activation,
+            (spec.m, spec.k),
+            spec.copies,
+            options.exact_storage,
+            input_bits if pe.encoded_activations and on_array else WIDE_BITS,
+        ),
+        output=activation_stream(output, (spec.m, spec.n), spec.copies, options.exact_storage),
+        weight_width=max(
+            (weight_width(accelerator, path.sram_bits, path.lanes) for _, path in on_array),
+            default=weight_width(accelerator, WIDE_BITS),
+        ),
+        input_width=input_width(
+            accelerator, input_bits, max((path.lanes or pe.lanes for _, path in on_array), default=pe.lanes)
+        ),
+        vector=off_array,
+    )
+    return form if bare else _with_side_work(form, spec, config, slabs, machine, metadata_bits, encode_input)  # type: ignore[arg-type]
+
+
+def _with_side_work(
+    form: Form,
+    spec: LayerSpec,
+    config: LayerConfig,
+    slabs: list[Slab],
+    machine: Machine,
+    metadata_bits: int,
+    encode_input: bool,
+) -> Form:
+    """What the options add to a product with a weight; as ``hwmodel.operands._extra``."""
+    accelerator, options = machine.accelerator, machine.options
+    vector, load, gathers = form.vector, 0, 0
+    if options.vector_unit:
+        encoded = config if encode_input else replace(config, activation=None)
+        vector += side_operations(spec, encoded, slabs, accelerator, options) * spec.copies
+    if options.load_decode:
+        for slab in slabs:
+            if slab.decoded and slab.config is not None and not wide_float(slab.config.formats):
+                load += spec.n * slab.columns * (1 if spec.shared_weight else spec.copies)
+    if options.outlier_gather and config.outliers is not None and not all(slab.decoded for slab in slabs):
+        gathers = config.outliers.count((spec.n, spec.k)) * spec.m * spec.copies
+    waits = options.requantization_bubbles and any(slab.on_array for slab in slabs)
+    switches = 0.0
+    if options.width_switches and isinstance(config.weight, PartitionedConfig):
+        switches = switch_cycles(config.weight, spec.k, widest_step(slabs, accelerator))
+    tables = [_table(spec, slab, machine) for slab in slabs]
+    return replace(
+        form,
+        vector=vector,
+        load=load,
+        gathers=gathers,
+        metadata_bits=metadata_bits if options.metadata_reads else 0,
+        group_waits=accelerator.pe.channel_groups - 1 if waits else 0,
+        switch_waits=switches,
+        tables=tuple(table for table in tables if table is not None),
+    )
+
+
+def _table(spec: LayerSpec, slab: Slab, machine: Machine) -> Table | None:
+    path, config = slab.path, slab.config
+    if path is None or not path.table_entries or config is None:
+        return None
+    priced = machine.options.table_lookup
+    if not path.buffer_lookup_bits:
+        along = 0
+        if config.codebook is not None:
+            along = ceil_div(slab.columns, config.codebook.granularity.tile((spec.n, slab.columns))[1])
+        return Table(path.table_entries, along) if priced else None
+    return Table(
+        lookups=ceil_div(spec.n * slab.columns, path.vector) if priced else 0,
+        port_bits=max(float(path.vector) * path.buffer_lookup_bits, WORD_BITS),
+        room_bytes=2 * (path.table_entries * WIDE_BITS // 8),
+    )
+
+
+def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
+    """As ``hwmodel.attention_product.attention_product``."""
+    accelerator, options = machine.accelerator, machine.options
+    pe = accelerator.pe
+    scores = spec.kind is LayerKind.ATTENTION_QK
+    keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
+    copies = spec.copies
+    tensor: TensorConfig | None = None
+    activation: TensorConfig | None = None
+    path: ArrayPath | None
+    if isinstance(config, OperandBits):
+        path = bare_operand_path(config.kv, config.activation, config.weight, machine)
+        cache = stream(spec.n, spec.k, config.kv, copies)
+    else:
+        tensor = (config.key if scores else config.value) or TensorConfig((FP16,), scale=None)
+        activation = config.activation if pe.encoded_activations else None
+        vector_unit = pe.encoded_activations and activation is None and options.fallback is Fallback.VECTOR_UNIT
+        path = None if vector_unit else operand_path(tensor, activation, replace(machine, stats=None))
+        if options.exact_storage:
+            cache = exact_stream(tensor.traffic_bits((keys, width)), copies)
+        else:
+            cache = stream(spec.n, spec.k, tensor.code_bits, copies)
+        if path is None or path.decoded:
+            cache = replace(stream(spec.n, spec.k, WIDE_BITS, copies), dram_bits=cache.dram_bits)
+    lanes = pe.lanes if path is None else path.lanes or pe.lanes
+    causal = spec.causal and options.causal_mask
+    share = causal_share(keys, spec.m) if causal else 1.0
+    macs = round(spec.macs * share)
+    inputs, outputs = stream(spec.m, spec.k, WIDE_BITS, copies), stream(spec.m, spec.n, WIDE_BITS, copies)
+    if scores:
+        outputs = score_stream(outputs, share, options.fused_attention)
+    else:
+        inputs = NOTHING if options.fused_attention else score_stream(inputs, share, False)
+    vector, load = macs if path is None else 0, 0
+    if tensor is not None and tensor.scale is not None:
+        vector, load = attention_side(spec, tensor, activation, path, machine, share, vector)
+    kind = FormKind.STEPS
+    if path is None:
+        kind = FormKind.OFF_ARRAY
+    elif causal:
+        kind = FormKind.CAUSAL_QK if scores else FormKind.CAUSAL_PV
+    waits = path is not None and options.requantization_bubbles and activation is not None
+    return Form(
+        kind,
+        spec.m,
+        spec.n,
+        copies,
+        macs=macs,
+        steps=ceil_div(width if causal and scores else spec.k, lanes),
+        cycles=0.0 if path is None else path.cycles,
+        energy_cycles=0.0 if path is None else path.cycles * path.energy,
+        group_waits=pe.channel_groups - 1 if waits else 0,
+        off_array=macs if path is None else 0,
+        weight=cache,
+        input=inputs,
+        output=outputs,
+        weight_width=weight_width(accelerator, WIDE_BITS if path is None else path.sram_bits, lanes),
+        input_width=input_width(accelerator, float(WIDE_BITS) if path is None else path.input_bits, lanes),
+        vector=vector,
+        load=load,
+        keys=keys,
+        heads=max(spec.m // keys, 1),
+        lanes=lanes,
+    )
