@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwmodel.batch_axes import DesignPoint, DesignSpace
-from hwmodel.batch_kernels import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, INTEGERS, price_rows
+from hwmodel.batch_kernels import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, FORM_COLUMNS, INTEGERS, price_rows
 from hwmodel.batch_tables import FormTable, MachineTables
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.term_skipping import CountedBits
@@ -218,7 +218,7 @@ class BatchPricer:
         items = np.concatenate(self.forms.items) if self.forms.items else np.zeros((0, 4), np.int64)
         self._arguments = (
             items,
-            _matrix(self.forms.forms, 29, np.int64),
+            _matrix(self.forms.forms, FORM_COLUMNS, np.int64),
             _matrix(self.forms.form_floats, 3, np.float64),
             _matrix(self.forms.tables, 5, np.int64),
             machine.arrays,

@@ -24,7 +24,7 @@ from hwmodel.operand_streams import Config, OperandBits, activation_stream, exac
 from hwmodel.options import Buffering, Fallback
 from hwmodel.pe import WIDE_BITS, ArrayPath, wide_float
 from hwmodel.side_work import Slab, side_operations, switch_cycles, widest_step
-from hwmodel.traffic import NOTHING, Stream, causal_share, stream
+from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share, stream
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 
@@ -83,7 +83,8 @@ class Form:
         gathers: words of the activation buffer gathered.
         port_bits: moved once through the activation port, read and written (vector operations).
         tables: of its slabs.
-        keys, heads, lanes: of a causal product: positions attended to, query rows of one position, lanes.
+        keys, heads, offset, lanes: of a causal product: positions attended to, query rows of one position, keys
+            before the first query, lanes.
     """
 
     kind: FormKind
@@ -111,6 +112,7 @@ class Form:
     tables: tuple[Table, ...] = ()
     keys: int = 1
     heads: int = 1
+    offset: int = 0
     lanes: int = 1
 
 
@@ -168,7 +170,7 @@ def _embedding(spec: LayerSpec, config: Config, accelerator: Accelerator) -> For
 def _vector(spec: LayerSpec, machine: Machine) -> Form:
     elements = spec.m * spec.n * spec.copies
     if spec.causal and machine.options.causal_mask:
-        elements = math.ceil(elements * causal_share(spec.n, spec.m))
+        elements = math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
     return Form(
         FormKind.VECTOR, spec.m, spec.n, spec.copies, vector=elements * VECTOR_OPERATIONS[spec.kind],
         port_bits=elements * WIDE_BITS, input_width=input_width(machine.accelerator),
@@ -319,9 +321,11 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
             cache = stream(spec.n, spec.k, tensor.code_bits, copies)
         if path is None or path.decoded:
             cache = replace(stream(spec.n, spec.k, WIDE_BITS, copies), dram_bits=cache.dram_bits)
+    if spec.weight_of is not None and options.fused_attention:
+        cache = replace(cache, dram_bits=0, buffer_words=0)
     lanes = pe.lanes if path is None else path.lanes or pe.lanes
     causal = spec.causal and options.causal_mask
-    share = causal_share(keys, spec.m) if causal else 1.0
+    share = causal_share(keys, spec.m, spec.past) if causal else 1.0
     macs = round(spec.macs * share)
     inputs, outputs = stream(spec.m, spec.k, WIDE_BITS, copies), stream(spec.m, spec.n, WIDE_BITS, copies)
     if scores:
@@ -331,6 +335,7 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
     vector, load = macs if path is None else 0, 0
     if tensor is not None and tensor.scale is not None:
         vector, load = attention_side(spec, tensor, activation, path, machine, share, vector)
+    heads, _, offset = causal_positions(keys, spec.m, spec.past) if causal else (1, 0, 0)
     kind = FormKind.STEPS
     if path is None:
         kind = FormKind.OFF_ARRAY
@@ -356,6 +361,7 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
         vector=vector,
         load=load,
         keys=keys,
-        heads=max(spec.m // keys, 1),
+        heads=heads,
+        offset=offset,
         lanes=lanes,
     )

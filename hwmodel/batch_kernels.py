@@ -19,9 +19,9 @@ from numba import njit
 (
     KIND, M, N, COPIES, PASSES, MACS, STEPS, GROUP_WAITS, OFF_ARRAY, WEIGHT_BITS, WEIGHT_WORDS, WEIGHT_BYTES,
     INPUT_BITS, INPUT_WORDS, INPUT_BYTES, OUTPUT_BITS, OUTPUT_WORDS, VECTOR, LOAD, METADATA, GATHERS, PORT_BITS,
-    WEIGHT_WIDTH, INPUT_WIDTH, KEYS, HEADS, LANES, TABLES_START, TABLES_STOP,
-) = range(29)  # fmt: skip
-FORM_COLUMNS = 29
+    WEIGHT_WIDTH, INPUT_WIDTH, KEYS, HEADS, OFFSET, LANES, TABLES_START, TABLES_STOP,
+) = range(30)  # fmt: skip
+FORM_COLUMNS = 30
 CYCLES, ENERGY_CYCLES, SWITCH_WAITS = range(3)  # columns of ``form_floats``
 ENTRIES, ALONG, LOOKUPS, PORT, ROOM = range(5)  # columns of ``tables``
 TIMES, FIRST, COUNT, CALM = range(4)  # columns of ``items``
@@ -59,8 +59,7 @@ def _dram_cycles(bits, per_cycle, round_up):  # type: ignore[no-untyped-def]
 @jit
 def _causal_steps(form, rows, columns):  # type: ignore[no-untyped-def]
     """``hwmodel.traffic.causal_tile_steps``."""
-    m, keys, heads = form[M], form[KEYS], form[HEADS]
-    offset = keys - min(keys, _ceil_div(m, heads))
+    m, keys, heads, offset = form[M], form[KEYS], form[HEADS], form[OFFSET]
     uncut = _ceil_div(form[N], rows) if form[KIND] == 3 else form[STEPS]
     along = form[LANES] if form[KIND] == 3 else rows
     steps = 0

@@ -217,7 +217,7 @@ class FormTable:
             form.vector, form.load, form.metadata_bits, form.gathers, form.port_bits,
             self.widths.setdefault(form.weight_width, len(self.widths)),
             self.widths.setdefault(form.input_width, len(self.widths)),
-            form.keys, form.heads, form.lanes, tables_start, len(self.tables),
+            form.keys, form.heads, form.offset, form.lanes, tables_start, len(self.tables),
         )  # fmt: skip
         assert len(row) == FORM_COLUMNS
         if max(row) >= _LARGEST:
