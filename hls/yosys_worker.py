@@ -19,7 +19,7 @@ def run(job: dict) -> None:
     Args:
         job: ``sources`` (files), ``instances`` (instance name to ``module #(...)``), ``commands``; then, where given,
             ``json`` (netlist file), ``stat`` (file for ``stat`` with ``stat_arguments``), ``verilog`` (netlist file).
-            Every design's module is called as its instance at the end.
+            Every design's module is called as its instance.
     """
     from pyosys import libyosys
 
@@ -29,26 +29,27 @@ def run(job: dict) -> None:
         for command in commands:
             libyosys.run_pass(command, design)
 
-    batch = Path(job["batch"])
-    lines = [f"  (* keep *) {module} {name} ();" for name, module in job["instances"].items()]
-    batch.write_text(f"module {TOP};\n" + "\n".join(lines) + "\nendmodule\n", encoding="utf-8")
-    passes(f"read_verilog -sv {' '.join(job['sources'])} {batch}", f"hierarchy -check -top {TOP}")
-    kinds = {cell.name.str(): cell.type.str() for cell in design.top_module().cells_.values()}
-    kinds = {name.removeprefix("\\"): kind for name, kind in kinds.items()}
-    if len(set(kinds.values())) != len(job["instances"]):
-        raise ValueError("designs of a batch must differ in module or parameters")
-    for kind in kinds.values():
-        passes(f"setattr -mod -set keep_hierarchy 1 {kind}")
-    passes(*job["commands"], f"delete {TOP}")
-    for name, kind in kinds.items():
-        passes(f"rename {kind} {name}")
-    passes(f"select {' '.join(kinds)}")
+    batch, names = Path(job["batch"]), list(job["instances"])
+    batch.write_text(_top("elaboration", job["instances"]), encoding="utf-8")
+    passes(f"read_verilog -sv {' '.join(job['sources'])} {batch}", "hierarchy -check -top elaboration")
+    kinds = {cell.name.str().removeprefix("\\"): cell.type.str() for cell in design.top_module().cells_.values()}
+    # Copies, because a design may also be a part of another one, where it must not be kept apart.
+    for name in names:
+        passes(f"copy {kinds[f'{name}_instance']} {name}", f"setattr -mod -set keep_hierarchy 1 {name}")
+    batch.write_text(_top(TOP, dict(zip(names, names, strict=True))), encoding="utf-8")
+    passes("delete elaboration", f"read_verilog -sv {batch}", f"hierarchy -check -top {TOP}")
+    passes(*job["commands"], f"delete {TOP}", f"select {' '.join(names)}")
     if "json" in job:
         passes(f"write_json -selected {job['json']}")
     if "stat" in job:
         passes(f"tee -q -o {job['stat']} stat -json {job.get('stat_arguments', '')}")
     if "verilog" in job:
         passes(f"write_verilog -selected -noattr -noexpr -nohex {job['verilog']}")
+
+
+def _top(name: str, instances: dict) -> str:
+    lines = [f"  (* keep *) {module} {instance}_instance ();" for instance, module in instances.items()]
+    return f"module {name};\n" + "\n".join(lines) + "\nendmodule\n"
 
 
 if __name__ == "__main__":

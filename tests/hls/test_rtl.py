@@ -93,18 +93,25 @@ def test_row_pairs_are_multiplication(a, b, signed, tmp_path):
         "batch": str(tmp_path / "batch.sv"),
         "instances": {"design0": "gold"},
         "commands": [
-            "setattr -mod -unset keep_hierarchy gold",
-            "copy gold gate",
+            "setattr -mod -unset keep_hierarchy design0",
+            "copy design0 gate",
             f"techmap -autoproc -map {RTL / 'rowpair_map.v'} gate",
             "techmap gate",
             "select -assert-none gate/t:$mul",
-            "miter -equiv -flatten gold gate miter",
+            "miter -equiv -flatten design0 gate miter",
             "sat -verify -prove trigger 0 miter",
             "delete gate miter",
         ],
         "json": str(tmp_path / "netlist.json"),
     }
     run_job(job, tmp_path)
+
+
+def test_a_design_that_is_also_a_part_of_another_is_flattened_there(tmp_path):
+    whole, part = make.int_dot(4, 4), make.int_multiplier(4, 4)
+    together = run_batch([whole, part], lut6_commands("rowpair"), tmp_path)
+    alone = run_batch([whole], lut6_commands("rowpair"), tmp_path)
+    assert count_luts(together.modules[whole.name]).luts == count_luts(alone.modules[whole.name]).luts
 
 
 def test_recorded_counts_come_out_again(tmp_path):
