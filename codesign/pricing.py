@@ -93,7 +93,7 @@ def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, to
 
 
 def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> dict[str, LayerConfig]:
-    """Configs of the workload's layers: its own for each named layer, the KV formats for attention.
+    """Configs of the workload's layers: its own for each named layer, the KV formats for products with a cache.
 
     The KV formats are those of the first config that has any: one KV cache serves all layers alike.
 
@@ -109,7 +109,8 @@ def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> 
     made = {name: one.setdefault(config, config) for name, config in configs.items()}
     if cached is not None:
         attention = LayerConfig(key=cached.key, value=cached.value)
-        made.update({layer.name: attention for layer in workload.layers if layer.kind in ATTENTION_KINDS})
+        products = [layer for layer in workload.layers if layer.kind in ATTENTION_KINDS]
+        made.update({layer.name: attention for layer in products if not layer.state})  # a state is no cache
     return made
 
 

@@ -1,6 +1,7 @@
 """Generation costs: the arithmetic shortcuts against tracing and pricing every step."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.presets import ACCELERATORS
-from hwmodel.workload import LayerKind, Phase
+from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 TINY = {
     "hidden_size": 64,
@@ -111,6 +112,16 @@ def test_kv_formats_reach_every_attention_product():
     fewer = price_generation(generation, configs, ACCELERATORS["fp16_baseline"])
     more = price_generation(generation, linear_configs(generation), ACCELERATORS["fp16_baseline"])
     assert fewer.whole.dram_bits < more.whole.dram_bits
+
+
+def test_a_recurrent_state_is_no_kv_cache():
+    linear = LayerSpec("proj", LayerKind.LINEAR, m=1, k=64, n=64)
+    cache = LayerSpec("scores", LayerKind.ATTENTION_QK, m=1, k=16, n=32)
+    state = LayerSpec("recurrence", LayerKind.ATTENTION_PV, m=1, k=16, n=16, state=True)
+    workload = Workload("mixed", Phase.DECODE, (linear, cache, state), context=32)
+    joined = configs_by_layer(workload, {"proj": replace(WEIGHT, key=KV8, value=KV8)})
+    assert joined["scores"].key == KV8
+    assert "recurrence" not in joined
 
 
 def test_a_config_for_no_layer_is_refused():
