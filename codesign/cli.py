@@ -140,10 +140,11 @@ def validate(
 def effects(
     model: Annotated[str, typer.Argument(help="One of the published models (Llama-2-7B, ...).")] = "Llama-2-7B",
     accelerator: Annotated[str, typer.Option("--accelerator", "-a")] = "bitmod",
+    recipe: Recipe = "bitmod4_g128",
     as_json: Json = False,
 ) -> None:
     """What each omission of the published simulator is worth, switched on one by one."""
-    cli_lists.effects(model, accelerator, as_json=as_json)
+    cli_lists.effects(model, accelerator, as_json=as_json, recipe_name=recipe)
 
 
 @app.command()
