@@ -129,11 +129,11 @@ def simulate(
 @app.command()
 def validate(
     rows: Annotated[Path | None, typer.Option(help="CSV of simulator rows; the published ones by default.")] = None,
-    details: Annotated[bool, typer.Option(help="Every cell that disagrees.")] = False,
+    details: Annotated[bool, typer.Option(help="All tables behind the one, row by row.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the cost model with published figures."""
-    cli_lists.validate(rows, details=details, as_json=as_json)
+    """Compare the cost model with published and measured figures."""
+    cli_lists.validate(rows, every=details, as_json=as_json)
 
 
 @app.command()

@@ -16,14 +16,11 @@ from codesign.text import TEXTS
 from datatypes.catalog import FORMATS
 from datatypes.format_facts import describe
 from hwmodel.effects import option_effects
-from hwmodel.event_grid import validate_events
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_presets import MACHINES
-from hwmodel.gpu_validate import gpu_errors, link_errors
 from hwmodel.paper import paper_model, paper_workload
 from hwmodel.presets import accelerator_by_name
-from hwmodel.validate import errors_by_row, summarize, validate_headlines, validate_simulator, validate_speedups
-from hwmodel.validate_machines import validate_machines
+from hwmodel.validation import details, one_table
 from hwmodel.workload import Phase, Workload
 
 FORMAT_COLUMNS = ("name", "bits", "levels", "maximum", "min_normal", "min_subnormal", "nan_codes", "tie", "source")
@@ -104,37 +101,21 @@ def texts() -> pd.DataFrame:
     return pd.DataFrame([{"name": name, "about": (load.__doc__ or "").strip()} for name, load in TEXTS.items()])
 
 
-def validate(rows: Path | None, *, details: bool, as_json: bool) -> None:
-    """Simulator rows, the paper's figures 7 and 8, its headlines, and other machines' figures against ours."""
-    cells = validate_simulator() if rows is None else validate_simulator(rows)
-    tables = {
-        "Published simulator, cell by cell": summarize(cells),
-        "Reference rows": errors_by_row(cells),
-        "Figures 7 and 8": validate_speedups(),
-        "Headlines of the paper": validate_headlines(),
-        "GPUs against measured kernels: relative errors": gpu_errors(),
-        "Links between GPUs against measured collectives: relative errors": link_errors(),
-        "Machines, methods and unit costs": validate_machines(),
-        "Closed form against event simulator, Llama-2-7B: differences in cycles": validate_events(),
-    }
-    if details:
-        tables["Cells that disagree"] = cells[~cells["agrees"]]
+def validate(rows: Path | None, *, every: bool, as_json: bool) -> None:
+    """The cost model against what others published or measured: one table, and with ``every`` all tables behind it."""
+    tables = details(rows)
+    summary = one_table(tables)
     if as_json:
-        show_json({name: table.to_dict(orient="records") for name, table in tables.items()})
+        behind = {name: table.to_dict(orient="records") for name, table in tables.items()} if every else {}
+        show_json({"summary": summary.to_dict(orient="records"), **behind})
         return
-    for name, table in tables.items():
-        if name == "Reference rows":
-            worst = table.groupby("version", sort=False)[["cycles_error", "energy_error"]].max().reset_index()
-            show_table(worst, title="Largest relative error of any row", as_json=False)
-        elif name == "Figures 7 and 8":
-            errors = table.assign(cycles_error=table["cycles_error"].abs(), energy_error=table["energy_error"].abs())
-            grouped = errors.groupby(["provenance", "version", "tokens"], sort=False)
-            summary = grouped[["cycles_error", "energy_error"]].max().reset_index()
-            show_table(summary, title=f"{name}: largest relative error", as_json=False)
-        elif name == "Machines, methods and unit costs" and not details:
-            show_table(table.drop(columns=["note", "source"]), title=name, as_json=False)
-        else:
-            show_table(table, title=name, as_json=False)
+    if every:
+        for name, table in tables.items():
+            if len(table):
+                show_table(table, title=name, as_json=False)
+    headings = {"truth": "theirs", "mean_error": "mean error, %", "worst_error": "worst error, %"}
+    percent = summary.assign(mean_error=100 * summary["mean_error"], worst_error=100 * summary["worst_error"])
+    show_table(percent, title="Ours against ground truth", as_json=False, headings=headings)
 
 
 def effects(model: str, accelerator: str, *, as_json: bool, recipe_name: str = "bitmod4_g128") -> None:

@@ -1,5 +1,7 @@
 """The lists behind the commands: one row for each thing there is, with what can be checked by hand."""
 
+import json
+
 import pytest
 
 from codesign import cli_lists
@@ -50,8 +52,22 @@ def test_effects_of_an_unknown_model_or_machine(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_validation_gives_people_summaries(capsys):
-    cli_lists.validate(None, details=False, as_json=False)
+def test_validation_is_one_table_of_ground_truths(capsys):
+    cli_lists.validate(None, every=False, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["summary"]
+    rows = {(row["ground_truth"], row["quantity"]): row for row in found["summary"]}
+    cycles = rows["BitMoD simulator, v2", "cycles"]
+    assert (cycles["cases"], cycles["worst_error"]) == (90, 0)  # rows of the published results
+    fused = rows["BitFusion", "area of a 4x4 array of 8/2 units, um2"]
+    assert fused["truth"] == 27753.0  # synthesis table in BitFusion's repository
+    assert fused["worst_error"] == pytest.approx(fused["ours"] / 27753.0 - 1)
+    assert {"Vidur, a100", "Vidur, nvlink3", "own event simulator"} <= {truth for truth, _ in rows}
+    assert all(row["mean_error"] is not None and row["standing"] for row in found["summary"])
+
+
+def test_validation_with_details_has_the_tables_behind(capsys):
+    cli_lists.validate(None, every=True, as_json=False)
     shown = capsys.readouterr().out
-    assert "Figures 7 and 8: largest relative error" in shown and "Largest relative error of any row" in shown
-    assert "Cells that disagree" not in shown
+    assert "Headlines of the paper" in shown and "Ours against ground truth" in shown
+    assert "Cells that disagree" not in shown  # there are none
