@@ -1,9 +1,9 @@
 """Benchmark of the decode GEMV: ``python -m kernels_gpu.bench_gemv --output record.json``.
 
-Every kernel is compared with a float64 product of the decoded weight before it is timed, on poisoned results. Timed is a
-CUDA graph over weights that rotate beyond L2, as in decoding; ``alone`` forbids a kernel to start before the one before
-it has ended. Next to it, in the same run: half-precision cuBLAS, torch's int4 kernel (tinygemm) and, where it is
-installed, bitsandbytes' NF4. The bound is the bytes of the packed weight at the measured copy rate.
+Every kernel is compared with a float64 product of the decoded weight before it is timed, on poisoned results. Timed
+is a CUDA graph over weights that rotate beyond L2, as in decoding; ``alone`` forbids a kernel to start before the one
+before it has ended. Next to it, in the same run: half-precision cuBLAS, torch's int4 kernel (tinygemm) and, where it
+is installed, bitsandbytes' NF4. The bound is the bytes of the packed weight at the measured copy rate.
 """
 
 from __future__ import annotations
@@ -31,18 +31,27 @@ from kernels_gpu.gemv_launch import (
     compile_kernel,
     from_quantized,
     prepare,
+    prepare_all,
     spec_of,
+    tokens_at_once,
 )
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.gemv_reference import tolerance
 from kernels_gpu.launch import device_facts, query_smi, require_cuda
+from kernels_gpu.native import BoundLaunch
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
 
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
 # warps, runs, depth, blocks on a multiprocessor (0: as many as fit)
-CUTS = tuple(Shape(w, r, d, b) for w, r in ((8, 4), (16, 2), (8, 2), (16, 4)) for d in (1, 2, 3) for b in (0, 1, 2))
+CUTS = tuple(
+    Shape(*cut)
+    for cut in (
+        (8, 2, 1, 0), (8, 2, 2, 0), (8, 2, 3, 0), (8, 2, 2, 1), (16, 2, 1, 0), (16, 2, 2, 0), (16, 2, 2, 1),
+        (8, 4, 1, 0), (8, 4, 2, 0), (8, 4, 3, 0), (16, 4, 1, 0), (4, 2, 2, 0), (4, 4, 2, 0),
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,15 @@ def inputs(tokens: int, k: int) -> Tensor:
     return torch.randn((tokens, k), generator=generator, device="cuda").half()
 
 
+def bind(
+    weight: PackedMatrix, x: Tensor, out: Tensor, cut: Shape | None, *, overlapped: bool = True
+) -> list[BoundLaunch]:
+    """Launches with the work cut as asked for, or as the launcher chooses."""
+    if cut is None:
+        return prepare_all(weight, x, out, overlapped=overlapped)
+    return [prepare(weight, x, out, shape=cut, overlapped=overlapped)]
+
+
 def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: Shape | None) -> float:
     """Largest error over its tolerance, of two launches on poisoned results.
 
@@ -92,7 +110,8 @@ def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: Shape | None) -> 
     outs = []
     for _ in range(2):
         out = allocate_result(x.shape[0], weight.shape[0], x).fill_(float("nan"))
-        prepare(weight, x, out, shape=cut)()
+        for launch in bind(weight, x, out, cut):
+            launch()
         outs.append(out.clone())
     torch.cuda.synchronize()
     worst = ((outs[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
@@ -107,14 +126,20 @@ def time_kernel(
     """Time one kernel over rotating weights; not checked here."""
     n, k = weight.shape
     copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
-    launches = [prepare(w, x, allocate_result(len(x), n, x), shape=cut, overlapped=overlapped) for w in copies]
-    timing = time_graph(launches, repeats=max(1, 24 // len(launches)))
-    found = choose_shape(weight.plan, len(x), n, k) if cut is None else cut
+    launches = [bind(w, x, allocate_result(len(x), n, x), cut, overlapped=overlapped) for w in copies]
+
+    def caller(bound: list[BoundLaunch]) -> Callable[[], None]:
+        return lambda: [launch() for launch in bound] and None
+
+    timing = time_graph([caller(bound) for bound in launches], repeats=max(1, 24 // len(launches)))
+    at_once = tokens_at_once(weight.plan, len(x), (n, k)) if cut is None else len(x)
+    found = choose_shape(weight.plan, at_once, n, k) if cut is None else cut
     name = f"{found.warps}x{found.runs}x{found.depth}x{found.blocks_per_multiprocessor}"
+    name += f" {len(launches[0])} launches" if len(launches[0]) > 1 else ""
     name += "" if overlapped else " alone"
     return Row(
         recipe, len(x), n, k, name, weight.nbytes, weight.nbytes / copy_rate * 1e6, timing.median_s * 1e6,
-        timing.spread, 0.0, launches[0].kernel.registers,
+        timing.spread, 0.0, launches[0][0].kernel.registers,
     )  # fmt: skip
 
 
@@ -176,10 +201,11 @@ def _nf4(n: int, k: int, x: Tensor) -> Built:
 
 def table(rows: list[Row]) -> str:
     """The rows as text."""
-    lines = [f"{'kernel':22s}{'m':>3s}{'shape':>12s}{'cut':>14s}{'us':>8s}{'spread':>8s}{'bound':>7s}{'of it':>7s}{'error':>7s}{'regs':>5s}"]  # fmt: skip
+    head = f"{'kernel':22s}{'m':>3s}{'shape':>12s}{'cut':>22s}{'us':>8s}{'spread':>8s}{'bound':>7s}{'of it':>7s}"
+    lines = [head + f"{'error':>7s}{'regs':>5s}"]
     for r in rows:
         lines.append(
-            f"{r.kernel:22s}{r.m:3d}{f'{r.n}x{r.k}':>12s}{r.cut:>14s}{r.median_us:8.2f}{r.spread:8.1%}{r.bound_us:7.2f}"
+            f"{r.kernel:22s}{r.m:3d}{f'{r.n}x{r.k}':>12s}{r.cut:>22s}{r.median_us:8.2f}{r.spread:8.1%}{r.bound_us:7.2f}"
             f"{r.of_bound:7.1%}{r.worst_error:7.2f}{r.registers:5d}"
         )
     return "\n".join(lines)
@@ -216,14 +242,18 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def compile_all(recipes: list[str], shapes: list[tuple[int, int]], tokens: list[int], cuts: list[Shape | None], jobs: int) -> None:  # fmt: skip
+def compile_all(
+    recipes: list[str], shapes: list[tuple[int, int]], tokens: list[int], cuts: list[Shape | None], jobs: int
+) -> None:
     """Compile every kernel to come in processes of their own (useful only with ``native.PTX_FOLDER``)."""
     specs = set()
     for recipe in recipes:
         plan = plan_of(RECIPES[recipe])
         for n, k in shapes:
             for m in tokens:
-                specs |= {spec_of(plan, m, (n, k), choose_shape(plan, m, n, k) if cut is None else cut) for cut in cuts}
+                for cut in cuts:
+                    size = tokens_at_once(plan, m, (n, k)) if cut is None else m
+                    specs.add(spec_of(plan, size, (n, k), choose_shape(plan, size, n, k) if cut is None else cut))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
 

@@ -35,7 +35,7 @@ from kernels_gpu.gemv_inputs import make_stage_inputs
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
 from kernels_gpu.gemv_spec import WARP, ZEROS, Field, GemvSpec
 
-ARGUMENTS = "pppppppp" + "iiiiii"
+ARGUMENTS = "ppppppp" + "iiiiii"
 
 
 def make_copy_codes(spec: GemvSpec) -> Any:
@@ -123,16 +123,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     low_bits, low_window, low_at = low_field.bits, low_field.words, low_field.at
     choice_bits, choice_window, choice_at = selector_field.bits, selector_field.words, selector_field.at
     table_words = sum(plan.tables, ()) or (0,)
-    table_total = len(table_words) if len(plan.tables) > 1 and plan.patched_bytes is None else 0
+    one_table = len(plan.tables) <= 1
+    table_total = len(table_words) if plan.tables and (one_table or plan.patched_bytes is None) else 0
     tables_at, inputs_at, plane, all_runs = spec.tables_at, spec.inputs_at, spec.plane, spec.all_runs
     scales_of_x, sums_of_x = spec.input_scales_at, spec.input_sums_at
     ring_at, reduction_at, sums_per_run = spec.ring_at, spec.reduction_at, spec.sums_per_run
-    zero_step, scaled, outer, outer_by_row = (
-        plan.zero_step,
-        plan.scale is not None,
-        plan.outer is not None,
-        plan.outer_by_row,
-    )  # noqa: E501
+    zero_step, scaled = plan.zero_step, plan.scale is not None
+    outer, outer_by_row = plan.outer is not None, plan.outer_by_row
     step, bfloat = float32(plan.step), spec.bfloat
     decoders = make_decoders(plan, tables_at)
     load_block, products, tables_of = decoders.load_block, decoders.products, decoders.tables_of
@@ -195,9 +192,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         own = uint32(run * uint32(RUN) + c * uint32(BLOCK))  # of the codes; a run's candidates may differ by lane
         of_codes = uint32(own // uint32(group) - first)
         upper_tables = tables_of(shared, choice_of(shared, at, upper, g, first, of_codes, upper_set))
-        lower_tables = tables_of(
-            shared, choice_of(shared, at, lower, uint32(g + uint32(8)), first, of_codes, lower_set)
-        )
+        lower_tables = upper_tables
+        if not one_table:
+            lower_choice = choice_of(shared, at, lower, uint32(g + uint32(8)), first, of_codes, lower_set)
+            lower_tables = tables_of(shared, lower_choice)
         # this lane's sums: token c // parts, part c % parts
         part = uint32(c & uint32(parts - 1))
         input0 = uint32(run * uint32(RUN) + part * uint32(RUN // parts))
@@ -248,7 +246,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     y[2 * t] = ptx.fma(ptx.mul(upper_step, x_step), upper_sum, y[2 * t])
                     y[2 * t + 1] = ptx.fma(ptx.mul(lower_step, x_step), lower_sum, y[2 * t + 1])
 
-    def kernel(words, scales, zeros, selectors, books, outers, x, out, n, tiles, scale_words, zero_words, low_base, selector_words):  # noqa: E501  # fmt: skip
+    def kernel(
+        words, scales, zeros, selectors, outers, x, out, n, tiles, scale_words, zero_words, low_base, selector_words
+    ):
         shared = ptx_tile.shared_words()
         thread = uint32(cuda.threadIdx.x)
         lane, warp = uint32(thread & uint32(31)), uint32(thread >> uint32(5))

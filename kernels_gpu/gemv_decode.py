@@ -219,20 +219,29 @@ def _make_registers(plan: Plan, index: int) -> Any:
 def _make_tables_of(plan: Plan, tables_at: int) -> Any:
     """Device function ``(shared, index) -> table words`` of a candidate.
 
-    They are constants; or constants in which one byte is put in by a permutation, as for BitMoD's special values; or
-    come from shared memory.
+    They come from shared memory; or are constants in which one byte is put in by a permutation, as for BitMoD's
+    special values.
     """
     count = len(plan.tables[0]) if plan.tables else 0
     constants = (plan.tables[0] if plan.tables else ()) + (0,) * (8 - count)
-    a, b, c, d, e, f, g, h = constants
-    if len(plan.tables) <= 1:
+    if not plan.tables:
 
         @cuda.jit(device=True)
         def tables_of(shared, index):
-            return uint32(a), uint32(b), uint32(c), uint32(d), uint32(e), uint32(f), uint32(g), uint32(h)
+            zero = uint32(0)
+            return zero, zero, zero, zero
 
         return tables_of
-    if plan.patched_bytes is not None and count <= 4:
+    if len(plan.tables) == 1 and count == 8:
+        # as constants they were put into registers again for every lookup: 48.6 us instead of 41.6 for 4 bits
+
+        @cuda.jit(device=True)
+        def tables_of(shared, index):
+            at = uint32(tables_at)
+            return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+
+        return tables_of
+    if len(plan.tables) > 1 and plan.patched_bytes is not None and count <= 4:
         patched = (*plan.patched_bytes, None, None, None, None)[:4]
         specials = [_bytes_at(plan, word, byte) for word, byte in enumerate(patched)]
         patches = [_make_patch(constants[word], specials[word], byte) for word, byte in enumerate(patched)]

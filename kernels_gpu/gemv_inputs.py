@@ -85,8 +85,9 @@ def make_stage_inputs(spec: GemvSpec) -> Any:
         value = int32(value + ptx.shuffle_xor(value, 1))
         if lanes_of_sum >= 4:
             value = int32(value + ptx.shuffle_xor(value, 2))
-        if lanes_of_sum >= 16:
+        if lanes_of_sum >= 8:
             value = int32(value + ptx.shuffle_xor(value, 4))
+        if lanes_of_sum >= 16:
             value = int32(value + ptx.shuffle_xor(value, 8))
         return value
 

@@ -18,7 +18,7 @@ from datatypes.packing import pack_tensor
 from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
 from kernels_gpu.gemv import ARGUMENTS, make_body
-from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan, plan_of
+from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Decoding, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec, ceil_div
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, compile_ptx, load
@@ -98,13 +98,48 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
     return load(make_body(spec), ARGUMENTS, repr(spec))
 
 
+SMALL, LARGE = 264, 1320  # tiles of rows: two, and ten, for each multiprocessor of an H100
+# what measured best on an H100 at 4096 x 4096, 11008 x 4096 and 28672 x 8192 (NOTES.md): warps, runs, depth, blocks
+_MEASURED = {
+    Decoding.BYTES: (Shape(16, 2, 2, 1), Shape(8, 4, 2), Shape(8, 4, 2)),
+    Decoding.NIBBLES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
+    Decoding.TABLE: (Shape(16, 2, 2, 1), Shape(16, 2, 1), Shape(8, 4, 2)),
+}
+_SIXTEEN_ENTRIES = (Shape(8, 2, 2, 1), Shape(8, 4, 1), Shape(16, 2, 2))
+_TWO_DIGITS = (Shape(8, 2, 1), Shape(8, 4, 1), Shape(8, 2, 2))
+_MANY_TOKENS = (Shape(16, 2, 2), Shape(16, 2, 1), Shape(8, 2, 2), Shape(8, 4, 1), Shape(8, 2, 1), Shape(4, 2, 1))
+
+
 def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
-    """A launch shape that measured well (see NOTES.md)."""
-    for warps, runs, depth in ((16, 2, 2), (8, 4, 1), (8, 2, 1), (4, 2, 1), (2, 2, 1)):
-        cut = Shape(warps, runs, depth)
-        if warps <= ceil_div(k, runs * RUN) and spec_of(plan, tokens, (n, k), cut).shared_bytes <= MAX_SHARED_BYTES:
+    """A launch shape that measured well (see NOTES.md), or the first of some that fits."""
+    measured = _MEASURED[plan.decoding]
+    if plan.digits == 2:
+        measured = _TWO_DIGITS
+    elif plan.decoding is Decoding.TABLE and plan.bits == 4:
+        measured = _SIXTEEN_ENTRIES
+    tiles = ceil_div(n, TILE_ROWS)
+    best = measured[0 if tiles <= SMALL else 1 if tiles < LARGE else 2]
+    for cut in (*((best,) if tokens <= 4 else ()), *_MANY_TOKENS, Shape(2, 2, 1)):
+        if cut.warps <= ceil_div(k, cut.runs * RUN) and _fits(spec_of(plan, tokens, (n, k), cut)):
             return cut
     return Shape(1, 2, 1)
+
+
+def _fits(spec: GemvSpec) -> bool:
+    return spec.shared_bytes <= MAX_SHARED_BYTES
+
+
+def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int]) -> int:
+    """The most of ``tokens`` that one launch takes: their inputs stay in shared memory.
+
+    Raises:
+        NotImplementedError: not even one token fits.
+    """
+    for launches in range(1, tokens + 1):
+        chunk = ceil_div(tokens, launches)
+        if _fits(spec_of(plan, chunk, shape, choose_shape(plan, chunk, *shape))):
+            return chunk
+    raise NotImplementedError(f"k must be so small that one token's inputs fit into shared memory, not {shape[1]!r}")
 
 
 def spec_of(
@@ -144,7 +179,7 @@ def prepare(
     cut = choose_shape(plan, tokens, n, k) if shape is None else shape
     aligned = x.data_ptr() % 16 == 0
     spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=x.dtype == torch.bfloat16)
-    if spec.shared_bytes > MAX_SHARED_BYTES:
+    if not _fits(spec):
         raise NotImplementedError(
             f"{tokens} tokens of {k} inputs must fit into {MAX_SHARED_BYTES} bytes of shared memory, "
             f"not {spec.shared_bytes}"
@@ -169,7 +204,6 @@ def prepare(
             arrays["scale"],
             arrays["zero_point"],
             arrays["selector"],
-            none,
             arrays["outer_scale"],
             x,
             out,
@@ -197,6 +231,13 @@ def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
 def compile_kernel(spec: GemvSpec) -> str:
     """PTX of one kernel (kept where ``native.PTX_FOLDER`` says)."""
     return compile_ptx(make_body(spec), ARGUMENTS, repr(spec))
+
+
+def prepare_all(weight: PackedMatrix, x: Tensor, out: Tensor, *, overlapped: bool = True) -> list[BoundLaunch]:
+    """Bind as many launches as ``x`` needs: one, unless its inputs are too many for shared memory."""
+    size = tokens_at_once(weight.plan, len(x), weight.shape)
+    starts = range(0, len(x), size)
+    return [prepare(weight, x[i : i + size], out[i : i + size], overlapped=overlapped) for i in starts]
 
 
 def gemv(weight: PackedMatrix, x: Tensor) -> Tensor:
@@ -229,5 +270,6 @@ def gemv(weight: PackedMatrix, x: Tensor) -> Tensor:
         raise ValueError(f"x must be on the weight's CUDA device {weight.arrays['codes'].device}, not {x.device}")
     out = allocate_result(x.shape[0], n, x)
     if out.numel():
-        prepare(weight, x, out)()
+        for launch in prepare_all(weight, x, out):
+            launch()
     return out

@@ -5,9 +5,9 @@ multiples of a step (NF4):
 
     value(code) = step * byte(code)        or        step * (254 * high(code) + low(code))
 
-A lookup of four codes is one byte permutation (``prmt``). Its index has three bits; bit 3 of an index asks for copies of
-the chosen byte's top bit instead, which is 0 or -1. Sixteen entries therefore take two lookups, one of the codes as they
-are (``t``) and one with bit 3 turned over (``u``), and ``value = t - u`` as integers:
+A lookup of four codes is one byte permutation (``prmt``). Its index has three bits; bit 3 of an index asks for copies
+of the chosen byte's top bit instead, which is 0 or -1. Sixteen entries therefore take two lookups, one of the codes as
+they are (``t``) and one with bit 3 turned over (``u``), and ``value = t - u`` as integers:
 
     code c < 8:  t[c] - top(u[c])               code 8 + j:  top(t[j]) - u[j]         top(x) = -1 if x < 0 else 0
 
@@ -178,7 +178,7 @@ class Plan:
 
     @property
     def parts(self) -> int:
-        """Parts of a run of 128 inputs that need sums of their own, since they may lie in different groups: 1, 2 or 4."""
+        """Parts of a run of 128 inputs that may lie in different groups, so need sums of their own: 1, 2 or 4."""
         return 1 if self.group % RUN == 0 else 2 if self.group % (RUN // 2) == 0 else 4
 
     @property

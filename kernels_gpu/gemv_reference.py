@@ -19,7 +19,7 @@ FLOAT_STEP = 2.0**-24  # of float32, to nearest
 
 
 def fixed_point(x: np.ndarray) -> np.ndarray:
-    """Inputs ``[m, k]`` as the kernel reads them: 16-bit fixed point, one float32 scale for each run of 128; float64."""
+    """Inputs ``[m, k]`` as the kernel reads them, float64: 16-bit fixed point, a float32 scale for each 128."""
     m, k = x.shape
     wide = np.zeros((m, -(-k // RUN) * RUN), np.float32)
     wide[:, :k] = x

@@ -1,6 +1,7 @@
 """What is fixed when a GEMV kernel is compiled: the encoding, the shape of its work, and where things lie.
 
-One spec serves every number of rows; inputs, tokens and the cut of the work are its own, so that addresses are constants.
+One spec serves every number of rows; inputs, tokens and the cut of the work are its own, so that addresses are
+constants.
 """
 
 from __future__ import annotations

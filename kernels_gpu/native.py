@@ -31,7 +31,7 @@ Argument = Tensor | int
 
 
 def compile_ptx(body: Callable[..., None], kinds: str, key: str) -> str:
-    """PTX for the current device; ``kinds`` has one letter for each argument, ``p`` for pointers and ``i`` for int32."""
+    """PTX for the current device; ``kinds`` has a letter for each argument: ``p`` for pointers, ``i`` for int32."""
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
     folder = os.environ.get(PTX_FOLDER)
     digest = hashlib.sha256(f"{key} {capability} {_sources()}".encode()).hexdigest()[:24]

@@ -54,6 +54,21 @@ def test_bytes_are_picked_as_prmt_does():
     assert ptx.pick_bytes(0x33221100, 0x77665544, 0x7652) == 0x77665522
 
 
+def test_bit_3_of_a_nibble_asks_for_copies_of_the_top_bit():
+    # PTX ISA 8.0, section 9.7.8.7 (prmt, default mode): byte 2 is 0x92, byte 5 is 0x15
+    assert ptx.pick_bytes(0x00920000, 0x00001500, 0x00A2) == 0x0000FF92
+    assert ptx.pick_bytes(0x00920000, 0x00001500, 0x00D5) == 0x00000015
+
+
+def test_bits_are_selected_by_a_mask():
+    assert ptx.select_bits(0b1100, 0b1010, 0b0110) == 0b1100
+
+
+def test_bfloat_rounds_to_even():
+    # 1 + 2**-8 lies halfway between 1 (0x3F80) and 1 + 2**-7 (0x3F81); 1 + 3 * 2**-8 between 0x3F81 and 0x3F82
+    assert [int(ptx.to_bfloat(np.float32(x))) for x in (1 + 2.0**-8, 1 + 3 * 2.0**-8)] == [0x3F80, 0x3F82]
+
+
 def test_maxima_of_pairs_and_nan():
     one, two, nan = 0x3C00, 0x4000, 0x7E00  # binary16
     assert ptx.maximum_or_nan_halves(one | two << 16, two | one << 16) == two | two << 16

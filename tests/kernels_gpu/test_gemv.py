@@ -1,0 +1,126 @@
+"""The GEMV kernel in the simulator (and, marked gpu, on a device) against float64 products of decoded weights."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from datatypes.catalog import NF4
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import TensorConfig
+from datatypes.packing import pack_tensor
+from datatypes.quantize import quantize_tensor
+from kernels_gpu import ptx
+from kernels_gpu.gemv_launch import Shape, allocate_result, from_quantized, gemv, packed_matrix, prepare
+from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.gemv_reference import tolerance
+
+simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
+ONE_WARP = Shape(warps=1, runs=2, depth=1)
+
+
+def quantized(recipe, n, k, device="cpu", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return quantize_tensor(torch.randn((n, k), generator=generator).to(device), RECIPES[recipe])
+
+
+def random_inputs(m, k, dtype=torch.float16, device="cpu"):
+    return torch.randn((m, k), generator=torch.Generator().manual_seed(m)).to(dtype).to(device)
+
+
+def check(tensor, x, cut):
+    """Run on a poisoned result; every element must be within its tolerance."""
+    weight = from_quantized(tensor, x.device)
+    dense = tensor.dequantize()
+    out = allocate_result(len(x), tensor.shape[0], x).fill_(float("nan"))
+    prepare(weight, x, out, shape=cut)()
+    expected = x.double() @ dense.double().T
+    error = (out.double() - expected).abs()
+    assert (error <= tolerance(x, dense, weight.plan, expected)).all(), error.max()
+
+
+@simulated
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_every_encoding_with_ragged_inputs(recipe):
+    check(quantized(recipe, 16, 200), random_inputs(1, 200), ONE_WARP)
+
+
+@simulated
+@pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64"])
+def test_two_warps_two_tiles_a_ring_and_ragged_rows(recipe):
+    check(quantized(recipe, 18, 600), random_inputs(2, 600, torch.bfloat16), Shape(warps=2, runs=2, depth=2))
+
+
+@simulated
+def test_more_tokens_than_a_tile_of_columns_and_an_odd_row_length():
+    check(quantized("int4_g128", 16, 131), random_inputs(5, 131), ONE_WARP)
+
+
+@simulated
+def test_a_nan_scale_spoils_its_row_and_a_nan_or_infinite_input_its_token():
+    tensor = quantized("int4_g128", 16, 256)
+    tensor.scale[5, 1] = float("nan")
+    x = random_inputs(3, 256)
+    x[1, 7], x[2, 200] = float("inf"), float("nan")
+    expected = torch.zeros(3, 16, dtype=torch.bool)
+    expected[:, 5] = expected[1] = expected[2] = True
+    out = allocate_result(3, 16, x).fill_(0)
+    prepare(from_quantized(tensor, "cpu"), x, out, shape=ONE_WARP)()
+    assert torch.equal(out.isnan(), expected)
+
+
+@simulated
+def test_no_tokens_no_work_and_zeros_give_zeros():
+    weight = from_quantized(quantized("int4_g128", 16, 128), "cpu")
+    assert gemv(weight, torch.zeros((0, 128), dtype=torch.float16)).shape == (0, 16)
+    assert torch.equal(gemv(weight, torch.zeros((1, 128), dtype=torch.float16)), torch.zeros(1, 16).half())
+
+
+@simulated
+def test_wrong_inputs_are_one_sentence():
+    weight = from_quantized(quantized("int4_g128", 16, 128), "cpu")
+    with pytest.raises(TypeError, match=r"x must be float16 or bfloat16, not torch.float32"):
+        gemv(weight, torch.zeros(1, 128))
+    with pytest.raises(ValueError, match=r"x must be a contiguous matrix \[m, 128\], not of shape \[1, 64\]"):
+        gemv(weight, torch.zeros((1, 64), dtype=torch.float16))
+    with pytest.raises(NotImplementedError, match="tokens of a decode GEMV must be at most 16, not 17"):
+        gemv(weight, torch.zeros((17, 128), dtype=torch.float16))
+
+
+def test_packed_arrays_are_checked():
+    tensor = quantized("bitmod4_g128", 4, 128)
+    arrays = pack_tensor(tensor)
+    with pytest.raises(ValueError, match="codes of a packed 8 x 128 matrix must take 512 bytes, not 256"):
+        packed_matrix(arrays, tensor.config, (8, 128), "cpu")
+    del arrays["selector"]
+    with pytest.raises(ValueError, match="must hold selector, not"):
+        packed_matrix(arrays, tensor.config, (4, 128), "cpu")
+    with pytest.raises(NotImplementedError, match="scales of a GPU kernel must be"):
+        packed_matrix({}, TensorConfig((NF4,), PerGroup(24)), (4, 128), "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or ptx.SIMULATED, reason="there is a device, or the simulator")
+def test_no_device_is_one_sentence():
+    weight = from_quantized(quantized("int4_g128", 16, 128), "cpu")
+    with pytest.raises(RuntimeError, match="a CUDA device and its driver must be there for GPU kernels"):
+        gemv(weight, torch.zeros((1, 128), dtype=torch.float16))
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or ptx.SIMULATED, reason="there is a device, or the simulator")
+def test_the_benchmark_says_so_and_exits_with_2():
+    command = [sys.executable, "-m", "kernels_gpu.bench_gemv"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.strip().count("\n") == 0 and "a CUDA device" in done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize(("n", "k"), [(16, 256), (40, 1000), (33, 4100), (100, 1061), (272, 4096)])
+def test_on_a_device(recipe, n, k):
+    tensor = quantized(recipe, n, k, "cuda")
+    for m, cut, dtype in ((1, Shape(2, 2, 1), torch.float16), (3, Shape(4, 4, 2), torch.bfloat16)):
+        check(tensor, random_inputs(m, k, dtype, "cuda"), cut)
+    check(tensor, random_inputs(6, k, device="cuda"), None)

@@ -1,0 +1,66 @@
+"""Where a kernel's data lie: no overlaps, no bank conflicts, windows that hold their fields."""
+
+import itertools
+
+import pytest
+
+from kernels_gpu.gemv_plan import RUN, TILE_ROWS, plan_of
+from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.gemv_spec import GemvSpec
+
+KS = (200, 1061, 4096, 11008)
+
+
+def spec_of(name, k=4096, tokens=1, warps=8, runs=4, depth=2):
+    return GemvSpec(plan_of(RECIPES[name]), k, tokens, warps, runs, depth, whole_rows=True)
+
+
+@pytest.mark.parametrize(("name", "runs"), list(itertools.product(RECIPES, (2, 4))))
+def test_lanes_of_a_load_meet_different_banks(name, runs):
+    spec = spec_of(name, runs=runs)
+    bits = spec.plan.bits
+    width = {2: 2, 3: 1, 4: 4, 8: 4}[bits]  # words of one load
+    lanes_at_once = 32 // width  # shared memory serves 32 words at a time
+    for first in range(0, 32, lanes_at_once):
+        banks = [
+            ((lane // 4) * spec.pitch + (lane % 4) * bits + i) % 32
+            for lane in range(first, first + lanes_at_once)
+            for i in range(width)
+        ]
+        assert len(set(banks)) == 32
+
+
+@pytest.mark.parametrize(("name", "k", "runs"), list(itertools.product(RECIPES, KS, (2, 4))))
+def test_windows_hold_the_fields_of_a_stage(name, k, runs):
+    spec = spec_of(name, k, runs=runs)
+    group = spec.plan.group or k
+    for field in spec.fields:
+        if field.bits == 0:
+            assert field.words == 0
+            continue
+        for row, stage in itertools.product(range(40), range(spec.stages)):
+            first = row * spec.groups + stage * runs * RUN // group
+            last_input = min(k, (stage + 1) * runs * RUN) - 1
+            last = row * spec.groups + last_input // group
+            start = first * field.bits // 32
+            assert ((last + 1) * field.bits - 1) // 32 - start < field.words
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "tokens"), list(itertools.product(("int4_g128", "uint4_g128", "nvfp4"), KS, (1, 5)))
+)
+def test_regions_follow_one_another(name, k, tokens):
+    spec = spec_of(name, k, tokens)
+    digits = 2 * tokens * spec.all_runs * RUN // 4
+    assert spec.inputs_at + digits <= spec.input_scales_at
+    assert spec.input_scales_at + tokens * spec.all_runs <= spec.input_sums_at
+    assert spec.input_sums_at + tokens * spec.sums_per_run * spec.all_runs <= spec.ring_at
+    assert spec.ring_at % 4 == spec.stage_words % 4 == spec.inputs_at % 4 == spec.plane % 4 == 0  # 16-byte copies
+    assert spec.fields[0].at == TILE_ROWS * spec.pitch and spec.pitch >= spec.stage_row_words
+    assert spec.shared_bytes == 4 * (spec.reduction_at + 2 * 8 * 16 * tokens)
+    assert spec.all_runs * RUN >= k
+
+
+def test_an_odd_number_of_runs_is_one_sentence():
+    with pytest.raises(ValueError, match="runs must be even, depth at least 1 and warps 1 to 32, not 3, 1 and 8"):
+        spec_of("int4_g128", runs=3, depth=1)
