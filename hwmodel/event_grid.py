@@ -208,7 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = pd.DataFrame([row.record() for row in grid(models, batches, options=options)])
     if asked.csv:
         table.to_csv(asked.csv, index=False)
+    table["fits"] = table["excess_bytes"] == 0
     for by in (
+        ["fits", "phase"],
         ["accelerator", "phase"],
         ["kind", "phase"],
         ["model", "phase"],
