@@ -25,22 +25,8 @@ from torch import Tensor, nn
 
 from codesign.trace_ledger import Record, storage_of
 from codesign.trace_record import Recorder
+from hwmodel.experts import expected_experts
 from hwmodel.workload import LayerKind
-
-
-def expected_experts(experts: int, top_k: int, tokens: int) -> int:
-    """Expected number of distinct experts that ``tokens`` tokens touch, rounded, at least 1.
-
-    Args:
-        experts: experts in the layer.
-        top_k: experts chosen for each token.
-        tokens: tokens routed.
-
-    >>> expected_experts(8, 2, 1), expected_experts(8, 2, 4), expected_experts(8, 2, 256)
-    (2, 5, 8)
-    """
-    top_k = min(top_k, experts)
-    return max(1, round(experts * (1 - (1 - top_k / experts) ** tokens)))
 
 
 def route_all_experts(record: Record, experts: int, top_k: int) -> None:

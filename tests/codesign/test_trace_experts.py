@@ -8,7 +8,7 @@ import pytest
 
 from codesign.trace import trace
 from codesign.trace_config import config_from_dict
-from codesign.trace_experts import expected_experts
+from hwmodel.experts import expected_experts
 from hwmodel.workload import Phase
 
 pytest.importorskip("transformers", reason="transformers is an optional dependency")
