@@ -233,7 +233,6 @@ def _make_tables_of(plan: Plan, tables_at: int) -> Any:
 
         return tables_of
     if len(plan.tables) == 1 and count == 8:
-        # as constants they were put into registers again for every lookup: 48.6 us instead of 41.6 for 4 bits
 
         @cuda.jit(device=True)
         def tables_of(shared, index):

@@ -26,6 +26,7 @@ from kernels_gpu.ptx import SIMULATED
 
 MAX_TOKENS = 16
 MAX_SHARED_BYTES = 232448  # of a block: CUDA C++ Programming Guide, compute capability 9.0 (227 KiB)
+REGISTERS = 65536  # of a block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,10 @@ def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
     tiles = ceil_div(n, TILE_ROWS)
     best = measured[0 if tiles <= SMALL else 1 if tiles < LARGE else 2]
     for cut in (*((best,) if tokens <= 4 else ()), *_MANY_TOKENS, Shape(2, 2, 1)):
-        if cut.warps <= ceil_div(k, cut.runs * RUN) and _fits(spec_of(plan, tokens, (n, k), cut)):
+        # two-digit tables take up to 174 registers with many tokens: no more than eight warps
+        few_registers = plan.digits == 1 or tokens <= 2 or cut.warps <= 8
+        enough_work = cut.warps <= ceil_div(k, cut.runs * RUN)
+        if enough_work and few_registers and _fits(spec_of(plan, tokens, (n, k), cut)):
             return cut
     return Shape(1, 2, 1)
 
@@ -185,6 +189,11 @@ def prepare(
             f"not {spec.shared_bytes}"
         )
     kernel = _kernel(spec, x.device)
+    if kernel.registers * cut.warps * WARP > REGISTERS:
+        raise NotImplementedError(
+            f"warps of a kernel with {kernel.registers} registers must be at most "
+            f"{REGISTERS // (kernel.registers * WARP)}, not {cut.warps!r}"
+        )
     tiles = ceil_div(n, TILE_ROWS)
     fit = blocks_per_multiprocessor(kernel, cut.warps * WARP, spec.shared_bytes)
     if cut.blocks_per_multiprocessor:
