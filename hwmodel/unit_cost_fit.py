@@ -1,0 +1,53 @@
+"""How wrong unit costs are: ``python -m hwmodel.unit_cost_fit`` leaves formats out and compares with other RTL.
+
+Prices follow the recorded tables, so the figures change when a table grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hwmodel.unit_cost_libraries import library_ratios
+from hwmodel.unit_cost_parts import GROUPS
+from hwmodel.unit_cost_prices import error_table, fitted_targets, held_out_errors, part_prices
+from hwmodel.unit_cost_truth import reference_errors
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints errors on formats left out, prices, and the comparison with other RTL."""
+    parser = argparse.ArgumentParser(prog="python -m hwmodel.unit_cost_fit", description=__doc__.splitlines()[0])
+    parser.add_argument("--target", action="append", help="one of the recorded targets; all by default")
+    parser.add_argument("--prices", action="store_true", help="the price of each part as well")
+    parser.add_argument("--worst", type=int, default=0, help="so many of the worst rows of each group")
+    options = parser.parse_args(arguments)
+    targets = tuple(options.target or fitted_targets())
+    unknown = [target for target in targets if target not in fitted_targets()]
+    if unknown:
+        print(f"error: --target must be one of {', '.join(fitted_targets())}, not {unknown[0]!r}", file=sys.stderr)
+        return 2
+    percent = {"mean": "{:.1%}".format, "worst": "{:.1%}".format, "error": "{:+.1%}".format}
+    print("Formats left out of the fit, all rows that touch them together:")
+    print(error_table(targets).to_string(index=False, formatters=percent))
+    print("\nSyntheses of other RTL of the same functions against what price_pe says without the table:")
+    print(reference_errors().to_string(index=False, formatters=percent))
+    print("\nArea over that of sky130hd, same designs:")
+    print(library_ratios().to_string(index=False))
+    for target in targets:
+        for group in GROUPS:
+            try:
+                prices = part_prices(group, target)
+            except ValueError:
+                continue
+            if options.prices:
+                print(f"\n{target}, {group}: " + ", ".join(f"{k} {v:.4g}" for k, v in prices.prices.items()))
+            if options.worst:
+                errors = held_out_errors(group, target)
+                order = errors["error"].abs().sort_values(ascending=False).index[: options.worst]
+                print(f"\n{target}, {group}\n{errors.loc[order].to_string(index=False, formatters=percent)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

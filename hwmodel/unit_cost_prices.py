@@ -1,0 +1,279 @@
+"""Prices of physical parts from the recorded netlists, and how wrong they are on formats left out.
+
+For each group of families and each target, non-negative least squares of the relative error; nothing is stored, so
+the prices follow the tables. Errors are by cross-validation: all rows that touch a format are left out together
+(``hwmodel.unit_cost_fit`` prints the table).
+
+Source of the solver: Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from hwmodel.synthesis_table import SynthesisRow, best_rows, recorded_targets
+from hwmodel.unit_cost_design import PeDesign, design_of_row
+from hwmodel.unit_cost_parts import GROUPS, group_of, parts_of
+
+LUT_TARGETS = frozenset({"lut6"})  # counted in LUTs; every other target in cell area
+NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
+_FEW_ROWS = 3  # fewer recorded rows give no prices
+# Groups whose recorded rows share one format: lanes and widths are left out instead
+_BY_DESIGN = frozenset({"bit-serial", "both serial", "term-serial", "code book", "flint", "OliVe", "Tender", "BitMoD",
+                        "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Errors on rows whose formats were left out of the fit, relative to the whole PE.
+
+    Args:
+        rows: how many.
+        mean, worst: of the magnitudes.
+        worst_design: name of the worst.
+    """
+
+    rows: int
+    mean: float
+    worst: float
+    worst_design: str
+
+
+@dataclass(frozen=True)
+class PartPrices:
+    """Prices of the parts of a group on a target.
+
+    Args:
+        group, target: what was fitted.
+        prices: LUTs, or um2 of combinational area, for a unit of each part.
+        rows: recorded netlists fitted.
+        held_out: errors on formats left out.
+    """
+
+    group: str
+    target: str
+    prices: Mapping[str, float]
+    rows: int
+    held_out: HeldOut
+
+    def price(self, parts: Mapping[str, float]) -> float:
+        """Of a design's parts."""
+        return sum(self.prices.get(name, 0.0) * amount for name, amount in parts.items())
+
+
+def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The ``x >= 0`` that minimises ``|matrix x - target|``, by active sets.
+
+    Args:
+        matrix: [rows, unknowns].
+        target: [rows].
+
+    >>> nonnegative_least_squares(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([2.0, -1.0]))
+    array([2., 0.])
+    """
+    unknowns = matrix.shape[1]
+    x = np.zeros(unknowns)
+    free = np.zeros(unknowns, dtype=bool)
+    scale = np.linalg.norm(matrix, axis=0)
+    tolerance = 1e-10 * max(float(np.linalg.norm(target)), 1.0)
+    for _ in range(30 * unknowns + 30):
+        gain = np.where(free | (scale == 0), -np.inf, matrix.T @ (target - matrix @ x) / np.where(scale == 0, 1, scale))
+        if gain.max(initial=-np.inf) <= tolerance:
+            break
+        free[int(gain.argmax())] = True
+        while True:
+            trial = np.zeros(unknowns)
+            trial[free] = np.linalg.lstsq(matrix[:, free], target, rcond=None)[0]
+            if (trial[free] > 0).all():
+                x = trial
+                break
+            sinking = free & (trial <= 0)
+            step = (x[sinking] / np.where(x[sinking] == trial[sinking], 1.0, x[sinking] - trial[sinking])).min()
+            x = x + step * (trial - x)
+            free &= x > tolerance
+            x[~free] = 0.0
+            if not free.any():
+                break
+    return x
+
+
+# --- fits ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample:
+    row: SynthesisRow
+    design: PeDesign
+    parts: Mapping[str, float]
+    value: float  # fitted: LUTs, or combinational area
+    whole: float  # what errors are relative to: LUTs, or area
+
+
+def is_lut(target: str) -> bool:
+    """Whether a target's PEs are counted in LUTs."""
+    return target in LUT_TARGETS
+
+
+@cache
+def register_um2(target: str) -> float:
+    """Area of one flip-flop: the smallest of the recorded ones (some have an enable)."""
+    found = [r.area_sequential_um2 / r.flip_flops for r in best_rows(target).values()
+             if r.flip_flops and r.area_sequential_um2]  # fmt: skip
+    if not found:
+        raise ValueError(f"target must be recorded with flip-flops to be priced, which {target} is not")
+    return min(found)
+
+
+def part_price(one: PeDesign, target: str) -> float:
+    """LUTs, or combinational area, of a design by its group's prices."""
+    prices = part_prices(group_of(one.family), target)
+    return prices.price(parts_of(one, lut=is_lut(target), price=lambda part: part_price(part, target)))
+
+
+@cache
+def samples(group: str, target: str) -> tuple[_Sample, ...]:
+    """Recorded designs of a group without pipeline registers, with their parts."""
+    found = []
+    for row in best_rows(target).values():
+        if row.family not in GROUPS[group] or row.registered_inputs:
+            continue
+        one = design_of_row(row)
+        parts = parts_of(one, lut=is_lut(target), price=lambda part: part_price(part, target))
+        if is_lut(target):
+            assert row.luts is not None
+            value = whole = float(row.luts)
+        else:
+            assert row.area_um2 is not None
+            whole = row.area_um2
+            value = whole - (row.area_sequential_um2 or 0.0)
+        if value > 0:
+            found.append(_Sample(row, one, parts, value, whole))
+    return tuple(found)
+
+
+def known_prices(group: str, target: str, without: str | None = None) -> dict[str, float]:
+    """Prices that a group takes from elsewhere.
+
+    A bit of a carry chain is a LUT. A Kulisch MAC holds a multiplier, whose parts are priced alone on LUTs. In cells an
+    accumulator's bit is that of integers: recorded Kulisch accumulators follow the width of the product, so a fit
+    could not tell them apart.
+
+    Args:
+        group, target: what is priced.
+        without: a format whose rows are left out there as well.
+    """
+    known = {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0} if is_lut(target) else {}
+    if group == "Kulisch" and is_lut(target):
+        known |= _prices_without("minifloat multiplier", target, without)
+    elif group == "Kulisch":
+        known["accumulator"] = part_prices("integer", target).prices["accumulator"]
+    return known
+
+
+@cache
+def _prices_without(group: str, target: str, without: str | None) -> dict[str, float]:
+    chosen = [s for s in samples(group, target) if without not in (s.row.weight_format, s.row.activation_format)]
+    return _solve(chosen, known_prices(group, target, without))
+
+
+def _solve(chosen: Sequence[_Sample], known: Mapping[str, float]) -> dict[str, float]:
+    names = sorted({name for sample in chosen for name in sample.parts} - known.keys())
+    if not names:
+        return dict(known)
+    matrix = np.array([[sample.parts.get(name, 0.0) for name in names] for sample in chosen])
+    given = np.array([sum(known.get(name, 0.0) * amount for name, amount in s.parts.items()) for s in chosen])
+    values = np.array([sample.value for sample in chosen]) - given
+    whole = np.array([sample.whole for sample in chosen])
+    found = nonnegative_least_squares(matrix / whole[:, None], values / whole)
+    return {**known, **dict(zip(names, (float(x) for x in found), strict=True))}
+
+
+def folds(group: str, chosen: Sequence[_Sample]) -> dict[str, list[int]]:
+    """Rows to leave out together, by what they share: each format (all rows that touch it), else each design."""
+    parts: dict[str, list[int]] = {}
+    for index, sample in enumerate(chosen):
+        row = sample.row
+        if group in _BY_DESIGN:
+            keys = {row.design}
+        else:
+            keys = {row.weight_format} if group == "float accumulator" else {row.weight_format, row.activation_format}
+        for key in keys:
+            parts.setdefault(key, []).append(index)
+    return parts
+
+
+@cache
+def held_out_errors(group: str, target: str) -> pd.DataFrame:
+    """One row for each recorded design and each format left out: design, left_out, truth, ours, error (relative)."""
+    chosen = samples(group, target)
+    rows = []
+    for key, outside in folds(group, chosen).items():
+        inside = [sample for index, sample in enumerate(chosen) if index not in set(outside)]
+        if len(inside) < _FEW_ROWS:
+            continue
+        prices = _solve(inside, known_prices(group, target, key))
+        for index in outside:
+            sample = chosen[index]
+            ours = sum(prices.get(name, 0.0) * amount for name, amount in sample.parts.items())
+            error = (ours - sample.value) / sample.whole
+            rows.append({"design": sample.row.design, "left_out": key, "truth": sample.whole,
+                         "ours": sample.whole + ours - sample.value, "error": error})  # fmt: skip
+    return pd.DataFrame(rows, columns=["design", "left_out", "truth", "ours", "error"])
+
+
+@cache
+def part_prices(group: str, target: str) -> PartPrices:
+    """Prices of a group's parts on a target, from all of its recorded rows.
+
+    Raises:
+        ValueError: too few rows are recorded.
+    """
+    chosen = samples(group, target)
+    if not (is_lut(target) and group.startswith("integer")) and len(chosen) < _FEW_ROWS:
+        raise ValueError(
+            f"target {target} must have {_FEW_ROWS} recorded designs of kind {group} or more to price others, "
+            f"not {len(chosen)} (python -m hls.synthesis records them)"
+        )
+    prices = _solve(chosen, known_prices(group, target))
+    errors = held_out_errors(group, target)
+    if errors.empty:
+        held_out = HeldOut(0, float("nan"), float("nan"), "")
+    else:
+        magnitude = errors["error"].abs()
+        worst = int(magnitude.argmax())
+        held_out = HeldOut(len(errors), float(magnitude.mean()), float(magnitude.max()), errors["design"][worst])
+    return PartPrices(group, target, prices, len(chosen), held_out)
+
+
+def fitted_targets() -> tuple[str, ...]:
+    """Recorded targets whose parts are priced."""
+    return tuple(target for target in recorded_targets() if target not in NOT_FITTED)
+
+
+def error_table(targets: Iterable[str]) -> pd.DataFrame:
+    """Errors on formats left out: target, group, rows, left_out, mean, worst, worst_design, worst_units (LUTs or um2).
+
+    Groups with too few rows are left away.
+    """
+    rows = []
+    for target in targets:
+        for group in GROUPS:
+            try:
+                prices = part_prices(group, target)
+            except ValueError:
+                continue
+            held_out = prices.held_out
+            if held_out.rows == 0:
+                continue
+            errors = held_out_errors(group, target)
+            rows.append({
+                "target": target, "group": group, "rows": prices.rows, "left_out": errors["left_out"].nunique(),
+                "mean": held_out.mean, "worst": held_out.worst, "worst_design": held_out.worst_design,
+                "largest_difference": float((errors["ours"] - errors["truth"]).abs().max()),
+            })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,131 @@
+"""Unit costs against syntheses of other RTL of the same functions, by somebody else, and against themselves.
+
+``data/fpga_reference_lut.csv``: LUT6s of integer and minifloat multipliers, products and MACs, Yosys 0.70, family
+``xcup``, three flows, packed by the rule that ``docs/synthesis.md`` states; written and synthesised apart from
+``hls/rtl``. ``data/fpga_reference_area.csv``: see ``hwmodel.unit_cost_libraries``.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+
+import pandas as pd
+
+from datatypes.catalog import INTS, MINIFLOATS, UINTS
+from datatypes.format import Format
+from hwmodel.check import Check, Standing
+from hwmodel.synthesis_table import DATA, best_rows
+from hwmodel.unit_cost import price_pe
+from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, design_of_row, pe_design
+from hwmodel.unit_cost_libraries import BASE, library_ratio, recorded_name, reference_areas
+from hwmodel.unit_cost_prices import error_table, held_out_errors
+
+LUTS = DATA / "fpga_reference_lut.csv"
+_FORMATS: dict[str, Format] = {
+    **{f.name: f for f in INTS.values()}, **{f.name: f for f in UINTS.values()}, **MINIFLOATS,
+}  # fmt: skip
+_MODULES = {
+    "int_mult": Arithmetic.MULTIPLIER, "int_mac": Arithmetic.PARALLEL, "mf_mult": Arithmetic.MULTIPLIER,
+    "mf_mult_fx": Arithmetic.FIXED_PRODUCT, "mf_mac": Arithmetic.PARALLEL,
+}  # fmt: skip
+_SOURCE = "other RTL of the same functions, Yosys 0.70 (data/fpga_reference_*.csv)"
+
+
+def reference_luts() -> dict[tuple[str, str, str, int], int]:
+    """(module, weight, activation, accumulator bits): LUTs of the smallest flow."""
+    best: dict[tuple[str, str, str, int], int] = {}
+    with LUTS.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = row["module"], row["weight"], row["activation"], int(row["accumulator_bits"])
+            best[key] = min(best.get(key, 1 << 30), int(row["luts"]))
+    return best
+
+
+def reference_design(module: str, weight: str, activation: str, accumulator_bits: int) -> PeDesign:
+    """Our design of a reference one."""
+    accumulator = FixedAccumulator(accumulator_bits) if accumulator_bits else None
+    return pe_design(
+        _FORMATS[weight], _FORMATS[activation], arithmetic=_MODULES[module], accumulator=accumulator
+    )  # fmt: skip
+
+
+def reference_cells(table: bool) -> pd.DataFrame:
+    """Every reference figure beside ours: quantity, target, design, truth, ours, error.
+
+    Args:
+        table: use the recorded netlists; without, what the closed forms and fits say.
+    """
+    rows: list[tuple[str, str, str, float, float]] = []
+    for (module, weight, activation, bits), truth in reference_luts().items():
+        cost = price_pe(reference_design(module, weight, activation, bits), "lut6", table=table)
+        assert cost.luts is not None
+        rows.append((module, "lut6", f"{weight} x {activation}", float(truth), cost.luts.value))
+    recorded = best_rows(BASE)
+    for row in reference_areas():
+        known = recorded.get(recorded_name(row["module"], row["config"], row["lanes"]) or "")
+        if known is None:
+            continue
+        try:
+            cost = price_pe(design_of_row(known), row["library"], table=table)
+        except ValueError:  # too few netlists of this kind in this library
+            continue
+        if cost.area_um2 is not None:
+            name = f"{row['config']} x{row['lanes']}"
+            rows.append((row["module"], row["library"], name, float(row["area"]), cost.area_um2.value))
+    frame = pd.DataFrame(rows, columns=["quantity", "target", "design", "truth", "ours"])
+    frame["error"] = frame["ours"] / frame["truth"] - 1
+    return frame
+
+
+def reference_errors() -> pd.DataFrame:
+    """Errors against the reference, from the recorded table and without it: one row for each kind and target."""
+    rows = []
+    for table in (True, False):
+        cells = reference_cells(table)
+        for (target, quantity), group in cells.groupby(["target", "quantity"], sort=False):
+            magnitude = group["error"].abs()
+            rows.append({
+                "ours": "recorded netlists" if table else "closed forms and fits", "target": target,
+                "quantity": quantity, "designs": len(group), "mean": magnitude.mean(), "worst": magnitude.max(),
+                "worst_design": group["design"][magnitude.idxmax()],
+                "largest_difference": float((group["ours"] - group["truth"]).abs().max()),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+# --- rows of the validation table ------------------------------------------------------------------------------------
+
+
+def unit_costs() -> Iterator[Check]:
+    """Closed forms and held-out fits against recorded netlists, and those against other RTL. Ratios should be 1."""
+    for group, what in (("integer multiplier", "multipliers"), ("integer", "MACs and dot products")):
+        errors = held_out_errors(group, "lut6").drop_duplicates("design")
+        yield Check(
+            f"integer {what}", f"LUT6s of {len(errors)} designs, closed form over netlists", 1.0,
+            float(errors["ours"].sum() / errors["truth"].sum()), Standing.REBUILT, "data/synthesis_lut6.csv",
+            f"mean error {errors['error'].abs().mean():.1%}, largest difference "
+            f"{(errors['ours'] - errors['truth']).abs().max():.0f} LUTs",
+        )  # fmt: skip
+    table = error_table(("lut6", BASE))
+    for row in table[table["group"] == "Kulisch"].to_dict("records"):
+        errors = held_out_errors("Kulisch", row["target"])
+        yield Check(
+            f"Kulisch MACs on {row['target']}", f"{row['rows']} designs, each format left out of the fit", 1.0,
+            float((errors["ours"] / errors["truth"]).mean()), Standing.REBUILT, f"data/synthesis_{row['target']}.csv",
+            f"mean error {row['mean']:.1%}, worst {row['worst']:.1%} ({row['worst_design']})",
+        )  # fmt: skip
+    for row in reference_errors().to_dict("records"):
+        if row["ours"] == "recorded netlists" and row["target"] in ("lut6", BASE) and row["designs"] > 4:
+            cells = reference_cells(table=True)
+            cells = cells[(cells["target"] == row["target"]) & (cells["quantity"] == row["quantity"])]
+            yield Check(
+                f"{row['quantity']} on {row['target']}", f"{row['designs']} recorded netlists over other RTL's", 1.0,
+                float((cells["ours"] / cells["truth"]).mean()), Standing.REBUILT, _SOURCE,
+                f"mean error {row['mean']:.1%}, worst {row['worst']:.1%} ({row['worst_design']})",
+            )  # fmt: skip
+    ratio = library_ratio("nangate45")
+    yield Check(
+        "Nangate45", f"area of {ratio.designs} MACs, scaled from {BASE}", 1.0, 1.0 + ratio.mean_error, Standing.REBUILT,
+        _SOURCE, f"ratio {ratio.value:.4f}; mean error {ratio.mean_error:.1%}, worst {ratio.worst_error:.1%}",
+    )  # fmt: skip
