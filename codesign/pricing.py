@@ -21,6 +21,7 @@ from codesign.trace import NoDecodeSteps, trace
 from datatypes.layer_config import LayerConfig
 from hwmodel.evaluate import Pricer, evaluate, storage_bits
 from hwmodel.gpu import Machine
+from hwmodel.latent_attention import absorb_latent
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.price import Price, sum_prices
 from hwmodel.report import CostReport
@@ -86,10 +87,10 @@ def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, to
         raise ValueError(f"prompt and tokens must be at least 1, not {prompt!r} and {tokens!r}")
     prefill = trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
     try:
-        step = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)
+        traced = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)
     except NoDecodeSteps:
         return Generation(prefill, None, prompt, 0)
-    return Generation(prefill, step, prompt, tokens)
+    return Generation(prefill, absorb_latent(traced), prompt, tokens)
 
 
 def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> dict[str, LayerConfig]:
