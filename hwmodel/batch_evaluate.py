@@ -224,7 +224,6 @@ class BatchPricer:
             machine.arrays,
             machine.sizes,
             machine.array_costs,
-            machine.vector_lanes,
             machine.vector_pj,
             machine.port_ids,
             machine.ports,
@@ -233,7 +232,6 @@ class BatchPricer:
             machine.rooms(weight=True),
             machine.rooms(weight=False),
             *machine.memories,
-            machine.clocks,
         )
 
     def chunks(
@@ -262,7 +260,7 @@ class BatchPricer:
     def _piece(self, piece: _Piece, detail: bool, pool: ThreadPoolExecutor) -> BatchResult:
         _, inner = self._rows
         count = piece.stop - piece.start
-        shape = (count, piece.weights_stop - piece.weights_start, *inner[1:])
+        shape = (count, piece.weights_stop - piece.weights_start, inner[1], inner[2] * inner[3])
         integers = np.empty((len(INTEGERS) if detail else BRIEF_INTEGERS, 2, *shape), np.int64)
         energies = np.empty((len(ENERGIES) if detail else BRIEF_ENERGIES, 2, *shape))
         runnable = np.empty(shape, bool)

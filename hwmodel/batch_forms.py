@@ -21,7 +21,7 @@ from hwmodel.attention_product import attention_side, score_stream
 from hwmodel.evaluate import VECTOR_OPERATIONS, storage_bits
 from hwmodel.operand_paths import Machine, bare_operand_path, operand_path, slab_cycles, slabs_of
 from hwmodel.operand_streams import Config, OperandBits, activation_stream, exact_stream, weight_stream
-from hwmodel.options import Buffering, Fallback
+from hwmodel.options import Buffering, Fallback, ModelOptions
 from hwmodel.pe import WIDE_BITS, ArrayPath, wide_float
 from hwmodel.side_work import Slab, side_operations, switch_cycles, widest_step
 from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share, stream
@@ -147,15 +147,18 @@ def forms_of(spec: LayerSpec, config: Config, machine: Machine) -> tuple[Form, .
         NotImplementedError: the accelerator cannot run a format; the reason alone.
     """
     options = machine.options
+    if spec.kind in ATTENTION_KINDS:
+        return (_attention(spec, config, machine),)
     if spec.kind in GEMM_KINDS:
-        per_copy = options.buffering is Buffering.PER_COPY and not spec.shared_weight
-        passes = spec.copies if per_copy else 1
-        attention = spec.kind in ATTENTION_KINDS
-        forms = (_attention(spec, config, machine),) if attention else tuple(_linears(spec, config, machine))
-        return tuple(replace(form, passes=passes) for form in forms)
+        return tuple(_linears(spec, config, machine))
     if spec.kind is LayerKind.EMBEDDING:
         return (_embedding(spec, config, machine.accelerator),) if options.embedding else ()
     return (_vector(spec, machine),) if options.vector_unit else ()
+
+
+def _passes(spec: LayerSpec, options: ModelOptions) -> int:
+    """Copies that come one after another (``hwmodel.evaluate.Pricer``)."""
+    return spec.copies if options.buffering is Buffering.PER_COPY and not spec.shared_weight else 1
 
 
 def _embedding(spec: LayerSpec, config: Config, accelerator: Accelerator) -> Form:
@@ -216,6 +219,7 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
         spec.m,
         spec.n,
         spec.copies,
+        passes=_passes(spec, options),
         macs=spec.macs,
         steps=sum(ceil_div(slab.columns, path.lanes or pe.lanes) for slab, path in on_array),
         cycles=sum(cycles),
@@ -314,7 +318,8 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
         tensor = (config.key if scores else config.value) or TensorConfig((FP16,), scale=None)
         activation = config.activation if pe.encoded_activations else None
         vector_unit = pe.encoded_activations and activation is None and options.fallback is Fallback.VECTOR_UNIT
-        path = None if vector_unit else operand_path(tensor, activation, replace(machine, stats=None))
+        uncounted = machine if machine.stats is None else replace(machine, stats=None)
+        path = None if vector_unit else operand_path(tensor, activation, uncounted)
         if options.exact_storage:
             cache = exact_stream(tensor.traffic_bits((keys, width)), copies)
         else:
@@ -347,6 +352,7 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
         spec.m,
         spec.n,
         copies,
+        passes=_passes(spec, options),
         macs=macs,
         steps=ceil_div(width if causal and scores else spec.k, lanes),
         cycles=0.0 if path is None else path.cycles,

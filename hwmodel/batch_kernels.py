@@ -18,13 +18,14 @@ from numba import njit
 # columns of ``forms`` (int64)
 (
     KIND, M, N, COPIES, PASSES, MACS, STEPS, GROUP_WAITS, OFF_ARRAY, WEIGHT_BITS, WEIGHT_WORDS, WEIGHT_BYTES,
-    INPUT_BITS, INPUT_WORDS, INPUT_BYTES, OUTPUT_BITS, OUTPUT_WORDS, VECTOR, LOAD, METADATA, GATHERS, PORT_BITS,
-    WEIGHT_WIDTH, INPUT_WIDTH, KEYS, HEADS, OFFSET, LANES, TABLES_START, TABLES_STOP,
-) = range(30)  # fmt: skip
-FORM_COLUMNS = 30
+    INPUT_BITS, INPUT_WORDS, INPUT_BYTES, OUTPUT_BITS, OUTPUT_WORDS, VECTOR, VECTOR_CYCLES, LOAD, METADATA, GATHERS,
+    PORT_BITS, WEIGHT_WIDTH, INPUT_WIDTH, KEYS, HEADS, OFFSET, LANES, TABLES_START, TABLES_STOP,
+) = range(31)  # fmt: skip
+FORM_COLUMNS = 31
 CYCLES, ENERGY_CYCLES, SWITCH_WAITS = range(3)  # columns of ``form_floats``
 ENTRIES, ALONG, LOOKUPS, PORT, ROOM = range(5)  # columns of ``tables``
 TIMES, FIRST, COUNT, CALM = range(4)  # columns of ``items``
+PARTS = 3  # forms of an item at most: a product and its low-rank branch
 PREFILL_ROWS, PREFILL_COLUMNS, DECODE_ROWS, DECODE_COLUMNS = range(4)  # columns of ``arrays``, and of their sizes
 PE_PJ, ENCODER_PJ, LOGIC_MW, IDLE_PJ = range(4)  # columns of ``array_costs``
 READ, WRITE, LEAK = range(3)  # columns of SRAM tables: pJ an access, pJ a word, mW
@@ -49,19 +50,13 @@ def _ceil_div(value, divisor):  # type: ignore[no-untyped-def]
     return (value + divisor - 1) // divisor  # of non-negative numbers
 
 
-@jit_inline
-def _dram_cycles(bits, per_cycle, round_up):  # type: ignore[no-untyped-def]
-    cycles = bits / per_cycle
-    whole = np.int64(cycles)
-    return whole + 1 if round_up and whole < cycles else whole
-
-
 @jit
-def _causal_steps(form, rows, columns):  # type: ignore[no-untyped-def]
+def _causal_steps(forms, f, rows, columns):  # type: ignore[no-untyped-def]
     """``hwmodel.traffic.causal_tile_steps``."""
-    m, keys, heads, offset = form[M], form[KEYS], form[HEADS], form[OFFSET]
-    uncut = _ceil_div(form[N], rows) if form[KIND] == 3 else form[STEPS]
-    along = form[LANES] if form[KIND] == 3 else rows
+    m, keys, heads, offset = forms[f, M], forms[f, KEYS], forms[f, HEADS], forms[f, OFFSET]
+    values = forms[f, KIND] == 3
+    uncut = _ceil_div(forms[f, N], rows) if values else forms[f, STEPS]
+    along = forms[f, LANES] if values else rows
     steps = 0
     for start in range(0, m, columns):
         last = (min(start + columns, m) - 1) // heads
@@ -69,11 +64,219 @@ def _causal_steps(form, rows, columns):  # type: ignore[no-untyped-def]
     return steps * uncut
 
 
+@jit_inline
+def _table_loads(tables, t, row_tiles):  # type: ignore[no-untyped-def]
+    return np.int64(1) if tables[t, ALONG] == 0 else row_tiles * tables[t, ALONG]
+
+
+@jit
+def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  # type: ignore[no-untyped-def]
+    """Steps, cycles, and cycles weighted with the energy of their mode, of product ``f`` on an array.
+
+    ``hwmodel.operands._linear`` and ``_extra``, ``hwmodel.attention_product.attention_product``. The array takes
+    ``row_tiles`` by ``passes`` tiles for a copy.
+    """
+    kind, copies = forms[f, KIND], forms[f, COPIES]
+    tiles = row_tiles * passes * copies
+    if kind == 0:
+        waits = 0.0
+        waits += forms[f, GROUP_WAITS] * tiles
+        waits += floats[f, SWITCH_WAITS] * tiles
+        looked_up = np.int64(0)
+        for t in range(forms[f, TABLES_START], forms[f, TABLES_STOP]):
+            waits += tables[t, ENTRIES] * _table_loads(tables, t, row_tiles) * copies
+            looked_up += _ceil_div(tables[t, LOOKUPS] * passes, 8) * copies  # hwmodel.array_path_blocks.BANKS
+        compute = max(np.int64(math.ceil(floats[f, CYCLES] * tiles + waits)), looked_up)
+        return forms[f, STEPS] * tiles, compute, floats[f, ENERGY_CYCLES] * tiles
+    if kind > 3:
+        return np.int64(0), np.int64(0), 0.0
+    steps = forms[f, STEPS] * tiles if kind == 1 else _causal_steps(forms, f, rows, columns) * copies
+    waits_of_groups = forms[f, GROUP_WAITS] * tiles
+    compute = np.int64(math.ceil(steps * floats[f, CYCLES])) + waits_of_groups
+    if floats[f, ENERGY_CYCLES] == floats[f, CYCLES] and waits_of_groups == 0:
+        return steps, compute, float(compute)
+    return steps, compute, steps * floats[f, ENERGY_CYCLES]
+
+
+@jit
+def _add_row(  # type: ignore[no-untyped-def]
+    low, high, items, forms, form_floats, tables, size, rows, columns, row_ports, column_ports, prefill_ports, ports,
+    costs, gating, traffic, busy, bits, held, read,
+):  # fmt: skip
+    """What buffers, memory and clock do not change, of the items ``low`` to ``high`` of one phase.
+
+    Args:
+        size: room that the tables of earlier phases need in the weight buffer.
+        rows, columns: of the array.
+        row_ports, column_ports, prefill_ports: port by width, for the rows, the columns, the columns in prefill.
+        traffic: out, [4, p]: reads and written words of the weight buffer and of the activation buffer, by port.
+        busy: out, cycles of each item without the memory.
+        bits: out, [items, PARTS], over the bus; held, read: out, ports of the same.
+
+    Returns:
+        Integers: macs, array cycles, vector cycles, bits of weights, inputs, outputs, room for tables; and energies of
+        PEs and encoders, and operations of the vector unit.
+    """
+    traffic[:] = 0.0
+    macs = compute_cycles = vector_cycles = weight_bits = input_bits = output_bits = np.int64(0)
+    pe_pj = encoder_pj = operations = 0.0
+    m, passes, share = np.int64(0), np.int64(0), 1.0
+    n, row_tiles = np.int64(0), np.int64(0)
+    for item in range(low, high):
+        times, at = items[item, TIMES], item - low
+        compute_of_item, vector_of_item = np.int64(0), np.int64(0)
+        for part in range(items[item, COUNT]):
+            f = items[item, FIRST] + part
+            kind = forms[f, KIND]
+            if forms[f, M] != m:  # divisions are what costs here
+                m = forms[f, M]
+                passes = _ceil_div(m, columns)
+                share = m / (passes * columns) if gating else 1.0
+            if forms[f, N] != n:
+                n = forms[f, N]
+                row_tiles = _ceil_div(n, rows)
+            to = prefill_ports[forms[f, INPUT_WIDTH]] if kind == 6 else column_ports[forms[f, INPUT_WIDTH]]
+            of = to if kind >= 5 else row_ports[forms[f, WEIGHT_WIDTH]]
+            steps, compute, weighted = _array_cycles(
+                forms, form_floats, tables, f, row_tiles, passes, rows, columns
+            )  # fmt: skip
+            if kind <= 4:
+                if forms[f, OFF_ARRAY]:
+                    steps += np.int64(math.ceil(forms[f, OFF_ARRAY] * 16 / ports[of]))
+                metadata = float(forms[f, METADATA]) / ports[of] * passes * forms[f, COPIES]
+                traffic[0, of] += times * (steps + metadata)
+                traffic[1, of] += times * float(forms[f, WEIGHT_WORDS])
+                traffic[2, to] += times * float(steps)
+                traffic[2, 0] += times * float(forms[f, GATHERS])
+                traffic[3, to] += times * float(forms[f, INPUT_WORDS] + forms[f, OUTPUT_WORDS])
+            elif kind == 5:
+                traffic[2, to] += times * (forms[f, PORT_BITS] / ports[to])
+                traffic[3, to] += times * (forms[f, PORT_BITS] / 64)
+            for t in range(forms[f, TABLES_START], forms[f, TABLES_STOP]):
+                size = max(size, tables[t, ROOM])
+                words = tables[t, ENTRIES] * 16 * min(rows, n) * _table_loads(tables, t, row_tiles) / 64
+                traffic[0, 0] += times * forms[f, COPIES] * words
+                traffic[0, tables[t, PORT]] += times * forms[f, COPIES] * float(tables[t, LOOKUPS] * passes)
+            pe_pj += times * costs[PE_PJ] * weighted * share
+            encoder_pj += times * costs[ENCODER_PJ] * float(compute)
+            operations += times * float(forms[f, VECTOR] + forms[f, LOAD])
+            macs += times * forms[f, MACS]
+            compute_of_item += compute
+            vector_of_item += forms[f, VECTOR_CYCLES]
+            weight_bits += times * forms[f, WEIGHT_BITS]
+            input_bits += times * forms[f, INPUT_BITS]
+            output_bits += times * forms[f, OUTPUT_BITS]
+            bits[at, part] = forms[f, WEIGHT_BITS] + forms[f, INPUT_BITS] + forms[f, OUTPUT_BITS]
+            held[at, part] = of
+            read[at, part] = to
+        compute_cycles += times * compute_of_item
+        vector_cycles += times * vector_of_item
+        busy[at] = max(compute_of_item, vector_of_item)
+    return (
+        (macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size),
+        (pe_pj, encoder_pj, operations),
+    )
+
+
+@jit
+def _add_item(times, least, bits, at, parts, bandwidths, round_up, sums, scratch):  # type: ignore[no-untyped-def]
+    """Add an item's cycles, and those of its memory, to the rows of ``sums`` [2, b], for each memory and clock.
+
+    Cycles are whole numbers held as floats (exact to 2**53), which makes these loops vector code. No array is cut into
+    views here or in ``_add_row``: counting their references took longer than the work.
+
+    Args:
+        least: cycles without the memory.
+        bits: [items, PARTS] over the bus, of which ``parts`` of item ``at``.
+        scratch: [2, b]: cycles of this item's memory; out, of this item.
+    """
+    speeds = len(bandwidths)
+    for b in range(speeds):
+        scratch[0, b] = 0.0
+    for part in range(parts):
+        moved = float(bits[at, part])
+        if moved == 0.0:
+            continue
+        if round_up:
+            for b in range(speeds):
+                scratch[0, b] += np.ceil(moved / bandwidths[b])
+        else:
+            for b in range(speeds):
+                scratch[0, b] += np.floor(moved / bandwidths[b])
+    often, busy = float(times), float(least)
+    for b in range(speeds):
+        taken = scratch[0, b]
+        cycles = often * (taken if taken > busy else busy)
+        scratch[1, b] = cycles
+        sums[0, b] += cycles
+        sums[1, b] += often * taken
+
+
+@jit
+def _calm_cycles(  # type: ignore[no-untyped-def]
+    low, high, items, busy, bits, held, read, bandwidths, round_up, weight_srams, input_srams, calm, weight_leak,
+    input_leak, leaking, scratch,
+):  # fmt: skip
+    """Cycles of the items that are never fetched again, and what the buffers leak meanwhile, by memory and clock.
+
+    Args:
+        calm: out, [2, b]: cycles, and cycles of the memory.
+        weight_leak, input_leak: out, [w, b] and [i, b], mW x cycles.
+        leaking: [2, p, b]; scratch: [2, b].
+    """
+    calm[:] = 0.0
+    leaking[:] = 0.0
+    for item in range(low, high):
+        if items[item, CALM]:
+            at, last = item - low, items[item, COUNT] - 1
+            _add_item(items[item, TIMES], busy[at], bits, at, last + 1, bandwidths, round_up, calm, scratch)
+            held_port, read_port = held[at, last], read[at, last]
+            for b in range(len(bandwidths)):
+                leaking[0, held_port, b] += scratch[1, b]
+                leaking[1, read_port, b] += scratch[1, b]
+    weight_leak[:] = 0.0
+    input_leak[:] = 0.0
+    for port in range(leaking.shape[1]):
+        if leaking[0, port, 0]:
+            for w in range(len(weight_leak)):
+                for b in range(len(bandwidths)):
+                    weight_leak[w, b] += leaking[0, port, b] * weight_srams[w, port, LEAK]
+        if leaking[1, port, 0]:
+            for i in range(len(input_leak)):
+                for b in range(len(bandwidths)):
+                    input_leak[i, b] += leaking[1, port, b] * input_srams[i, port, LEAK]
+
+
+@jit_inline
+def _fetches(forms, f, weight_room, input_room):  # type: ignore[no-untyped-def]
+    """``hwmodel.traffic.fetches``."""
+    weight_times = input_times = np.int64(1)
+    if forms[f, WEIGHT_BYTES] > weight_room and forms[f, INPUT_BYTES] > input_room:
+        again_inputs = _ceil_div(forms[f, WEIGHT_BYTES], weight_room)
+        again_weights = _ceil_div(forms[f, INPUT_BYTES], input_room)
+        bits_of_weights = again_weights * forms[f, WEIGHT_BITS] + forms[f, INPUT_BITS]
+        if bits_of_weights < again_inputs * forms[f, INPUT_BITS] + forms[f, WEIGHT_BITS]:
+            weight_times = again_weights
+        else:
+            input_times = again_inputs
+    return weight_times, input_times
+
+
+@jit_inline
+def _buffer_pj(traffic, srams):  # type: ignore[no-untyped-def]
+    """Energies of reading and writing a buffer."""
+    read_pj = write_pj = 0.0
+    for port in range(len(srams)):
+        read_pj += traffic[0, port] * srams[port, READ]
+        write_pj += traffic[1, port] * srams[port, WRITE]
+    return read_pj, write_pj
+
+
 @jit
 def price_rows(  # type: ignore[no-untyped-def]
-    rows, ranges, items, forms, form_floats, tables, arrays, sizes, array_costs, vector_lanes,
-    vector_pj, port_ids, ports, weight_srams, input_srams, weight_rooms, input_rooms, bandwidths, dram_pj, clocks,
-    settings, integers, energies, runnable, start, stop, weights_start, weights_stop, weights_first,
+    rows, ranges, items, forms, form_floats, tables, arrays, sizes, array_costs, vector_pj, port_ids,
+    ports, weight_srams, input_srams, weight_rooms, input_rooms, bandwidths, dram_pj, clocks, settings, integers,
+    energies, runnable, start, stop, weights_start, weights_stop, weights_first,
 ):  # fmt: skip
     """Price all designs of some rows of the grid.
 
@@ -83,270 +286,125 @@ def price_rows(  # type: ignore[no-untyped-def]
         items, forms, form_floats, tables: see the columns above.
         arrays, sizes: int64 [a, l, 4]: rows and columns, and their places in ``port_ids``.
         array_costs: float64 [a, l, 4].
-        vector_lanes, vector_pj: [a].
-        port_ids: int64 [widths, sizes]; ports: their bits, [p], the first of one word.
+        vector_pj: [a].
+        port_ids: int64 [sizes, widths]; ports: their bits, [p], the first of one word.
         weight_srams, input_srams: float64 [a, w, p, 3] and [a, i, p, 3].
         weight_rooms, input_rooms: int64 [a, w] and [a, i], bytes.
-        bandwidths: bits in a cycle, [a, d, f]; dram_pj: pJ a bit, [a, d]; clocks: Hz, [a, f].
+        bandwidths, dram_pj, clocks: bits in a cycle, pJ a bit, Hz by memory and clock together, [a, b].
         settings: int64 [3].
-        integers, energies: out, [columns, 2, r, w, i, d, f].
-        runnable: out, bool [r, w, i, d, f].
+        integers, energies: out, [columns, 2, r, w, i, b].
+        runnable: out, bool [r, w, i, b].
         start, stop: rows to price.
         weights_start, weights_stop: weight buffers to price; ``weights_first`` stands at place 0 of the results.
     """
-    port_count = len(ports)
-    detail = settings[DETAIL] != 0
-    round_up = settings[ROUND_UP] != 0
-    weights, inputs = weight_rooms.shape[1], input_rooms.shape[1]
-    drams, speeds = bandwidths.shape[1], bandwidths.shape[2]
-    weight_reads, weight_writes = np.zeros(port_count), np.zeros(port_count)
-    input_reads, input_writes = np.zeros(port_count), np.zeros(port_count)
-    weight_leaks, input_leaks = np.zeros(port_count), np.zeros(port_count)
-    calm_cycles = np.zeros((drams, speeds), np.int64)
-    calm_dram = np.zeros((drams, speeds), np.int64)
-    weight_leak, input_leak = np.zeros((drams, speeds, weights)), np.zeros((drams, speeds, inputs))
-    most = 1
+    detail, round_up = settings[DETAIL] != 0, settings[ROUND_UP] != 0
+    weights, inputs, speeds = weight_rooms.shape[1], input_rooms.shape[1], bandwidths.shape[1]
+    most = np.int64(1)
     for row in range(start, stop):
-        for phase in range(2):
-            most = max(most, ranges[row, phase, 1] - ranges[row, phase, 0])
-    compute_of, vector_of = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    weight_port, input_port = np.zeros((most, 3), np.int64), np.zeros((most, 3), np.int64)
-    restless = np.zeros(most, np.int64)
-    moved = np.zeros((most, 3), np.int64)
+        most = max(most, ranges[row, 0, 1] - ranges[row, 0, 0], ranges[row, 1, 1] - ranges[row, 1, 0])
+    busy, restless = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    bits = np.zeros((most, PARTS), np.int64)
+    held, read = np.zeros((most, PARTS), np.int64), np.zeros((most, PARTS), np.int64)
+    traffic, leaking = np.zeros((4, len(ports))), np.zeros((2, len(ports), speeds))
+    calm, scratch = np.zeros((2, speeds)), np.zeros((2, speeds))
+    weight_leak, input_leak = np.zeros((weights, speeds)), np.zeros((inputs, speeds))
+    sums, leak = np.zeros((2, speeds)), np.zeros(speeds)
 
     for row in range(start, stop):
         machine, array = rows[row, 0], rows[row, 1]
+        size = np.int64(0)
         if ranges[row, 0, 0] < 0 or ranges[row, 1, 0] < 0:
-            for w in range(weights_start - weights_first, weights_stop - weights_first):
-                runnable[row, w] = False
-                integers[:, :, row, w] = 0
-                energies[:, :, row, w] = np.nan
-            continue
-        lanes, operation_pj = vector_lanes[machine], vector_pj[machine]
-        costs = array_costs[machine, array]
-        room_needed = 0
+            size = np.int64(1) << 62
         for phase in range(2):
+            if size == np.int64(1) << 62:
+                break
             low, high = ranges[row, phase, 0], ranges[row, phase, 1]
-            pe_rows, pe_columns = arrays[machine, array, 2 * phase], arrays[machine, array, 2 * phase + 1]
-            row_size, column_size = sizes[machine, array, 2 * phase], sizes[machine, array, 2 * phase + 1]
-            prefill_columns = sizes[machine, array, PREFILL_COLUMNS]
-            weight_reads[:] = 0.0
-            weight_writes[:] = 0.0
-            input_reads[:] = 0.0
-            input_writes[:] = 0.0
-            macs = compute_cycles = vector_cycles = weight_bits = input_bits = output_bits = np.int64(0)
-            pe_pj = encoder_pj = operations = 0.0
+            costs = array_costs[machine, array]
+            bandwidth, clock, bit_pj = bandwidths[machine], clocks[machine], dram_pj[machine]
+            place = sizes[machine, array]
+            whole, parts_pj = _add_row(
+                low, high, items, forms, form_floats, tables, size, arrays[machine, array, 2 * phase],
+                arrays[machine, array, 2 * phase + 1], port_ids[place[2 * phase]], port_ids[place[2 * phase + 1]],
+                port_ids[place[PREFILL_COLUMNS]], ports, costs, settings[GATING] != 0, traffic,
+                busy, bits, held, read,
+            )  # fmt: skip
+            macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size = whole
+            pe_pj, encoder_pj, operations = parts_pj
+            _calm_cycles(
+                low, high, items, busy, bits, held, read, bandwidth, round_up, weight_srams[machine],
+                input_srams[machine], calm, weight_leak, input_leak, leaking, scratch,
+            )  # fmt: skip
             restless_count = 0
-
             for item in range(low, high):
-                times = items[item, TIMES]
-                at = item - low
-                compute_of[at] = 0
-                vector_of[at] = 0
                 if not items[item, CALM]:
                     restless[restless_count] = item
                     restless_count += 1
-                for part in range(items[item, COUNT]):
-                    which = items[item, FIRST] + part
-                    form = forms[which]
-                    kind = form[KIND]
-                    m, copies = form[M], form[COPIES]
-                    into = prefill_columns if kind == 6 else column_size
-                    read_port = port_ids[form[INPUT_WIDTH], into]
-                    held_port = read_port if kind >= 5 else port_ids[form[WEIGHT_WIDTH], row_size]
-                    passes = _ceil_div(m, pe_columns)
-                    tiles = _ceil_div(form[N], pe_rows) * passes * copies
-                    cycles = form_floats[which, CYCLES]
-                    compute = np.int64(0)
-                    weighted = 0.0
-                    steps = np.int64(0)
-                    if kind == 0:
-                        steps = form[STEPS] * tiles
-                        busy_cycles = cycles * tiles
-                        waits = 0.0
-                        waits += form[GROUP_WAITS] * tiles
-                        waits += form_floats[which, SWITCH_WAITS] * tiles
-                        looked_up = np.int64(0)
-                        for t in range(form[TABLES_START], form[TABLES_STOP]):
-                            room_needed = max(room_needed, tables[t, ROOM])
-                            along = tables[t, ALONG]
-                            loads = np.int64(1) if along == 0 else _ceil_div(form[N], pe_rows) * along
-                            waits += tables[t, ENTRIES] * loads * copies
-                            words = tables[t, ENTRIES] * 16 * min(pe_rows, form[N]) * loads / 64
-                            weight_reads[0] += times * copies * words
-                            lookups = tables[t, LOOKUPS] * passes
-                            looked_up += _ceil_div(lookups, 8) * copies  # hwmodel.array_path_blocks.BANKS
-                            weight_reads[tables[t, PORT]] += times * copies * float(lookups)
-                        compute = max(np.int64(math.ceil(busy_cycles + waits)), looked_up)
-                        weighted = form_floats[which, ENERGY_CYCLES] * tiles
-                    elif kind <= 3:
-                        steps = form[STEPS] * tiles if kind == 1 else _causal_steps(form, pe_rows, pe_columns) * copies
-                        waits_of_groups = form[GROUP_WAITS] * tiles
-                        compute = np.int64(math.ceil(steps * cycles)) + waits_of_groups
-                        energy_cycles = form_floats[which, ENERGY_CYCLES]
-                        plain = energy_cycles == cycles and waits_of_groups == 0
-                        weighted = float(compute) if plain else steps * energy_cycles
-                    if kind <= 4:
-                        steps += np.int64(math.ceil(form[OFF_ARRAY] * 16 / ports[held_port]))
-                        gathered = float(form[METADATA]) / ports[held_port] * passes * copies
-                        weight_reads[held_port] += times * (steps + gathered)
-                        input_reads[read_port] += times * float(steps)
-                        input_reads[0] += times * float(form[GATHERS])
-                        weight_writes[held_port] += times * float(form[WEIGHT_WORDS])
-                        input_writes[read_port] += times * float(form[INPUT_WORDS] + form[OUTPUT_WORDS])
-                    elif kind == 5:
-                        input_reads[read_port] += times * (form[PORT_BITS] / ports[read_port])
-                        input_writes[read_port] += times * (form[PORT_BITS] / 64)
-                    busy = m / (passes * pe_columns) if settings[GATING] else 1.0
-                    pe_pj += times * costs[PE_PJ] * weighted * busy
-                    encoder_pj += times * costs[ENCODER_PJ] * float(compute)
-                    vector = _ceil_div(form[VECTOR], lanes)
-                    operations += times * float(form[VECTOR] + form[LOAD])
-                    macs += times * form[MACS]
-                    compute_cycles += times * compute
-                    vector_cycles += times * vector
-                    weight_bits += times * form[WEIGHT_BITS]
-                    input_bits += times * form[INPUT_BITS]
-                    output_bits += times * form[OUTPUT_BITS]
-                    compute_of[at] += compute
-                    vector_of[at] += vector
-                    weight_port[at, part] = held_port
-                    input_port[at, part] = read_port
-                    moved[at, part] = form[WEIGHT_BITS] + form[INPUT_BITS] + form[OUTPUT_BITS]
-
-            # cycles of what is never fetched again, and how long each port leaks meanwhile
-            for dram in range(drams):
-                for speed in range(speeds):
-                    per_cycle = bandwidths[machine, dram, speed]
-                    weight_leaks[:] = 0.0
-                    input_leaks[:] = 0.0
-                    total, dram_total = np.int64(0), np.int64(0)
-                    held, run = np.int64(0), np.int64(0)
-                    read = np.int64(0)
-                    for item in range(low, high):
-                        if not items[item, CALM]:
-                            continue
-                        at = item - low
-                        last = items[item, COUNT] - 1
-                        taken = _dram_cycles(moved[at, 0], per_cycle, round_up)
-                        for part in range(1, last + 1):
-                            taken += _dram_cycles(moved[at, part], per_cycle, round_up)
-                        times = items[item, TIMES]
-                        cycles_of_item = times * max(compute_of[at], taken, vector_of[at])
-                        dram_total += times * taken
-                        if weight_port[at, last] != held or input_port[at, last] != read:
-                            weight_leaks[held] += run
-                            input_leaks[read] += run
-                            total += run
-                            run = np.int64(0)
-                            held, read = weight_port[at, last], input_port[at, last]
-                        run += cycles_of_item
-                    weight_leaks[held] += run
-                    input_leaks[read] += run
-                    calm_cycles[dram, speed] = total + run
-                    calm_dram[dram, speed] = dram_total
-                    weight_leak[dram, speed] = 0.0
-                    input_leak[dram, speed] = 0.0
-                    for port in range(port_count):
-                        if weight_leaks[port]:
-                            for w in range(weights_start, weights_stop):
-                                weight_leak[dram, speed, w] += weight_leaks[port] * weight_srams[machine, w, port, LEAK]
-                        if input_leaks[port]:
-                            for i in range(inputs):
-                                input_leak[dram, speed, i] += input_leaks[port] * input_srams[machine, i, port, LEAK]
-
             for w in range(weights_start, weights_stop):
-                to = w - weights_first
-                weight_room = weight_rooms[machine, w]
-                read_w = write_w = 0.0
-                for port in range(port_count):
-                    if weight_reads[port] or weight_writes[port]:
-                        read_w += weight_reads[port] * weight_srams[machine, w, port, READ]
-                        write_w += weight_writes[port] * weight_srams[machine, w, port, WRITE]
+                sram_w, room_w = weight_srams[machine, w], weight_rooms[machine, w]
+                read_w_pj, write_w_pj = _buffer_pj(traffic[:2], sram_w)
                 for i in range(inputs):
-                    input_room = input_rooms[machine, i]
-                    read_pj, write_pj = read_w, write_w
-                    for port in range(port_count):
-                        if input_reads[port] or input_writes[port]:
-                            read_pj += input_reads[port] * input_srams[machine, i, port, READ]
-                            write_pj += input_writes[port] * input_srams[machine, i, port, WRITE]
+                    sram_i, room_i = input_srams[machine, i], input_rooms[machine, i]
+                    read_pj, write_pj = _buffer_pj(traffic[2:], sram_i)
+                    read_pj += read_w_pj
+                    write_pj += write_w_pj
                     weights_moved, inputs_moved, vector_work = weight_bits, input_bits, operations
+                    for b in range(speeds):
+                        sums[0, b] = calm[0, b]
+                        sums[1, b] = calm[1, b]
+                        leak[b] = weight_leak[w, b] + input_leak[i, b]
                     for k in range(restless_count):
                         item = restless[k]
-                        at = item - low
-                        times = items[item, TIMES]
-                        for part in range(items[item, COUNT]):
-                            form = forms[items[item, FIRST] + part]
-                            weight_times = input_times = np.int64(1)
-                            if form[WEIGHT_BYTES] > weight_room and form[INPUT_BYTES] > input_room:
-                                input_times = _ceil_div(form[WEIGHT_BYTES], weight_room)
-                                weight_times = _ceil_div(form[INPUT_BYTES], input_room)
-                                again_weights = weight_times * form[WEIGHT_BITS] + form[INPUT_BITS]
-                                if again_weights < input_times * form[INPUT_BITS] + form[WEIGHT_BITS]:
-                                    input_times = np.int64(1)
-                                else:
-                                    weight_times = np.int64(1)
-                            more_weights, more_inputs = weight_times - 1, input_times - 1
-                            held, read = weight_port[at, part], input_port[at, part]
-                            moved[at, part] = (
-                                weight_times * form[WEIGHT_BITS] + input_times * form[INPUT_BITS] + form[OUTPUT_BITS]
+                        at, last, times = item - low, items[item, COUNT] - 1, items[item, TIMES]
+                        for part in range(last + 1):
+                            f = items[item, FIRST] + part
+                            weight_times, input_times = _fetches(forms, f, room_w, room_i)
+                            again_w, again_i = times * (weight_times - 1), times * (input_times - 1)
+                            bits[at, part] = (
+                                weight_times * forms[f, WEIGHT_BITS]
+                                + input_times * forms[f, INPUT_BITS]
+                                + forms[f, OUTPUT_BITS]
                             )
-                            weights_moved += times * more_weights * form[WEIGHT_BITS]
-                            inputs_moved += times * more_inputs * form[INPUT_BITS]
-                            vector_work += times * float(more_weights * form[LOAD])
-                            write_pj += (times * float(more_weights * form[WEIGHT_WORDS])
-                                         * weight_srams[machine, w, held, WRITE])  # fmt: skip
-                            write_pj += (times * float(more_inputs * form[INPUT_WORDS])
-                                         * input_srams[machine, i, read, WRITE])  # fmt: skip
-                    bits = weights_moved + inputs_moved + output_bits
-                    vector_energy = operation_pj * vector_work
-                    fixed_pj = pe_pj + encoder_pj + vector_energy + read_pj + write_pj
-                    for dram in range(drams):
-                        moved_pj = dram_pj[machine, dram] * float(bits)
-                        for speed in range(speeds):
-                            per_cycle = bandwidths[machine, dram, speed]
-                            total, taken_total = calm_cycles[dram, speed], calm_dram[dram, speed]
-                            leak = weight_leak[dram, speed, w] + input_leak[dram, speed, i]
-                            for k in range(restless_count):
-                                item = restless[k]
-                                at = item - low
-                                last = items[item, COUNT] - 1
-                                taken = _dram_cycles(moved[at, 0], per_cycle, round_up)
-                                for part in range(1, last + 1):
-                                    taken += _dram_cycles(moved[at, part], per_cycle, round_up)
-                                times = items[item, TIMES]
-                                cycles_of_item = times * max(compute_of[at], taken, vector_of[at])
-                                taken_total += times * taken
-                                total += cycles_of_item
-                                leak += cycles_of_item * (
-                                    weight_srams[machine, w, weight_port[at, last], LEAK]
-                                    + input_srams[machine, i, input_port[at, last], LEAK]
-                                )
-                            leakage = (costs[LOGIC_MW] * total + leak) * 1e9 / clocks[machine, speed]
-                            idle = costs[IDLE_PJ] * float(total - compute_cycles)
-                            integers[0, phase, row, to, i, dram, speed] = total
-                            integers[1, phase, row, to, i, dram, speed] = bits
-                            energies[0, phase, row, to, i, dram, speed] = fixed_pj + moved_pj + leakage + idle
-                            if detail:
-                                integers[2, phase, row, to, i, dram, speed] = macs
-                                integers[3, phase, row, to, i, dram, speed] = compute_cycles
-                                integers[4, phase, row, to, i, dram, speed] = taken_total
-                                integers[5, phase, row, to, i, dram, speed] = vector_cycles
-                                integers[6, phase, row, to, i, dram, speed] = weights_moved
-                                integers[7, phase, row, to, i, dram, speed] = inputs_moved
-                                integers[8, phase, row, to, i, dram, speed] = output_bits
-                                integers[9, phase, row, to, i, dram, speed] = weight_bits + input_bits + output_bits
-                                energies[1, phase, row, to, i, dram, speed] = pe_pj
-                                energies[2, phase, row, to, i, dram, speed] = encoder_pj
-                                energies[3, phase, row, to, i, dram, speed] = vector_energy
-                                energies[4, phase, row, to, i, dram, speed] = read_pj
-                                energies[5, phase, row, to, i, dram, speed] = write_pj
-                                energies[6, phase, row, to, i, dram, speed] = moved_pj
-                                energies[7, phase, row, to, i, dram, speed] = leakage
-                                energies[8, phase, row, to, i, dram, speed] = idle
+                            weights_moved += again_w * forms[f, WEIGHT_BITS]
+                            inputs_moved += again_i * forms[f, INPUT_BITS]
+                            vector_work += float(again_w * forms[f, LOAD])
+                            write_pj += float(again_w * forms[f, WEIGHT_WORDS]) * sram_w[held[at, part], WRITE]
+                            write_pj += float(again_i * forms[f, INPUT_WORDS]) * sram_i[read[at, part], WRITE]
+                        _add_item(times, busy[at], bits, at, last + 1, bandwidth, round_up, sums, scratch)
+                        leak_mw = sram_w[held[at, last], LEAK] + sram_i[read[at, last], LEAK]
+                        for b in range(speeds):
+                            leak[b] += scratch[1, b] * leak_mw
+                    moved = weights_moved + inputs_moved + output_bits
+                    operations_pj = vector_pj[machine] * vector_work
+                    fixed_pj = pe_pj + encoder_pj + operations_pj + read_pj + write_pj
+                    to = w - weights_first
+                    cycles_out, bits_out = integers[0, phase, row, to, i], integers[1, phase, row, to, i]
+                    energy_out = energies[0, phase, row, to, i]
+                    for b in range(speeds):
+                        moved_pj = bit_pj[b] * float(moved)
+                        leakage = (costs[LOGIC_MW] * sums[0, b] + leak[b]) * 1e9 / clock[b]
+                        idle = costs[IDLE_PJ] * (sums[0, b] - compute_cycles)
+                        cycles_out[b] = np.int64(sums[0, b])
+                        bits_out[b] = moved
+                        energy_out[b] = fixed_pj + moved_pj + leakage + idle
+                        if detail:
+                            integers[4, phase, row, to, i, b] = np.int64(sums[1, b])
+                            energies[6, phase, row, to, i, b] = moved_pj
+                            energies[7, phase, row, to, i, b] = leakage
+                            energies[8, phase, row, to, i, b] = idle
+                    if detail:
+                        compulsory = weight_bits + input_bits + output_bits
+                        same = (0, 0, macs, compute_cycles, 0, vector_cycles, weights_moved, inputs_moved, output_bits,
+                                compulsory)  # fmt: skip
+                        for column in range(2, 10):
+                            if column != 4:
+                                integers[column, phase, row, to, i] = same[column]
+                        same_pj = (0.0, pe_pj, encoder_pj, operations_pj, read_pj, write_pj)
+                        for column in range(1, 6):
+                            energies[column, phase, row, to, i] = same_pj[column]
         for w in range(weights_start, weights_stop):
-            fits = room_needed <= weight_rooms[machine, w]
-            runnable[row, w - weights_first] = fits
+            to = w - weights_first
+            fits = size <= weight_rooms[machine, w]
+            runnable[row, to] = fits
             if not fits:
-                integers[:, :, row, w - weights_first] = 0
-                energies[:, :, row, w - weights_first] = np.nan
+                integers[:, :, row, to] = 0
+                energies[:, :, row, to] = np.nan

@@ -8,7 +8,7 @@ comes from the functions and objects that ``evaluate`` uses.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -74,58 +74,66 @@ class FormTable:
     def _fill(self) -> None:
         """Ranges of items by scenario, config, accelerator, phase and layout (one column or more)."""
         axes = self.space.axes
+        machines = [
+            [
+                (phase, Machine(base, Array(1, 1 if one_column else 2), self.options))
+                for phase, one_column in {
+                    (phase, axes.with_array(a, i).array(phase).columns == 1)
+                    for i in range(len(axes.arrays))
+                    for phase in Phase
+                }
+            ]
+            for a, base in enumerate(axes.accelerators)
+        ]
         for s, scenario in enumerate(self.space.scenarios):
+            alike = {phase: _alike(scenario, phase) for phase in Phase}
             for c, name in enumerate(self.space.config_names):
-                groups = [self._groups(scenario, phase, name) for phase in (Phase.PREFILL, Phase.DECODE)]
+                self._check_names(name, scenario)
+                groups = {phase: self._groups(layers, name) for phase, layers in alike.items()}
                 for a, base in enumerate(axes.accelerators):
-                    layouts = {
-                        (phase, axes.with_array(a, i).array(phase).columns == 1)
-                        for i in range(len(axes.arrays))
-                        for phase in (Phase.PREFILL, Phase.DECODE)
-                    }
-                    for phase, one_column in layouts:
-                        place = int(phase is Phase.DECODE)
-                        machine = Machine(base, Array(1, 1 if one_column else 2), self.options)
+                    for phase, machine in machines[a]:
                         try:
-                            made = self._items(scenario, phase, groups[place], a, machine)
+                            made = self._items(scenario, phase, groups[phase], a, machine)
                         except _NotRunnable as error:
                             self.reasons.setdefault((name, base.name), str(error))
                             made = NOT_RUNNABLE
-                        self.ranges[s, c, a, place, int(one_column)] = made
+                        self.ranges[s, c, a, int(phase is Phase.DECODE), int(machine.array.columns == 1)] = made
 
-    def _groups(self, scenario: Scenario, phase: Phase, name: str) -> list[tuple[LayerSpec, Config, Any, int]]:
+    def _groups(self, alike: list[list[LayerSpec]], name: str) -> list[tuple[LayerSpec, Config, Any, int]]:
         """The distinct layers of a phase: layer, config, statistics, how many are alike."""
-        workload = scenario.prefill if phase is Phase.PREFILL else scenario.last_step
-        if workload is None:
-            return []
         configs = self.space.configs[name]
-        if isinstance(configs, Mapping):
-            self._check_names(configs, scenario, "configs")
-        self._check_names(self.bit_stats, scenario, "bit_stats")
-        groups: dict[tuple[Any, ...], list[Any]] = {}
-        for layer in workload.layers:
-            config: Config
-            if isinstance(configs, Mapping):
-                config = configs.get(layer.name, FP16_LAYER)
-            else:
-                config = FP16_LAYER if layer.kind is LayerKind.EMBEDDING else configs
-            stats = self.bit_stats.get(layer.name)
-            key = (layer.shape_key, self._config_id(config), id(stats))
-            if key in groups:
-                groups[key][3] += 1
-            else:
-                groups[key] = [layer, config, stats, 1]
-        return [(layer, config, stats, count) for layer, config, stats, count in groups.values()]
+        made = []
+        for layers in alike:
+            if not isinstance(configs, Mapping) and not self.bit_stats:
+                config: Config = FP16_LAYER if layers[0].kind is LayerKind.EMBEDDING else configs
+                made.append((layers[0], config, None, len(layers)))
+                continue
+            groups: dict[tuple[int, int], list[Any]] = {}
+            for layer in layers:
+                if isinstance(configs, Mapping):
+                    config = configs.get(layer.name, FP16_LAYER)
+                else:
+                    config = FP16_LAYER if layer.kind is LayerKind.EMBEDDING else configs
+                stats = self.bit_stats.get(layer.name)
+                group = groups.setdefault((self._config_id(config), id(stats)), [layer, config, stats, 0])
+                group[3] += 1
+            made += [(layer, config, stats, count) for layer, config, stats, count in groups.values()]
+        return made
 
-    def _check_names(self, given: Iterable[str], scenario: Scenario, what: str) -> None:
+    def _check_names(self, name: str, scenario: Scenario) -> None:
+        configs = self.space.configs[name]
+        given = {"configs": configs if isinstance(configs, Mapping) else {}, "bit_stats": self.bit_stats}
+        if not any(given.values()):
+            return
         names = {layer.name for layer in scenario.prefill.layers}
         if scenario.last_step is not None:
             names |= {layer.name for layer in scenario.last_step.layers}
-        for name in given:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=3)
-                hint = f"; nearest: {', '.join(near)}" if near else ""
-                raise ValueError(f"{what} must name layers of the workload, not {name!r}{hint}")
+        for what, known in given.items():
+            for layer in known:
+                if layer not in names:
+                    near = difflib.get_close_matches(layer, names, n=3)
+                    hint = f"; nearest: {', '.join(near)}" if near else ""
+                    raise ValueError(f"{what} must name layers of the workload, not {layer!r}{hint}")
 
     def _config_id(self, config: Config) -> int:
         """A number for each distinct config."""
@@ -155,9 +163,8 @@ class FormTable:
             block = self._blocks.get(key)
             if block is None:
                 specs = self._specs(scenario, phase, layer)
-                rows = [
-                    (times, *self._layer(spec, config, which, replace(machine, stats=stats))) for spec, times in specs
-                ]
+                counted = machine if stats is None else replace(machine, stats=stats)
+                rows = [(times, *self._layer(spec, config, which, counted)) for spec, times in specs]
                 block = self._blocks[key] = np.array([row for row in rows if row[2]], np.int64).reshape(-1, 4)
             blocks.append(block * np.array([count, 1, 1, 1]))
         start = self.item_count
@@ -196,7 +203,7 @@ class FormTable:
                 ) from None
             first = len(self.forms)
             for form in forms:
-                self._add(form)
+                self._add(form, machine.accelerator.vector.lanes)
             weight_room, input_room = self._rooms[which]
             calm = all(
                 ceil_div(form.weight.buffer_bytes, form.passes) <= weight_room
@@ -206,7 +213,7 @@ class FormTable:
             known = self._layers[key] = first, len(forms), calm
         return known
 
-    def _add(self, form: Form) -> None:
+    def _add(self, form: Form, lanes: int) -> None:
         tables_start = len(self.tables)
         self.tables += [self._table(table) for table in form.tables]
         row = (
@@ -214,7 +221,7 @@ class FormTable:
             form.off_array, form.weight.dram_bits, form.weight.buffer_words,
             ceil_div(form.weight.buffer_bytes, form.passes), form.input.dram_bits, form.input.buffer_words,
             ceil_div(form.input.buffer_bytes, form.passes), form.output.dram_bits, form.output.buffer_words,
-            form.vector, form.load, form.metadata_bits, form.gathers, form.port_bits,
+            form.vector, ceil_div(form.vector, lanes), form.load, form.metadata_bits, form.gathers, form.port_bits,
             self.widths.setdefault(form.weight_width, len(self.widths)),
             self.widths.setdefault(form.input_width, len(self.widths)),
             form.keys, form.heads, form.offset, form.lanes, tables_start, len(self.tables),
@@ -228,6 +235,15 @@ class FormTable:
     def _table(self, table: Table) -> tuple[int, ...]:
         port = self.lookup_ports.setdefault(float(table.port_bits), len(self.lookup_ports))
         return table.entries, table.along, table.lookups, port, table.room_bytes
+
+
+def _alike(scenario: Scenario, phase: Phase) -> list[list[LayerSpec]]:
+    """Layers of a phase, those of equal shape together."""
+    workload = scenario.prefill if phase is Phase.PREFILL else scenario.last_step
+    groups: dict[tuple[Any, ...], list[LayerSpec]] = {}
+    for layer in workload.layers if workload is not None else ():
+        groups.setdefault(layer.shape_key, []).append(layer)
+    return list(groups.values())
 
 
 class _NotRunnable(Exception):
@@ -282,15 +298,15 @@ class MachineTables:
     def _ports(self) -> tuple[np.ndarray, np.ndarray]:
         ids = dict(self.table.lookup_ports)
         sizes = self._sizes[0]
-        places = np.zeros((max(len(self.table.widths), 1), len(sizes)), np.int64)
+        places = np.zeros((len(sizes), max(len(self.table.widths), 1)), np.int64)
         for width, w in self.table.widths.items():
             for s, size in enumerate(sizes):
-                places[w, s] = ids.setdefault(port_bits(width, int(size)), len(ids))
+                places[s, w] = ids.setdefault(port_bits(width, int(size)), len(ids))
         return places, np.array(list(ids))
 
     @property
     def port_ids(self) -> np.ndarray:
-        """Place of a port by width and size, [widths, sizes]."""
+        """Place of a port by size and width, [sizes, widths]."""
         return self._ports[0]
 
     @property
@@ -349,11 +365,6 @@ class MachineTables:
         return [own if c is None else replace(own, capacity_bytes=c) for c in capacities]
 
     @cached_property
-    def vector_lanes(self) -> np.ndarray:
-        """Of each accelerator."""
-        return np.array([base.vector.lanes for base in self.space.axes.accelerators], np.int64)
-
-    @cached_property
     def vector_pj(self) -> np.ndarray:
         """Of one operation after layout."""
         bases = self.space.axes.accelerators
@@ -382,13 +393,15 @@ class MachineTables:
         return np.array([[b.frequency_hz if f is None else f for f in axes.frequencies_hz] for b in axes.accelerators])
 
     @cached_property
-    def memories(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bits in a cycle [accelerators, memories, clocks], pJ a bit [accelerators, memories]."""
+    def memories(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bits in a cycle, pJ a bit and Hz, by memory and clock together, [accelerators, memories x clocks]."""
         axes = self.space.axes
-        drams = [[axes.memory(a, d) for d in range(len(axes.drams))] for a in range(len(axes.accelerators))]
-        sustained = self.options.dram_efficiency
-        bits = [
-            [[dram.bits_per_cycle(float(f), sustained=sustained) for f in clocks] for dram in row]
-            for row, clocks in zip(drams, self.clocks, strict=True)
-        ]
-        return np.array(bits), np.array([[dram.energy_pj_per_bit for dram in row] for row in drams], np.float64)
+        made = []
+        for which, clocks in enumerate(self.clocks):
+            for place in range(len(axes.drams)):
+                dram = axes.memory(which, place)
+                for clock in clocks:
+                    bits = dram.bits_per_cycle(float(clock), sustained=self.options.dram_efficiency)
+                    made.append((bits, dram.energy_pj_per_bit, float(clock)))
+        bits, energy, hz = np.array(made).reshape(len(axes.accelerators), -1, 3).transpose(2, 0, 1).copy()
+        return bits, energy, hz
