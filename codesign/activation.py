@@ -44,9 +44,7 @@ def fake_quantize(x: Tensor, config: TensorConfig, *, scale: float | None = None
 def rows_are_independent(config: TensorConfig, rows: int) -> bool:
     """Whether no scale, selector or codebook of ``config`` would be shared by two rows of a matrix of ``rows``."""
     shape = (max(rows, 2), 1 << 30)  # wider than any matrix: only the row count of a tile matters
-    tiles = [config.granularity, config.selector_granularity]
-    if config.scale is not None and config.scale.outer is not None:
-        tiles.append(config.scale.outer_granularity)
+    tiles = list(config.tilings)
     if config.codebook is not None:
         tiles.append(config.codebook.granularity)
     independent = config.scale is None or all(tile.tile(shape)[0] == 1 for tile in tiles)

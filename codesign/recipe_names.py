@@ -4,9 +4,11 @@
 
 *element* is ``fp16``, ``intN`` (symmetric; ``_asym`` for a zero point), a BitMoD mixture ``bitmod3`` or ``bitmod4``,
 ``ant4``, ``olive4``, a block format (``mxfp4``, ``mxfp6_e2m3``, ``nvfp4``, ...) or any format of the catalogue; *scale*
-is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0`` or ``uint8`` (under an FP16 step for each channel); ``_aN`` are N-
-bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for each token and head,
-and a zero point below 8 bits. An algorithm that keeps something beside the weight gets it with its paper's defaults.
+is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0``, ``uint8`` (under an FP16 step for each channel), for groups also
+``dq`` (QLoRA's double quantization), or for groups of ``_asym`` ``uint3`` (SpQR's two levels of scales and zero
+points); ``_aN`` are N-bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for
+each token and head, and a zero point below 8 bits. An algorithm that keeps something beside the weight gets it with its
+paper's defaults.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import replace
 from codesign.algorithms.base import Algorithm
 from codesign.algorithms.lqer import LowRankReconstruction
 from codesign.algorithms.registry import ALGORITHMS
-from datatypes.block_formats import BLOCK_FORMATS, integer_asymmetric
+from datatypes.block_formats import BLOCK_FORMATS, bilevel, double_quantized, integer_asymmetric
 from datatypes.catalog import ALIASES, BF16, E8M0, FORMATS, FP16, FP32, INTS_SYMMETRIC, MIXTURES, UINT8, formats_by_name
 from datatypes.format import Format
 from datatypes.granularity import Granularity, PerChannel, PerGroup, PerTensor
@@ -33,6 +35,7 @@ _SCALES: Mapping[str, ScaleConfig] = {
     "e8m0": ScaleConfig(E8M0, ScaleRule.POW2_FLOOR),
     "uint8": ScaleConfig(UINT8, outer=FP16, outer_granularity=PerChannel()),
 }
+_TWO_LEVELS = ("dq", "uint3")
 _BLOCKS = ("mxfp4", "mxfp4_ceil", "mxfp6_e2m3", "mxfp6_e3m2", "mxfp8_e4m3", "mxfp8_e5m2", "mxint8", "nvfp4")
 _WHOLE: Mapping[str, str] = {  # elements that say their granularity themselves
     **{name: name for name in _BLOCKS},
@@ -64,7 +67,7 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
     cache = _popped_number(parts, "kv")
     activation = _popped_number(parts, "a")
     scale = None
-    if len(parts) > 1 and parts[-1] in _SCALES and _is_granularity(parts[-2]):
+    if len(parts) > 1 and parts[-1] in (*_SCALES, *_TWO_LEVELS) and _is_granularity(parts[-2]):
         scale = parts.pop()
     granularity = parts.pop() if len(parts) > 1 and _is_granularity(parts[-1]) else None
     asymmetric = len(parts) > 1 and parts[-1] == "asym"
@@ -104,11 +107,27 @@ def _weight(
             f"recipe {name!r} must say its granularity: {element}_g128, {element}_channel, {element}_tensor"
         )
     tiles = _granularity(granularity)
+    if scale in _TWO_LEVELS:
+        return _two_levels(name, formats, tiles, scale, asymmetric)
     if not asymmetric:
         return TensorConfig(formats, tiles, _SCALES[scale or "fp16"])
     if formats[0] not in INTS_SYMMETRIC.values() or isinstance(tiles, PerTensor) or scale not in (None, "fp16"):
         raise ValueError(f"recipe {name!r} must have integers in groups or channels with fp16 scales to be asym")
     return replace(integer_asymmetric(formats[0].bits, 1), granularity=tiles)
+
+
+def _two_levels(
+    name: str, formats: tuple[Format, ...], tiles: Granularity, scale: str | None, asymmetric: bool
+) -> TensorConfig:
+    """Groups whose scales are codes of 8 bits (``dq``), or scales and zero points codes of 3 bits (``uint3``)."""
+    if not isinstance(tiles, PerGroup) or asymmetric != (scale == "uint3"):
+        wanted = "asym with groups" if scale == "uint3" else "groups and not asym"
+        raise ValueError(f"recipe {name!r} must have {wanted} to have scales of {scale}")
+    if scale == "dq":
+        return double_quantized(formats, tiles.group_size)
+    if formats[0] not in INTS_SYMMETRIC.values():
+        raise ValueError(f"recipe {name!r} must have integers to be asym")
+    return bilevel(formats[0].bits, tiles.group_size)
 
 
 def _formats(element: str) -> tuple[Format, ...] | None:

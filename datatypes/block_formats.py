@@ -15,6 +15,7 @@ from datatypes.catalog import (
     BITMOD_FP3,
     BITMOD_FP4,
     BNB_FP4,
+    DYNAMIC8,
     E2M3,
     E3M2,
     E4M3,
@@ -36,8 +37,8 @@ from datatypes.catalog import (
     UINTS,
 )
 from datatypes.format import Format
-from datatypes.granularity import PerChannel, PerGroup, PerInputChannel, PerTensor
-from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
+from datatypes.granularity import PerBlock, PerChannel, PerGroup, PerInputChannel, PerTensor
+from datatypes.layer_config import ScaleConfig, ScaleRule, SecondLevel, TensorConfig
 
 # OCP Microscaling Formats (MX) 1.0, section 5.2: 32 elements share one E8M0 scale; section 6.3: floor of log2
 MX_BLOCK = 32
@@ -64,6 +65,32 @@ def integer_asymmetric(bits: int, group_size: int) -> TensorConfig:
 def bitmod_config(formats: tuple[Format, ...], group_size: int = 128) -> TensorConfig:
     """BitMoD: candidates for each group, 8-bit scales under one FP16 scale for each channel (HPCA 2025, III-C)."""
     return TensorConfig(formats, PerGroup(group_size), ScaleConfig(UINT8, outer=FP16, outer_granularity=PerChannel()))
+
+
+def double_quantized(formats: tuple[Format, ...], group_size: int = 64, scales: int = 256) -> TensorConfig:
+    """QLoRA's double quantization (Dettmers et al., arXiv 2305.14314, section 3): the FP32 mean of all scales is taken
+    off, the rest stored in 8 bits under one FP32 scale for each 256 of them.
+
+    The 8-bit type is bitsandbytes' (0.50.2, ``quantize_4bit`` with ``compress_statistics``). Its 256 scales follow one
+    another in memory, here they lie in 256 rows below one another, which no width of a matrix cuts short; where a
+    number of rows holds 256 groups, ``PerBlock(256 * 64 // in_features, in_features)`` gives bitsandbytes' own tiles.
+    Elements are rounded with the scales as stored; bitsandbytes rounds them with the scales before their compression.
+    """
+    tiles = PerBlock(scales, group_size)
+    scale = ScaleConfig(
+        DYNAMIC8, outer=FP32, outer_granularity=tiles, outer_offset=FP32, outer_offset_granularity=PerTensor()
+    )
+    return TensorConfig(formats, PerGroup(group_size), scale)
+
+
+def bilevel(bits: int, group_size: int = 16, rows: int = 16, statistics_bits: int = 3) -> TensorConfig:
+    """SpQR's dense part (Dettmers et al., arXiv 2306.03078): scales and zero points of ``statistics_bits`` bits, each
+    kind under an FP16 scale and offset for ``rows`` consecutive rows of a group of columns.
+    """
+    tiles, codes = PerBlock(rows, group_size), UINTS[statistics_bits]
+    level = SecondLevel(FP16, tiles, FP16, rule=ScaleRule.RANGE)
+    scale = ScaleConfig(codes, ScaleRule.RANGE, FP16, tiles, outer_offset=FP16, outer_rule=ScaleRule.RANGE)
+    return TensorConfig((UINTS[bits],), PerGroup(group_size), scale, zero_point=codes, zero_point_level=level)
 
 
 MXFP4, MXFP6_E2M3, MXFP6_E3M2 = mx(FP4), mx(E2M3), mx(E3M2)
@@ -93,6 +120,7 @@ BLOCK_FORMATS: Mapping[str, TensorConfig] = {
     "fp8_e4m3_tensor_fp32": TensorConfig((E4M3,), PerTensor(), ScaleConfig(FP32)),
     # QLoRA and bitsandbytes: blocks of 64 with an FP32 absmax (Dettmers et al., arXiv 2305.14314, section 3)
     "nf4_g64_fp32": TensorConfig((NF4,), PerGroup(64), ScaleConfig(FP32)),
+    "nf4_g64_dq": double_quantized((NF4,)),
     "nf3_g64_fp32": TensorConfig((NF3,), PerGroup(64), ScaleConfig(FP32)),
     "af4_g64_fp32": TensorConfig((AF4,), PerGroup(64), ScaleConfig(FP32)),
     "bnb_fp4_g64_fp32": TensorConfig((BNB_FP4,), PerGroup(64), ScaleConfig(FP32)),

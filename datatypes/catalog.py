@@ -286,6 +286,34 @@ BINARY = CodebookFormat(
     "binary", 1, "Rastegari et al., XNOR-Net, ECCV 2016; zero maps to +1", tie=Tie.UPPER, values=(1.0, -1.0)
 )
 
+
+def dynamic_values() -> tuple[float, ...]:
+    """The 256 levels of bitsandbytes' signed dynamic type, ascending: codes are their ranks.
+
+    For each power of ten from 1e-6 to 1, the interval from a tenth of it to itself is cut into 1, 2, 4, ... 64 parts
+    whose middles are levels, with both signs; then 0 and 1. bitsandbytes computes them in float32, so its levels may
+    lie one unit in the last place of a float32 away.
+
+    >>> values = dynamic_values()
+    >>> len(values), round(values[0], 6), round(values[-2], 6), values[-1]
+    (256, -0.992969, 0.992969, 1.0)
+    """
+    positive = []
+    for power in range(7):
+        parts = 1 << power
+        positive += [10.0 ** (power - 6) * (0.1 + 0.9 * (i + 0.5) / parts) for i in range(parts)]
+    return tuple(sorted([-v for v in positive] + [0.0, *positive, 1.0]))
+
+
+DYNAMIC8 = CodebookFormat(
+    "dynamic8",
+    8,
+    "Dettmers et al., 8-bit Optimizers via Block-wise Quantization, arXiv 2110.02861, section 2; the levels of "
+    "bitsandbytes 0.50.2, create_dynamic_map(signed=True), which hold its double-quantized scales",
+    tie=Tie.LOWER,
+    values=dynamic_values(),
+)
+
 # --- OliVe -----------------------------------------------------------------------------------------------------------
 OLIVE4_INT = OutlierVictimFormat("olive4_int", 8, _OLIVE, normal_name="int4", abfloat_bias=2)
 OLIVE4_FLINT = OutlierVictimFormat("olive4_flint", 8, _OLIVE, normal_name="flint4", abfloat_bias=3)
@@ -309,6 +337,7 @@ _ALL: tuple[Format, ...] = (
     AF4,
     NF3,
     BNB_FP4,
+    DYNAMIC8,
     FLINT3,
     FLINT4,
     FLINT4_UNSIGNED,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 
 from datatypes.catalog import FP16, INT16, INT32
-from datatypes.format import Format, LearnedFormat
+from datatypes.format import FloatFormat, Format, LearnedFormat
 from datatypes.granularity import Granularity, PerChannel, PerTensor
 from datatypes.planes import WORD_BITS, flat_words, row_words
 
@@ -38,7 +38,8 @@ class StorageBits:
     codes: int = 0
     padding: int = 0  # of packed codes, to whole 32-bit words at the end of each row
     scales: int = 0
-    outer_scales: int = 0
+    outer_scales: int = 0  # second-level scales, of scales and of zero points
+    outer_offsets: int = 0  # second-level offsets, likewise
     zero_points: int = 0
     selectors: int = 0
     codebooks: int = 0
@@ -62,6 +63,60 @@ class StorageBits:
 
 
 @dataclass(frozen=True)
+class SecondLevel:
+    """What stored codes of scales or zero points mean: ``value(code) * scale``, or ``value(code) * scale + offset``.
+
+    Args:
+        scale: storage of one second-level scale.
+        granularity: tiles **of the matrix of elements** that share a second-level scale.
+        offset: storage of one second-level offset; ``None`` for none.
+        offset_granularity: tiles that share an offset; ``None`` for those of ``granularity``.
+        rule: ABSMAX: the offset is the mean of its tile, the scale covers the largest magnitude of what is left
+            (Dettmers et al., QLoRA, arXiv 2305.14314, section 3). RANGE: from the smallest to the largest value of the
+            tile (Dettmers et al., SpQR, arXiv 2306.03078, bilevel quantization); the offset is the real number that
+            SpQR writes as ``-scale * zero``.
+    """
+
+    scale: Format = FP16
+    granularity: Granularity = field(default=PerChannel())
+    offset: Format | None = None
+    offset_granularity: Granularity | None = None
+    rule: ScaleRule = ScaleRule.ABSMAX
+
+    def __post_init__(self) -> None:
+        if self.rule not in (ScaleRule.ABSMAX, ScaleRule.RANGE):
+            raise NotImplementedError(f"rule of a second level must be absmax or range, not {self.rule.value!r}")
+        if self.offset is None and (self.rule is ScaleRule.RANGE or self.offset_granularity is not None):
+            raise ValueError("offset of a second level must be given for rule range or offset tiles, not None")
+        if self.offset is not None and not (isinstance(self.offset, FloatFormat) and self.offset.sign_bits):
+            raise ValueError(f"offset of a second level must be a float with a sign, not {self.offset.name}")
+        if self.rule is ScaleRule.RANGE and self.offset_tiles != self.granularity:
+            raise ValueError("offsets of rule range must have the tiles of their scales, not tiles of their own")
+
+    @property
+    def offset_tiles(self) -> Granularity:
+        """Tiles that share an offset."""
+        return self.granularity if self.offset_granularity is None else self.offset_granularity
+
+    @property
+    def tilings(self) -> tuple[Granularity, ...]:
+        """The tiles of everything stored here."""
+        return (self.granularity,) if self.offset is None else (self.granularity, self.offset_tiles)
+
+    def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
+        """Bits of the second level for a ``[n, k]`` matrix; the codes below it are their owner's."""
+        bits = StorageBits(outer_scales=_field_bits(self.granularity.count(shape), self.scale.bits))
+        if self.offset is not None:
+            bits += StorageBits(outer_offsets=_field_bits(self.offset_tiles.count(shape), self.offset.bits))
+        return bits
+
+    def field_bits(self, shape: tuple[int, int]) -> int:
+        """As ``storage_bits``, without padding to words."""
+        offsets = 0 if self.offset is None else self.offset_tiles.count(shape) * self.offset.bits
+        return self.granularity.count(shape) * self.scale.bits + offsets
+
+
+@dataclass(frozen=True)
 class ScaleConfig:
     """A scale, and the scale of that scale where there are two levels.
 
@@ -70,12 +125,32 @@ class ScaleConfig:
         rule: how it is computed from the values it covers.
         outer: storage of the second-level scale; ``None`` for one level.
         outer_granularity: tiles **of the matrix of elements** that share a second-level scale.
+        outer_offset, outer_offset_granularity, outer_rule: as in ``SecondLevel``.
     """
 
     format: Format = FP16
     rule: ScaleRule = ScaleRule.ABSMAX
     outer: Format | None = None
     outer_granularity: Granularity = field(default=PerChannel())
+    outer_offset: Format | None = None
+    outer_offset_granularity: Granularity | None = None
+    outer_rule: ScaleRule = ScaleRule.ABSMAX
+
+    def __post_init__(self) -> None:
+        alone = (self.outer_offset, self.outer_offset_granularity) == (None, None)
+        if self.outer is None and not (alone and self.outer_rule is ScaleRule.ABSMAX):
+            raise ValueError("outer must be given where there is an outer_offset or an outer_rule, not None")
+        if self.outer is not None:
+            _ = self.second_level  # checks itself
+
+    @property
+    def second_level(self) -> SecondLevel | None:
+        """The outer fields as one; ``None`` for one level."""
+        if self.outer is None:
+            return None
+        return SecondLevel(
+            self.outer, self.outer_granularity, self.outer_offset, self.outer_offset_granularity, self.outer_rule
+        )
 
 
 @dataclass(frozen=True)
@@ -120,12 +195,16 @@ class TensorConfig:
         scale: how scales are stored and computed; ``None`` where values are used as they are (FP16).
         zero_point: storage of one zero point for each tile: an unsigned ``IntFormat`` for integer zero points, a
             float format for real offsets; ``None`` for symmetric types.
+        zero_point_level: what the stored zero points mean where they are codes under a scale of their own (SpQR): an
+            ``IntFormat`` zero point is then a real number in units of codes; ``None``: stored as they are.
         selector: tiles that share a candidate; ``None`` means the tiles of ``granularity``.
         codebook: storage of learned codebooks, for ``LearnedFormat`` only.
         residual: a second encoding of what the first leaves (VPTQ's residual codebook); summed on decode.
         sparsity: semi-structured mask.
         row_scale, column_scale: stored vectors that multiply rows and columns after decoding (OneBit, PTQ1.61,
             SmoothQuant or AWQ factors that were not folded); ``None`` where there are none.
+        vectors_along_output: codes of several elements run down a column, not along a row (VPTQ), so there are
+            ``[ceil(n / dim), k]`` of them.
         hadamard: block of the Hadamard rotation along the inputs undone at run time; 0 for none (HIGGS, QuaRot).
         dynamic: scales are computed when the layer runs (activations, KV), so they take no storage in the model.
     """
@@ -142,6 +221,8 @@ class TensorConfig:
     column_scale: Format | None = None
     hadamard: int = 0
     dynamic: bool = False
+    zero_point_level: SecondLevel | None = None
+    vectors_along_output: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.formats, tuple) or not self.formats:
@@ -153,6 +234,39 @@ class TensorConfig:
             raise ValueError("codebook must be given exactly when the format is a LearnedFormat")
         if self.hadamard and self.hadamard & (self.hadamard - 1):
             raise ValueError(f"hadamard must be a power of two or 0, not {self.hadamard!r}")
+        if self.zero_point_level is not None and self.zero_point is None:
+            raise ValueError("zero_point must be given where there is a zero_point_level, not None")
+        if self.vectors_along_output and (self.formats[0].dim == 1 or self.sparsity is not None):
+            raise ValueError("vectors_along_output needs a format of several elements for each code and no sparsity")
+
+    @property
+    def second_levels(self) -> tuple[SecondLevel, ...]:
+        """The second levels there are, of scales and of zero points."""
+        levels = (None if self.scale is None else self.scale.second_level, self.zero_point_level)
+        return tuple(level for level in levels if level is not None)
+
+    @property
+    def tilings(self) -> tuple[Granularity, ...]:
+        """The tiles of scales, zero points, selectors and second levels."""
+        return (
+            self.granularity,
+            self.selector_granularity,
+            *(t for level in self.second_levels for t in level.tilings),
+        )
+
+    def code_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the stored codes of a ``[n, k]`` matrix.
+
+        >>> from datatypes.format import LearnedFormat
+        >>> vptq = LearnedFormat("v6", 12, "arXiv 2409.17066", dimension=6)
+        >>> TensorConfig((vptq,), scale=None, codebook=CodebookConfig(), vectors_along_output=True).code_shape((16, 50))
+        (3, 50)
+        """
+        n, k = shape
+        if self.vectors_along_output:
+            return -(-n // self.formats[0].dim), k
+        kept = k if self.sparsity is None else self.sparsity.kept_columns(k)
+        return n, -(-kept // self.formats[0].dim)
 
     @property
     def code_bits(self) -> float:
@@ -184,22 +298,19 @@ class TensorConfig:
         """
         n, k = shape
         fmt = self.formats[0]
-        kept = k
         masks = 0
         if self.sparsity is not None:
-            kept = self.sparsity.kept_columns(k)
-            masks = _field_bits(n * kept, (self.sparsity.block - 1).bit_length())
-        row_codes = -(-kept // fmt.dim)
-        codes = n * row_codes * fmt.bits
-        padded = n * row_words(row_codes, fmt.bits) * WORD_BITS if fmt.bits < 16 else codes
+            masks = _field_bits(n * self.sparsity.kept_columns(k), (self.sparsity.block - 1).bit_length())
+        code_rows, row_codes = self.code_shape(shape)
+        codes = code_rows * row_codes * fmt.bits
+        padded = code_rows * row_words(row_codes, fmt.bits) * WORD_BITS if fmt.bits < 16 else codes
         bits = StorageBits(codes=codes, padding=padded - codes, masks=masks)
         if self.dynamic:
             return bits
         if self.scale is not None:
             bits += StorageBits(scales=_field_bits(self.granularity.count(shape), self.scale.format.bits))
-            if self.scale.outer is not None:
-                outer = self.scale.outer_granularity.count(shape)
-                bits += StorageBits(outer_scales=_field_bits(outer, self.scale.outer.bits))
+        for level in self.second_levels:
+            bits += level.storage_bits(shape)
         if self.zero_point is not None:
             bits += StorageBits(zero_points=_field_bits(self.granularity.count(shape), self.zero_point.bits))
         if self.selector_bits:
@@ -222,13 +333,10 @@ class TensorConfig:
         per_tile = (self.scale.format.bits if self.scale is not None else 0) + (
             self.zero_point.bits if self.zero_point is not None else 0
         )
-        outer = 0
-        if self.scale is not None and self.scale.outer is not None:
-            outer = self.scale.outer_granularity.count(shape) * self.scale.outer.bits
         return (
             self.granularity.count(shape) * per_tile
-            + self.selector_granularity.count(shape) * (self.selector_bits)
-            + outer
+            + self.selector_granularity.count(shape) * self.selector_bits
+            + sum(level.field_bits(shape) for level in self.second_levels)
         )
 
     def traffic_bits(self, shape: tuple[int, int]) -> int:

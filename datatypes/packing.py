@@ -222,8 +222,9 @@ def unpack_integers(stored: Tensor, fmt: Format, shape: tuple[int, ...]) -> Tens
 def pack_tensor(tensor: QuantizedTensor) -> dict[str, Tensor]:
     """Everything a quantized tensor stores, as named arrays.
 
-    Keys: ``codes``, and where the config has them ``scale``, ``outer_scale``, ``zero_point``, ``selector``,
-    ``codebook``, ``mask``, ``row_scale``, ``column_scale``, ``residual.<key>``. Together they take
+    Keys: ``codes``, and where the config has them ``scale``, ``outer_scale``, ``outer_offset``, ``zero_point``,
+    ``zero_point_scale``, ``zero_point_offset``, ``selector``, ``codebook``, ``mask``, ``row_scale``, ``column_scale``,
+    ``residual.<key>``. Together they take
     ``config.storage_bits(shape).total / 8`` bytes (of a ``dynamic`` config, which stores no scales, more).
     """
     config = tensor.config
@@ -260,10 +261,8 @@ def unpack_tensor(tensors: Mapping[str, Tensor], config: TensorConfig, shape: tu
     wanted |= {"selector"} if config.selector_bits else set()
     if wanted != set(tensors):
         raise ValueError(f"arrays of a tensor must be {', '.join(sorted(wanted))}, not {', '.join(sorted(tensors))}")
-    n, k = shape
     mask = None if config.sparsity is None else _unpack_mask(tensors["mask"], config, shape)
-    kept = k if config.sparsity is None else config.sparsity.kept_columns(k)
-    codes = _unpack_codes(tensors["codes"], config.formats[0], n, -(-kept // config.formats[0].dim))
+    codes = _unpack_codes(tensors["codes"], config.formats[0], *config.code_shape(shape))
     if mask is not None:
         dense = torch.zeros(shape, dtype=codes.dtype, device=codes.device)
         dense[mask] = codes.reshape(-1)
@@ -271,7 +270,7 @@ def unpack_tensor(tensors: Mapping[str, Tensor], config: TensorConfig, shape: tu
     made: dict[str, Tensor] = {}
     for key, fmt in fields.items():
         unpacked = _UNPACKERS.get(key, unpack_field)
-        if key == "zero_point" and isinstance(fmt, IntFormat):
+        if key == "zero_point" and isinstance(fmt, IntFormat) and config.zero_point_level is None:
             unpacked = unpack_integers
         made[key] = unpacked(tensors[key], fmt, _field_shape(key, config, shape))
     if config.selector_bits:
@@ -287,10 +286,14 @@ _UNPACKERS = {"codebook": unpack_values, "row_scale": unpack_field, "column_scal
 
 def _field_formats(config: TensorConfig) -> dict[str, Format]:
     """The arrays beside the codes that are stored in a format, by field name."""
+    zero_level = config.zero_point_level
     candidates = {
         "scale": None if config.scale is None else config.scale.format,
         "outer_scale": None if config.scale is None else config.scale.outer,
+        "outer_offset": None if config.scale is None else config.scale.outer_offset,
         "zero_point": config.zero_point,
+        "zero_point_scale": None if zero_level is None else zero_level.scale,
+        "zero_point_offset": None if zero_level is None else zero_level.offset,
         "codebook": None if config.codebook is None else config.codebook.format,
         "row_scale": config.row_scale,
         "column_scale": config.column_scale,
@@ -299,9 +302,14 @@ def _field_formats(config: TensorConfig) -> dict[str, Format]:
 
 
 def _field_shape(key: str, config: TensorConfig, shape: tuple[int, int]) -> tuple[int, ...]:
-    if key == "outer_scale":
-        assert config.scale is not None
-        return config.scale.outer_granularity.scale_shape(shape)
+    levels = {
+        "outer": None if config.scale is None else config.scale.second_level,
+        "zero_point": config.zero_point_level,
+    }
+    owner, _, what = key.rpartition("_")
+    level = levels.get(owner)
+    if level is not None:
+        return (level.granularity if what == "scale" else level.offset_tiles).scale_shape(shape)
     if key == "codebook":
         assert config.codebook is not None
         fmt = config.formats[0]

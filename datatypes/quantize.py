@@ -32,11 +32,18 @@ from datatypes.scale import (
     scale_of_absmax,
     scale_of_range,
     store_one_level,
-    store_scale,
     stored_value,
     sum_tiles,
 )
-from datatypes.tensor import TORCH_FLOATS, QuantizedTensor, expand_tiles, spread_tiles, tiles_in_tile
+from datatypes.second_level import StoredLevels, store_scale, store_second_level
+from datatypes.tensor import (
+    TORCH_FLOATS,
+    QuantizedTensor,
+    decode_stored,
+    expand_tiles,
+    spread_tiles,
+    tiles_in_tile,
+)
 
 NO_CLIP: tuple[float, ...] = (1.0,)
 
@@ -88,10 +95,7 @@ def quantize_tensor(
 
 def _rows_stand_alone(config: TensorConfig, columns: int) -> bool:
     """Whether every row is encoded without looking at another."""
-    shared = [config.granularity, config.selector_granularity]
-    if config.scale is not None and config.scale.outer is not None:
-        shared.append(config.scale.outer_granularity)
-    return all(granularity.tile((2, columns))[0] == 1 for granularity in shared)
+    return all(granularity.tile((2, columns))[0] == 1 for granularity in config.tilings)
 
 
 def _stacked(parts: Sequence[QuantizedTensor]) -> QuantizedTensor:
@@ -116,6 +120,7 @@ def _stacked(parts: Sequence[QuantizedTensor]) -> QuantizedTensor:
         outer_scale=joined("outer_scale"),
         zero_point=joined("zero_point"),
         selector=joined("selector"),
+        outer_offset=joined("outer_offset"),
     )
 
 
@@ -175,7 +180,7 @@ def _search(
                 scales[key] = scale, zero, _as_stored(scale, config)
             scale, zero, used = scales[key]
             unstored.append((scale, zero))
-            trials.append(Trial(fmt, used, _store_zero(zero, config)))
+            trials.append(Trial(fmt, used, _zero_as_stored(zero, config)))
         if fast:
             errors = quantize_cpu.tile_errors(x, trials, config)
         else:
@@ -226,33 +231,43 @@ def encode_with_scale(
     """Encode ``x`` float32 ``[n, k]`` with given real scales ``[gn, gk]`` (stored as the config says, then used).
 
     Args:
-        zero: integer (already rounded) or real zero points ``[gn, gk]``.
+        zero: integer (already rounded) or real zero points ``[gn, gk]``; real ones where they have a second level.
         selector: uint8 index into ``config.formats`` for each selector tile, where there are candidates.
     """
     assert config.scale is not None
     shape = (x.shape[0], x.shape[1])
-    stored, outer = store_scale(scale, config.scale, config.granularity, shape)
-    stored_zero = _store_zero(zero, config)
+    stored = store_scale(scale, config.scale, config.granularity, shape)
+    stored_zero = _store_zero(zero, config, shape)
     made = QuantizedTensor(
         config=config,
         shape=shape,
         codes=torch.empty(0),
-        scale=stored,
-        outer_scale=outer,
-        zero_point=stored_zero,
+        scale=stored.values,
+        outer_scale=stored.scale,
+        outer_offset=stored.offset,
+        zero_point=stored_zero.values,
+        zero_point_scale=stored_zero.scale,
+        zero_point_offset=stored_zero.offset,
         selector=selector,
     )
-    used = made.effective_scale()
+    used, used_zero = made.effective_scale(), made.effective_zero_point()
     assert used is not None
     if x.dtype == torch.float32 and _is_fast(x, config):
-        return replace(made, codes=quantize_cpu.encode_tiles(x, config, used, stored_zero, selector))
-    y = _normalised(x, used, stored_zero, config, shape)
-    codes = encode(y, config.formats[0])
+        return replace(made, codes=quantize_cpu.encode_tiles(x, config, used, used_zero, selector))
+    y = _normalised(x, used, used_zero, config, shape)
+    codes = _encode(y, config.formats[0], config)
     if selector is not None:
-        pick = expand_tiles(selector, config.selector_granularity, shape)[:, :: config.formats[0].dim]
+        step = config.formats[0].dim
+        pick = expand_tiles(selector, config.selector_granularity, shape)
+        pick = pick[::step] if config.vectors_along_output else pick[:, ::step]
         for index, fmt in enumerate(config.formats[1:], start=1):
-            codes = torch.where(pick == index, encode(y, fmt), codes)
+            codes = torch.where(pick == index, _encode(y, fmt, config), codes)
     return replace(made, codes=codes)
+
+
+def _encode(y: Tensor, fmt: Format, config: TensorConfig) -> Tensor:
+    """Codes of elements in code units, vectors running as the config says."""
+    return encode(y.T.contiguous(), fmt).T.contiguous() if config.vectors_along_output else encode(y, fmt)
 
 
 def _normalised(x: Tensor, scale: Tensor, zero: Tensor | None, config: TensorConfig, shape: tuple[int, int]) -> Tensor:
@@ -262,22 +277,38 @@ def _normalised(x: Tensor, scale: Tensor, zero: Tensor | None, config: TensorCon
         x = x - expand_tiles(zero, config.granularity, shape).to(torch.float32)
     y = x / per_element
     if zero is not None and not isinstance(config.zero_point, FloatFormat):
-        y = torch.round(y) + expand_tiles(zero, config.granularity, shape).to(torch.float32)
+        whole = y if config.zero_point_level is not None else torch.round(y)  # the zero point is no whole number, or is
+        y = whole + expand_tiles(zero, config.granularity, shape).to(torch.float32)
     return y
 
 
-def _store_zero(zero: Tensor | None, config: TensorConfig) -> Tensor | None:
+def _store_zero(zero: Tensor | None, config: TensorConfig, shape: tuple[int, int]) -> StoredLevels:
     if zero is None or config.zero_point is None:
-        return None
+        return StoredLevels(None)
+    if config.zero_point_level is not None:
+        return store_second_level(zero, config.zero_point, config.zero_point_level, config.granularity, shape)
     if isinstance(config.zero_point, FloatFormat):
-        return store_one_level(zero, config.zero_point)
-    return zero.to(torch.int32)
+        return StoredLevels(store_one_level(zero, config.zero_point))
+    return StoredLevels(zero.to(torch.int32))
+
+
+def _zero_as_stored(zero: Tensor | None, config: TensorConfig) -> Tensor | None:
+    """The zero point that decoding will use, for one-level storage; the real one while a second level is open."""
+    if zero is None or config.zero_point is None or config.zero_point_level is not None:
+        return zero
+    if isinstance(config.zero_point, FloatFormat):
+        return decode_stored(store_one_level(zero, config.zero_point), config.zero_point)
+    return zero
 
 
 def _tile_error(x: Tensor, trial: Trial, config: TensorConfig, importance: Tensor | None) -> Tensor:
     """Squared error of each tile, summed in the order of ``sum_tiles``."""
     shape = (x.shape[0], x.shape[1])
-    y = nearest_value(_normalised(x, trial.scale, trial.zero, config, shape), trial.format)
+    y = _normalised(x, trial.scale, trial.zero, config, shape)
+    if config.vectors_along_output:
+        y = nearest_value(y.T.contiguous(), trial.format).T
+    else:
+        y = nearest_value(y, trial.format)
     per_element = expand_tiles(trial.scale, config.granularity, shape)
     if trial.zero is None:
         y = y * per_element
@@ -313,4 +344,4 @@ def _unscaled(x: Tensor, config: TensorConfig) -> QuantizedTensor:
     shape = (x.shape[0], x.shape[1])
     if fmt.name in TORCH_FLOATS:
         return QuantizedTensor(config=config, shape=shape, codes=store_one_level(x, fmt))
-    return QuantizedTensor(config=config, shape=shape, codes=encode(x, fmt))
+    return QuantizedTensor(config=config, shape=shape, codes=_encode(x, fmt, config))

@@ -54,8 +54,8 @@ def supports(config: TensorConfig) -> bool:
     """Whether the kernels of this file can encode ``config``."""
     if config.scale is None or config.scale.rule not in _RULES or config.hadamard:
         return False
-    if config.granularity.tile((2, 2))[0] != 1:  # groups must run along rows
-        return False
+    if config.granularity.tile((2, 2))[0] != 1 or config.zero_point_level is not None:  # groups run along rows, and
+        return False  # zero points are whole
     if len(config.formats) > 1:
         return config.zero_point is None and all(map(_is_table, config.formats))
     fmt = config.formats[0]

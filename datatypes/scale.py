@@ -17,10 +17,10 @@ from torch import Tensor
 
 from datatypes.format import ExponentFormat, FloatFormat, Format, IntFormat
 from datatypes.granularity import Granularity
-from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
+from datatypes.layer_config import ScaleRule, TensorConfig
 from datatypes.outlier_victim import OutlierVictimFormat
 from datatypes.rounding import encode
-from datatypes.tensor import TORCH_FLOATS, decode_stored, spread_tiles, tiles_in_tile
+from datatypes.tensor import TORCH_FLOATS, decode_stored
 
 MOMENT_RULES = frozenset({ScaleRule.NORM, ScaleRule.MEAN_ABS})  # these need sums over the tile
 OLIVE_SIGMAS = 3.0  # initial outlier threshold in standard deviations (Guo et al., OliVe, ISCA 2023, section 3.3)
@@ -99,7 +99,7 @@ def scale_of_absmax(absmax: Tensor, fmt: Format, config: TensorConfig, clip: flo
     if clip != 1.0:
         absmax = absmax * clip
     if config.scale.rule is ScaleRule.ABSMAX:
-        return _not_zero(absmax / _scalar(fmt.absmax, absmax), config)
+        return _not_zero(absmax / scalar(fmt.absmax, absmax), config)
     return _power_of_two(absmax, fmt, config)
 
 
@@ -125,22 +125,33 @@ def _range_scale(x: Tensor, fmt: Format, config: TensorConfig, clip: float) -> t
 def scale_of_range(
     low: Tensor, high: Tensor, fmt: Format, config: TensorConfig, clip: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """(max - min) / (levels - 1) and the zero point, the range made to include zero for integer zero points."""
+    """(max - min) / (levels - 1) and the zero point, the range made to include zero for integer zero points.
+
+    Where zero points have a second level they stay real numbers here, and only a tile of equal values is made to
+    include zero.
+    """
     assert config.scale is not None
     if config.zero_point is None:
         raise ValueError("zero_point must be given for scale rule range, not None")
     if clip != 1.0:
         high, low = high * clip, low * clip
     real_offset = isinstance(config.zero_point, FloatFormat)
+    quantized_zero = config.zero_point_level is not None
     if not real_offset:
-        high, low = high.clamp_min(0), low.clamp_max(0)
-    scale = _not_zero((high - low) / _scalar(fmt.maximum - fmt.minimum, low), config)
+        wide_high, wide_low = high.clamp_min(0), low.clamp_max(0)
+        if quantized_zero:
+            equal = high == low
+            wide_high, wide_low = torch.where(equal, wide_high, high), torch.where(equal, wide_low, low)
+        high, low = wide_high, wide_low
+    scale = _not_zero((high - low) / scalar(fmt.maximum - fmt.minimum, low), config)
     if config.scale.outer is None:
         scale = stored_value(scale, config.scale.format)
     if real_offset:
         return scale, low - scale * fmt.minimum + 0.0  # + 0.0 turns -0.0 into 0.0
     ratio = torch.where(scale > 0, low / scale, torch.zeros_like(low))
-    zero = (_scalar(fmt.minimum, low) - ratio).round().clamp(fmt.minimum, fmt.maximum)
+    if quantized_zero:
+        return scale, scalar(fmt.minimum, low) - ratio
+    zero = (scalar(fmt.minimum, low) - ratio).round().clamp(fmt.minimum, fmt.maximum)
     assert isinstance(config.zero_point, IntFormat)
     return scale, zero.clamp(config.zero_point.minimum, config.zero_point.maximum)
 
@@ -156,7 +167,7 @@ def _power_of_two(absmax: Tensor, fmt: Format, config: TensorConfig) -> Tensor:
     elif rule is ScaleRule.POW2_CEIL:
         limit_mantissa, limit_exponent = math.frexp(fmt.absmax)
         # mantissa and limit_mantissa lie in [0.5, 1): one power more exactly where the maximum would saturate
-        power = exponent - limit_exponent + (mantissa > _scalar(limit_mantissa, absmax)).to(exponent.dtype)
+        power = exponent - limit_exponent + (mantissa > scalar(limit_mantissa, absmax)).to(exponent.dtype)
     elif rule is ScaleRule.LQER_CEIL:
         power = torch.where(mantissa == 0.5, floor_log2, exponent) - (fmt.bits - 1)
     else:
@@ -171,7 +182,7 @@ def power_of_two(power: Tensor) -> Tensor:
     return bits.to(torch.int32).view(torch.float32)
 
 
-def _scalar(value: float, like: Tensor) -> Tensor:
+def scalar(value: float, like: Tensor) -> Tensor:
     """A zero-dimensional tensor: dividing by a Python number is a multiplication by its reciprocal on GPUs."""
     return torch.full((), value, dtype=torch.float32, device=like.device)
 
@@ -195,7 +206,7 @@ def store_one_level(scale: Tensor, fmt: Format) -> Tensor:
     return encode(scale, fmt)
 
 
-def _smallest(fmt: Format) -> float:
+def smallest_positive(fmt: Format) -> float:
     """The smallest positive value of a scale format."""
     if fmt.name in TORCH_FLOATS:
         info = torch.finfo(TORCH_FLOATS[fmt.name])
@@ -208,27 +219,9 @@ def _smallest(fmt: Format) -> float:
 
 def store_positive(scale: Tensor, fmt: Format) -> Tensor:
     """Scales (zero or more) in their storage format, none of them zero."""
-    return store_one_level(scale.clamp_min(_smallest(fmt)), fmt)
+    return store_one_level(scale.clamp_min(smallest_positive(fmt)), fmt)
 
 
 def stored_value(scale: Tensor, fmt: Format) -> Tensor:
     """What ``store_positive`` decodes to, float32."""
     return decode_stored(store_positive(scale, fmt), fmt)
-
-
-def store_scale(
-    scale: Tensor, config: ScaleConfig, granularity: Granularity, shape: tuple[int, int]
-) -> tuple[Tensor, Tensor | None]:
-    """Stored scales and, for two levels, stored outer scales.
-
-    The outer scale of its tile is ``max(scale) / maximum(scale format)``: BitMoD's channel step (maximum 255) and
-    NVFP4's tensor scale (maximum 448) alike; 1 where all scales are zero.
-    """
-    if config.outer is None:
-        return store_positive(scale, config.format), None
-    outer = reduce_tiles(scale, tiles_in_tile(granularity, config.outer_granularity, shape), "amax")
-    outer = torch.where(outer > 0, outer / _scalar(config.format.maximum, outer), torch.ones_like(outer))
-    stored_outer = store_positive(outer, config.outer)
-    outer_value = decode_stored(stored_outer, config.outer)
-    per_tile = spread_tiles(outer_value, config.outer_granularity, granularity, shape)
-    return store_positive(scale / per_tile, config.format), stored_outer

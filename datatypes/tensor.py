@@ -3,6 +3,8 @@
 Decoding is one definition, in float32, that every other body (packed files, kernels, HLS) must equal bit for bit:
 
     scale  = decode(stored scale) * decode(stored outer scale)            (one rounding)
+             + decode(stored outer offset)                                where there is one (a second rounding)
+    zero   = decode(stored zero point), or as the scale where zero points have a second level
     weight = value(code) * scale                                          symmetric types
     weight = (value(code) - zero) * scale                                 integer zero points
     weight = value(code) * scale + zero                                   real offsets (two roundings)
@@ -22,7 +24,7 @@ from torch import Tensor
 from datatypes import kernels_cpu
 from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
 from datatypes.granularity import Granularity, PerBlock
-from datatypes.layer_config import TensorConfig
+from datatypes.layer_config import SecondLevel, TensorConfig
 from datatypes.row_threads import over_rows
 
 TORCH_FLOATS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -35,11 +37,14 @@ class QuantizedTensor:
     Args:
         config: the encoding.
         shape: (n, k).
-        codes: uint8 (int32 above 8 bits) ``[n, ceil(k / dim)]``; the values themselves where the config has no scale
-            and a float format (FP16).
+        codes: uint8 (int32 above 8 bits) ``config.code_shape(shape)``, which is ``[n, ceil(k / dim)]`` for vectors
+            along rows; the values themselves where the config has no scale and a float format (FP16).
         scale: stored scales ``[gn, gk]``: a float tensor for FP16/BF16/FP32, uint8 codes otherwise; ``None`` for none.
         outer_scale: stored second-level scales, float tensor, shaped by ``config.scale.outer_granularity``.
-        zero_point: ``[gn, gk]``: int32 for integer zero points, a float tensor for real offsets.
+        outer_offset: stored second-level offsets, shaped by ``config.scale.second_level.offset_tiles``.
+        zero_point: ``[gn, gk]``: int32 for integer zero points, a float tensor for real offsets; codes of
+            ``config.zero_point`` where zero points have a second level.
+        zero_point_scale, zero_point_offset: that level, as ``outer_scale`` and ``outer_offset``.
         selector: uint8 ``[sn, sk]``, index into ``config.formats``.
         codebook: ``[tiles, 2**bits, dim]`` of ``config.codebook.format``, tiles in row-major order.
         residual: second encoding, added on decode.
@@ -59,6 +64,9 @@ class QuantizedTensor:
     mask: Tensor | None = None
     row_scale: Tensor | None = None
     column_scale: Tensor | None = None
+    outer_offset: Tensor | None = None
+    zero_point_scale: Tensor | None = None
+    zero_point_offset: Tensor | None = None
 
     def to(self, device: torch.device | str) -> QuantizedTensor:
         """The same on another device."""
@@ -70,18 +78,38 @@ class QuantizedTensor:
         return replace(self, **moved)
 
     def effective_scale(self) -> Tensor | None:
-        """Scale of each tile, float32 ``[gn, gk]``, both levels multiplied; ``None`` where there is none."""
+        """Scale of each tile, float32 ``[gn, gk]``, both levels put together; ``None`` where there is none."""
         if self.scale is None or self.config.scale is None:
             return None
-        scale = decode_stored(self.scale, self.config.scale.format)
-        if self.outer_scale is None:
+        scale, level = decode_stored(self.scale, self.config.scale.format), self.config.scale.second_level
+        if self.outer_scale is None or level is None:
             return scale
-        outer = decode_stored(self.outer_scale, self.config.scale.outer)
-        return scale * spread_tiles(outer, self.config.scale.outer_granularity, self.config.granularity, self.shape)
+        return decode_second_level(
+            scale, level, self.outer_scale, self.outer_offset, tiles=self.config.granularity, shape=self.shape
+        )
+
+    def effective_zero_point(self) -> Tensor | None:
+        """Zero point of each tile, float32 ``[gn, gk]``, both levels put together; ``None`` where there is none."""
+        if self.zero_point is None or self.config.zero_point is None:
+            return None
+        level = self.config.zero_point_level
+        if level is None and isinstance(self.config.zero_point, IntFormat):
+            return self.zero_point.to(torch.float32)  # the integers themselves, not codes
+        zero = decode_stored(self.zero_point, self.config.zero_point)
+        if level is None:
+            return zero
+        assert self.zero_point_scale is not None
+        return decode_second_level(
+            zero,
+            level,
+            self.zero_point_scale,
+            self.zero_point_offset,
+            tiles=self.config.granularity,
+            shape=self.shape,
+        )
 
     def values(self) -> Tensor:
         """Decoded elements before scaling, float32 ``[n, k]``."""
-        n, k = self.shape
         if (
             self.config.scale is None
             and isinstance(self.config.formats[0], FloatFormat)
@@ -97,22 +125,29 @@ class QuantizedTensor:
         else:
             assert self.selector is not None
             selector = expand_tiles(self.selector, self.config.selector_granularity, self.shape)
-            dim = self.config.formats[0].dim
-            selector = selector[:, ::dim].to(torch.int64)
-            picked = tables.flatten(0, 1)[selector * tables.shape[1] + index]
+            picked = tables.flatten(0, 1)[self._of_vectors(selector) * tables.shape[1] + index]
+        return self._elements(picked)
+
+    def _of_vectors(self, per_element: Tensor) -> Tensor:
+        """What the first element of each code's vector has, int64, in the shape of the codes."""
+        dim = self.config.formats[0].dim
+        first = per_element[::dim] if self.config.vectors_along_output else per_element[:, ::dim]
+        return first.to(torch.int64)
+
+    def _elements(self, picked: Tensor) -> Tensor:
+        """Values of each code, in the shape of the codes (and ``dim`` for vectors), as ``[n, k]``."""
+        n, k = self.shape
+        if self.config.vectors_along_output:
+            return picked.transpose(1, 2).reshape(-1, k)[:n].contiguous()
         return picked.reshape(n, self.codes.shape[1] * self.config.formats[0].dim)[:, :k]
 
     def _codebook_values(self) -> Tensor:
         assert self.config.codebook is not None and self.codebook is not None
-        n, k = self.shape
         granularity = self.config.codebook.granularity
         tiles = torch.arange(granularity.count(self.shape), device=self.codes.device)
         tiles = expand_tiles(tiles.reshape(granularity.scale_shape(self.shape)), granularity, self.shape)
-        dim = self.config.formats[0].dim
         book = self.codebook.to(torch.float32)
-        return book[tiles[:, ::dim].to(torch.int64), self.codes.to(torch.int64)].reshape(n, self.codes.shape[1] * dim)[
-            :, :k
-        ]
+        return self._elements(book[self._of_vectors(tiles), self.codes.to(torch.int64)])
 
     def _decoded_rows(self) -> Tensor | None:
         """Decoded and scaled elements by the compiled kernels, where those can do it: groups along rows, on the CPU."""
@@ -125,7 +160,7 @@ class QuantizedTensor:
             and self.codebook is None
             and all(f.dim == 1 for f in self.config.formats)
             and self.config.granularity.tile(self.shape)[0] == 1
-            and (self.zero_point is None or not self.zero_point.dtype.is_floating_point)
+            and (self.zero_point is None or isinstance(self.config.zero_point, IntFormat))
             and (self.zero_point is None or len(self.config.formats) == 1)
         )
         if not compiled or scale is None or n * k == 0:
@@ -134,9 +169,9 @@ class QuantizedTensor:
         tables = _stacked_tables(self.config.formats)
         group = min(self.config.granularity.tile(self.shape)[1], k)
         codes, steps = self.codes.contiguous().numpy(), scale.contiguous().numpy()
-        if self.zero_point is not None:
-            zero = self.zero_point.to(torch.float32).contiguous().numpy()
-            arguments = (codes, group, steps, zero, tables[0], out.numpy())
+        zero = self.effective_zero_point()
+        if zero is not None:
+            arguments = (codes, group, steps, zero.contiguous().numpy(), tables[0], out.numpy())
             over_rows(kernels_cpu.decode_rows_zero, n, k, *arguments)
             return out
         choice = np.zeros(steps.shape, np.uint8)
@@ -154,10 +189,11 @@ class QuantizedTensor:
             x = self.values()
         if scale is not None:
             scale = expand_tiles(scale, self.config.granularity, self.shape)
-            if self.zero_point is None:
+            zero = self.effective_zero_point()
+            if zero is None:
                 x = x * scale
             else:
-                zero = expand_tiles(self.zero_point, self.config.granularity, self.shape).to(torch.float32)
+                zero = expand_tiles(zero, self.config.granularity, self.shape)
                 x = x * scale + zero if isinstance(self.config.zero_point, FloatFormat) else (x - zero) * scale
         if self.mask is not None:
             x = torch.where(self.mask, x, torch.zeros((), device=x.device))
@@ -204,6 +240,27 @@ def tiles_in_tile(fine: Granularity, coarse: Granularity, shape: tuple[int, int]
 def spread_tiles(per_tile: Tensor, coarse: Granularity, fine: Granularity, shape: tuple[int, int]) -> Tensor:
     """One value per coarse tile, given to each of the fine tiles inside it."""
     return expand_tiles(per_tile, tiles_in_tile(fine, coarse, shape), fine.scale_shape(shape))
+
+
+def decode_second_level(
+    values: Tensor,
+    level: SecondLevel,
+    scale: Tensor,
+    offset: Tensor | None,
+    *,
+    tiles: Granularity,
+    shape: tuple[int, int],
+) -> Tensor:
+    """``values * scale + offset``, float32 ``[gn, gk]``, one float32 operation each.
+
+    Args:
+        values: values of the codes, one for each of ``tiles`` of a matrix of ``shape``.
+        scale, offset: stored, one for each of the level's tiles; ``offset`` is ``None`` where the level has none.
+    """
+    made = values * spread_tiles(decode_stored(scale, level.scale), level.granularity, tiles, shape)
+    if level.offset is None or offset is None:
+        return made
+    return made + spread_tiles(decode_stored(offset, level.offset), level.offset_tiles, tiles, shape)
 
 
 @lru_cache(maxsize=256)

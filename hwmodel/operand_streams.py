@@ -56,7 +56,8 @@ def weight_stream(spec: LayerSpec, config: Config, slabs: list[Slab], options: M
     if options.exact_storage:
         bits = config.storage_bits((spec.n, spec.k))
         encoded = exact_stream(bits.total - bits.low_rank, copies)
-        metadata = bits.scales + bits.outer_scales + bits.zero_points + bits.selectors + bits.masks
+        second = bits.outer_scales + bits.outer_offsets
+        metadata = bits.scales + second + bits.zero_points + bits.selectors + bits.masks
     else:
         parts = [
             stream(spec.n, slab.columns, _published_bits(slab.config, slab.columns), copies)

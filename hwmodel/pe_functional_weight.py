@@ -175,6 +175,8 @@ def serial_weight(matrix: StoredMatrix) -> SerialWeight:
             raise NotImplementedError("an outer scale must belong to a row or to all of them")
         if not isinstance(config.scale.outer, FloatFormat):
             raise NotImplementedError(f"an outer scale must be a float, not {config.scale.outer.name}")
+        if config.scale.outer_offset is not None:
+            raise NotImplementedError("the PE holds no offsets of outer scales: they are put together before it")
         spread, _ = along_rows(_array(matrix.outer_scale), config.scale.outer_granularity, shape)
         outer = spread[:, 0].astype(np.float32)
     scales, _ = along_rows(_array(matrix.scale), config.granularity, shape)

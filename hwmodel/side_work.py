@@ -3,8 +3,10 @@
 Each is a simple, stated model; most can be switched off (``hwmodel.options``).
     * Group scales are free in a bit-serial PE and, where a block dot product has a scale of its kind, in its PEs; free
       where weights are decoded on load; one vector operation for each output and group elsewhere. A zero point adds the
-      group sums of the activations and one operation for each output and group. Encoded activations add one operation
-      for each output (their scale), and their groups count where they are finer than the weight's.
+      group sums of the activations and one operation for each output and group. A second-level scale takes one
+      operation for each output and run of inputs that shares it; one with an offset, which cannot wait for the sums,
+      one multiply-add for each stored scale instead, and so do zero points with a second level. Encoded activations
+      add one operation for each output (their scale), and their groups count where they are finer than the weight's.
     * A Hadamard rotation takes log2(block) operations for each input.
     * Outliers are multiplied on the vector unit, one multiply-add each (a whole column: one for each output); an array
       that decodes weights to FP16 puts them in place at no cost. Gathering reads a 64-bit word of the activation
@@ -76,6 +78,8 @@ def _group(config: TensorConfig, columns: int) -> int:
 def _scaled_in_pe(scale: ScaleConfig, accelerator: Accelerator) -> bool:
     """Whether the PEs multiply group scales themselves."""
     if accelerator.pe.kind is PeKind.BLOCK_DOT:
+        if scale.outer_offset is not None:  # no longer numbers of the stored kind
+            return False
         fmt = scale.format
         return isinstance(fmt, ExponentFormat) or (isinstance(fmt, FloatFormat) and fmt.bits <= 8)
     return accelerator.pe.bit_serial
@@ -126,8 +130,12 @@ def _scale_operations(
         finer = ceil_div(slab.columns, _group(encoded, slab.columns))
         groups = max(groups, finer if finer > 1 else 0)
     operations = outputs * groups
+    stored = tensor.granularity.count((spec.n, slab.columns))
     if tensor.scale is not None and tensor.scale.outer is not None:
-        operations += outputs
+        shared = tensor.scale.outer_granularity.tile((spec.n, slab.columns))[1]
+        operations += outputs * ceil_div(slab.columns, shared) if tensor.scale.outer_offset is None else stored
+    if tensor.zero_point_level is not None:
+        operations += stored
     if tensor.zero_point is not None:
         operations += spec.m * slab.columns + outputs * ceil_div(slab.columns, _group(tensor, slab.columns))
     if encoded is not None and encoded.zero_point is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from datatypes.catalog import FP32
 from datatypes.format import FloatFormat, Format
-from datatypes.layer_config import TensorConfig
+from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.quantize import NO_CLIP, quantize_tensor
 from datatypes.rounding import code_dtype, decode, encode
 from datatypes.scale import store_one_level
 from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
+
+_LEVEL_FIELDS = ("outer_scale", "outer_offset", "zero_point_scale", "zero_point_offset")
 
 
 class ColumnRounding:
@@ -34,7 +37,8 @@ class ColumnRounding:
 
     Raises:
         NotImplementedError: formats with several elements for each code, or no scale; or candidates chosen over tiles
-            that are not those of the scale, which needs ``static``.
+            that are not those of the scale, or zero points with a second level over several groups, which need
+            ``static``.
     """
 
     def __init__(
@@ -54,10 +58,12 @@ class ColumnRounding:
         self._fitted: QuantizedTensor | None = None
         self._static = static or whole
         self._parts: list[QuantizedTensor] = []
-        self._outer: Tensor | None = None
-        if self._static or config.scale.outer is not None:
+        tilings = [tiles for level in config.second_levels for tiles in level.tilings]
+        self._whole_levels = all(tiles.tile(self.shape)[1] <= self.group for tiles in tilings)  # fitted with a group
+        if config.zero_point_level is not None and not (self._static or self._whole_levels):
+            raise NotImplementedError("zero_point_level over several groups needs static_groups for column rounding")
+        if self._static or not self._whole_levels:
             self._fitted = quantize_tensor(weight, config, clip=clip)
-            self._outer = self._fitted.outer_scale
         self._mixture = mixture_tables(config.formats, weight.device)
         self._scales: Tensor | None = None
         if self._static:
@@ -71,9 +77,9 @@ class ColumnRounding:
         assert scale is not None
         self._scales = expand_tiles(scale, self.config.granularity, self.shape)[:, first].T.contiguous()
         self._zeros = self._selectors = None
-        if made.zero_point is not None:
-            zero = expand_tiles(made.zero_point, self.config.granularity, self.shape)
-            self._zeros = zero[:, first].T.to(torch.float32).contiguous()
+        zero = made.effective_zero_point()
+        if zero is not None:
+            self._zeros = expand_tiles(zero, self.config.granularity, self.shape)[:, first].T.contiguous()
         if made.selector is not None:
             selector = expand_tiles(made.selector, self.config.selector_granularity, self.shape)
             self._selectors = selector[:, first].T.contiguous()
@@ -91,37 +97,47 @@ class ColumnRounding:
         """Fix scale, zero point and format of the group from ``column`` on, whose weights are ``group`` ``[n, g]``."""
         scale_config = self.config.scale
         assert scale_config is not None
-        two_level = scale_config.outer is not None
-        if two_level:  # choose with the real scale; it is stored under the outer scale fixed before the loop
-            scale_config = replace(scale_config, format=FP32, outer=None)
+        fixed = not self._whole_levels
+        if fixed:  # choose with the real scale; it is stored under the outer scale fixed before the loop
+            scale_config = ScaleConfig(FP32, scale_config.rule)
         part = quantize_tensor(group, replace(self.config, scale=scale_config), clip=self.clip)
-        if two_level:
+        if fixed:
             part = self._under_outer(column, part)
         self._parts.append(part)
         rows = part.shape[0]
         one = (rows, 1)
-        scale = part.effective_scale() if not two_level else decode_stored(part.scale, self.config.scale.format)  # type: ignore[union-attr, arg-type]
+        scale = part.effective_scale() if not fixed else decode_stored(part.scale, self.config.scale.format)  # type: ignore[union-attr, arg-type]
         assert scale is not None
         self._scale = expand_tiles(scale, self.config.granularity, one)[:, 0]
-        if two_level:
-            self._scale = self._scale * self._outer_of(column)
+        if fixed:
+            outer, offset = self._outer_of(column)
+            self._scale = self._scale * outer if offset is None else self._scale * outer + offset
         self._zero = self._selector = None
-        if part.zero_point is not None:
-            self._zero = expand_tiles(part.zero_point, self.config.granularity, one)[:, 0].to(torch.float32)
+        zero = part.effective_zero_point()
+        if zero is not None:
+            self._zero = expand_tiles(zero, self.config.granularity, one)[:, 0]
         if part.selector is not None:
             self._selector = expand_tiles(part.selector, self.config.granularity, one)[:, 0]
 
-    def _outer_of(self, column: int) -> Tensor:
-        """Outer scale over the rows of a column, float32 ``[n]``."""
-        assert self._outer is not None and self.config.scale is not None
-        outer = decode_stored(self._outer, self.config.scale.outer)
-        return expand_tiles(outer, self.config.scale.outer_granularity, self.shape)[:, column]
+    def _outer_of(self, column: int) -> tuple[Tensor, Tensor | None]:
+        """Outer scale and outer offset over the rows of a column, float32 ``[n]``."""
+        assert self._fitted is not None and self._fitted.outer_scale is not None and self.config.scale is not None
+        level = self.config.scale.second_level
+        assert level is not None
+        outer = decode_stored(self._fitted.outer_scale, level.scale)
+        outer = expand_tiles(outer, level.granularity, self.shape)[:, column]
+        if self._fitted.outer_offset is None:
+            return outer, None
+        offset = decode_stored(self._fitted.outer_offset, level.offset)
+        return outer, expand_tiles(offset, level.offset_tiles, self.shape)[:, column]
 
     def _under_outer(self, column: int, part: QuantizedTensor) -> QuantizedTensor:
         assert part.scale is not None and self.config.scale is not None
         rows = self.config.granularity.tile(self.shape)[0]
-        outer = self._outer_of(column)[::rows][:, None]
-        ratio = torch.where(outer == 0, torch.zeros_like(outer), part.scale / outer)
+        outer, offset = self._outer_of(column)
+        outer = outer[::rows][:, None]
+        rest = part.scale if offset is None else part.scale - offset[::rows][:, None]
+        ratio = torch.where(outer == 0, torch.zeros_like(outer), rest / outer)
         return replace(part, scale=store_one_level(ratio, self.config.scale.format))
 
     def round(self, column: int, values: Tensor) -> Tensor:
@@ -138,7 +154,7 @@ class ColumnRounding:
         x = values - zero if zero is not None and real_offset else values
         y = torch.where(scale == 0, torch.zeros_like(x), x / scale)
         if zero is not None and not real_offset:
-            y = y.round_().add_(zero)
+            y = y.add_(zero) if self.config.zero_point_level is not None else y.round_().add_(zero)
         codes, level = self._nearest(y, selector)
         self._codes[column] = codes
         if zero is None:
@@ -179,21 +195,22 @@ class ColumnRounding:
             shape=self.shape,
             codes=self._codes.T.contiguous(),
             scale=_joined([p.scale for p in self._parts]),
-            outer_scale=self._outer,
             zero_point=_joined([p.zero_point for p in self._parts]),
             selector=_joined([p.selector for p in self._parts]),
+            **self._second_levels(),
         )
         if order is None or self.group > 1:
             return made, order
         back = order.argsort()  # columns that share nothing along the row need no order of their own
-        restored = replace(
-            made,
-            codes=made.codes[:, back],
-            scale=_taken(made.scale, back),
-            zero_point=_taken(made.zero_point, back),
-            selector=_taken(made.selector, back),
-        )
-        return restored, None
+        by_column = ["codes", "scale", "zero_point", "selector", *(_LEVEL_FIELDS if self._whole_levels else ())]
+        restored: dict[str, Any] = {name: _taken(getattr(made, name), back) for name in by_column}
+        return replace(made, **restored), None
+
+    def _second_levels(self) -> dict[str, Any]:
+        """Outer scales and the like: of every group, or fixed before the loop."""
+        if self._whole_levels:
+            return {name: _joined([getattr(part, name) for part in self._parts]) for name in _LEVEL_FIELDS}
+        return {name: getattr(self._fitted, name) for name in _LEVEL_FIELDS}
 
 
 def _taken(values: Tensor | None, columns: Tensor) -> Tensor | None:

@@ -101,7 +101,7 @@ class Gwq:
             raise ValueError(f"config must hold outliers for {self.name}, not None")
         if outliers.layout is OutlierLayout.COLUMNS:
             raise NotImplementedError(f"{self.name} keeps single weights: layout must be csr or bitmap, not columns")
-        if isinstance(encoding.zero_point, FloatFormat):
+        if isinstance(encoding.zero_point, FloatFormat) or encoding.zero_point_level is not None:
             raise NotImplementedError(f"{self.name} needs dense slots that decode to zero: no real zero_point")
         x = checked_weight(weight, calibration.layer)
         if outliers.layout is OutlierLayout.CSR and x.shape[1] - 1 > outliers.index.maximum:
