@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign import cli_bits, cli_lists, cli_simulate, cli_work
+from codesign import cli_bits, cli_fpga, cli_lists, cli_serving, cli_simulate, cli_work
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -126,6 +126,9 @@ def simulate(
     )  # fmt: skip
 
 
+app.command()(cli_serving.serving)
+
+
 @app.command()
 def validate(
     rows: Annotated[Path | None, typer.Option(help="CSV of simulator rows; the published ones by default.")] = None,
@@ -157,6 +160,9 @@ def bits(
 ) -> None:
     """Count terms and bit planes of encoded weights: what machines that skip zeros have left to do."""
     cli_bits.bits(model, recipe_name=recipe, out=out, every_layer=layers, as_json=as_json)
+
+
+app.command()(cli_fpga.fpga)
 
 
 @app.command()

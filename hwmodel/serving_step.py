@@ -121,7 +121,7 @@ class StepPricer:
         self.prefill, self.decode = self.prefill_split.workload, self.decode_split.workload  # one chip's shares
         self._expanded = {found.up for found in latent_attentions(self.prefill)}
         self._configs = dict(configs)
-        self._tokens: dict[tuple[int, int, bool], StepCost] = {}
+        self._tokens: dict[tuple[int, bool, bool], StepCost] = {}
         self._decoding: dict[tuple[int, int], StepCost] = {}
         self._chunks: dict[tuple[int, int], StepCost] = {}
 
@@ -142,24 +142,24 @@ class StepPricer:
 
     def tokens_cost(self, tokens: int, sampled: int, *, decode_only: bool) -> StepCost:
         """Everything but attention for ``tokens``, the head for ``sampled`` of them, and exchanges between chips."""
-        key = (tokens, sampled, decode_only)
+        total = self._part(tokens, head=False, decode_only=decode_only)
+        return total + self._part(sampled, head=True, decode_only=decode_only) if sampled else total
+
+    def _part(self, tokens: int, *, head: bool, decode_only: bool) -> StepCost:
+        """The head alone, or everything but head and attention, for ``tokens``."""
+        key = (tokens, head, decode_only)
         if key not in self._tokens:
             split = self.decode_split if decode_only else self.prefill_split
-            base = split.workload
-            layers = tuple(
-                _for_tokens(layer, tokens, sampled, _traced(base))
-                for layer in base.layers
-                if not _attends(layer) and (sampled or not layer.head)
-            )
-            cost = self._price(replace(base, layers=layers, edges=(), batch=max(sampled, 1)))
+            base, traced = split.workload, _traced(split.workload)
+            wanted = [layer for layer in base.layers if layer.head == head and not _attends(layer)]
+            layers = tuple(_for_tokens(layer, tokens, traced) for layer in wanted)
+            cost = self._price(replace(base, layers=layers, edges=(), batch=tokens))
             if self.link is not None:
-                exchanged = (
-                    replace(
-                        c, elements=c.elements * (sampled if c.gather else tokens) // (1 if c.gather else _traced(base))
-                    )
-                    for c in split.collectives
-                )
-                cost += StepCost(sum(c.seconds(self.chips, self.link) for c in exchanged if c.elements), 0.0)
+                names = {layer.name for layer in wanted}
+                for exchange in split.collectives:
+                    if exchange.layer in names:  # a gather is traced for the last token of the one sequence
+                        elements = exchange.elements * tokens // (1 if exchange.gather else traced)
+                        cost += StepCost(replace(exchange, elements=elements).seconds(self.chips, self.link), 0.0)
             self._tokens[key] = cost
         return self._tokens[key]
 
@@ -240,12 +240,12 @@ def _attends(layer: LayerSpec) -> bool:
     return layer.kind in ATTENTION_KINDS or layer.kind is LayerKind.SOFTMAX
 
 
-def _for_tokens(layer: LayerSpec, tokens: int, sampled: int, traced: int) -> LayerSpec:
+def _for_tokens(layer: LayerSpec, tokens: int, traced: int) -> LayerSpec:
     """A layer traced with ``traced`` tokens of one sequence, for ``tokens`` of several."""
     if is_routed(layer):
         return route(layer, top_k_of(layer, traced), tokens)
     if layer.head:
-        return replace(layer, m=max(sampled, 1))
+        return replace(layer, m=tokens)
     return replace(layer, m=ceil_div(layer.m * tokens, traced))
 
 

@@ -1,0 +1,340 @@
+"""The command that serves a model to many users: does it fit, what do they wait for, what do drafts and chips bring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from codesign.cli_work import configs_of
+from codesign.console import records, say, show_json, show_table
+from codesign.models import resolve_model
+from codesign.pricing import Generation, configs_by_layer, trace_generation
+from codesign.recipes import Recipe, recipe
+from codesign.run_study import accelerators_by_name
+from datatypes.layer_config import LayerConfig
+from hwmodel.capacity import Capacity, cache_bits, capacity_of, memory_bytes_of
+from hwmodel.evaluate import evaluate
+from hwmodel.gpu import Gpu, Machine
+from hwmodel.link import LINKS, Link
+from hwmodel.parallel import tensor_parallel
+from hwmodel.parallel_pipeline import Pipeline, pipeline
+from hwmodel.serving import Engine, serve
+from hwmodel.serving_requests import Lengths, Request, poisson_requests, read_requests
+from hwmodel.serving_step import StepPricer
+from hwmodel.speculative import Speculation, best_speculation
+from hwmodel.units import BYTE_BITS
+from hwmodel.workload import Phase, Workload
+
+_GB = 1e9
+_MOST_DRAFTS = 8
+_LONGEST = 4  # times the mean: lengths are cut there, so that the cache has a size
+
+
+@dataclass(frozen=True)
+class Users:
+    """What users ask, as given on the command line.
+
+    Args:
+        rate_per_s: requests a second.
+        prompt, generate: mean tokens.
+        variation: standard deviation over mean of both.
+        requests: how many.
+        seed: of arrivals and lengths.
+        trace: a CSV of requests instead.
+    """
+
+    rate_per_s: float
+    prompt: int
+    generate: int
+    variation: float
+    requests: int
+    seed: int
+    trace: Path | None
+
+    def draw(self) -> tuple[Request, ...]:
+        """The requests."""
+        if self.trace is not None:
+            return read_requests(self.trace)
+        prompt, generate = (
+            Lengths(mean, self.variation, 1, mean * _LONGEST if self.variation else mean)
+            for mean in (self.prompt, self.generate)
+        )
+        return poisson_requests(self.rate_per_s, self.requests, prompt, generate, self.seed)
+
+
+@dataclass(frozen=True)
+class Chips:
+    """How the model lies on chips.
+
+    Args:
+        machine: one of them.
+        tensor, stages: chips that share each layer, and stages one after another.
+        link: between them; ``None`` for one chip.
+        memory_bytes: of each.
+    """
+
+    machine: Machine
+    tensor: int
+    stages: int
+    link: Link | None
+    memory_bytes: float
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.tensor * self.stages
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A draft model.
+
+    Args:
+        model: where its shapes are.
+        acceptance: probability that the model accepts a token of it.
+    """
+
+    model: str
+    acceptance: float
+
+
+def serving(
+    model: Annotated[str, typer.Argument(help="Model, or just a folder with config.json.")],
+    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="GPU or preset, or a YAML file.")] = "h100",
+    recipe_name: Annotated[str, typer.Option("--recipe", "-r", help="A recipe (codesign recipes).")] = "fp16",
+    rate: Annotated[float, typer.Option(help="Requests a second.")] = 1.0,
+    prompt: Annotated[int, typer.Option(min=1, help="Mean tokens of a prompt.")] = 512,
+    generate: Annotated[int, typer.Option(min=1, help="Mean tokens of an answer.")] = 128,
+    variation: Annotated[float, typer.Option(min=0.0, help="Spread of both over their mean (log-normal).")] = 0.0,
+    requests: Annotated[int, typer.Option(min=1, help="Requests that are simulated.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Of arrivals and lengths.")] = 0,
+    trace: Annotated[Path | None, typer.Option(help="CSV of arrival_s, prompt, generate instead.")] = None,
+    max_sequences: Annotated[int, typer.Option(min=1, help="Sequences in the engine at once.")] = 256,
+    token_budget: Annotated[int, typer.Option(min=1, help="Tokens of an iteration (chunks of prompts).")] = 2048,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="Chips that share every layer.")] = 1,
+    pipeline_parallel: Annotated[int, typer.Option(min=1, help="Stages one after another.")] = 1,
+    link: Annotated[str | None, typer.Option(help=f"Between chips: {', '.join(LINKS)}; the GPU's own.")] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="Memory of a chip in GB; the GPU's own.")] = None,
+    draft: Annotated[str | None, typer.Option(help="A draft model for speculative decoding.")] = None,
+    acceptance: Annotated[float, typer.Option(help="Probability that a drafted token is accepted.")] = 0.7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Serve a model to many users: does it fit, how long do they wait, what do more chips and drafts bring."""
+    users = Users(rate, prompt, generate, variation, requests, seed, trace)
+    (machine,) = accelerators_by_name((accelerator,)).values()
+    chips = _chips(machine, tensor_parallel, pipeline_parallel, link, memory_gb)
+    drafted = None if draft is None else Draft(draft, acceptance)
+    made, asked = recipe(recipe_name), users.draw()
+    longest = max(request.prompt for request in asked), max(request.generate for request in asked)
+    shapes = _Shapes.of(model, made, *longest)
+    held = shapes.capacities(chips, token_budget)
+    tables: dict[str, pd.DataFrame] = {"capacity": _capacity_table(held, shapes, chips)}
+    tokens = _cache_tokens(held, shapes)
+    if tokens < sum(longest):
+        reason = f"its weights and one sequence of {sum(longest)} tokens must fit into {chips.count} x {machine.name}"
+        if as_json:
+            show_json({"model": shapes.name, "fits": False, "reason": reason, **_as_records(tables)})
+        else:
+            _show(tables, shapes.name, made.name, chips)
+            say(f"{shapes.name} is not served: {reason}")
+        return
+    if pipeline_parallel > 1:
+        tables["pipeline"] = _pipeline_table(shapes, chips)
+        notes = ["requests are simulated for one stage alone; the pipeline's table is for batches of equal sequences"]
+    else:
+        notes = []
+        engine = Engine(max_sequences, max(token_budget, max_sequences), tokens)
+        report = serve(asked, engine, shapes.steps(chips))
+        tables["requests"] = _flat({**report.summary(), "cache_tokens": tokens})
+    if drafted is not None:
+        tables["speculation"] = _speculation_table(shapes, made, chips, drafted, sum(longest))
+    if as_json:
+        show_json({
+            "model": shapes.name, "recipe": made.name, "accelerator": machine.name, "chips": chips.count, "fits": True,
+            "notes": notes, **_as_records(tables),
+        })  # fmt: skip
+        return
+    _show(tables, shapes.name, made.name, chips)
+    for note in notes:
+        say(note)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """A model's shapes for one sequence, at the longest prompt and answer, with the recipe's configs."""
+
+    name: str
+    generation: Generation
+    last_step: Workload
+    configs: Mapping[str, LayerConfig]
+
+    @classmethod
+    def of(cls, model: str, made: Recipe, prompt: int, generate: int) -> _Shapes:
+        source = resolve_model(model)
+        generation = trace_generation(source, prompt=prompt, tokens=generate)
+        if generation.last_step is None:
+            raise ValueError(f"{source.name} must write tokens to be served, which it does not")
+        configs = configs_of(made, generation)
+        names = {layer.name for layer in generation.last_step.layers}
+        of_step = {name: config for name, config in configs.items() if name in names}
+        both = configs_by_layer(generation.prefill, configs) | configs_by_layer(generation.last_step, of_step)
+        return cls(source.name, generation, generation.last_step, both)
+
+    def steps(self, chips: Chips) -> StepPricer:
+        return StepPricer(
+            self.generation.prefill, self.last_step, self.configs, chips.machine, chips=chips.tensor, link=chips.link
+        )
+
+    def stages(self, workload: Workload, chips: Chips) -> Pipeline:
+        """Stages of one chip's share; balanced by time."""
+        share = tensor_parallel(workload, chips.tensor).workload
+        names = {layer.name for layer in share.layers}
+        configs = {name: config for name, config in self.configs.items() if name in names}
+        return pipeline(share, evaluate(share, configs, chips.machine), chips.stages, chips.link)
+
+    def capacities(self, chips: Chips, tokens: int) -> list[Capacity]:
+        """What fits into a chip of each stage; activations of an iteration of ``tokens`` tokens."""
+        prefill = self.generation.prefill
+        made = []
+        for stage in self.stages(self.last_step, chips).stages:
+            names = {layer.name for layer in stage.layers}
+            step = tensor_parallel(prefill, chips.tensor).workload
+            kept = tuple(layer for layer in step.layers if layer.name in names)
+            one = capacity_of(stage, stage, self.configs, chips.memory_bytes)
+            largest = capacity_of(Workload(step.model, step.phase, kept), stage, self.configs, chips.memory_bytes)
+            scale = tokens / prefill.context
+            made.append(
+                Capacity(one.memory_bits, one.weight_bits, round(largest.activation_bits * scale), stage, self.configs)
+            )
+        return made
+
+
+def _chips(machine: Machine, tensor: int, stages: int, link: str | None, memory_gb: float | None) -> Chips:
+    if link is not None and link not in LINKS:
+        raise ValueError(f"link must be one of {', '.join(LINKS)}, not {link!r}")
+    found = None
+    if tensor * stages > 1:
+        name = link if link is not None else machine.link if isinstance(machine, Gpu) else None
+        if name is None:
+            raise ValueError(f"link between several {machine.name} must be given: {', '.join(LINKS)}")
+        found = LINKS[name]
+    if memory_gb is None and not isinstance(machine, Gpu):
+        raise ValueError(f"memory of {machine.name} must be given with --memory-gb: presets do not say how much it has")
+    return Chips(
+        machine, tensor, stages, found, memory_bytes_of(machine, None if memory_gb is None else memory_gb * _GB)
+    )
+
+
+def _cache_tokens(held: list[Capacity], shapes: _Shapes) -> int:
+    """Tokens that the caches of all stages hold; bits for each token as at the longest context."""
+    context = shapes.last_step.context
+    room = []
+    for capacity in held:
+        each = cache_bits(capacity.decode, capacity.configs)
+        if capacity.cache_room_bits < 0:
+            return 0
+        if each:
+            room.append(capacity.cache_room_bits * context // each)
+    return min(room, default=context * (1 << 20))
+
+
+def _capacity_table(held: list[Capacity], shapes: _Shapes, chips: Chips) -> pd.DataFrame:
+    context = shapes.last_step.context
+    rows = []
+    for index, capacity in enumerate(held):
+        cached = cache_bits(capacity.decode, capacity.configs)
+        rows.append({
+            "stage": index,
+            "memory_gb": chips.memory_bytes / _GB,
+            "usable_gb": capacity.memory_bits / BYTE_BITS / _GB,
+            "weights_gb": capacity.weight_bits / BYTE_BITS / _GB,
+            "activations_gb": capacity.activation_bits / BYTE_BITS / _GB,
+            "cache_bytes_per_token": cached / BYTE_BITS / context,
+            "largest_batch": capacity.largest_batch(context) if cached else None,
+            "context": context,
+            "fits": capacity.fits(1, context),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _pipeline_table(shapes: _Shapes, chips: Chips) -> pd.DataFrame:
+    """Rounds of decode steps of one sequence each, and prompts, by micro-batches in flight."""
+    rows = []
+    for phase, workload in ((Phase.PREFILL, shapes.generation.prefill), (Phase.DECODE, shapes.last_step)):
+        made = shapes.stages(workload, chips)
+        whole = tensor_parallel(workload, chips.tensor)
+        exchange_s = 0.0 if chips.link is None else whole.link_s(chips.link) / chips.stages  # spread over the stages
+        made = Pipeline(made.stages, tuple(stage + exchange_s for stage in made.stage_s), made.send_s)
+        for micro in sorted({1, chips.stages, 2 * chips.stages, 4 * chips.stages}):
+            seconds = made.seconds(micro) if phase is Phase.PREFILL else made.round_s(micro)
+            rows.append({
+                "phase": phase.value,
+                "micro_batches": micro,
+                "slowest_stage_s": max(made.stage_s),
+                "seconds": seconds,
+                "per_s": micro / seconds,
+                "idle_percent": 100 * (1 - micro * sum(made.stage_s) / (chips.stages * seconds)),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _speculation_table(shapes: _Shapes, made: Recipe, chips: Chips, draft: Draft, context: int) -> pd.DataFrame:
+    """Speed-ups of one sequence by the number of drafted tokens; the draft model runs on one chip."""
+    steps = shapes.steps(chips)
+    small = _Shapes.of(draft.model, made, shapes.generation.prompt, shapes.generation.tokens)
+    alone = Chips(chips.machine, 1, 1, None, chips.memory_bytes)
+    step_s = steps.step(1, context, ()).seconds
+    draft_s = small.steps(alone).step(1, context, ()).seconds
+    best = best_speculation(
+        draft.acceptance, step_s, draft_s, lambda tokens: steps.verify_cost(tokens, context).seconds, most=_MOST_DRAFTS
+    )
+    rows = []
+    for count in range(1, _MOST_DRAFTS + 1):
+        verify_s = steps.verify_cost(count + 1, context).seconds
+        found = Speculation(draft.acceptance, count, step_s, draft_s, verify_s)
+        rows.append({
+            **asdict(found), "tokens_per_verification": found.tokens, "token_s": found.token_s,
+            "speedup": found.speedup, "best": best is not None and best.draft_tokens == count,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+_TITLES = {
+    "capacity": "Memory of one chip of each stage; 90 % of it is used",
+    "requests": "Requests: totals, and percentiles without the first and last tenth",
+    "pipeline": "Pipeline: prompts from start to end, decode steps in rounds",
+    "speculation": "Speculative decoding of one sequence at the longest context",
+}
+_HEADINGS = {
+    "memory_gb": "memory [GB]", "usable_gb": "usable [GB]", "weights_gb": "weights [GB]",
+    "activations_gb": "activations [GB]", "cache_bytes_per_token": "KV cache [byte/token]",
+    "largest_batch": "largest batch [sequences]", "context": "at context [tokens]",
+    "slowest_stage_s": "slowest stage [s]", "seconds": "all [s]", "per_s": "sequences [1/s]",
+    "idle_percent": "idle [%]", "step_s": "step [s]",
+    "draft_s": "draft step [s]", "verify_s": "verification [s]", "token_s": "token [s]", "draft_tokens": "drafted",
+    "tokens_per_verification": "tokens for each verification", "micro_batches": "micro-batches",
+}  # fmt: skip
+
+
+def _show(tables: Mapping[str, pd.DataFrame], name: str, made: str, chips: Chips) -> None:
+    for what, table in tables.items():
+        title = f"{name}, {made}, on {chips.count} x {chips.machine.name}. {_TITLES[what]}"
+        marked = (lambda row: bool(row["best"])) if "best" in table else None
+        columns = [c for c in table.columns if c != "best"]
+        show_table(table, title=title, as_json=False, headings=_HEADINGS, columns=columns, highlight=marked)
+
+
+def _flat(values: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame({"what": list(values), "value": pd.Series(list(values.values()), dtype=object)})
+
+
+def _as_records(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    return {
+        what: dict(zip(table["what"], table["value"], strict=True)) if what == "requests" else records(table)
+        for what, table in tables.items()
+    }
