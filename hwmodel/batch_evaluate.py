@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20  # designs of a chunk unless the caller says otherwise: 50 MB of brief figures
 _JOB = 1 << 15  # designs that a thread prices between two looks at the keyboard and the progress
+_EXACT = 1 << 53  # whole numbers below are exact as floats
 
 Progress = Callable[[int, int], None]
 
@@ -284,6 +285,8 @@ class BatchPricer:
             for future in futures:
                 future.cancel()
             raise
+        if integers[0].max(initial=0) >= _EXACT or integers.min(initial=0) < 0:
+            raise ValueError(f"a design must take fewer than 2**53 cycles, not {integers[0].max()}")
         rest = int(np.prod(inner[1:]))
         start = piece.start * inner[0] * rest + piece.weights_start * rest
         return BatchResult(
