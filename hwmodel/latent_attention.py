@@ -89,11 +89,12 @@ def absorb_latent(decode: Workload) -> Workload:
     for found in latent_attentions(decode):
         up, scores = decode[found.up], decode[found.scores]
         rows = scores.m * found.heads  # one query of each head
-        shared = {"m": rows, "copies": decode.batch}
         changed[found.up] = replace(up, m=decode.batch, n=up.n // found.heads, copies=found.heads, shared_weight=False)
-        changed[found.scores] = replace(scores, k=found.latent + found.rope, **shared)
-        changed[found.softmax] = replace(decode[found.softmax], **shared)
-        changed[found.values] = replace(decode[found.values], n=found.latent, weight_of=found.scores, **shared)
+        changed[found.scores] = replace(scores, k=found.latent + found.rope, m=rows, copies=decode.batch)
+        changed[found.softmax] = replace(decode[found.softmax], m=rows, copies=decode.batch)
+        changed[found.values] = replace(
+            decode[found.values], n=found.latent, weight_of=found.scores, m=rows, copies=decode.batch
+        )
     if not changed:
         return decode
     return replace(decode, layers=tuple(changed.get(layer.name, layer) for layer in decode.layers))
