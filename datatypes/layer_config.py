@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from operator import add, attrgetter
 
 from datatypes.catalog import FP16, INT16, INT32
 from datatypes.format import FloatFormat, Format, LearnedFormat
@@ -52,14 +53,17 @@ class StorageBits:
     @property
     def total(self) -> int:
         """All bits."""
-        return sum(getattr(self, f.name) for f in fields(self))
+        return sum(_bits_of(self))
 
     def __add__(self, other: StorageBits) -> StorageBits:
-        return StorageBits(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        return StorageBits(*map(add, _bits_of(self), _bits_of(other)))
 
     def bits_per_weight(self, shape: tuple[int, int]) -> float:
         """``total`` over the number of *original* weights of ``[n, k]``."""
         return self.total / (shape[0] * shape[1])
+
+
+_bits_of = attrgetter(*(f.name for f in fields(StorageBits)))  # in order; asked several times for each priced layer
 
 
 @dataclass(frozen=True)
