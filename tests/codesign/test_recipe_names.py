@@ -6,8 +6,8 @@ import pytest
 
 from codesign.algorithms.registry import ALGORITHMS
 from codesign.recipe_names import parse_recipe_name
-from datatypes.block_formats import BLOCK_FORMATS
-from datatypes.catalog import BITMOD_FP3, E8M0, FP16, FP32, INTS_SYMMETRIC, MINIFLOATS, UINT8, UINTS
+from datatypes.block_formats import BLOCK_FORMATS, bilevel, double_quantized
+from datatypes.catalog import BITMOD_FP3, E8M0, FP16, FP32, INTS_SYMMETRIC, MINIFLOATS, NF4, UINT8, UINTS
 from datatypes.granularity import PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import LayerConfig, ScaleRule
 
@@ -58,6 +58,29 @@ def test_granularities_and_scales() -> None:
     two_levels = parse_recipe_name("bitmod3_g64_uint8")[1].weight
     assert two_levels.formats == BITMOD_FP3 and two_levels.granularity == PerGroup(64)
     assert (two_levels.scale.format, two_levels.scale.outer) == (UINT8, FP16)
+
+
+def test_scales_that_are_codes_themselves() -> None:
+    assert parse_recipe_name("nf4_g64_dq")[1].weight == BLOCK_FORMATS["nf4_g64_dq"] == double_quantized((NF4,))
+    chosen, config = parse_recipe_name("gptq_bitmod3_g128_dq_a8")
+    assert chosen is ALGORITHMS["gptq"] and config.weight == double_quantized(BITMOD_FP3, 128)
+    assert parse_recipe_name("int3_asym_g16_uint3")[1].weight == bilevel(3)
+    assert parse_recipe_name("int4_asym_g32_uint3")[1].weight == bilevel(4, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nf4_channel_dq", "must have groups and not asym to have scales of dq"),
+        ("int4_asym_g64_dq", "must have groups and not asym to have scales of dq"),
+        ("int4_g16_uint3", "must have asym with groups to have scales of uint3"),
+        ("int4_asym_channel_uint3", "must have asym with groups to have scales of uint3"),
+        ("nf4_asym_g16_uint3", "must have integers to be asym"),
+    ],
+)
+def test_second_levels_that_do_not_fit(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe_name(name)
 
 
 def test_activations_and_cache() -> None:

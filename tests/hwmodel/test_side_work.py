@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from datatypes.catalog import E8M0, FP4, FP16, INTS, INTS_SYMMETRIC, NF4, UINT8
+from datatypes.block_formats import bilevel, double_quantized
+from datatypes.catalog import E8M0, FP4, FP16, FP32, INTS, INTS_SYMMETRIC, NF4, UE4M3, UINT8
 from datatypes.format import LearnedFormat
-from datatypes.granularity import PerChannel, PerGroup
+from datatypes.granularity import PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import (
     CodebookConfig,
     LayerConfig,
@@ -137,6 +138,39 @@ def test_integer_machines_keep_codes_in_the_buffer() -> None:
     assert (product.weight_port_bits, product.input_port_bits) == (2 * 4 * 32, 2 * 8 * 16)
     # channel scales, token scales, and finding and applying them
     assert product.vector_operations == M * N + M * N + 2 * M * K
+
+
+def test_second_levels_are_put_together() -> None:
+    """On vector units: one operation for each output and run without an offset, one for each stored scale with one."""
+    groups, sums = K // 64, M * N * (K // 64)  # group scales alone
+    for scale, more in (
+        (ScaleConfig(UINT8, outer=FP16), M * N),
+        (ScaleConfig(UINT8, outer=FP16, outer_granularity=PerGroup(128)), M * N * (K // 128)),
+        (double_quantized((NF4,)).scale, N * groups),
+    ):
+        (product,) = _products(LayerConfig(TensorConfig((NF4,), PerGroup(64), scale)), LUT)
+        assert product.vector_operations == sums + more
+
+
+def test_second_levels_move_and_are_read_as_metadata() -> None:
+    config = LayerConfig(bilevel(4))  # 4 x 3-bit fields of 16 columns, 64 bits for each 16 x 16
+    (product,) = _products(config, BITMOD)
+    metadata = N * K // 16 * (3 + 3) + N * K // 256 * 64
+    assert product.weight.dram_bits == N * K * 4 + metadata
+    port = product.weight_port_bits
+    assert product.side_read_pj == pytest.approx(metadata / port * (M // 32) * BITMOD.weight_buffer.at(port).read_pj)
+    groups = K // 16  # scales are the PE's; zero points ask for sums of inputs and one operation for each output
+    assert product.vector_operations == M * K + M * N * groups + N * groups + N * groups
+
+
+def test_a_block_dot_product_takes_no_scales_with_offsets() -> None:
+    plain = TensorConfig((FP4,), PerGroup(16), ScaleConfig(UE4M3, outer=FP32, outer_granularity=PerTensor()))
+    shifted = replace(plain, scale=replace(plain.scale, outer_offset=FP32))
+    block = replace(plain, dynamic=True)
+    (free,), (priced,) = (_products(LayerConfig(weight, activation=block), MX) for weight in (plain, shifted))
+    more = priced.vector_operations - free.vector_operations
+    # the group sums are scaled outside, stored scales are put together; the operation of the outer scale falls away
+    assert more == M * N * (K // 16) + N * (K // 16) - M * N
 
 
 def test_finer_groups_of_activations_count() -> None:
