@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import cached_property
 from operator import add, attrgetter
 
 from datatypes.catalog import FP16, INT16, INT32
@@ -147,7 +148,7 @@ class ScaleConfig:
         if self.outer is not None:
             _ = self.second_level  # checks itself
 
-    @property
+    @cached_property
     def second_level(self) -> SecondLevel | None:
         """The outer fields as one; ``None`` for one level."""
         if self.outer is None:
@@ -243,7 +244,7 @@ class TensorConfig:
         if self.vectors_along_output and (self.formats[0].dim == 1 or self.sparsity is not None):
             raise ValueError("vectors_along_output needs a format of several elements for each code and no sparsity")
 
-    @property
+    @cached_property
     def second_levels(self) -> tuple[SecondLevel, ...]:
         """The second levels there are, of scales and of zero points."""
         levels = (None if self.scale is None else self.scale.second_level, self.zero_point_level)
@@ -261,14 +262,24 @@ class TensorConfig:
     def code_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the stored codes of a ``[n, k]`` matrix.
 
+        Raises:
+            ValueError: vectors run down columns and a tile of codebooks or selectors would cut one.
+
         >>> from datatypes.format import LearnedFormat
         >>> vptq = LearnedFormat("v6", 12, "arXiv 2409.17066", dimension=6)
-        >>> TensorConfig((vptq,), scale=None, codebook=CodebookConfig(), vectors_along_output=True).code_shape((16, 50))
+        >>> book = CodebookConfig(granularity=PerTensor())
+        >>> TensorConfig((vptq,), scale=None, codebook=book, vectors_along_output=True).code_shape((16, 50))
         (3, 50)
         """
         n, k = shape
         if self.vectors_along_output:
-            return -(-n // self.formats[0].dim), k
+            dim = self.formats[0].dim
+            shared = [] if self.codebook is None else [self.codebook.granularity]
+            for tiles in (*shared, *([self.selector_granularity] if self.selector_bits else [])):
+                rows = tiles.tile(shape)[0]
+                if rows < n and rows % dim:
+                    raise ValueError(f"tiles of {tiles!r} must hold whole vectors of {dim} outputs, for {n} of them")
+            return -(-n // dim), k
         kept = k if self.sparsity is None else self.sparsity.kept_columns(k)
         return n, -(-kept // self.formats[0].dim)
 
