@@ -24,6 +24,7 @@ from hwmodel.presets_fused import BITFUSION, BITFUSION_PE
 from hwmodel.presets_serial import bismo_luts
 from hwmodel.unit_cost_truth import unit_costs
 from hwmodel.validate_costs import lqer, nodes, weight_traffic
+from hwmodel.validate_serving import serving_checks
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 _BITFUSION = "Sharma et al., BitFusion, ISCA 2018; synthesis table in its repository, 45 nm, 500 MHz"
@@ -210,5 +211,5 @@ def _speed_up(machine: Accelerator, w: int, a: int, phase: Phase) -> float:
 def validate_machines() -> pd.DataFrame:
     """All checks: subject, quantity, truth, ours, relative error, what agreement means, note, source."""
     checks = [*bitfusion(), *bismo(), *serial_laws(), *skipping(), *ant_and_olive(), *lqer(), *weight_traffic(),
-              *nodes(), *unit_costs()]  # fmt: skip
+              *nodes(), *unit_costs(), *serving_checks()]  # fmt: skip
     return checks_frame(checks)
