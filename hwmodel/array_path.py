@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from datatypes.format import Format, LearnedFormat
-from hwmodel.array_path_blocks import block_mode, block_path, table_path
+from hwmodel.array_path_blocks import block_mode, block_path, table_path, with_tables
 from hwmodel.array_path_integer import activation_width, integer_path, weight_width
 from hwmodel.pe import PE, WIDE_BITS, ArrayPath, PeKind, cycles_of_bits, integer_bits, two_term
 from hwmodel.term_skipping import CountedBits
@@ -23,7 +23,7 @@ def array_path(
 ) -> ArrayPath:
     """How weights that may be of any of ``formats`` (of equal width) go through ``pe``.
 
-    The slowest candidate sets the pace: lanes of a column share their control.
+    The slowest candidate sets the pace: lanes of a column share their control. Tables of all candidates are held.
 
     Args:
         formats: of the weight.
@@ -39,7 +39,8 @@ def array_path(
     if len(paths) == 1:
         return paths[0]
     slowest = max(paths, key=lambda path: path.cycles / (path.lanes or pe.lanes))
-    return replace(slowest, sram_bits=max(path.sram_bits for path in paths), decoded=paths[0].decoded)
+    mixed = replace(slowest, sram_bits=max(path.sram_bits for path in paths), decoded=paths[0].decoded)
+    return mixed if pe.kind is not PeKind.TABLE_LOOKUP else with_tables(mixed, paths, pe)
 
 
 def bare_path(

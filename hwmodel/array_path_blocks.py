@@ -11,6 +11,9 @@ lies in the weight buffer, whose eight banks (``hwmodel.memory``) then yield eig
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from datatypes.format import FloatFormat, Format, IntFormat
 from hwmodel.pe import PE, WIDE_BITS, ArrayPath, wide_float
 
@@ -64,7 +67,12 @@ def table_path(fmt: Format, pe: PE) -> ArrayPath:
         raise NotImplementedError(f"its PEs multiply FP16, and {fmt.name} is wider")
     if wide_float((fmt,)):
         return ArrayPath(1, WIDE_BITS)
-    entries = (1 << fmt.bits) * fmt.dim
-    if entries * WIDE_BITS <= pe.table_bits:
-        return ArrayPath(1, fmt.bits_per_element, table_entries=entries, vector=fmt.dim)
-    return ArrayPath(1, fmt.bits_per_element, table_entries=entries, buffer_lookup_bits=WIDE_BITS, vector=fmt.dim)
+    path = ArrayPath(1, fmt.bits_per_element, table_entries=(1 << fmt.bits) * fmt.dim, vector=fmt.dim)
+    return with_tables(path, [path], pe)
+
+
+def with_tables(path: ArrayPath, held: Sequence[ArrayPath], pe: PE) -> ArrayPath:
+    """``path`` with the tables of all of ``held`` at once, at the rows or, where they are too large, in the buffer."""
+    entries = sum(each.table_entries for each in held)
+    beside = entries * WIDE_BITS > pe.table_bits
+    return replace(path, table_entries=entries, buffer_lookup_bits=float(WIDE_BITS) if beside else 0.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.array_path import array_path, bare_path
+from hwmodel.array_path_blocks import with_tables
 from hwmodel.options import Fallback, ModelOptions
 from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind, integer_bits, scale_cycles, wide_float
 from hwmodel.side_work import Slab
@@ -33,7 +34,10 @@ class Machine:
 
 
 def operand_path(config: TensorConfig, activation: TensorConfig | None, machine: Machine) -> ArrayPath | None:
-    """How a tensor goes through the array; ``None`` for the vector unit. A residual goes through after its tensor."""
+    """How a tensor goes through the array; ``None`` for the vector unit.
+
+    A residual goes through after its tensor: its cycles, its codes in the buffer and its table come on top.
+    """
     pe, options = machine.accelerator.pe, machine.options
     formats = None if activation is None else activation.formats
     one_column = machine.array.columns == 1
@@ -43,8 +47,9 @@ def operand_path(config: TensorConfig, activation: TensorConfig | None, machine:
             return path
         rest = array_path(config.residual.formats, pe, formats, one_column=one_column)
         lanes, rest_lanes = path.lanes or pe.lanes, rest.lanes or pe.lanes
-        return replace(path, cycles=path.cycles + rest.cycles * lanes / rest_lanes if lanes != rest_lanes
-                       else path.cycles + rest.cycles)  # fmt: skip
+        more = rest.cycles if lanes == rest_lanes else rest.cycles * lanes / rest_lanes
+        path = replace(path, cycles=path.cycles + more, sram_bits=path.sram_bits + rest.sram_bits)
+        return path if pe.kind is not PeKind.TABLE_LOOKUP else with_tables(path, [path, rest], pe)
     except NotImplementedError:
         wide = wide_float(config.formats)
         integers = pe.encoded_activations and all(integer_bits(fmt) is not None for fmt in config.formats)
