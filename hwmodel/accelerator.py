@@ -7,7 +7,7 @@ from functools import cached_property
 
 from hwmodel.array_path import bare_path
 from hwmodel.memory import Dram, Sram
-from hwmodel.pe import PE, WIDE_BITS
+from hwmodel.pe import PE, WIDE_BITS, PeKind
 from hwmodel.technology import Technology, node_scaling
 from hwmodel.units import WORD_BITS, um2_to_mm2, uw_to_mw
 from hwmodel.workload import Phase
@@ -179,16 +179,15 @@ class Accelerator:
         busy_pj = technology.layout_energy_factor * self.pe.energy_pj_per_cycle * self.pe_count
         return technology.clock_idle_share * busy_pj
 
-    def peak_macs_per_cycle(self, cycles: float = 1) -> float:
-        """Multiply-accumulates in a cycle when all PEs are busy with steps of ``cycles`` each."""
-        return self.pe_count * self.pe.lanes / cycles
-
     def peak_macs_per_cycle_of_bits(self, weight_bits: float, activation_bits: float = WIDE_BITS) -> float:
-        """Multiply-accumulates in a cycle when all PEs are busy with integers of these widths.
+        """Multiply-accumulates in a cycle when all PEs are busy with operands of these widths.
 
-        Widths beyond the PE's are cut to its widest.
+        They are integers; in a block dot product, of the faster family. Widths beyond the PE's are cut to its widest.
         """
         pe = self.pe
+        if pe.kind is PeKind.BLOCK_DOT:
+            widest = min(max(weight_bits, activation_bits), pe.native_bits)
+            return self.pe_count * max(mode.lanes for mode in pe.modes if mode.bits >= widest)
         path = bare_path(
             min(weight_bits, pe.native_bits), min(activation_bits, pe.max_activation_bits or WIDE_BITS), pe
         )

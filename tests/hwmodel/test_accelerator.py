@@ -24,8 +24,12 @@ def test_ports_of_the_published_design_points() -> None:
 
 
 def test_peak() -> None:
-    assert BITMOD.peak_macs_per_cycle(2) == 2048  # HPCA 2025: FP3 and FP4
-    assert BITMOD.peak_macs_per_cycle(4) == 1024
+    assert BITMOD.peak_macs_per_cycle_of_bits(4) == 2048  # HPCA 2025: 1024 PEs of 4 lanes, two terms
+    assert BITMOD.peak_macs_per_cycle_of_bits(8) == 1024
+    mx = ACCELERATORS["mx_dot"]  # 192 PEs: 32 4-bit floats in a cycle, 16 of anything wider
+    assert mx.peak_macs_per_cycle_of_bits(4, 4) == mx.most_macs_per_cycle == 192 * 32
+    assert mx.peak_macs_per_cycle_of_bits(4, 8) == mx.peak_macs_per_cycle_of_bits(6, 6) == 192 * 16
+    assert mx.peak_macs_per_cycle_of_bits(16, 16) == 192 * 16  # cut to its widest
 
 
 def test_logic_leakage() -> None:
