@@ -94,7 +94,9 @@ def attention_side(
     decodings on load."""
     options, copies = machine.options, spec.copies
     keys, width = (spec.n, spec.k) if spec.kind is LayerKind.ATTENTION_QK else (spec.k, spec.n)
-    elements = keys * width * copies
+    # values that are a part of the keys are decoded with them while they are in the buffer
+    shared = spec.weight_of is not None and options.fused_attention
+    elements = 0 if shared else keys * width * copies
     decoded = elements if options.load_decode and path is not None and path.decoded else 0
     if not options.vector_unit:
         return vector, decoded
@@ -103,9 +105,13 @@ def attention_side(
     elif not path.decoded:
         groups = ceil_div(width, tensor.granularity.tile((1, width))[1])
         vector += round(spec.m * keys * groups * copies * share)  # a scale belongs to a token: one for each score
-    if activation is not None:
-        vector += spec.m * spec.k * copies  # encode the query or the softmax output
-    if options.dynamic_quantization and tensor.dynamic:
+    if activation is not None:  # encode the query, or the softmax output below the diagonal
+        inputs = (
+            spec.m * spec.k * copies if spec.kind is LayerKind.ATTENTION_QK else round(spec.m * keys * copies * share)
+        )
+        at_run_time = options.dynamic_quantization and activation.dynamic and activation.scale is not None
+        vector += inputs * (2 if at_run_time else 1)  # the largest magnitude, and the scaling
+    if options.dynamic_quantization and tensor.dynamic and spec.weight_of is None:  # shared values: with the keys
         written = keys if spec.m >= keys else 1  # a decode step writes one token, a prompt all of them
         if spec.past is not None:
             written = keys - spec.past

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from datatypes.block_formats import bilevel, double_quantized
-from datatypes.catalog import E8M0, FP4, FP16, FP32, INTS, INTS_SYMMETRIC, NF4, UE4M3, UINT8
+from datatypes.catalog import BITMOD_FP4, E8M0, FP4, FP16, FP32, INTS, INTS_SYMMETRIC, NF4, UE4M3, UINT8
 from datatypes.format import LearnedFormat
 from datatypes.granularity import PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import (
@@ -21,6 +21,7 @@ from datatypes.layer_config import (
     TensorConfig,
 )  # fmt: skip
 from hwmodel.accelerator import Accelerator
+from hwmodel.array_path import array_path
 from hwmodel.evaluate import evaluate
 from hwmodel.operands import OperandBits, products_of
 from hwmodel.options import HONEST, ModelOptions
@@ -58,6 +59,24 @@ def test_a_table_for_each_row_is_loaded_for_each_tile_of_rows() -> None:
     config = LayerConfig(TensorConfig((learned,), scale=None, codebook=CodebookConfig()))
     (product,) = _products(config, LUT)
     assert product.compute_cycles == 8 * 3 * K + 16 * (N // 32)
+
+
+def test_tables_of_all_candidates_are_held() -> None:
+    (product,) = _products(LayerConfig(TensorConfig(BITMOD_FP4, PerGroup(128))), LUT)
+    assert product.compute_cycles == 8 * 3 * K + len(BITMOD_FP4) * 16
+    # a row's table has room for 256 entries: one of 7-bit pairs, not two
+    pairs = [LearnedFormat(name, 7, "here", dimension=2) for name in ("first", "second")]
+    one, two = (array_path(formats, LUT.pe) for formats in (pairs[:1], pairs))
+    assert (one.table_entries, one.buffer_lookup_bits) == (256, 0)
+    assert (two.table_entries, two.buffer_lookup_bits) == (512, 16)
+
+
+def test_a_residual_brings_its_codes_and_its_table() -> None:
+    config = TensorConfig((NF4,), PerGroup(64))
+    (plain,) = _products(LayerConfig(config), LUT)
+    (product,) = _products(LayerConfig(replace(config, residual=TensorConfig((INTS_SYMMETRIC[6],), PerGroup(64)))), LUT)
+    assert product.compute_cycles == 2 * (plain.compute_cycles - 16) + 16 + 64
+    assert plain.weight_port_bits == 32 * 4 and product.weight_port_bits == 32 * 12  # 4 + 6 bits, in nibbles
 
 
 def test_large_tables_are_looked_up_in_the_buffer() -> None:
@@ -211,6 +230,32 @@ def test_attention_without_an_activation_config_runs_on_the_vector_unit() -> Non
     assert price.compute_cycles == 0 and price.weight_bits == 4 * (256 * 128 * 8 + 256 * 16)
     coded = evaluate(workload, LayerConfig(key=kv, activation=kv), BITFUSION).total
     assert coded.compute_cycles == 4 * 128 * (256 // 64)
+    # a scale for each score, the largest magnitude and the codes of each query, and of one new key
+    assert coded.vector_cycles == math.ceil((4 * 256 + 2 * 4 * 128 + 2 * 4 * 128) / 64)
+
+
+def test_softmax_is_encoded_below_the_diagonal() -> None:
+    kv = TensorConfig((INTS_SYMMETRIC[8],), PerChannel())
+    causal = LayerSpec("pv", LayerKind.ATTENTION_PV, 64, 64, 128, causal=True)
+    (masked,), (whole,) = (
+        products_of(spec, LayerConfig(value=kv, activation=kv), BITFUSION, BITFUSION.prefill_array, HONEST)
+        for spec in (causal, replace(causal, causal=False))
+    )
+    assert whole.vector_operations == 2 * 64 * 64  # a value's scale, and the code, of each number
+    assert masked.vector_operations == 2 * (64 * 65 // 2)
+
+
+@pytest.mark.parametrize("accelerator", [BITMOD, FP16_BASELINE], ids=lambda a: a.name)
+def test_values_that_are_a_part_of_the_keys_are_written_and_decoded_with_them(accelerator: Accelerator) -> None:
+    kv = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
+    own = LayerSpec("pv", LayerKind.ATTENTION_PV, 16, 256, 128)
+    (apart,), (shared,) = (
+        products_of(spec, LayerConfig(value=kv), accelerator, accelerator.decode_array, HONEST)
+        for spec in (own, replace(own, weight_of="qk"))
+    )
+    assert apart.vector_operations - shared.vector_operations == 2 * 128  # one new value is quantized
+    assert shared.load_operations == 0
+    assert apart.load_operations == (256 * 128 if accelerator is FP16_BASELINE else 0)
 
 
 def test_bare_widths_of_activations() -> None:
