@@ -93,27 +93,33 @@ def _integer_cells(one: PeDesign) -> Parts:
 
 
 @cache
-def shift_luts(width: int, largest: int, *, absorbed: bool) -> float:
-    """LUT6s of a left shift of a signed number of ``width`` bits by 0 to ``largest``, in four-way muxes.
+def shift_luts(width: int, largest: int) -> tuple[float, float]:
+    """LUT6s of a left shift of a signed number of ``width`` bits by 0 to ``largest``, in four-way muxes, low bits first.
 
     A bit that reads at most five signals (few sources near the ends) takes half a LUT.
 
     Args:
         width: of the number.
         largest: shift; the result has ``width + largest`` bits.
-        absorbed: whether the last two-way mux goes into the LUTs of an accumulator.
+
+    Returns:
+        Those of the four-way stages, and of a last two-way stage, part of which an accumulator's LUTs absorb.
     """
-    stages, sites, reach = largest.bit_length(), 0.0, width
+    stages, reach = largest.bit_length(), width
+    sites, last = 0.0, 0.0
     for stage in range(0, stages, 2):
         selects = min(2, stages - stage)
         shifts = [step << stage for step in range(1 << selects)]
         wide = min(width + largest, reach + shifts[-1])
-        if not (absorbed and selects == 1):
-            for bit in range(wide):
-                sources = {min(bit - shift, reach - 1) for shift in shifts if bit >= shift}
-                sites += 1.0 if len(sources) + selects > 5 else 0.5
+        for bit in range(wide):
+            sources = {min(bit - shift, reach - 1) for shift in shifts if bit >= shift}
+            site = 1.0 if len(sources) + selects > 5 else 0.5
+            if selects == 1:
+                last += site
+            else:
+                sites += site
         reach = wide
-    return sites
+    return sites, last
 
 
 def shift_muxes(width: int, largest: int) -> int:
@@ -164,18 +170,18 @@ def _multiplier(one: PeDesign, lut: bool) -> Parts:
 def _fixed(one: PeDesign, lut: bool) -> Parts:
     we, wm, ae, am = _fields(one)
     largest = float_range(we) + float_range(ae)
-    signed = wm + am + 3  # significand product and sign
+    signed = wm + am + (3 if min(wm, am) else 2)  # significand product and sign; by a power of two a bit less
     width = wm + am + 3 + largest
     lanes = one.lanes
     parts = _multiplier(one, lut)
+    parts["hidden_bits"] = float(lanes * sum(e > 1 and m > 0 for e, m in ((we, wm), (ae, am))))
+    parts["negation"] = float(lanes * signed)
     if wm + am == 0:  # signed powers of two: each bit is a function of the shift and the sign
-        parts["one_hot"] = float(lanes * width * largest.bit_length())
+        parts["one_hot"] = float(lanes * width)
     elif lut:
-        parts["negation"] = float(lanes * signed)
-        absorbed = one.family == "minifloat_dot" and lanes == 1
-        parts["shift"] = lanes * shift_luts(signed, largest, absorbed=absorbed)
+        sites, last = shift_luts(signed, largest)
+        parts["shift"], parts["last_shift"] = lanes * sites, lanes * last
     else:
-        parts["negation"] = float(lanes * signed)
         parts["shift"] = float(lanes * shift_muxes(signed, largest))
         parts["range"] = float(lanes * width * largest.bit_length())
     if one.family == "minifloat_dot":
@@ -237,7 +243,7 @@ def _serial(one: PeDesign, lut: bool) -> Parts:
         return {"lanes": float(lanes), "shift": float(shift_muxes(count, 15)), "accumulator": accumulator}
     if one.family == "term_serial_dot":
         signed, largest = one.get("ACTIVATION_BITS") + 1, (1 << one.get("SHIFT_BITS")) - 1
-        shift = shift_luts(signed, largest, absorbed=lanes == 1) if lut else float(shift_muxes(signed, largest))
+        shift = sum(shift_luts(signed, largest)) if lut else float(shift_muxes(signed, largest))
         tree = float(tree_bits(signed + largest, lanes))
         return {"terms": float(lanes * signed), "shift": lanes * shift, "tree": tree, "accumulator": accumulator}
     parallel, serial = one.get("PARALLEL_BITS"), one.get("SERIAL_BITS")
@@ -278,7 +284,7 @@ def _decoded(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         w, a, shift = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), 0
         extra = {"accumulator": float(accumulator)}
     signed = w + a
-    extra["shift"] = lanes * (shift_luts(signed, shift, absorbed=False) if lut else float(shift_muxes(signed, shift)))
+    extra["shift"] = lanes * (sum(shift_luts(signed, shift)) if lut else float(shift_muxes(signed, shift)))
     extra["tree"] = float(tree_bits(signed + shift, lanes) - tree_bits(signed, lanes))
     dot = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, LANES=lanes, ACCUMULATOR_BITS=accumulator)
     return {"dot": price(dot), **extra}
@@ -372,7 +378,8 @@ def registers(one: PeDesign) -> int | None:
         return bits + stage + (lanes * product + 1) * one.get("PRODUCT_REGISTER")
     if family == "bit_serial_dot":
         total = one.get("PARALLEL_BITS") + (lanes - 1).bit_length()
-        return bits + total + one.get("SERIAL_BITS") if one.get("ACCUMULATE", 1) else bits
+        # the running sum's top bit is shifted out before it is read
+        return bits + total + one.get("SERIAL_BITS") - 1 if one.get("ACCUMULATE", 1) else bits
     if family in ("codebook_dot", "codebook_float_mac"):
         entry = one.get("ENTRY_BITS", 16)
         return bits + one.get("PROGRAMMABLE") * (entry << one.get("CODE_BITS", 4))

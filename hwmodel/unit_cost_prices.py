@@ -156,29 +156,16 @@ def samples(group: str, target: str) -> tuple[_Sample, ...]:
     return tuple(found)
 
 
-def known_prices(group: str, target: str, without: str | None = None) -> dict[str, float]:
-    """Prices that a group takes from elsewhere.
+def known_prices(group: str, target: str) -> dict[str, float]:
+    """Prices that are not fitted: a bit of a carry chain is a LUT; in cells an accumulator's bit is that of integers.
 
-    A bit of a carry chain is a LUT. A Kulisch MAC holds a multiplier, whose parts are priced alone on LUTs. In cells an
-    accumulator's bit is that of integers: recorded Kulisch accumulators follow the width of the product, so a fit
-    could not tell them apart.
-
-    Args:
-        group, target: what is priced.
-        without: a format whose rows are left out there as well.
+    Recorded Kulisch accumulators follow the width of the product, so a fit could not tell them apart.
     """
-    known = {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0} if is_lut(target) else {}
-    if group == "Kulisch" and is_lut(target):
-        known |= _prices_without("minifloat multiplier", target, without)
-    elif group == "Kulisch":
-        known["accumulator"] = part_prices("integer", target).prices["accumulator"]
-    return known
-
-
-@cache
-def _prices_without(group: str, target: str, without: str | None) -> dict[str, float]:
-    chosen = [s for s in samples(group, target) if without not in (s.row.weight_format, s.row.activation_format)]
-    return _solve(chosen, known_prices(group, target, without))
+    if is_lut(target):
+        return {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0}
+    if group == "Kulisch":
+        return {"accumulator": part_prices("integer", target).prices["accumulator"]}
+    return {}
 
 
 def _solve(chosen: Sequence[_Sample], known: Mapping[str, float]) -> dict[str, float]:
@@ -216,7 +203,7 @@ def held_out_errors(group: str, target: str) -> pd.DataFrame:
         inside = [sample for index, sample in enumerate(chosen) if index not in set(outside)]
         if len(inside) < _FEW_ROWS:
             continue
-        prices = _solve(inside, known_prices(group, target, key))
+        prices = _solve(inside, known_prices(group, target))
         for index in outside:
             sample = chosen[index]
             ours = sum(prices.get(name, 0.0) * amount for name, amount in sample.parts.items())

@@ -112,7 +112,6 @@ def unit_costs() -> Iterator[Check]:
         )  # fmt: skip
     table = error_table(("lut6", BASE))
     for row in table[table["group"] == "Kulisch"].to_dict("records"):
-        errors = held_out_errors("Kulisch", row["target"])
         yield Check(
             f"Kulisch MACs on {row['target']}", f"{row['rows']} designs, each format left out of the fit", 1.0,
             1.0 + row["mean"], Standing.REBUILT, f"data/synthesis_{row['target']}.csv",

@@ -1,0 +1,68 @@
+"""Unit costs against syntheses of other RTL."""
+
+import pytest
+
+from hwmodel.unit_cost_fit import main
+from hwmodel.unit_cost_libraries import library_ratio, library_ratios, recorded_name
+from hwmodel.unit_cost_truth import reference_cells, reference_errors, reference_luts, unit_costs
+
+
+def test_reference_holds_what_its_note_prints():
+    luts = reference_luts()
+    # the note's tables: smallest of three flows
+    assert luts["int_mult", "int8", "int8", 0] == 64
+    assert luts["int_mac", "int4", "int8", 22] == 51
+    assert luts["mf_mac", "e4m3", "e4m3", 47] == 123
+
+
+@pytest.mark.parametrize("quantity", ["int_mult", "int_mac", "mf_mult", "mf_mult_fx", "mf_mac"])
+def test_recorded_netlists_agree_with_other_rtl(quantity):
+    table = reference_errors()
+    rows = table[(table["ours"] == "recorded netlists") & (table["quantity"] == quantity)]
+    assert len(rows) >= 1
+    assert (rows["mean"] <= 0.05).all()
+
+
+def test_macs_that_the_fit_has_not_seen_here_are_within_the_goal():
+    table = reference_errors()
+    rows = table[(table["ours"] != "recorded netlists") & table["quantity"].isin(["mf_mac", "int_mac"])]
+    rows = rows[rows["target"].isin(["lut6", "sky130hd", "sg13g2"])]
+    assert (rows["mean"] <= 0.05).all()
+    assert (rows["worst"] <= 0.15).all()
+
+
+def test_every_reference_figure_is_compared():
+    cells = reference_cells(True)
+    assert (cells["target"] == "lut6").sum() == 36 + 36 + 3 * 19
+    assert cells["error"].abs().max() < 0.2
+
+
+def test_ratio_between_libraries_is_known_with_its_error():
+    ratio = library_ratio("nangate45")
+    assert ratio.designs == 11
+    # 302 um2 over 1458.9 um2 for the INT4 MAC, 647 over 3140.5 for INT8
+    assert 0.19 < ratio.value < 0.215
+    assert ratio.mean_error <= ratio.worst_error < 0.1
+    assert set(library_ratios()["library"]) >= {"sg13g2", "nangate45"}
+
+
+def test_names_of_reference_designs():
+    assert recorded_name("bitserial_pe", "A8", "16") == "bit_serial_dot.w8a8.x16.single"
+    assert recorded_name("term_pe", "A8 shift3b", "4") == "term_serial_dot.a8.s3.x4"
+    assert recorded_name("fpterm_pe", "", "1") is None
+
+
+def test_rows_of_the_validation_table():
+    checks = list(unit_costs())
+    assert len(checks) > 10
+    assert all(check.truth == 1.0 and check.ours >= 1.0 for check in checks)
+    assert any("Kulisch" in check.subject for check in checks)
+
+
+def test_the_script_prints_errors_and_refuses_unknown_targets(capsys):
+    assert main(["--target", "lut6", "--prices", "--worst", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "Kulisch" in printed
+    assert "nangate45" in printed
+    assert main(["--target", "moon"]) == 2
+    assert "--target must be one of" in capsys.readouterr().err
