@@ -284,6 +284,8 @@ def _refuse_unsupported(config: TensorConfig) -> None:
     for name, wrong in refused.items():
         if wrong:
             raise NotImplementedError(f"{name} must be left out for the GPU kernels, not {getattr(config, name, 2)!r}")
+    if config.zero_point_level is not None or any(level.offset is not None for level in config.second_levels):
+        raise NotImplementedError("zero_point_level and outer_offset must be left out for the GPU kernels")
     learned = isinstance(fmt, LearnedFormat)
     wanted = (3, 4) if learned else (2, 3, 4, 8) if isinstance(fmt, IntFormat) else (2, 3, 4)
     if fmt.bits not in wanted:

@@ -61,6 +61,9 @@ def test_tensors_that_a_pe_does_not_hold() -> None:
     outer = TensorConfig((INTS[4],), PerGroup(16), ScaleConfig(UINT8, outer=FP16, outer_granularity=PerGroup(32)))
     with pytest.raises(NotImplementedError, match="an outer scale must belong to a row or to all of them"):
         serial_weight(quantize_tensor(x, outer))
+    shifted = TensorConfig((INTS[4],), PerGroup(16), ScaleConfig(UINT8, outer=FP16, outer_offset=FP16))
+    with pytest.raises(NotImplementedError, match="the PE holds no offsets of outer scales"):
+        serial_weight(quantize_tensor(x, shifted))
     scaled = TensorConfig((INTS[4],), PerGroup(16), row_scale=FP16)
     with pytest.raises(NotImplementedError, match="holds no row scales, column scales or rotations"):
         serial_weight(replace(tensor, config=scaled))

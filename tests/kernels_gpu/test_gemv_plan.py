@@ -5,7 +5,7 @@ import pytest
 
 from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FORMATS, FP16, FP32, INTS_SYMMETRIC, NF4, UINTS
 from datatypes.granularity import PerBlock, PerChannel, PerGroup
-from datatypes.layer_config import ScaleConfig, SparsityConfig, TensorConfig
+from datatypes.layer_config import ScaleConfig, SecondLevel, SparsityConfig, TensorConfig
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, digit_tables, integer_step, plan_of, signed_tables, top
 from kernels_gpu.gemv_recipes import RECIPES
 
@@ -94,6 +94,14 @@ REFUSED = {
     "real offset": (TensorConfig((UINTS[4],), PerGroup(64), zero_point=FP16), "zero_point must be left out"),
     "scale": (TensorConfig((NF4,), PerGroup(64), ScaleConfig(FORMATS["int16"])), "scales of a GPU kernel must be fp16"),
     "row scale": (TensorConfig((NF4,), PerGroup(64), row_scale=FP32), "row_scale must be left out"),
+    "outer offset": (
+        TensorConfig((NF4,), PerGroup(64), ScaleConfig(UINTS[8], outer=FP16, outer_offset=FP16)),
+        "zero_point_level and outer_offset must be left out",
+    ),
+    "codes of zero points": (
+        TensorConfig((UINTS[4],), PerGroup(64), zero_point=UINTS[4], zero_point_level=SecondLevel()),
+        "zero_point_level and outer_offset must be left out",
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from codesign.blocks import BlockModel
 from codesign.calibrate_model import gather_gradients
 from codesign.calibration import NO_CALIBRATION, LayerCalibration, Statistic
 from codesign.models import resolve_model
+from datatypes.block_formats import bilevel
 from datatypes.catalog import FP16, FP32, INT16
 from datatypes.layer_config import LayerConfig, OutlierConfig, OutlierLayout
 
@@ -178,6 +179,9 @@ def test_what_it_cannot_do(layer) -> None:
     columns = replace(CONFIG, outliers=OutlierConfig(OutlierLayout.COLUMNS))
     with pytest.raises(NotImplementedError, match="layout must be csr or bitmap, not columns"):
         Gwq().quantize(layer.weight, layer.calibration, columns)
+    coded = replace(CONFIG, weight=bilevel(4))
+    with pytest.raises(NotImplementedError, match="needs dense slots that decode to zero: no real zero_point"):
+        Gwq().quantize(layer.weight, layer.calibration, coded)
     real = replace(CONFIG, weight=replace(CONFIG.weight, zero_point=FP16))
     with pytest.raises(NotImplementedError, match="needs dense slots that decode to zero: no real zero_point"):
         Gwq().quantize(layer.weight, layer.calibration, real)
