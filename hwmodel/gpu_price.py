@@ -104,6 +104,8 @@ def _products(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) 
             second = operands_of(up, LayerConfig(weight=config.low_rank.b), gpu, options)
             if config.low_rank.fused:
                 first, second = replace(first, input_bits=0), replace(second, output_bits=0)
+            else:  # the sum so far is read and written again
+                second = replace(second, output_bits=2 * second.output_bits)
             parts += [_product(down, first, gpu), _product(up, second, gpu)]
         if config.outliers is not None:
             parts.append(_outliers(spec, config, gpu))
@@ -210,14 +212,14 @@ def _with_energy(price: Price, gpu: Gpu) -> Price:
 
 
 def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
-    """Outliers as a kernel of their own: values, indices and gathered inputs, each input a whole DRAM sector."""
+    """Outliers as a kernel of their own: values, indices and all inputs once; the sum so far is read and written."""
     outliers = config.outliers
     assert outliers is not None
     stored = outliers.storage_bits((spec.n, spec.k)).total * spec.copies
     gathered = spec.m * spec.k * WIDE_BITS * spec.copies
-    written = spec.m * spec.n * WIDE_BITS * spec.copies
-    moved = Operands(stored, gathered, written, "fp16", 0.0)
-    seconds = (stored + gathered + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    summed = 2 * spec.m * spec.n * WIDE_BITS * spec.copies
+    moved = Operands(stored, gathered, summed, "fp16", 0.0)
+    seconds = (stored + gathered + summed) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
     return _timed(0, moved, seconds + gpu.library.launch_s, gpu)
 
 

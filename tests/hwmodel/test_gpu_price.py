@@ -116,6 +116,19 @@ def test_side_branches_cost_launches() -> None:
         assert price.dram_bits > plain.dram_bits
 
 
+def test_side_branches_add_to_the_output_in_memory() -> None:
+    m, k, n, rank = 8, 512, 256, 16
+    spec, wide = LayerSpec("x", LayerKind.LINEAR, m, k, n), TensorConfig((FP16,), scale=None)
+    bits = {
+        fused: _price(spec, LayerConfig(low_rank=LowRankConfig(rank, wide, wide, fused=fused)), H100).output_bits
+        for fused in (True, False)
+    }
+    # the branch's own output lies in memory between its two kernels; the sum is read and written unless fused
+    assert bits[True] == (m * n + m * rank) * 16
+    assert bits[False] == (3 * m * n + m * rank) * 16
+    assert _price(spec, LayerConfig(outliers=OutlierConfig()), H100).output_bits == 3 * m * n * 16
+
+
 def test_capacity() -> None:
     workload = paper_workload("Llama-2-7B", Phase.DECODE, context=4096)
     bits = resident_bits(workload, {})
