@@ -132,7 +132,7 @@ def serving(
     made, asked = recipe(recipe_name), users.draw()
     longest = max(request.prompt for request in asked), max(request.generate for request in asked)
     shapes = _Shapes.of(model, made, *longest)
-    held = shapes.capacities(chips, token_budget)
+    held = shapes.capacities(chips, max(token_budget, max_sequences))
     tables: dict[str, pd.DataFrame] = {"capacity": _capacity_table(held, shapes, chips)}
     tokens = _cache_tokens(held, shapes)
     if tokens < sum(longest):
@@ -151,6 +151,11 @@ def serving(
         engine = Engine(max_sequences, max(token_budget, max_sequences), tokens)
         report = serve(asked, engine, shapes.steps(chips))
         tables["requests"] = _flat({**report.summary(), "cache_tokens": tokens})
+        if not report.keeps_up:
+            notes.append(
+                f"the engine does not keep up: {report.offered_per_s:.3g} requests a second arrive, "
+                f"{report.served_per_s:.3g} are served, and waits grow with the number of requests"
+            )
     if drafted is not None:
         tables["speculation"] = _speculation_table(shapes, made, chips, drafted, sum(longest))
     if as_json:

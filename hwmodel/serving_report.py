@@ -100,12 +100,36 @@ class ServingReport:
         begin = ends[order[cut - 1]] if cut else 0.0
         return float(tokens[inside].sum() / (ends[inside[-1]] - begin))
 
+    @property
+    def offered_per_s(self) -> float:
+        """Requests a second that arrive; NaN where all come at once."""
+        last_s = self.served[-1].request.arrival_s
+        return len(self.served) / last_s if last_s else float("nan")
+
+    @property
+    def served_per_s(self) -> float:
+        """Requests a second that end."""
+        return len(self.served) / self.span_s
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether waits have stopped growing: those of the last quarter are under twice those of the second.
+
+        Where they have not, percentiles say more about the number of requests than about the engine.
+        """
+        quarter = len(self.served) // 4
+        if quarter == 0 or not self.served_per_s < 0.9 * self.offered_per_s:
+            return True
+        return mean_of(self.served[-quarter:], "wait_s") < 2 * mean_of(self.served[quarter : 2 * quarter], "wait_s")
+
     def summary(self) -> dict[str, float | int]:
         """Totals, and percentiles of the requests in the middle of the run."""
         middle = self.steady()
         later = [one.token_s for one in middle if one.token_s is not None]
         numbers: dict[str, float | int] = {
             "requests": len(self.served),
+            "offered_per_s": self.offered_per_s,
+            "served_per_s": self.served_per_s,
             "iterations": self.iterations,
             "span_s": self.span_s,
             "busy_share": self.busy_s / self.span_s,

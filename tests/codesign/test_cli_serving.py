@@ -77,6 +77,12 @@ def test_a_trace_of_requests(capsys, shapes, tmp_path):
     assert made["capacity"][0]["context"] == 19 + 5
 
 
+def test_an_overload_is_said(capsys, shapes):
+    status, _, err = _run(capsys, shapes, *FEW, "--rate", 1e6, "--requests", 400)
+    assert status == 0
+    assert "the engine does not keep up" in " ".join(err.split())
+
+
 def test_what_does_not_fit_is_said(capsys, shapes):
     status, out, err = _run(capsys, shapes, *FEW, "--memory-gb", 0.001)
     assert status == 0

@@ -81,7 +81,7 @@ def _one_at_a_time(rate, count, lengths, seed):
     return serve(requests, Engine(1, 1 << 20), Linear(each=0.01))
 
 
-def _mean_wait(rate, lengths, *, runs=20, count=3000):
+def _mean_wait(rate, lengths, *, runs=12, count=3000):
     """Mean waiting time and its standard error, from independent runs without their first tenth."""
     means = [
         mean_of(_one_at_a_time(rate, count, lengths, seed).served[count // 10 :], "wait_s") for seed in range(runs)
@@ -131,6 +131,18 @@ def test_throughput_follows_the_rate_until_the_engine_is_full():
     # full: 8 sequences, each takes 50 + 19 tokens of work for 20 of answer, and iterations of 10 ms for each 8 of them
     assert run(50.0) < 20 / (69 * 0.001 + 19 / 8 * 0.01)
     assert run(50.0) == pytest.approx(run(100.0), rel=0.05)
+
+
+def test_an_engine_that_does_not_keep_up_is_told():
+    def run(rate):
+        return serve(poisson_requests(rate, 400, Lengths(100), Lengths(1), 1), Engine(1, 1 << 20), Linear(each=0.01))
+
+    assert run(0.5).keeps_up
+    overloaded = run(3.0)
+    assert not overloaded.keeps_up
+    assert overloaded.served_per_s == pytest.approx(1.0, rel=0.01)  # one a second is all it can
+    assert overloaded.offered_per_s == pytest.approx(3.0, rel=4 / 20)  # 400 gaps: 5 % standard error
+    assert np.isnan(serve([Request(0.0, 1, 1)], Engine(1, 1), Linear(1.0)).offered_per_s)
 
 
 def test_runs_repeat_to_the_last_bit():
