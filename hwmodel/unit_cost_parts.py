@@ -25,18 +25,21 @@ Parts = dict[str, float]
 def multiplier_luts(w: int, a: int, *, unsigned: bool = False) -> int:
     """LUT6s of an integer multiplier on carry chains: pairs of rows of the narrower operand, added one after another.
 
-    Within 2 LUTs of netlists of 2 to 8 bits. One-bit operands are AND gates, two to a LUT.
+    Within 2 LUTs of netlists of 2 to 8 bits. Products of at most six signals are a plain LUT a bit; one-bit operands are
+    AND gates, two to a LUT.
 
     Args:
         w, a: widths.
         unsigned: whether ``a`` has no sign: as the wider operand its rows need no sign extension, a bit a pair.
 
-    >>> multiplier_luts(4, 8), multiplier_luts(8, 8), multiplier_luts(8, 8, unsigned=True), multiplier_luts(1, 8)
-    (28, 66, 62, 4)
+    >>> multiplier_luts(4, 8), multiplier_luts(8, 8), multiplier_luts(8, 8, unsigned=True), multiplier_luts(3, 3)
+    (28, 66, 62, 6)
     """
     narrow, wide = min(w, a), max(w, a)
     if narrow == 1:
         return -(-wide // 2)
+    if w + a <= 6:
+        return w + a
     pairs = -(-narrow // 2)
     saved = pairs if unsigned and w <= a and narrow > 2 else 0
     return narrow // 2 * (wide + 1) + (pairs - 1) * (wide + 2) - saved
@@ -94,9 +97,9 @@ def _integer_cells(one: PeDesign) -> Parts:
 
 @cache
 def shift_luts(width: int, largest: int) -> tuple[float, float]:
-    """LUT6s of a left shift of a signed number of ``width`` bits by 0 to ``largest``, in four-way muxes, low bits first.
+    """LUT6s of a left shift of a signed number of ``width`` bits by 0 to ``largest``, in four-way muxes.
 
-    A bit that reads at most five signals (few sources near the ends) takes half a LUT.
+    Low stages come first. A bit that reads at most five signals (few sources near the ends) takes half a LUT.
 
     Args:
         width: of the number.
@@ -282,11 +285,14 @@ def _decoded(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         extra = {"decoders": float(lanes * 8)}
     else:  # tender_dot: a shift by one before the accumulator
         w, a, shift = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), 0
-        extra = {"accumulator": float(accumulator)}
+        extra = {"rescaling": float(accumulator)}
     signed = w + a
     extra["shift"] = lanes * (sum(shift_luts(signed, shift)) if lut else float(shift_muxes(signed, shift)))
     extra["tree"] = float(tree_bits(signed + shift, lanes) - tree_bits(signed, lanes))
-    dot = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, LANES=lanes, ACCUMULATOR_BITS=accumulator)
+    dot = design(
+        "int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"), LANES=lanes,
+        ACCUMULATOR_BITS=accumulator,
+    )  # fmt: skip
     return {"dot": price(dot), **extra}
 
 

@@ -88,3 +88,13 @@ def test_too_few_netlists_are_one_sentence():
 def test_a_target_without_flip_flops_has_no_register():
     with pytest.raises(ValueError, match="target must be one of"):
         register_um2("tsmc5")
+
+
+@pytest.mark.parametrize("target", ["lut6", "sky130hd", "sg13g2"])
+def test_float_accumulators_of_formats_left_out(target):
+    if len(samples("float accumulator", target)) < 4:
+        pytest.skip(f"few float accumulators are recorded in {target} yet")
+    errors = held_out_errors("float accumulator", target)["error"].abs()
+    assert errors.mean() <= 0.12
+    known = part_prices("float accumulator", target).prices
+    assert known["products"] == 1.0  # the multiplier inside costs what it costs alone
