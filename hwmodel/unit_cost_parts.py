@@ -25,21 +25,21 @@ Parts = dict[str, float]
 def multiplier_luts(w: int, a: int, *, unsigned: bool = False) -> int:
     """LUT6s of an integer multiplier on carry chains: pairs of rows of the narrower operand, added one after another.
 
-    Within 2 LUTs of netlists of 2 to 8 bits. Products of at most six signals are a plain LUT a bit; one-bit operands are
-    AND gates, two to a LUT.
+    Within 2 LUTs of netlists of 2 to 8 bits. Products of at most six signals are a plain LUT a bit, and one more for
+    3 x 3 (synthesis finds seven); one-bit operands are AND gates, two to a LUT.
 
     Args:
         w, a: widths.
         unsigned: whether ``a`` has no sign: as the wider operand its rows need no sign extension, a bit a pair.
 
     >>> multiplier_luts(4, 8), multiplier_luts(8, 8), multiplier_luts(8, 8, unsigned=True), multiplier_luts(3, 3)
-    (28, 66, 62, 6)
+    (28, 66, 62, 7)
     """
     narrow, wide = min(w, a), max(w, a)
     if narrow == 1:
         return -(-wide // 2)
     if w + a <= 6:
-        return w + a
+        return w + a + (narrow > 2)
     pairs = -(-narrow // 2)
     saved = pairs if unsigned and w <= a and narrow > 2 else 0
     return narrow // 2 * (wide + 1) + (pairs - 1) * (wide + 2) - saved
