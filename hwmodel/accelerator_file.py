@@ -36,6 +36,7 @@ Every error is one sentence with file and key.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
@@ -58,9 +59,17 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("a number")
     try:
-        return float(value)  # YAML 1.1 reads 1e9 as text
-    except ValueError:
+        number = float(value)  # YAML 1.1 reads 1e9 as text
+    except (ValueError, OverflowError):
         raise ValueError("a number") from None
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
+
+
+def _area(value: object) -> float:
+    """A number, or ``.nan`` on an FPGA."""
+    return math.nan if isinstance(value, float) and math.isnan(value) else _number(value)
 
 
 def _integer(value: object) -> int:
@@ -131,7 +140,7 @@ def _kib(value: object) -> int:
 _READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  # key in the file -> (field, reader)
     PE: {
         "name": ("name", _text), "kind": ("kind", _member(PeKind)), "lanes": ("lanes", _integer),
-        "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _number),
+        "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _area),
         "max_integer_bits": ("max_integer_bits", _integer), "decoders": ("decoders", _formats),
         "max_activation_bits": ("max_activation_bits", _integer), "brick_bits": ("brick_bits", _integer),
         "serial_bits": ("serial_bits", _integer), "one_column_bits": ("one_column_bits", _integer),
@@ -154,10 +163,10 @@ _READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  
     },
     VectorUnit: {
         "lanes": ("lanes", _integer), "energy_pj_per_operation": ("energy_pj_per_operation", _number),
-        "area_um2_per_lane": ("area_um2_per_lane", _number), "source": ("source", _text),
+        "area_um2_per_lane": ("area_um2_per_lane", _area), "source": ("source", _text),
     },
     Encoder: {
-        "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _number),
+        "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _area),
         "source": ("source", _text),
     },
 }  # fmt: skip

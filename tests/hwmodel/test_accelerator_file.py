@@ -1,5 +1,6 @@
 """Accelerators in YAML files, and one sentence with file and key for every mistake."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,10 @@ def test_memory_presets_and_channels(tmp_path: Path) -> None:
     assert own.dram.channel_bytes_per_s == 5e8
 
 
+def test_a_design_on_an_fpga_has_no_area(tmp_path: Path) -> None:
+    assert math.isnan(load_accelerator(_file(tmp_path, BASED + "pe: {area_um2: .nan}\n")).pe.area_um2)
+
+
 def test_other_nodes(tmp_path: Path) -> None:
     text = BASED + "weight_buffer: {node_nm: 16}\ntechnology: {clock_idle_share: 0.2, static_power_mw: null}\n"
     mine = load_accelerator(_file(tmp_path, text))
@@ -129,6 +134,9 @@ def test_other_nodes(tmp_path: Path) -> None:
         ),
         (BASED + "pe: {lanes: four}\n", "key pe.lanes must be a number, not 'four'"),
         (BASED + "pe: {lanes: 1.5}\n", "key pe.lanes must be an integer, not 1.5"),
+        (BASED + "pe: {lanes: .inf}\n", "key pe.lanes must be a finite number, not inf"),
+        (BASED + "frequency_hz: .nan\n", "key frequency_hz must be a finite number, not nan"),
+        (BASED + "pe: {area_um2: .inf}\n", "key pe.area_um2 must be a finite number, not inf"),
         (BASED + "pe: {lanes: true}\n", "key pe.lanes must be a number, not True"),
         (BASED + "pe: {lanes: 0}\n", "key pe: lanes of PE bitmod must be at least 1, not 0"),
         (BASED + "pe: {kind: serial}\n", "key pe.kind must be one of bit_serial, .*, not 'serial'"),
@@ -152,7 +160,7 @@ def test_other_nodes(tmp_path: Path) -> None:
         (BASED + "pe: {lanes: 4, lanes: 8}\n", "must be YAML: key 'lanes' is given twice"),
         (WHOLE.replace(", energy_pj_per_bit: 4", ""), "key dram.energy_pj_per_bit must be given"),
     ],
-    ids=range(31),
+    ids=range(34),
 )
 def test_mistakes_get_a_sentence_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
