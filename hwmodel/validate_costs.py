@@ -19,6 +19,7 @@ from hwmodel.check import Check, Standing
 from hwmodel.evaluate import evaluate
 from hwmodel.presets_bitmod import FP16_BASELINE, FP16_PE
 from hwmodel.technology import node_scaling
+from hwmodel.unit_cost_parts import int_dot_luts
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 _SHEET = "Zhang et al., LQER, ICML 2024: spreadsheet in its repository, sheet hw-perf"
@@ -27,24 +28,6 @@ _FP16_LUTS = 387.0  # XtraMAC (arXiv 2605.06052), table IV: vendor operator INT2
 # LUTs of one more lane in MASE's syntheses of integer matmuls (717 points, fitted lines), by the wider operand
 _MASE_LUTS: Mapping[int, float] = {2: 30.0, 3: 49.0, 4: 71.0, 5: 102.0, 6: 121.0, 8: 193.0}
 _K, _N, _RANK = 4096, 11008, 32  # the sheet's layer
-
-
-def multiplier_luts(w: int, a: int) -> int:
-    """LUT6s of a signed multiplier on carry chains: pairs of rows of the narrower operand, added one after another.
-
-    Within 2 LUTs of the netlists of all pairs of 2, 3, 4, 5, 6 and 8 bits (Yosys 0.70, synthesised for this project).
-
-    >>> multiplier_luts(4, 8), multiplier_luts(8, 8)
-    (28, 66)
-    """
-    narrow, wide = min(w, a), max(w, a)
-    return narrow // 2 * (wide + 1) + (-(-narrow // 2) - 1) * (wide + 2)
-
-
-def dot_luts(w: int, a: int, lanes: int) -> int:
-    """LUT6s of a dot product of ``lanes`` (a power of two): multipliers, adder tree, accumulator of w + a + 10 bits."""
-    tree = sum((lanes >> level) * (w + a + level) for level in range(1, lanes.bit_length()))
-    return lanes * multiplier_luts(w, a) + tree + w + a + 10
 
 
 def lqer() -> Iterator[Check]:
@@ -60,7 +43,7 @@ def lqer() -> Iterator[Check]:
     )
     for name, printed, w, a, more, standing in designs:
         lane = _MASE_LUTS[max(w, a)]
-        bare = dot_luts(w, a, _LANES) * more / fp16
+        bare = int_dot_luts(w, a, _LANES, w + a + 10) * more / fp16
         yield Check(
             name, "area over FP16's", printed, _LANES * lane * more / fp16, standing, _SHEET,
             f"16 lanes of {lane:g} LUTs in MASE's library; bare arithmetic without registers and streams: {bare:.3f}",

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from hwmodel.check import Check, Standing, checks_frame
-from hwmodel.validate_costs import dot_luts, multiplier_luts
+from hwmodel.unit_cost_parts import int_dot_luts, multiplier_luts
 from hwmodel.validate_machines import validate_machines
 
 PRINTED = 1e-3  # laws are compared with figures of three and more digits
@@ -57,7 +57,7 @@ def test_multiplier_luts(w: int, a: int, luts: int) -> None:
 
 def test_dot_luts_by_hand() -> None:
     # two 4 x 4 multipliers of 2 x 5 + 1 x 6 = 16 LUTs, one adder of 9 bits, an accumulator of 18
-    assert dot_luts(4, 4, 2) == 2 * 16 + 9 + 18
+    assert int_dot_luts(4, 4, 2, 18) == 2 * 16 + 9 + 18
 
 
 def test_errors_are_relative() -> None:
