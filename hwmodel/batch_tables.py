@@ -401,7 +401,7 @@ class MachineTables:
             for place in range(len(axes.drams)):
                 dram = axes.memory(which, place)
                 for clock in clocks:
-                    bits = dram.bits_per_cycle(float(clock), sustained=self.options.dram_efficiency)
-                    made.append((bits, dram.energy_pj_per_bit, float(clock)))
+                    per_cycle = dram.bits_per_cycle(float(clock), sustained=self.options.dram_efficiency)
+                    made.append((per_cycle, dram.energy_pj_per_bit, float(clock)))
         bits, energy, hz = np.array(made).reshape(len(axes.accelerators), -1, 3).transpose(2, 0, 1).copy()
         return bits, energy, hz
