@@ -19,7 +19,7 @@ from hwmodel.synthesis_table import SynthesisRow, best_rows
 from hwmodel.unit_cost_design import PeDesign, design_of_row
 from hwmodel.unit_cost_libraries import SCALED_LIBRARIES, library_ratio
 from hwmodel.unit_cost_parts import group_of, parts_of, registers
-from hwmodel.unit_cost_prices import is_lut, part_price, part_prices, register_um2, samples
+from hwmodel.unit_cost_prices import closed_form, is_lut, part_price, part_prices, register_um2, samples
 
 
 class Origin(Enum):
@@ -114,10 +114,10 @@ def price_pe(one: PeDesign, target: str = "lut6", *, dsp: bool = False, table: b
     count = registers(one)
     flip_flops = None if count is None else Figure(float(count), Origin.CLOSED_FORM, 0.0, 0.0, "registers of the RTL")
     logic = part_price(_bare(one), target)
-    closed = is_lut(target) and group.startswith("integer")
+    closed = closed_form(group, target)
     origin = Origin.CLOSED_FORM if closed else Origin.FIT
-    source = "row pairs on carry chains" if closed else f"{prices.rows} netlists of kind {group}"
-    outside = _outside(one, target)
+    source = "sites of carry chains" if closed else f"{prices.rows} netlists of kind {group}"
+    outside = not closed and _outside(one, target)
     if is_lut(target):
         none = Figure(0.0, origin, 0.0, 0.0, "no DSPs allowed")
         return UnitCost(one, target, Figure(logic, origin, mean, worst, source), flip_flops, none, None, outside)

@@ -21,6 +21,8 @@ from hwmodel.unit_cost_design import PeDesign, design_of_row
 from hwmodel.unit_cost_parts import GROUPS, group_of, parts_of
 
 LUT_TARGETS = frozenset({"lut6"})  # counted in LUTs; every other target in cell area
+# Groups that follow from architecture alone on LUTs: no netlists are needed
+CLOSED_ON_LUTS = frozenset({"integer multiplier", "integer", "bit-serial"})
 NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
 _FEW_ROWS = 3  # fewer recorded rows give no prices
 # Groups whose recorded rows share one format: lanes and widths are left out instead
@@ -119,6 +121,11 @@ def is_lut(target: str) -> bool:
     return target in LUT_TARGETS
 
 
+def closed_form(group: str, target: str) -> bool:
+    """Whether prices of a group are known, not fitted."""
+    return is_lut(target) and group in CLOSED_ON_LUTS
+
+
 @cache
 def register_um2(target: str) -> float:
     """Area of one flip-flop: the smallest of the recorded ones (some have an enable)."""
@@ -164,6 +171,8 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     """
     elsewhere = {"products": 1.0, "dot": 1.0}
     if is_lut(target):
+        if group == "bit-serial":  # the running sum has an adder and a subtractor, which synthesis does not merge
+            elsewhere |= {"running": 2.0, "gates": 1.0}
         return {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0, "adders": 1.0, **elsewhere}
     if group == "Kulisch":
         return {"accumulator": part_prices("integer", target).prices["accumulator"]}
@@ -203,7 +212,7 @@ def held_out_errors(group: str, target: str) -> pd.DataFrame:
     rows = []
     for key, outside in folds(group, chosen).items():
         inside = [sample for index, sample in enumerate(chosen) if index not in set(outside)]
-        if len(inside) < _FEW_ROWS:
+        if len(inside) < _FEW_ROWS and not closed_form(group, target):
             continue
         prices = _solve(inside, known_prices(group, target))
         for index in outside:
@@ -223,7 +232,7 @@ def part_prices(group: str, target: str) -> PartPrices:
         ValueError: too few rows are recorded.
     """
     chosen = samples(group, target)
-    if not (is_lut(target) and group.startswith("integer")) and len(chosen) < _FEW_ROWS:
+    if not closed_form(group, target) and len(chosen) < _FEW_ROWS:
         raise ValueError(
             f"target {target} must have {_FEW_ROWS} recorded designs of kind {group} or more to price others, "
             f"not {len(chosen)} (python -m hls.synthesis records them)"

@@ -3,7 +3,7 @@
 import pytest
 
 from datatypes.catalog import FP16, INT16, INTS, MINIFLOATS
-from hwmodel.synthesis_table import best_rows
+from hwmodel.synthesis_table import best_rows, synthesis_rows
 from hwmodel.unit_cost import Origin, price_pe, recorded
 from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, design, design_of_row, pe_design
 from hwmodel.unit_cost_libraries import library_ratio
@@ -108,3 +108,17 @@ def test_unknown_targets_and_families_are_one_sentence():
         price_pe(pe_design(INTS[4], INTS[4]), "lut5")
     with pytest.raises(ValueError, match="to be priced outside the table, not 'flint_decode'"):
         price_pe(design("flint_decode", BITS=9, ACCUMULATOR_BITS=0))
+
+
+def test_bit_serial_on_luts_is_a_closed_form():
+    cost = price_pe(pe_design(INTS[8], INTS[8], arithmetic=Arithmetic.WEIGHT_SERIAL, lanes=16), table=False)
+    # tree of 16 terms of 8 bits: 146; running sum of 12 + 8 bits, added and subtracted; 26 bits of accumulator
+    assert cost.luts.value == 146 + 2 * 20 + 26
+    assert cost.luts.origin is Origin.CLOSED_FORM
+
+
+def test_one_dsp_for_each_product_is_what_synthesis_infers():
+    rows = [row for row in synthesis_rows("lut6") if row.dsps and row.family == "int_dot"]
+    assert rows
+    for row in rows:
+        assert price_pe(design_of_row(row), dsp=True).dsps.value == row.dsps
