@@ -78,7 +78,6 @@ def _array_parts(p: int, q: int, lanes: int, *, unsigned: bool) -> Parts:
     rows = wide // 2 + 1 if unsigned else -(-wide // 2)
     return {
         "rows": float(lanes * rows * (narrow + 1)),
-        "row_ends": float(lanes * (narrow + wide)),
         "large_array": array,  # where the library's flow does not recode
     }
 
@@ -88,7 +87,8 @@ def _integer_cells(one: PeDesign) -> Parts:
     # tried and lost: prices of their own for narrow unsigned activations (worst MAC 19 % instead of 12 %)
     parts = _array_parts(w, a + one.get("ACTIVATION_UNSIGNED") if min(w, a) > 3 else a, lanes, unsigned=False)
     if one.family == "int_dot":
-        parts |= {"tree": float(tree_bits(w + a, lanes)), "accumulator": float(one.get("ACCUMULATOR_BITS"))}
+        # one price for both: where no dot products are recorded, a tree's could not be told
+        parts["adder_bits"] = float(tree_bits(w + a, lanes) + one.get("ACCUMULATOR_BITS"))
         parts["product"] = float(lanes * (w + a))
     return parts
 
@@ -189,8 +189,8 @@ def _fixed(one: PeDesign, lut: bool) -> Parts:
         parts["shift"] = float(lanes * shift_muxes(signed, largest))
         parts["range"] = float(lanes * width * largest.bit_length())
     if one.family == "minifloat_dot":
-        parts["tree"] = float(tree_bits(width, lanes))
-        parts["accumulator"] = float(one.get("ACCUMULATOR_BITS"))
+        adders = float(tree_bits(width, lanes) + one.get("ACCUMULATOR_BITS"))
+        parts["accumulator" if lut else "adder_bits"] = adders
     return parts
 
 

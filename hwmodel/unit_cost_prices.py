@@ -166,8 +166,8 @@ def samples(group: str, target: str) -> tuple[_Sample, ...]:
 def known_prices(group: str, target: str) -> dict[str, float]:
     """Prices that are not fitted: a bit of a carry chain is a LUT; what another group prices costs what it says there.
 
-    In cells a Kulisch accumulator's bit is that of integers: recorded accumulators follow the width of the product, so
-    a fit could not tell them apart.
+    In cells a bit of a Kulisch MAC's adders is that of integers: recorded accumulators follow the width of the product,
+    so a fit could not tell them apart.
     """
     elsewhere = {"products": 1.0, "dot": 1.0}
     if is_lut(target):
@@ -175,7 +175,7 @@ def known_prices(group: str, target: str) -> dict[str, float]:
             elsewhere |= {"running": 2.0, "gates": 1.0}
         return {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0, "adders": 1.0, **elsewhere}
     if group == "Kulisch":
-        return {"accumulator": part_prices("integer", target).prices["accumulator"]}
+        return {"adder_bits": part_prices("integer", target).prices["adder_bits"]}
     return elsewhere
 
 

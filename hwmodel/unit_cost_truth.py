@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -16,10 +17,10 @@ import pandas as pd
 from datatypes.catalog import INTS, MINIFLOATS, UINTS
 from datatypes.format import Format
 from hwmodel.check import Check, Standing
-from hwmodel.synthesis_table import DATA, best_rows
+from hwmodel.synthesis_table import DATA
 from hwmodel.unit_cost import price_pe
-from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, design_of_row, pe_design
-from hwmodel.unit_cost_libraries import BASE, library_ratio, recorded_name, reference_areas
+from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, pe_design
+from hwmodel.unit_cost_libraries import BASE, library_ratio, reference_areas
 from hwmodel.unit_cost_prices import error_table, held_out_errors
 
 LUTS = DATA / "fpga_reference_lut.csv"
@@ -52,6 +53,26 @@ def reference_design(module: str, weight: str, activation: str, accumulator_bits
     )  # fmt: skip
 
 
+def reference_area_design(module: str, config: str, lanes: int) -> PeDesign | None:
+    """Our design of a reference one in cells; ``None`` for what has no twin here.
+
+    >>> reference_area_design("mf_mac", "E2M1xE4M3", 1).get("ACCUMULATOR_BITS")
+    33
+    """
+    kind = {"int_dot": "int_mac", "mf_dot": "mf_mac"}.get(module, module)
+    if found := re.fullmatch(r"W(\d)A(\d)", config):
+        pair: tuple[Format, Format] = INTS[int(found[1])], INTS[int(found[2])]
+    elif found := re.fullmatch(r"(E\dM\d)x(E\dM\d)", config):
+        pair = MINIFLOATS[found[1].lower()], MINIFLOATS[found[2].lower()]
+    elif module == "term_pe":
+        return pe_design(INTS[8], INTS[8], arithmetic=Arithmetic.TERM_SERIAL, lanes=lanes)
+    elif module == "bitserial_pe":
+        return pe_design(INTS[8], INTS[8], arithmetic=Arithmetic.WEIGHT_SERIAL, lanes=lanes).replaced(ACCUMULATE=0)
+    else:
+        return None
+    return pe_design(*pair, arithmetic=_MODULES[kind], lanes=lanes)
+
+
 @cache
 def reference_cells(table: bool) -> pd.DataFrame:
     """Every reference figure beside ours: quantity, target, design, truth, ours, error.
@@ -64,13 +85,12 @@ def reference_cells(table: bool) -> pd.DataFrame:
         cost = price_pe(reference_design(module, weight, activation, bits), "lut6", table=table)
         assert cost.luts is not None
         rows.append((module, "lut6", f"{weight} x {activation}", float(truth), cost.luts.value))
-    recorded = best_rows(BASE)
     for row in reference_areas():
-        known = recorded.get(recorded_name(row["module"], row["config"], row["lanes"]) or "")
-        if known is None:
+        one = reference_area_design(row["module"], row["config"], int(row["lanes"]))
+        if one is None:
             continue
         try:
-            cost = price_pe(design_of_row(known), row["library"], table=table)
+            cost = price_pe(one, row["library"], table=table)
         except ValueError:  # too few netlists of this kind in this library
             continue
         if cost.area_um2 is not None:

@@ -37,7 +37,13 @@ def test_macs_by_closed_form_and_fit_are_within_the_goal():
 def test_every_reference_figure_is_compared():
     cells = reference_cells(True)
     assert (cells["target"] == "lut6").sum() == 36 + 36 + 3 * 19
-    assert cells["error"].abs().max() < 0.2
+    # MACs that are recorded nowhere in this library: mixed pairs
+    pairs = cells[
+        (cells["target"] == "osu018") & cells["design"].isin(["E2M1xE4M3 x1", "E3M0xE4M3 x1", "E2M1xE3M2 x1"])
+    ]
+    assert len(pairs) == 3
+    assert cells[cells["target"] != "osu018"]["error"].abs().max() < 0.2
+    assert pairs["error"].abs().max() < 0.1
 
 
 def test_ratio_between_libraries_is_known_with_its_error():
