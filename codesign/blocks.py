@@ -155,6 +155,7 @@ class BlockModel:
 
         Raises:
             NotImplementedError: an encoder-decoder, or blocks whose hidden states are not ``[b, t, d]``.
+            ValueError: windows longer than the model's table of positions, or tokens beyond its vocabulary.
         """
         if getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
             raise NotImplementedError(
@@ -189,7 +190,7 @@ class BlockModel:
         with torch.no_grad(), self.block(0) as block:
             handle = block.register_forward_hook(keep)
             try:
-                self.model(tokens, **self._model_kwargs())
+                self._forward(tokens)
             except _Enough:
                 pass
             finally:
@@ -210,7 +211,7 @@ class BlockModel:
 
         with self._blocks_replaced([recorder] * len(self)):
             try:
-                self.model(tokens, **self._model_kwargs())
+                self._forward(tokens)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:  # what follows a block does not fit what enters it
@@ -226,6 +227,18 @@ class BlockModel:
             shape = list(first[0].shape)
             raise NotImplementedError(f"blocks of {self.source.name} must take hidden states [b, t, d], not {shape}")
         return first[0], calls
+
+    def _forward(self, tokens: Tensor) -> None:
+        """The model's own forward, where blocks are replaced or left early."""
+        try:
+            self.model(tokens, **self._model_kwargs())
+        except IndexError:
+            config = getattr(self.model, "config", None)
+            length, ids = (getattr(config, key, None) for key in ("max_position_embeddings", "vocab_size"))
+            raise ValueError(
+                f"windows of {self.source.name} must be of at most {length} tokens (context), with ids below {ids}, "
+                f"not of {tokens.shape[-1]} tokens with ids up to {int(tokens.max())}"
+            ) from None
 
     def _model_kwargs(self) -> dict[str, Any]:
         parameters = inspect.signature(self.model.forward).parameters

@@ -18,6 +18,8 @@ _HEADINGS = {
 
 def bits(model: str, *, recipe_name: str, out: Path | None, every_layer: bool, as_json: bool) -> None:
     """Bit statistics of a model's layers."""
+    if out is not None and out.is_dir():
+        raise ValueError(f"the output {out} must be a file, not a folder")
     with progress() as bars:
         task = bars.add_task("counting", total=None)
         stats = dict(

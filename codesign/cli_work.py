@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,19 @@ from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantiz
 from codesign.quantized_model import quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
 from codesign.recipes import Recipe, recipe
-from codesign.run_study import accelerators_by_name, protocol_of, read_study_folder, run_study, write_study
+from codesign.run_study import (
+    accelerators_by_name,
+    check_output,
+    protocol_of,
+    read_study_folder,
+    run_study,
+    write_study,
+)
 from codesign.steps import progress
 from codesign.study import StudyResult
 from codesign.study_file import read_study
 from codesign.tasks import load_task
-from codesign.text import first_token, load_text, tokenize, windows
+from codesign.text import check_text_name, first_token, load_text, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
 from hwmodel.units import cycles_to_s, pj_to_mj
@@ -82,16 +90,34 @@ class _Bars:
         )
 
 
+@contextmanager
+def _in_file(file: Path, key: str) -> Iterator[None]:
+    """Puts file and key before what is said about a value in a study file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {key}: {error}") from None
+
+
 def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
     """Run a study file and write its folder."""
     spec = read_study(file)
-    for name in spec.recipes:
-        spec.recipe(name)  # an unknown name is said before anything is fetched
-    accelerators_by_name(spec.accelerators)
+    with _in_file(file, "recipes"):  # an unknown name is said before anything is fetched
+        for name in spec.recipes:
+            spec.recipe(name)
+    with _in_file(file, "accelerators"):
+        accelerators_by_name(spec.accelerators)
+    with _in_file(file, "evaluation"):
+        check_text_name(spec.text)
+    with _in_file(file, "calibration"):
+        check_text_name(spec.calibration_text)
     checked_device(device)
+    check_output(out)
     with progress() as bars:
         shown = _Bars(bars, spec.name, len(spec.recipes))
-        bench = Bench(resolve_model(spec.model), protocol_of(spec), device, steps=shown.step)
+        with _in_file(file, "model"):
+            source = resolve_model(spec.model)
+        bench = Bench(source, protocol_of(spec), device, steps=shown.step)
         result = run_study(spec, device=device, bench=bench, done=shown.done)
     page = write_study(result, out)
     _show_study(result, page, as_json=as_json)

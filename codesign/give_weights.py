@@ -37,7 +37,7 @@ def give_weights(
         device: where the values go.
 
     Raises:
-        ValueError: a weight of another shape than the skeleton's.
+        ValueError: a weight of another shape than the skeleton's, or integers where it has floating-point numbers.
     """
     done: dict[int, Tensor] = {}
     for path, owner in module.named_modules(prefix=prefix):
@@ -57,6 +57,8 @@ def _fetch(source: WeightSource, name: str, old: Tensor, device: torch.device) -
     value = source.tensor(name)
     if value.shape != old.shape:
         raise ValueError(f"weight {name} must have shape {tuple(old.shape)}, not {tuple(value.shape)}")
+    if old.is_floating_point() and not value.dtype.is_floating_point:
+        raise ValueError(f"weight {name} must be of a floating-point type, not {value.dtype}: it is encoded already")
     if value.dtype.is_floating_point:
         value = value.to(device, torch.float32)
         return nn.Parameter(value, requires_grad=False) if isinstance(old, nn.Parameter) else value

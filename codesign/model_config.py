@@ -53,10 +53,12 @@ def _missing_sizes(config_class: type, content: dict[str, Any]) -> Iterable[str]
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that is not empty; its class where it has none.
+    """The first line of an error's message that is not empty, with the next where it ends in a colon; else its class.
 
     >>> first_line(ValueError("no such key\\n  at line 3"))
     'no such key'
     """
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

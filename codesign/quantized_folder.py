@@ -42,6 +42,8 @@ KIND = "codesign quantized model"
 VERSION = 1
 _FILE = re.compile(r"layers/\d{5,}\.safetensors|rest-\d{5,}\.safetensors")
 _KEYS = ("kind", "version", "name", "recipe", "model", "layers", "rest", "kv", "versions", "bits", "job")
+_REST_KEYS = ("file", "bytes", "sha256", "tensors")
+_LAYER_KEYS = ("file", "bytes", "sha256", "name", "shape", "bits", "config", "notes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +183,12 @@ def load_quantized(folder: Path | str) -> QuantizedModel:
     for key in _KEYS:
         if key not in manifest:
             raise ValueError(f"{folder / MANIFEST} must have the key {key!r}")
-    for entry in [*manifest["layers"], *manifest["rest"]]:
-        check_size(folder, entry)
+    for part, keys in (("layers", _LAYER_KEYS), ("rest", _REST_KEYS)):
+        for entry in manifest[part]:
+            for key in keys:
+                if not isinstance(entry, dict) or key not in entry:
+                    raise ValueError(f"every entry of {part} in {folder / MANIFEST} must have the key {key!r}")
+            check_size(folder, entry)
     return QuantizedModel(folder, manifest)
 
 

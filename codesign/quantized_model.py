@@ -11,7 +11,8 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,21 @@ def quantize_model(
         if made.manifest["job"] != description:
             raise ValueError(_other_job(folder, made.manifest["job"], description))
         return made
-    _start(folder, description)
+    with _started(folder, description):
+        return _quantize_into(folder, source, job, description, device=device, verify=verify, steps=steps)
+
+
+def _quantize_into(
+    folder: Path,
+    source: ModelSource,
+    job: QuantizationJob,
+    description: Mapping[str, Any],
+    *,
+    device: torch.device | str,
+    verify: bool,
+    steps: Steps,
+) -> QuantizedModel:
+    """The layers that are not there yet, then everything else, and the manifest last."""
     entries = _finished(folder)
     model = BlockModel(source, device=device)
     numbers = {name: i for i, name in enumerate(name for name in _all_layers(model) if name in job.layers)}
@@ -186,6 +201,22 @@ def write_layer(folder: Path, number: int, name: str, layer: QuantizedLayer, *, 
         "config": config_to_dict(layer.config),
         "notes": dict(layer.notes),
     }
+
+
+@contextmanager
+def _started(folder: Path, description: Mapping[str, Any]) -> Iterator[None]:
+    """``_start``; where the job stops before anything of it is finished, the folder is as it was."""
+    there = folder.is_dir()
+    _start(folder, description)
+    try:
+        yield
+    except BaseException:
+        if not any(path.is_file() and path != folder / JOB for path in folder.rglob("*")):
+            (folder / JOB).unlink(missing_ok=True)
+            (folder / LAYERS).rmdir()
+            if not there:
+                folder.rmdir()
+        raise
 
 
 def _start(folder: Path, description: Mapping[str, Any]) -> None:

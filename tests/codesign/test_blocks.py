@@ -1,11 +1,14 @@
 """The walk, block by block, against transformers' own whole-model forward pass."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from codesign.blocks import BlockModel, find_blocks
@@ -234,3 +237,23 @@ def test_memory_of_a_walk_stays_within_the_stated_bound(tmp_path):
     done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True)
     grown, bound = map(int, done.stdout.split())
     assert grown < bound < weights_bytes
+
+
+def test_integers_where_a_weight_should_be_are_refused(tiny_gqa_dir, tmp_path):
+    folder = tmp_path / "encoded"
+    shutil.copytree(tiny_gqa_dir, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    save_file({**weights, name: weights[name].to(torch.int8)}, folder / "model.safetensors")
+    model = BlockModel(resolve_model(folder))
+    with pytest.raises(ValueError, match=rf"weight {re.escape(name)} must be of a floating-point type, not torch.int8"):
+        model.embed([torch.zeros(1, 4, dtype=torch.int64)])
+
+
+@pytest.mark.parametrize(("tokens", "highest"), [(257, 0), (4, 320)], ids=["too long", "beyond the vocabulary"])
+def test_windows_beyond_the_tables_of_a_model_are_refused(tokens, highest, tiny_gpt2_dir):
+    batch = torch.full((1, tokens), highest)
+    length = min(tokens, 2) if highest else tokens  # two tokens are tried first
+    said = f"at most 256 tokens .* with ids below 320, not of {length} tokens with ids up to {highest}"
+    with pytest.raises(ValueError, match=said):
+        BlockModel(resolve_model(tiny_gpt2_dir)).embed([batch])

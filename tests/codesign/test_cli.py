@@ -185,8 +185,11 @@ def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("bitmod3_g64", "bitmud3_g64"), "recipe must be"),
-        (("ant]", "aunt]"), "nearest: ant"),
+        (("bitmod3_g64", "bitmud3_g64"), "study.yaml: recipes: recipe must be"),
+        (("ant]", "aunt]"), "study.yaml: accelerators: accelerator must be"),
+        (("model: ", "model: no-"), "study.yaml: model: model must be"),
+        (("evaluation: {text: ", "evaluation: {text: no-"), "study.yaml: evaluation: text must be"),
+        (("calibration: {text: ", "calibration: {text: no-"), "study.yaml: calibration: text must be"),
         (("tokens: 256", "tokens: 100000"), None),
         (("context: 64", "contxt: 64"), "did you mean 'context'"),
     ],

@@ -57,3 +57,10 @@ def test_a_wrong_config_is_one_sentence(tmp_path, content, message):
 def test_the_first_line_that_says_something():
     assert first_line(ValueError("\n  \n  said here \n and there")) == "said here"
     assert first_line(KeyError()) == "KeyError"
+
+
+def test_a_line_that_ends_in_a_colon_takes_the_next_with_it():
+    assert first_line(ValueError("field 'hidden_size':\n    must be an integer\nand more")) == (
+        "field 'hidden_size': must be an integer"
+    )
+    assert first_line(ValueError("nothing follows:")) == "nothing follows:"

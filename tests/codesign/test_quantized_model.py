@@ -286,6 +286,17 @@ def test_nothing_is_written_for_weights_that_hold_nan(tiny_gqa_dir, tmp_path):
     assert not (tmp_path / "made" / "codesign.json").exists()
 
 
+def test_a_job_that_finishes_no_layer_leaves_the_folder_as_it_was(tiny_gqa_dir, tmp_path):
+    source = resolve_model(tiny_gqa_dir)
+    names = BlockModel(source).layer_names()
+    stopping = QuantizationJob("r", {name: LayerJob(Failing(names[0]), INT4) for name in names})
+    (tmp_path / "empty").mkdir()
+    for folder in ("new", "empty"):
+        with pytest.raises(KeyboardInterrupt):
+            quantize_model(source, stopping, tmp_path / folder)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
 def edit_manifest(folder, change):
     manifest = json.loads((folder / "codesign.json").read_text())
     change(manifest)
@@ -310,6 +321,13 @@ def test_refused_folders(finished, tmp_path):
 
     with pytest.raises(ValueError, match=r"must be a quantized model folder with codesign\.json"):
         load_quantized(tmp_path)
+    edit_manifest(finished, lambda m: m["layers"][2].pop("config"))
+    with pytest.raises(ValueError, match=r"every entry of layers in .*codesign\.json must have the key 'config'"):
+        load_quantized(finished)
+    edit_manifest(finished, lambda m: m["layers"][2].update(config={}) or m["rest"][0].pop("tensors"))
+    with pytest.raises(ValueError, match=r"every entry of rest in .*codesign\.json must have the key 'tensors'"):
+        load_quantized(finished)
+    edit_manifest(finished, lambda m: m["rest"][0].update(tensors=[]))
     edit_manifest(finished, lambda m: m.update(version=99))
     with pytest.raises(ValueError, match=r"version in .*codesign\.json must be 1, not 99"):
         load_quantized(finished)

@@ -9,7 +9,7 @@ from codesign.models import resolve_model
 from codesign.pricing import trace_generation
 from codesign.recipe_accuracy import RecipeResult
 from codesign.recipes import recipe
-from codesign.run_study import accelerators_by_name, manifest, price_all, read_study_folder, write_study
+from codesign.run_study import accelerators_by_name, check_output, manifest, price_all, read_study_folder, write_study
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
 from hwmodel.presets import ACCELERATORS
@@ -127,6 +127,25 @@ def test_a_damaged_folder_is_one_sentence(study, tmp_path, damage):
     with pytest.raises(ValueError, match="out must be the folder of a finished study") as caught:
         read_study_folder(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "layers.parquet"])
+def test_what_a_folder_lacks_is_named(study, tmp_path, missing):
+    folder = tmp_path / "out"
+    write_study(study, folder)
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=f"out must be the folder of a finished study, but {missing} is not there$"):
+        read_study_folder(folder)
+
+
+def test_an_output_that_cannot_be_written_is_said_before_anything_is(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="file must be a folder, not a file"):
+        check_output(tmp_path / "file")
+    with pytest.raises(ValueError, match="must be where files may be written, which .*file is not"):
+        check_output(tmp_path / "file" / "below" / "it")
+    check_output(tmp_path / "new" / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_front_leaves_out_what_cannot_run():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codesign.models import resolve_model
-from codesign.text import Text, bos_token_id, brown_text, first_token, load_text, tokenize, windows
+from codesign.text import TEXTS, Text, bos_token_id, brown_text, first_token, load_text, tokenize, windows
 
 pytest.importorskip("transformers", reason="needs the extra codesign[models]")
 FABLE = Text("fable", "A fox saw some grapes. They hung high.\n\nSour, said the fox." * 20, "written here", "CC0")
@@ -164,3 +164,7 @@ def test_brown_halves_make_the_whole() -> None:
     # The survey counted 1,161,192 words with punctuation marks as words of their own. Here marks hang on their words,
     # which leaves the million running words that the corpus was made to have (Francis and Kucera 1979).
     assert 980_000 < len(whole.split()) < 1_061_192
+
+
+def test_every_named_text_says_what_it_is() -> None:
+    assert [name for name, load in TEXTS.items() if not (load.__doc__ or "").strip()] == []
