@@ -167,8 +167,14 @@ app.command(name="explore")(cli_explore.explore_space)
 
 
 @app.command()
-def formats(as_json: Json = False) -> None:
-    """List the number formats with range, special codes, tie rule and source."""
+def formats(
+    name: Annotated[str | None, typer.Argument(help="One format: its table of codes and values.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the number formats with range, special codes, tie rule and source; or every code of one."""
+    if name is not None:
+        cli_lists.format_codes(name, as_json=as_json)
+        return
     show_table(cli_lists.formats(), title="Formats", as_json=as_json, columns=cli_lists.FORMAT_COLUMNS)
 
 
@@ -201,17 +207,28 @@ def models(as_json: Json = False) -> None:
         show_table(table, title=name.capitalize(), as_json=False)
 
 
+USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports no base class of its usage errors
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; mistakes become one sentence on standard error."""
     warnings.filterwarnings("ignore", module=r"(torch|transformers)\b.*")
     try:
-        app(arguments, standalone_mode=True)
+        # not standalone: typer would end the program by itself, without a word after an interrupt
+        status = app(arguments, standalone_mode=False)
+    except USAGE_ERROR as error:
+        text = error.format_message()
+        if text:  # none where no argument was given and the help was shown
+            say(f"codesign: {sentence(ValueError(text))} (codesign --help)")
+        sys.exit(EXIT_BAD_INPUT)
     except (ValueError, TypeError, NotImplementedError, OSError, MemoryError) as error:
         say(f"codesign: {sentence(error)}")
         sys.exit(EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
+        status = EXIT_INTERRUPTED
+    if status == EXIT_INTERRUPTED:
         say("codesign: interrupted; run the same command again to go on")
-        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from codesign.algorithms.registry import ALGORITHMS
-from codesign.console import show_json, show_table
+from codesign.console import say, show_json, show_table
 from codesign.package_models import PACKAGE_MODELS
 from codesign.recipe_names import GRAMMAR as GRAMMAR
 from codesign.recipes import RECIPES, recipe
 from codesign.text import TEXTS
-from datatypes.catalog import FORMATS
+from datatypes.catalog import FORMATS, format_by_name
 from datatypes.format_facts import describe
+from datatypes.outlier_victim import OutlierVictimFormat
 from hwmodel.effects import option_effects
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_presets import MACHINES
@@ -29,6 +31,30 @@ FORMAT_COLUMNS = ("name", "bits", "levels", "maximum", "min_normal", "min_subnor
 def formats() -> pd.DataFrame:
     """One row for each format."""
     return pd.DataFrame([asdict(describe(fmt)) for fmt in FORMATS.values()])
+
+
+def format_codes(name: str, *, as_json: bool) -> None:
+    """Every code of one format with its value (or values, for codes of several elements).
+
+    Raises:
+        ValueError: no such format; or one whose values belong to each tensor, or that has too many codes for a table.
+    """
+    fmt = format_by_name(name)
+    try:
+        table = fmt.pair_table if isinstance(fmt, OutlierVictimFormat) else fmt.code_values
+    except (AttributeError, NotImplementedError) as error:
+        raise ValueError(f"format {name} must have a table of values to list, but has none ({error})") from None
+    digits = -(-fmt.bits // 4)
+    rows = [
+        {"code": code, "hex": f"{code:0{digits}x}", "value": value if np.ndim(value) else float(value)}
+        for code, value in enumerate(table.tolist())
+    ]
+    if as_json:
+        show_json({**asdict(describe(fmt)), "codes": rows})
+        return
+    facts = describe(fmt)
+    show_table(pd.DataFrame([{**row, "value": str(row["value"])} for row in rows]), title=facts.name, as_json=False)
+    say(f"ties go to {facts.tie}; {facts.overflow}; source: {facts.source}")
 
 
 def accelerators() -> pd.DataFrame:

@@ -96,10 +96,6 @@ def _all_minifloats() -> tuple[FloatFormat, ...]:
         for exponent_bits in range(1, bits):
             mantissa_bits = bits - 1 - exponent_bits
             for variant in FloatVariant:
-                if variant is FloatVariant.IEEE and exponent_bits < 2:
-                    continue  # one exponent bit: nothing but subnormals would be finite
-                if variant is FloatVariant.FN and exponent_bits == 1 and mantissa_bits == 0:
-                    continue
                 made.append(minifloat(exponent_bits, mantissa_bits, variant=variant))
     return tuple(made)
 

@@ -271,3 +271,26 @@ def test_help_starts_without_loading_a_model():
     )  # fmt: skip
     for command in ("study", "quantize", "evaluate", "estimate", "report", "formats", "validate"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("estmate",), "No such command 'estmate'"),
+        (("estimate", "--foo"), "No such option: --foo"),
+        (("quantize",), "Missing argument 'model'"),
+    ],
+    ids=["command", "option", "missing argument"],
+)
+def test_wrong_usage_is_one_sentence(capsys, arguments, message):
+    assert message in refused(capsys, *arguments)
+
+
+def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("codesign.cli_work.estimate", interrupted)
+    status, out, err = run(capsys, "estimate", "anything")
+    assert (status, out) == (130, "")  # 128 + SIGINT
+    assert " ".join(err.split()) == "codesign: interrupted; run the same command again to go on"

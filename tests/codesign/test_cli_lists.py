@@ -71,3 +71,14 @@ def test_validation_with_details_has_the_tables_behind(capsys):
     shown = capsys.readouterr().out
     assert "Headlines of the paper" in shown and "Ours against ground truth" in shown
     assert "Cells that disagree" not in shown  # there are none
+
+
+def test_every_code_of_a_format_has_its_value(capsys):
+    cli_lists.format_codes("e2m1", as_json=True)
+    codes = json.loads(capsys.readouterr().out)["codes"]
+    # OCP Microscaling Formats 1.0, table 5: 0, 0.5, 1, 1.5, 2, 3, 4, 6 and their negatives
+    assert [row["value"] for row in codes] == [s * v for s in (1, -1) for v in (0, 0.5, 1, 1.5, 2, 3, 4, 6)]
+    cli_lists.format_codes("olive4_int", as_json=True)
+    assert len(json.loads(capsys.readouterr().out)["codes"][7]["value"]) == 2  # a pair
+    with pytest.raises(ValueError, match="format fp32 must have a table of values to list"):
+        cli_lists.format_codes("fp32", as_json=True)
