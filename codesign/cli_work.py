@@ -24,7 +24,7 @@ from codesign.quantize_recipe import gather, recipe_job
 from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
 from codesign.quantized_model import quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
-from codesign.recipes import Recipe, recipe
+from codesign.recipes import Recipe, check_groups, recipe
 from codesign.run_study import (
     accelerators_by_name,
     check_output,
@@ -282,7 +282,13 @@ def _two_columns(values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def configs_of(made: Recipe, generation: Generation) -> dict[str, LayerConfig]:
-    """The recipe's config of each layer with weights, before an algorithm has adapted it."""
+    """The recipe's config of each layer with weights, before an algorithm has adapted it.
+
+    Raises:
+        ValueError: groups longer than every row.
+    """
+    layers = generation.prefill.layers
+    check_groups(made, (layer.k for layer in layers if layer.kind is LayerKind.LINEAR), generation.prefill.model)
     return {
         layer.name: made.config_of(layer)
         for layer in generation.prefill.layers

@@ -15,7 +15,7 @@ from codesign.calibrate_model import CalibrationFolder, calibration_key, gather_
 from codesign.calibration import Statistic
 from codesign.quantize_blocks import CalibrationPlan, LayerJob
 from codesign.quantized_model import QuantizationJob
-from codesign.recipes import Recipe
+from codesign.recipes import Recipe, check_groups
 from codesign.steps import NO_STEPS, Steps
 from codesign.weight_slots import embedding_slot
 
@@ -27,10 +27,12 @@ def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
 
     Raises:
         NotImplementedError: a convolutional net.
+        ValueError: groups longer than every row.
     """
     jobs: dict[str, LayerJob] = {}
     if recipe.algorithm is not None:
         _check_linear(model)
+        check_groups(recipe, _rows(model), model.source.name)
         jobs |= {name: LayerJob(recipe.algorithm, recipe.linear) for name in model.layer_names()}
     head = _head_name(model)
     if recipe.head is not None and recipe.head.weight is not None and head is not None:
@@ -39,6 +41,11 @@ def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
     if recipe.embedding is not None and recipe.embedding.weight is not None and embedding is not None:
         jobs[embedding.name] = LayerJob(RoundToNearest(), recipe.embedding)
     return jobs
+
+
+def _rows(model: BlockModel) -> list[int]:
+    """in_features of the linear layers inside the blocks."""
+    return [slot.shape[1] for index in range(len(model)) for slot in model.slots(index)]
 
 
 def kv_of(recipe: Recipe) -> KVFormats:

@@ -7,7 +7,7 @@ unless said otherwise), and in which formats activations and the KV cache are ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from codesign.algorithms.registry import ALGORITHMS, algorithm, options_of
 from codesign.calibration import Statistic
 from codesign.recipe_names import nearest, parse_recipe_name
 from datatypes.config_json import config_from_dict, config_to_dict
-from datatypes.layer_config import LayerConfig
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec
 
 
@@ -75,6 +76,29 @@ def recipe(name: str) -> Recipe:
     if name in RECIPES:
         return RECIPES[name]
     return Recipe(name, *parse_recipe_name(name, RECIPES))
+
+
+def check_groups(made: Recipe, rows: Iterable[int], model: str) -> None:
+    """Refuse groups that no linear layer of a model is long enough for; shorter rows are one ragged group.
+
+    Args:
+        made: the recipe.
+        rows: in_features of the model's linear layers.
+        model: its name, for the message.
+
+    Raises:
+        ValueError: the groups are longer than every row.
+    """
+    weight = made.linear.weight
+    longest = max(rows, default=0)
+    if not isinstance(weight, TensorConfig) or not isinstance(weight.granularity, PerGroup) or not longest:
+        return
+    group_size = weight.granularity.group_size
+    if group_size > longest and not weight.granularity.along_output:
+        raise ValueError(
+            f"group_size of recipe {made.name} must be at most {longest}, the longest row (in_features) of {model}, "
+            f"not {group_size}"
+        )
 
 
 def recipe_to_dict(made: Recipe) -> dict[str, Any]:

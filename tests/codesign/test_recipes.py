@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from codesign.calibration import InputStatistics, Statistic
-from codesign.recipes import RECIPES, Recipe, recipe, recipe_from_dict, recipe_to_dict
+from codesign.recipes import RECIPES, Recipe, check_groups, recipe, recipe_from_dict, recipe_to_dict
 from datatypes.layer_config import LayerConfig
 from hwmodel.workload import LayerKind, LayerSpec
 
@@ -153,3 +153,11 @@ def test_bad_dictionaries(data: dict[str, object], message: str) -> None:
 def test_algorithm_and_weight_go_together() -> None:
     with pytest.raises(ValueError, match="recipe x must have an algorithm exactly where it has a weight encoding"):
         Recipe("x", None, recipe("mxfp4").linear)
+
+
+def test_groups_longer_than_every_row_are_refused():
+    chosen = recipe("int4_g100_fp16")
+    check_groups(chosen, [64, 100], "tiny")  # the rows of 64 are one ragged group each
+    check_groups(recipe("int4_channel"), [64], "tiny")
+    with pytest.raises(ValueError, match="group_size of recipe int4_g100_fp16 must be at most 99, the longest row"):
+        check_groups(chosen, [64, 99], "tiny")
