@@ -9,24 +9,29 @@ OUT ?= results/default
 study: $(VENV)/.installed
 	$(BIN)/codesign study studies/default.yaml --out $(OUT)
 
-test: $(VENV)/.installed
+test: $(VENV)/.complete
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.installed
+types: $(VENV)/.complete
 	$(BIN)/mypy
 
 check: lint types test
 
-env: $(VENV)/.installed
+env: $(VENV)/.complete
 
 # Versions are pinned in constraints.txt alone.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"Python must be 3.11 to 3.13, not {v[0]}.{v[1]} ({sys.executable}); set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[models]'
+	@touch $@
+
+# What tests, linter and type checker need besides.
+$(VENV)/.complete: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[models,brevitas,test]'
 	@touch $@
 

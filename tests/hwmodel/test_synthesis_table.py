@@ -97,7 +97,7 @@ def multiplier_luts(weight_bits: int, activation_bits: int) -> int:
 
 
 def test_integer_macs_follow_the_row_pair_law():
-    """Within 2 LUTs for widths of 2 to 6 and 8, as by whoever derived the law; 7 rows are an odd pair more: within 3."""
+    """Within 2 LUTs for widths of 2 to 6 and 8, as its source says; 7 rows are one odd pair more: within 3."""
     rows = {row.design: row for row in synthesis_rows("lut6") if row.flow == "rowpair"}
     for w in range(2, 9):
         for a in range(w, 9):
