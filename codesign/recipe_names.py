@@ -13,7 +13,6 @@ paper's defaults.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from datatypes.catalog import ALIASES, BF16, E8M0, FORMATS, FP16, FP32, INTS_SYM
 from datatypes.format import Format
 from datatypes.granularity import Granularity, PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, ScaleRule, TensorConfig
+from datatypes.nearest import nearest
 
 _SYMMETRIC_CACHE = 8
 GRAMMAR = "[algorithm_]element[_asym][_g128|_channel|_tensor][_scale][_a8][_kv8]"
@@ -197,9 +197,3 @@ def _cache(bits: int | None) -> TensorConfig | None:
     if bits == _SYMMETRIC_CACHE:
         return _token_integers(bits)
     return None if bits is None else replace(integer_asymmetric(bits, 1), granularity=PerChannel(), dynamic=True)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message that names what resembles ``name``; empty where nothing does."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f"; nearest: {', '.join(near)}" if near else ""

@@ -15,10 +15,11 @@ from codesign.algorithms.base import Algorithm
 from codesign.algorithms.lqer import l2qer_mxint_config
 from codesign.algorithms.registry import ALGORITHMS, algorithm, options_of
 from codesign.calibration import Statistic
-from codesign.recipe_names import nearest, parse_recipe_name
+from codesign.recipe_names import parse_recipe_name
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import LayerConfig, TensorConfig
+from datatypes.nearest import nearest
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec
 
 

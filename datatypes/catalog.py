@@ -6,10 +6,10 @@ up from there. Tuples of candidates (BitMoD's special values) are ``MIXTURES``: 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from datatypes.format import CodebookFormat, ExponentFormat, FloatFormat, FloatVariant, Format, IntFormat, Tie
+from datatypes.nearest import nearest
 from datatypes.outlier_victim import OutlierVictimFormat
 
 _IEEE = "IEEE 754-2019"
@@ -380,8 +380,7 @@ def format_by_name(name: str) -> Format:
     known = ALIASES.get(name, name)
     if known in FORMATS:
         return FORMATS[known]
-    near = difflib.get_close_matches(name, [*FORMATS, *ALIASES], n=3)
-    hint = f"; nearest: {', '.join(near)}" if near else ""
+    hint = nearest(name, (*FORMATS, *ALIASES))
     raise ValueError(f"format must be one of the catalogue (codesign formats), not {name!r}{hint}")
 
 
@@ -392,6 +391,5 @@ def formats_by_name(name: str) -> tuple[Format, ...]:
     try:
         return (format_by_name(name),)
     except ValueError:
-        near = difflib.get_close_matches(name, [*MIXTURES, *FORMATS, *ALIASES], n=3)
-        hint = f"; nearest: {', '.join(near)}" if near else ""
+        hint = nearest(name, (*MIXTURES, *FORMATS, *ALIASES))
         raise ValueError(f"format must be one of the catalogue (codesign formats), not {name!r}{hint}") from None

@@ -7,7 +7,6 @@ Reading is strict: an unknown key or name is refused, with the place and the nea
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -27,6 +26,7 @@ from datatypes.format import (
 )
 from datatypes.granularity import Granularity, PerBlock, PerChannel, PerGroup, PerInputChannel, PerTensor
 from datatypes.layer_config import LayerConfig
+from datatypes.nearest import nearest
 from datatypes.outlier_victim import OutlierVictimFormat
 
 _FORMAT_KINDS: Mapping[str, type[Format]] = {
@@ -189,14 +189,18 @@ def _read_kind(data: Any, kinds: Mapping[str, type], place: str) -> Any:
         raise TypeError(f"{place} must be a name or a mapping with the key kind, not {data!r}")
     kind = data["kind"]
     if kind not in kinds:
-        raise ValueError(f"{place}.kind must be one of {', '.join(kinds)}, not {kind!r}{_nearest(str(kind), kinds)}")
+        raise ValueError(
+            f"{place}.kind must be one of {', '.join(kinds)}, not {kind!r}{nearest(str(kind), kinds, most=1)}"
+        )
     return _read_dataclass({key: value for key, value in data.items() if key != "kind"}, kinds[kind], place)
 
 
 def _read_enum(data: Any, hint: type[Enum], place: str) -> Enum:
     values = {member.value: member for member in hint}
     if data not in values:
-        raise ValueError(f"{place} must be one of {', '.join(values)}, not {data!r}{_nearest(str(data), values)}")
+        raise ValueError(
+            f"{place} must be one of {', '.join(values)}, not {data!r}{nearest(str(data), values, most=1)}"
+        )
     return values[data]
 
 
@@ -208,7 +212,7 @@ def _read_dataclass(data: Any, hint: Any, place: str) -> Any:
     for key, value in data.items():
         inner = f"{place}.{key}" if place else str(key)
         if key not in hints:
-            raise ValueError(f"key {inner} must be one of {hint.__name__}{_nearest(str(key), hints)}")
+            raise ValueError(f"key {inner} must be one of {hint.__name__}{nearest(str(key), hints, most=1)}")
         given[key] = _read(value, hints[key], inner)
     missing = [f.name for f in fields(hint) if f.name not in given and _required(f)]
     if missing:
@@ -228,8 +232,3 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _required(f: Field[Any]) -> bool:
     return f.default is MISSING and f.default_factory is MISSING
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; nearest: {near[0]}" if near else ""

@@ -5,7 +5,6 @@ Layers become forms (``hwmodel.batch_forms``) for each accelerator and kind of l
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from hwmodel.accelerator import Array
 from hwmodel.batch_axes import DesignSpace, Scenario
 from hwmodel.batch_forms import Form, Table, forms_of
 from hwmodel.batch_kernels import FORM_COLUMNS
-from hwmodel.evaluate import _formats
+from hwmodel.evaluate import check_layer_names, not_runnable
 from hwmodel.operand_paths import Machine
 from hwmodel.operands import FP16_LAYER, Config, OperandBits
 from hwmodel.options import ModelOptions
@@ -124,11 +123,7 @@ class FormTable:
         if scenario.last_step is not None:
             names |= {layer.name for layer in scenario.last_step.layers}
         for what, known in given.items():
-            for layer in known:
-                if layer not in names:
-                    near = difflib.get_close_matches(layer, names, n=3)
-                    hint = f"; nearest: {', '.join(near)}" if near else ""
-                    raise ValueError(f"{what} must name layers of the workload, not {layer!r}{hint}")
+            check_layer_names(known, names, what)
 
     def _config_id(self, config: Config) -> int:
         """A number for each distinct config."""
@@ -192,10 +187,7 @@ class FormTable:
             try:
                 forms = forms_of(spec, config, machine)
             except NotImplementedError as error:
-                raise _NotRunnable(
-                    f"accelerator {machine.accelerator.name} cannot run {_formats(spec, config)} in layer {spec.name}, "
-                    f"because {error}"
-                ) from None
+                raise _NotRunnable(not_runnable(spec, config, machine.accelerator, error)) from None
             first = len(self.forms)
             for form in forms:
                 self._add(form, machine.accelerator.vector.lanes)

@@ -6,12 +6,12 @@ Layers of equal shape and config are priced once. Nothing is simulated: every fi
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
+from datatypes.nearest import nearest
 from hwmodel.accelerator import Accelerator
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_price import gpu_price
@@ -152,9 +152,11 @@ class Pricer:
     def evaluate(self, workload: Workload) -> CostReport:
         """See the function ``evaluate``."""
         layers = workload.layers
-        self._check_names(self.bit_stats, layers, "bit_stats")
+        named = self.bit_stats or isinstance(self.configs, Mapping)
+        names = {layer.name for layer in layers} if named else set()
+        check_layer_names(self.bit_stats, names, "bit_stats")
         if isinstance(self.configs, Mapping):
-            self._check_names(self.configs, layers, "configs")
+            check_layer_names(self.configs, names, "configs")
             configs = [self.configs.get(layer.name, FP16_LAYER) for layer in layers]
         else:
             configs = [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else self.configs for layer in layers]
@@ -170,16 +172,6 @@ class Pricer:
             frequency_hz=device.frequency_hz,
             area_mm2=_areas(device, self.options),
         )
-
-    def _check_names(self, given: Mapping[str, object], layers: tuple[LayerSpec, ...], what: str) -> None:
-        if not given:
-            return
-        names = {layer.name for layer in layers}
-        for name in given:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=3)
-                hint = f"; nearest: {', '.join(near)}" if near else ""
-                raise ValueError(f"{what} must name layers of the workload, not {name!r}{hint}")
 
     def _cost(self, spec: LayerSpec, config: Config, workload: Workload) -> LayerCost:
         key: tuple[object, ...] = (spec.shape_key, workload.phase is Phase.PREFILL, workload.batch, id(config))
@@ -215,10 +207,7 @@ class Pricer:
                 products = products_of(spec, config, device, array, self.options, stats)
                 parts = [price_product(p, device, self.options, copies) for p in products]
             except NotImplementedError as error:
-                raise NotImplementedError(
-                    f"accelerator {device.name} cannot run {_formats(spec, config)} in layer {spec.name}, "
-                    f"because {error}"
-                ) from None
+                raise NotImplementedError(not_runnable(spec, config, device, error)) from None
             return with_leakage(overlap(parts), device, self.options)
         if spec.kind is LayerKind.EMBEDDING:
             return self._embedding(spec, config, device) if self.options.embedding else Price()
@@ -275,11 +264,27 @@ def _areas(machine: Machine, options: ModelOptions) -> dict[str, float]:
     }
 
 
+def check_layer_names(given: Iterable[str], names: Collection[str], what: str) -> None:
+    """Refuse names that no layer of a workload has.
+
+    Raises:
+        ValueError: one of ``given`` is not among ``names`` (with the nearest ones); ``what`` says where it stood.
+    """
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{what} must name layers of the workload, not {name!r}{nearest(name, names)}")
+
+
 def storage_bits(shape: tuple[int, int], config: Config) -> int:
     """Stored bits of one weight ``[n, k]``; bare bit widths pad rows to bytes."""
     if isinstance(config, OperandBits):
         return math.ceil(shape[1] * config.weight / 8) * 8 * shape[0]
     return config.storage_bits(shape).total
+
+
+def not_runnable(spec: LayerSpec, config: Config, accelerator: Accelerator, why: Exception) -> str:
+    """The sentence for a layer whose format an accelerator cannot take."""
+    return f"accelerator {accelerator.name} cannot run {_formats(spec, config)} in layer {spec.name}, because {why}"
 
 
 def _formats(spec: LayerSpec, config: Config) -> str:

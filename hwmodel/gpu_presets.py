@@ -7,10 +7,10 @@ chooses among many more tiles and is up to 1.6 times as fast at 100 to 700 token
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 
+from datatypes.nearest import nearest
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_library import gpu_libraries
 from hwmodel.presets import ACCELERATORS, accelerator_by_name
@@ -104,8 +104,7 @@ def gpu_by_name(name: str) -> Gpu:
     """
     if name in GPUS:
         return GPUS[name]
-    near = difflib.get_close_matches(name, list(GPUS), n=3)
-    hint = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join(GPUS)}"
+    hint = nearest(name, GPUS) or f"; there are {', '.join(GPUS)}"
     raise ValueError(f"GPU must be one of the presets, not {name!r}{hint}")
 
 
@@ -117,8 +116,6 @@ def machine_by_name(name: str) -> Machine:
     """
     if name in GPUS:
         return GPUS[name]
-    if name not in ACCELERATORS and (near := difflib.get_close_matches(name, list(MACHINES), n=3)):
-        raise ValueError(
-            f"accelerator must be one of the presets (codesign accelerators), not {name!r}; nearest: {', '.join(near)}"
-        )
+    if name not in ACCELERATORS and (hint := nearest(name, MACHINES)):
+        raise ValueError(f"accelerator must be one of the presets (codesign accelerators), not {name!r}{hint}")
     return accelerator_by_name(name)

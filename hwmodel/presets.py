@@ -6,9 +6,9 @@ To add one, add an instance to the file of its family (``presets_*.py``) and lis
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
+from datatypes.nearest import nearest
 from hwmodel.accelerator import Accelerator
 from hwmodel.presets_bitmod import ANT as ANT
 from hwmodel.presets_bitmod import ANT_PE as ANT_PE
@@ -39,6 +39,5 @@ def accelerator_by_name(name: str) -> Accelerator:
     """
     if name in ACCELERATORS:
         return ACCELERATORS[name]
-    near = difflib.get_close_matches(name, list(ACCELERATORS), n=3)
-    hint = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join(ACCELERATORS)}"
+    hint = nearest(name, ACCELERATORS) or f"; there are {', '.join(ACCELERATORS)}"
     raise ValueError(f"accelerator must be one of the presets (codesign accelerators), not {name!r}{hint}")

@@ -5,7 +5,6 @@ To add one, write its file and one line here; ``tests/codesign/algorithms/test_c
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from enum import Enum
@@ -23,6 +22,7 @@ from codesign.algorithms.nvfp4 import Nvfp4
 from codesign.algorithms.olive import Olive
 from codesign.algorithms.rtn import RoundToNearest
 from codesign.algorithms.smoothquant import SmoothQuant
+from datatypes.nearest import nearest
 
 ALGORITHMS: Mapping[str, Algorithm] = {
     "rtn": RoundToNearest(),
@@ -56,14 +56,14 @@ def algorithm(name: str, options: Mapping[str, object] | None = None) -> Algorit
     False
     """
     if name not in ALGORITHMS:
-        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {name!r}{_nearest(name, ALGORITHMS)}")
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, not {name!r}{nearest(name, ALGORITHMS)}")
     made: Any = ALGORITHMS[name]
     known = {f.name: getattr(made, f.name) for f in fields(made)}
     changed: dict[str, object] = {}
     for key, value in (options or {}).items():
         if key not in known:
             have = ", ".join(known) or "none"
-            raise ValueError(f"option of {name} must be one of {have}, not {key!r}{_nearest(key, known)}")
+            raise ValueError(f"option of {name} must be one of {have}, not {key!r}{nearest(key, known)}")
         changed[key] = _converted(f"{key} of {name}", value, known[key])
     chosen: Algorithm = replace(made, **changed)
     return chosen
@@ -113,8 +113,3 @@ def _converted(what: str, value: object, default: object) -> object:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f"; nearest: {', '.join(near)}" if near else ""
