@@ -10,10 +10,9 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign.cli_work import configs_of
 from codesign.console import records, say, show_json, show_table
 from codesign.models import resolve_model
-from codesign.pricing import Generation, configs_by_layer, trace_generation
+from codesign.pricing import Generation, configs_by_layer, configs_by_own_layer, configs_of, trace_generation
 from codesign.recipes import Recipe, recipe
 from codesign.run_study import accelerators_by_name
 from datatypes.layer_config import LayerConfig
@@ -185,9 +184,7 @@ class _Shapes:
         if generation.last_step is None:
             raise ValueError(f"{source.name} must write tokens to be served, which it does not")
         configs = configs_of(made, generation)
-        names = {layer.name for layer in generation.last_step.layers}
-        of_step = {name: config for name, config in configs.items() if name in names}
-        both = configs_by_layer(generation.prefill, configs) | configs_by_layer(generation.last_step, of_step)
+        both = configs_by_layer(generation.prefill, configs) | configs_by_own_layer(generation.last_step, configs)
         return cls(source.name, generation, generation.last_step, both)
 
     def steps(self, chips: Chips) -> StepPricer:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from codesign.cli_work import configs_of
 from codesign.console import records, show_json, show_table
 from codesign.models import resolve_model
-from codesign.pricing import configs_by_layer, trace_generation
+from codesign.pricing import configs_by_layer, configs_of, trace_generation
 from codesign.quantized_folder import is_quantized, load_quantized
 from codesign.recipes import recipe
 from codesign.run_study import accelerators_by_name

@@ -18,13 +18,13 @@ from codesign.blocks import BlockModel
 from codesign.calibrate_model import GRADIENTS
 from codesign.console import number, records, say, show_json, show_table
 from codesign.models import ModelSource, resolve_model
-from codesign.pricing import Generation, layer_rows, price_generation, trace_generation
+from codesign.pricing import Generation, configs_of, layer_rows, price_generation, stored_weights, trace_generation
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, recipe_job
 from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
 from codesign.quantized_model import quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
-from codesign.recipes import Recipe, check_groups, recipe
+from codesign.recipes import Recipe, recipe
 from codesign.run_study import (
     accelerators_by_name,
     check_output,
@@ -41,7 +41,7 @@ from codesign.text import check_text_name, first_token, load_text, tokenize, win
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
 from hwmodel.units import cycles_to_s, pj_to_mj
-from hwmodel.workload import LayerKind, Phase
+from hwmodel.workload import Phase
 
 _TRIALS = ("recipe", "accelerator", "bits_per_weight", "loss_delta", "loss_delta_se", "perplexity", "kl", "prefill_s",
            "decode_s", "decode_energy_j", "area_mm2")  # fmt: skip
@@ -281,36 +281,16 @@ def _two_columns(values: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({"what": list(values), "value": pd.Series(list(values.values()), dtype=object)})
 
 
-def configs_of(made: Recipe, generation: Generation) -> dict[str, LayerConfig]:
-    """The recipe's config of each layer with weights, before an algorithm has adapted it.
-
-    Raises:
-        ValueError: groups longer than every row.
-    """
-    layers = generation.prefill.layers
-    check_groups(made, (layer.k for layer in layers if layer.kind is LayerKind.LINEAR), generation.prefill.model)
-    return {
-        layer.name: made.config_of(layer)
-        for layer in generation.prefill.layers
-        if layer.kind in (LayerKind.LINEAR, LayerKind.CONV) and (not layer.head or made.head is not None)
-    }
-
-
 def _totals(generation: Generation, priced: Any, configs: Mapping[str, LayerConfig]) -> dict[str, float]:
-    weights = stored = 0
-    for layer in generation.prefill.layers:
-        if layer.name in configs and layer.weights:
-            copies = layer.weights // (layer.n * layer.k)
-            weights += layer.weights
-            stored += copies * configs[layer.name].storage_bits((layer.n, layer.k)).total
+    stored = stored_weights(generation.prefill, configs)
     objectives = {what: value for what, value in priced.objectives().items() if not math.isnan(value)}
     return {
         **objectives,
         "prefill_cycles": priced.prefill.cycles,
         "total_cycles": priced.whole.cycles,
         **({"tokens_per_s": 1 / objectives["decode_s"]} if priced.tokens else {}),
-        "bits_per_weight": stored / weights if weights else 16.0,
-        "quantized_weights": weights,
+        "bits_per_weight": stored.bits_per_weight,
+        "quantized_weights": stored.weights,
     }
 
 

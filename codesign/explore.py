@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from codesign.cli_work import configs_of
 from codesign.models import resolve_model
 from codesign.pareto import RunningFront
-from codesign.pricing import configs_by_layer, trace_generation
+from codesign.pricing import configs_by_layer, configs_by_own_layer, configs_of, stored_weights, trace_generation
 from codesign.recipes import recipe
 from codesign.run_study import accelerators_by_name
 from datatypes.layer_config import LayerConfig
@@ -172,12 +171,8 @@ def explore(
     bits = {}
     for name, chosen in made.items():
         own = configs_of(chosen, traced[0])
-        configs[name] = configs_by_layer(traced[0].prefill, own)
-        step = scenarios[0].last_step
-        assert step is not None
-        there = {layer.name for layer in step.layers}
-        configs[name] |= configs_by_layer(step, {layer: config for layer, config in own.items() if layer in there})
-        bits[name] = _bits_per_weight(scenarios[0], own)
+        configs[name] = configs_by_layer(traced[0].prefill, own) | configs_by_own_layer(traced[0].last_step, own)
+        bits[name] = stored_weights(traced[0].prefill, own).bits_per_weight
     pricer = BatchPricer(DesignSpace(scenarios, configs, _axes(spec)), HONEST)
     fronts = [RunningFront() for _ in workloads]
     kept: dict[int, dict[str, Any]] = {}
@@ -234,17 +229,6 @@ def _losses(spec: ExploreSpec) -> Mapping[str, float]:
     if missing:
         raise ValueError(f"losses in {spec.losses} must hold every recipe, and {', '.join(missing)} is not there")
     return losses
-
-
-def _bits_per_weight(scenario: Scenario, configs: Mapping[str, LayerConfig]) -> float:
-    """Stored bits over weights of the layers that a recipe encodes."""
-    stored = weights = 0
-    for layer in scenario.prefill.layers:
-        if layer.name in configs and layer.weights:
-            copies = layer.weights // (layer.n * layer.k)
-            weights += layer.weights
-            stored += copies * configs[layer.name].storage_bits((layer.n, layer.k)).total
-    return stored / weights if weights else 16.0
 
 
 def _figures(part: BatchResult, bits: Mapping[str, float], losses: Mapping[str, float]) -> dict[str, np.ndarray]:

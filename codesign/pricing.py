@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from codesign.recipes import Recipe, check_groups
 from codesign.study import LAYER_COLUMNS
 from codesign.trace import NoDecodeSteps, trace
 from datatypes.layer_config import LayerConfig
@@ -29,6 +30,7 @@ from hwmodel.units import cycles_to_s, pj_to_j
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, Workload, at_context
 
 _BITS_PER_BYTE = 8
+_FP16_BITS = 16.0
 _FOUR_BITS = 4.0  # weights, and activations where the array multiplies encoded ones: what peaks are quoted for
 
 
@@ -93,6 +95,45 @@ def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, to
     return Generation(prefill, absorb_latent(traced), prompt, tokens)
 
 
+def configs_of(made: Recipe, generation: Generation) -> dict[str, LayerConfig]:
+    """The recipe's config of each layer with weights, before an algorithm has adapted it.
+
+    Raises:
+        ValueError: groups longer than every row.
+    """
+    layers = generation.prefill.layers
+    check_groups(made, (layer.k for layer in layers if layer.kind is LayerKind.LINEAR), generation.prefill.model)
+    return {
+        layer.name: made.config_of(layer)
+        for layer in layers
+        if layer.kind in (LayerKind.LINEAR, LayerKind.CONV) and (not layer.head or made.head is not None)
+    }
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """How many weights are encoded, and the bits that they are stored in."""
+
+    weights: int
+    bits: int
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Those of FP16 where nothing is encoded."""
+        return self.bits / self.weights if self.weights else _FP16_BITS
+
+
+def stored_weights(workload: Workload, configs: Mapping[str, LayerConfig]) -> StoredWeights:
+    """The weights of ``workload`` that ``configs`` encode."""
+    weights = bits = 0
+    for layer in workload.layers:
+        if layer.name in configs and layer.weights:
+            copies = layer.weights // (layer.n * layer.k)
+            weights += layer.weights
+            bits += copies * configs[layer.name].storage_bits((layer.n, layer.k)).total
+    return StoredWeights(weights, bits)
+
+
 def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> dict[str, LayerConfig]:
     """Configs of the workload's layers: its own for each named layer, the KV formats for products with a cache.
 
@@ -113,6 +154,12 @@ def configs_by_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> 
         products = [layer for layer in workload.layers if layer.kind in ATTENTION_KINDS]
         made.update({layer.name: attention for layer in products if not layer.state})  # a state is no cache
     return made
+
+
+def configs_by_own_layer(workload: Workload, configs: Mapping[str, LayerConfig]) -> dict[str, LayerConfig]:
+    """As ``configs_by_layer``, of a phase that need not have every layer that ``configs`` name."""
+    names = {layer.name for layer in workload.layers}
+    return configs_by_layer(workload, {name: config for name, config in configs.items() if name in names})
 
 
 @dataclass(frozen=True)
@@ -168,8 +215,7 @@ def price_generation(
         report = evaluate(generation.prefill, by_layer, accelerator, every_token)
         return Priced(report.total, report.total, report, None, 0)
     report = evaluate(generation.prefill, by_layer, accelerator, options)
-    names = {layer.name for layer in generation.last_step.layers}
-    of_step = configs_by_layer(generation.last_step, {name: c for name, c in configs.items() if name in names})
+    of_step = configs_by_own_layer(generation.last_step, configs)
     few, counts = _alike(generation.last_step, of_step)
     pricer = Pricer({name: config for name, config in of_step.items() if name in counts}, accelerator, options)
     prompt, tokens = generation.prompt, generation.tokens

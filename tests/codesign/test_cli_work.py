@@ -8,10 +8,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from codesign import cli_work
-from codesign.pricing import trace_generation
 from codesign.recipe_accuracy import RecipeResult
 from codesign.recipes import recipe
-from hwmodel.workload import LayerKind
 
 
 def test_a_device_that_torch_has_and_those_it_has_not():
@@ -67,12 +65,3 @@ def test_layers_alike_but_for_their_block_are_one_row():
     assert made["layer"].tolist() == ["model.layers.*.q_proj"] * 3 + ["lm_head"]
     assert made["count"].tolist() == [2, 1, 1, 1]
     assert made["cycles"].sum() == table["cycles"].sum() and made["energy_pj"].tolist() == [1.0, 0.5, 0.5, 0.5]
-
-
-def test_a_recipe_configures_layers_with_weights_and_the_head_only_if_it_says_so(tiny_llama_dir):
-    from codesign.models import resolve_model
-
-    generation = trace_generation(resolve_model(tiny_llama_dir), prompt=4, tokens=1)
-    linear = {layer.name for layer in generation.prefill.layers if layer.kind is LayerKind.LINEAR}
-    made = cli_work.configs_of(recipe("int4_g32_fp16"), generation)
-    assert set(made) == linear - {"lm_head"} and "lm_head" in linear

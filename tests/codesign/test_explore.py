@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from codesign.cli import main
-from codesign.cli_work import configs_of
 from codesign.explore import COLUMNS, ExploreSpec, arrays_of, explore, spec_from
 from codesign.models import resolve_model
 from codesign.pareto import pareto_mask
-from codesign.pricing import price_generation, trace_generation
+from codesign.pricing import configs_of, price_generation, trace_generation
 from codesign.recipes import recipe
 from hwmodel.presets import ACCELERATORS, BITMOD
 from hwmodel.units import KIB

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 from transformers import BertConfig, LlamaConfig, Mamba2Config, MistralConfig, T5Config
 
-from codesign.pricing import configs_by_layer, layer_rows, machine_rows, price_generation, trace_generation
+from codesign.models import resolve_model
+from codesign.pricing import configs_by_layer, configs_of, layer_rows, machine_rows, price_generation, trace_generation
+from codesign.recipes import recipe
 from codesign.study import LAYER_COLUMNS, MACHINE_COLUMNS
 from codesign.trace import trace
 from datatypes.catalog import BITMOD_FP4, INTS_SYMMETRIC
@@ -142,3 +144,10 @@ def test_rows_have_the_columns_of_the_study_tables():
     assert down["weight_bits"] == 4 + 18 / 32
     assert sum(row["cycles"] for row in rows) == priced.prefill.cycles
     assert list(machine_rows(ACCELERATORS).columns) == list(MACHINE_COLUMNS)
+
+
+def test_a_recipe_configures_layers_with_weights_and_the_head_only_if_it_says_so(tiny_llama_dir):
+    generation = trace_generation(resolve_model(tiny_llama_dir), prompt=4, tokens=1)
+    linear = {layer.name for layer in generation.prefill.layers if layer.kind is LayerKind.LINEAR}
+    made = configs_of(recipe("int4_g32_fp16"), generation)
+    assert set(made) == linear - {"lm_head"} and "lm_head" in linear
