@@ -10,21 +10,20 @@ formulas over rows and columns of ``hwmodel.operands`` and ``hwmodel.attention_p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from datatypes.catalog import FP16
-from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
+from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.attention_product import attention_side, score_stream
+from hwmodel.attention_product import attention_operands
 from hwmodel.evaluate import VECTOR_OPERATIONS, storage_bits
-from hwmodel.operand_paths import Machine, bare_operand_path, operand_path, slab_cycles, slabs_of
-from hwmodel.operand_streams import Config, OperandBits, activation_stream, exact_stream, weight_stream
-from hwmodel.options import Buffering, Fallback, ModelOptions
-from hwmodel.pe import WIDE_BITS, ArrayPath, wide_float
-from hwmodel.side_work import Slab, side_operations, switch_cycles, widest_step
-from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share, stream
+from hwmodel.operand_paths import Machine, slab_cycles, slabs_of
+from hwmodel.operand_streams import Config, OperandBits, activation_stream, weight_stream
+from hwmodel.operands import with_low_rank
+from hwmodel.options import Buffering, ModelOptions
+from hwmodel.pe import WIDE_BITS
+from hwmodel.side_work import Slab, gathered_activations, load_operations, side_operations, switch_cycles, widest_step
+from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 
@@ -150,7 +149,7 @@ def forms_of(spec: LayerSpec, config: Config, machine: Machine) -> tuple[Form, .
     if spec.kind in ATTENTION_KINDS:
         return (_attention(spec, config, machine),)
     if spec.kind in GEMM_KINDS:
-        return tuple(_linears(spec, config, machine))
+        return tuple(with_low_rank(_linear, spec, config, machine))
     if spec.kind is LayerKind.EMBEDDING:
         return (_embedding(spec, config, machine.accelerator),) if options.embedding else ()
     return (_vector(spec, machine),) if options.vector_unit else ()
@@ -180,35 +179,12 @@ def _vector(spec: LayerSpec, machine: Machine) -> Form:
     )  # fmt: skip
 
 
-def _linears(spec: LayerSpec, config: Config, machine: Machine) -> Iterator[Form]:
-    """As ``hwmodel.operands.products_of``."""
-    main = _linear(spec, config, machine)
-    yield main
-    if isinstance(config, OperandBits) or config.low_rank is None:
-        return
-    branch = config.low_rank
-    rank = min(branch.rank, spec.n, spec.k)
-    down, up = replace(spec, n=rank, head=False), replace(spec, k=rank, head=False)
-    encoded = config.activation if machine.accelerator.pe.encoded_activations else None
-    machine = replace(machine, stats=None)
-    first = _linear(down, LayerConfig(weight=branch.a, activation=encoded), machine, encode_input=False)
-    second = _linear(up, LayerConfig(weight=branch.b, activation=encoded), machine)
-    yield replace(first, input=NOTHING if branch.fused else main.input, output=replace(first.output, dram_bits=0))
-    rewritten = NOTHING if branch.fused else replace(main.output, dram_bits=2 * main.output.dram_bits)
-    yield replace(second, input=NOTHING, output=rewritten)
-
-
 def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: bool = True) -> Form:
     """As ``hwmodel.operands._linear``."""
     accelerator, options = machine.accelerator, machine.options
     pe = accelerator.pe
-    bare = isinstance(config, OperandBits)
-    if isinstance(config, OperandBits):
-        slabs = [Slab(spec.k, None, bare_operand_path(config.weight, config.activation, config.weight, machine))]
-        activation = output = None
-    else:
-        slabs = slabs_of(spec, config, machine)
-        activation, output = config.activation, config.output
+    slabs = slabs_of(spec, config, machine)
+    activation, output = (None, None) if isinstance(config, OperandBits) else (config.activation, config.output)
     on_array = [(slab, slab.path) for slab in slabs if slab.path is not None]
     off_array = sum(slab.columns for slab in slabs if slab.path is None) * spec.m * spec.n * spec.copies
     input_bits = max((path.input_bits for _, path in on_array), default=float(WIDE_BITS))
@@ -243,7 +219,9 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
         ),
         vector=off_array,
     )
-    return form if bare else _with_side_work(form, spec, config, slabs, machine, metadata_bits, encode_input)  # type: ignore[arg-type]
+    if isinstance(config, OperandBits):
+        return form
+    return _with_side_work(form, spec, config, slabs, machine, metadata_bits, encode_input)
 
 
 def _with_side_work(
@@ -257,16 +235,10 @@ def _with_side_work(
 ) -> Form:
     """What the options add to a product with a weight; as ``hwmodel.operands._extra``."""
     accelerator, options = machine.accelerator, machine.options
-    vector, load, gathers = form.vector, 0, 0
+    vector = form.vector
     if options.vector_unit:
         encoded = config if encode_input else replace(config, activation=None)
         vector += side_operations(spec, encoded, slabs, accelerator, options) * spec.copies
-    if options.load_decode:
-        for slab in slabs:
-            if slab.decoded and slab.config is not None and not wide_float(slab.config.formats):
-                load += spec.n * slab.columns * (1 if spec.shared_weight else spec.copies)
-    if options.outlier_gather and config.outliers is not None and not all(slab.decoded for slab in slabs):
-        gathers = config.outliers.count((spec.n, spec.k)) * spec.m * spec.copies
     waits = options.requantization_bubbles and any(slab.on_array for slab in slabs)
     switches = 0.0
     if options.width_switches and isinstance(config.weight, PartitionedConfig):
@@ -275,8 +247,8 @@ def _with_side_work(
     return replace(
         form,
         vector=vector,
-        load=load,
-        gathers=gathers,
+        load=load_operations(spec, slabs) if options.load_decode else 0,
+        gathers=gathered_activations(spec, config, slabs) * spec.copies if options.outlier_gather else 0,
         metadata_bits=metadata_bits if options.metadata_reads else 0,
         group_waits=accelerator.pe.channel_groups - 1 if waits else 0,
         switch_waits=switches,
@@ -303,71 +275,37 @@ def _table(spec: LayerSpec, slab: Slab, machine: Machine) -> Table | None:
 
 def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
     """As ``hwmodel.attention_product.attention_product``."""
-    accelerator, options = machine.accelerator, machine.options
-    pe = accelerator.pe
+    accelerator = machine.accelerator
+    made = attention_operands(spec, config, machine)
+    path = made.path
+    heads, _, offset = causal_positions(made.keys, spec.m, spec.past) if made.causal else (1, 0, 0)
     scores = spec.kind is LayerKind.ATTENTION_QK
-    keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
-    copies = spec.copies
-    tensor: TensorConfig | None = None
-    activation: TensorConfig | None = None
-    path: ArrayPath | None
-    if isinstance(config, OperandBits):
-        path = bare_operand_path(config.kv, config.activation, config.weight, machine)
-        cache = stream(spec.n, spec.k, config.kv, copies)
-    else:
-        tensor = (config.key if scores else config.value) or TensorConfig((FP16,), scale=None)
-        activation = config.activation if pe.encoded_activations else None
-        vector_unit = pe.encoded_activations and activation is None and options.fallback is Fallback.VECTOR_UNIT
-        uncounted = machine if machine.stats is None else replace(machine, stats=None)
-        path = None if vector_unit else operand_path(tensor, activation, uncounted)
-        if options.exact_storage:
-            cache = exact_stream(tensor.traffic_bits((keys, width)), copies)
-        else:
-            cache = stream(spec.n, spec.k, tensor.code_bits, copies)
-        if path is None or path.decoded:
-            cache = replace(stream(spec.n, spec.k, WIDE_BITS, copies), dram_bits=cache.dram_bits)
-    if spec.weight_of is not None and options.fused_attention:
-        cache = replace(cache, dram_bits=0, buffer_words=0)
-    lanes = pe.lanes if path is None else path.lanes or pe.lanes
-    causal = spec.causal and options.causal_mask
-    share = causal_share(keys, spec.m, spec.past) if causal else 1.0
-    macs = round(spec.macs * share)
-    inputs, outputs = stream(spec.m, spec.k, WIDE_BITS, copies), stream(spec.m, spec.n, WIDE_BITS, copies)
-    if scores:
-        outputs = score_stream(outputs, share, options.fused_attention)
-    else:
-        inputs = NOTHING if options.fused_attention else score_stream(inputs, share, False)
-    vector, load = macs if path is None else 0, 0
-    if tensor is not None and tensor.scale is not None:
-        vector, load = attention_side(spec, tensor, activation, path, machine, share, vector)
-    heads, _, offset = causal_positions(keys, spec.m, spec.past) if causal else (1, 0, 0)
     kind = FormKind.STEPS
     if path is None:
         kind = FormKind.OFF_ARRAY
-    elif causal:
+    elif made.causal:
         kind = FormKind.CAUSAL_QK if scores else FormKind.CAUSAL_PV
-    waits = path is not None and options.requantization_bubbles and activation is not None
     return Form(
         kind,
         spec.m,
         spec.n,
-        copies,
-        passes=_passes(spec, options),
-        macs=macs,
-        steps=ceil_div(width if causal and scores else spec.k, lanes),
+        spec.copies,
+        passes=_passes(spec, machine.options),
+        macs=made.macs,
+        steps=ceil_div(made.width if made.causal and scores else spec.k, made.lanes),
         cycles=0.0 if path is None else path.cycles,
         energy_cycles=0.0 if path is None else path.cycles * path.energy,
-        group_waits=pe.channel_groups - 1 if waits else 0,
-        off_array=macs if path is None else 0,
-        weight=cache,
-        input=inputs,
-        output=outputs,
-        weight_width=weight_width(accelerator, WIDE_BITS if path is None else path.sram_bits, lanes),
-        input_width=input_width(accelerator, float(WIDE_BITS) if path is None else path.input_bits, lanes),
-        vector=vector,
-        load=load,
-        keys=keys,
+        group_waits=made.group_waits,
+        off_array=made.macs if path is None else 0,
+        weight=made.cache,
+        input=made.input,
+        output=made.output,
+        weight_width=weight_width(accelerator, made.sram_bits, made.lanes),
+        input_width=input_width(accelerator, made.input_bits, made.lanes),
+        vector=made.vector_operations,
+        load=made.load_operations,
+        keys=made.keys,
         heads=heads,
         offset=offset,
-        lanes=lanes,
+        lanes=made.lanes,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
+from datatypes.layer_config import FP16_WEIGHT, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.array_path import array_path, bare_path
 from hwmodel.array_path_blocks import with_tables
+from hwmodel.operand_streams import Config, OperandBits
 from hwmodel.options import Fallback, ModelOptions
 from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind, integer_bits, scale_cycles, wide_float
 from hwmodel.side_work import Slab
@@ -75,8 +76,10 @@ def bare_operand_path(bits: float, activation_bits: float, sram_bits: float, mac
     return bare_path(bits, activation_bits, pe, sram_bits=sram_bits, one_column=machine.array.columns == 1)
 
 
-def slabs_of(spec: LayerSpec, config: LayerConfig, machine: Machine) -> list[Slab]:
-    """The input columns by encoding."""
+def slabs_of(spec: LayerSpec, config: Config, machine: Machine) -> list[Slab]:
+    """The input columns by encoding; one slab for bare bit widths."""
+    if isinstance(config, OperandBits):
+        return [Slab(spec.k, None, bare_operand_path(config.weight, config.activation, config.weight, machine))]
     weight = FP16_WEIGHT if config.weight is None else config.weight
     if isinstance(weight, PartitionedConfig):
         if weight.columns != spec.k:

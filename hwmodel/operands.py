@@ -17,21 +17,23 @@ Simple, stated models of what stands beside the dense codes (what they cost: ``h
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.attention_product import attention_product
-from hwmodel.operand_paths import Machine, bare_operand_path, slab_cycles, slabs_of
+from hwmodel.operand_paths import Machine, slab_cycles, slabs_of
 from hwmodel.operand_streams import FP16_LAYER as FP16_LAYER
 from hwmodel.operand_streams import Config, OperandBits, activation_stream, weight_stream
 from hwmodel.options import ModelOptions
-from hwmodel.pe import WIDE_BITS, wide_float
+from hwmodel.pe import WIDE_BITS
 from hwmodel.side_work import (
     Slab,
     TableWork,
-    gather_pj,
+    gathered_activations,
+    load_operations,
     metadata_pj,
     side_operations,
     switch_cycles,
@@ -39,9 +41,24 @@ from hwmodel.side_work import (
     widest_step,
 )
 from hwmodel.term_skipping import CountedBits
-from hwmodel.traffic import NOTHING, Product, tile_count
-from hwmodel.units import ceil_div
+from hwmodel.traffic import NOTHING, Product, Stream, tile_count
+from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import LayerKind, LayerSpec
+
+
+class _Operands(Protocol):
+    """A dataclass with the streams of a product."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def input(self) -> Stream: ...
+
+    @property
+    def output(self) -> Stream: ...
+
+
+Moved = TypeVar("Moved", bound=_Operands)
 
 
 def products_of(
@@ -69,7 +86,17 @@ def products_of(
     if spec.kind in (LayerKind.ATTENTION_QK, LayerKind.ATTENTION_PV):
         yield attention_product(spec, config, machine)
         return
-    main = _linear(spec, config, machine)
+    yield from with_low_rank(_linear, spec, config, machine)
+
+
+def with_low_rank(linear: Callable[..., Moved], spec: LayerSpec, config: Config, machine: Machine) -> Iterator[Moved]:
+    """The product of a layer with its weight, and the two of its low-rank branch if it has one.
+
+    Args:
+        linear: called as ``_linear``, makes a product, or what stands for one before the array is known
+            (``hwmodel.batch_forms``).
+    """
+    main = linear(spec, config, machine)
     yield main
     if isinstance(config, OperandBits) or config.low_rank is None:
         return
@@ -77,10 +104,10 @@ def products_of(
     rank = min(branch.rank, spec.n, spec.k)
     down = replace(spec, n=rank, head=False)
     up = replace(spec, k=rank, head=False)
-    encoded = config.activation if accelerator.pe.encoded_activations else None
+    encoded = config.activation if machine.accelerator.pe.encoded_activations else None
     machine = replace(machine, stats=None)
-    first = _linear(down, LayerConfig(weight=branch.a, activation=encoded), machine, encode_input=False)
-    second = _linear(up, LayerConfig(weight=branch.b, activation=encoded), machine)
+    first = linear(down, LayerConfig(weight=branch.a, activation=encoded), machine, encode_input=False)
+    second = linear(up, LayerConfig(weight=branch.b, activation=encoded), machine)
     yield replace(first, input=NOTHING if branch.fused else main.input, output=replace(first.output, dram_bits=0))
     rewritten = NOTHING if branch.fused else replace(main.output, dram_bits=2 * main.output.dram_bits)
     yield replace(second, input=NOTHING, output=rewritten)
@@ -92,12 +119,8 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
     ``encode_input`` counts the encoding of the input as this layer's; a low-rank branch shares it.
     """
     accelerator, array, options = machine.accelerator, machine.array, machine.options
-    if isinstance(config, OperandBits):
-        slabs = [Slab(spec.k, None, bare_operand_path(config.weight, config.activation, config.weight, machine))]
-        activation = output = None
-    else:
-        slabs = slabs_of(spec, config, machine)
-        activation, output = config.activation, config.output
+    slabs = slabs_of(spec, config, machine)
+    activation, output = (None, None) if isinstance(config, OperandBits) else (config.activation, config.output)
     on_array = [(slab, slab.path) for slab in slabs if slab.path is not None]
     pe = accelerator.pe
     off_array = sum(slab.columns for slab in slabs if slab.path is None)
@@ -173,8 +196,9 @@ def _extra(spec: LayerSpec, config: LayerConfig, slabs: list[Slab], machine: Mac
             extra.wait_cycles += work.load_cycles * spec.copies
             extra.lookup_cycles += work.lookup_cycles * spec.copies
             extra.read_pj += work.read_pj * spec.copies
-        if options.load_decode and slab.decoded and slab.config is not None and not wide_float(slab.config.formats):
-            extra.load_operations += spec.n * slab.columns * (1 if spec.shared_weight else spec.copies)
-    if options.outlier_gather:
-        extra.read_pj += gather_pj(spec, config, slabs, accelerator) * spec.copies
+    if options.load_decode:
+        extra.load_operations = load_operations(spec, slabs)
+    if options.outlier_gather and config.outliers is not None:
+        word_pj = accelerator.activation_buffer.at(WORD_BITS).read_pj
+        extra.read_pj += gathered_activations(spec, config, slabs) * word_pj * spec.copies
     return extra

@@ -32,7 +32,7 @@ from datatypes.layer_config import LayerConfig, OutlierLayout, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.array_path_blocks import BANKS
 from hwmodel.options import ModelOptions
-from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind
+from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind, wide_float
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import LayerSpec
 
@@ -164,11 +164,21 @@ def row_imbalance(mean: float, lanes: int) -> float:
     return min(1 + math.sqrt(2 * math.log(lanes) / mean), float(lanes))
 
 
-def gather_pj(spec: LayerSpec, config: LayerConfig, slabs: list[Slab], accelerator: Accelerator) -> float:
-    """Energy of one copy to gather the activations of outliers."""
+def gathered_activations(spec: LayerSpec, config: LayerConfig, slabs: list[Slab]) -> int:
+    """Activations of one copy that are gathered for outliers, a word of the activation buffer each."""
     if config.outliers is None or all(slab.decoded for slab in slabs):
-        return 0.0
-    return config.outliers.count((spec.n, spec.k)) * spec.m * accelerator.activation_buffer.at(WORD_BITS).read_pj
+        return 0
+    return config.outliers.count((spec.n, spec.k)) * spec.m
+
+
+def load_operations(spec: LayerSpec, slabs: list[Slab]) -> int:
+    """Weights of all copies that are decoded on the way into the array."""
+    columns = sum(
+        slab.columns
+        for slab in slabs
+        if slab.decoded and slab.config is not None and not wide_float(slab.config.formats)
+    )
+    return spec.n * columns * (1 if spec.shared_weight else spec.copies)
 
 
 def metadata_pj(bits: int, passes: int, port_bits: float, accelerator: Accelerator) -> float:
