@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from hwmodel.unit_cost_libraries import library_ratios
-from hwmodel.unit_cost_parts import GROUPS
-from hwmodel.unit_cost_prices import error_table, fitted_targets, held_out_errors, part_prices
+from hwmodel.unit_cost_prices import error_table, fitted, fitted_targets, held_out_errors
 from hwmodel.unit_cost_truth import reference_errors
 
 
@@ -34,18 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(reference_errors().to_string(index=False, formatters=percent))
     print("\nArea over that of sky130hd, same designs:")
     print(library_ratios().to_string(index=False))
-    for target in targets:
-        for group in GROUPS:
-            try:
-                prices = part_prices(group, target)
-            except ValueError:
-                continue
-            if options.prices:
-                print(f"\n{target}, {group}: " + ", ".join(f"{k} {v:.4g}" for k, v in prices.prices.items()))
-            if options.worst:
-                errors = held_out_errors(group, target)
-                order = errors["error"].abs().sort_values(ascending=False).index[: options.worst]
-                print(f"\n{target}, {group}\n{errors.loc[order].to_string(index=False, formatters=percent)}")
+    for prices in fitted(targets) if options.prices or options.worst else ():
+        title = f"{prices.target}, {prices.group}"
+        if options.prices:
+            print(f"\n{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in prices.prices.items()))
+        if options.worst:
+            errors = held_out_errors(prices.group, prices.target)
+            order = errors["error"].abs().sort_values(ascending=False).index[: options.worst]
+            print(f"\n{title}\n{errors.loc[order].to_string(index=False, formatters=percent)}")
     return 0
 
 

@@ -9,7 +9,7 @@ Source of the solver: Lawson and Hanson, Solving Least Squares Problems, 1974, c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -253,25 +253,32 @@ def fitted_targets() -> tuple[str, ...]:
     return tuple(target for target in recorded_targets() if target not in NOT_FITTED)
 
 
-def error_table(targets: Iterable[str]) -> pd.DataFrame:
-    """Errors on formats left out: target, group, rows, left_out, mean, worst, worst_design, worst_units (LUTs or um2).
-
-    Groups with too few rows are left away.
-    """
-    rows = []
+def fitted(targets: Iterable[str]) -> Iterator[PartPrices]:
+    """The prices of every kind on each target that has rows enough."""
     for target in targets:
         for group in GROUPS:
             try:
                 prices = part_prices(group, target)
             except ValueError:
                 continue
-            held_out = prices.held_out
-            if held_out.rows == 0:
-                continue
-            errors = held_out_errors(group, target)
-            rows.append({
-                "target": target, "group": group, "rows": prices.rows, "left_out": errors["left_out"].nunique(),
-                "mean": held_out.mean, "worst": held_out.worst, "worst_design": held_out.worst_design,
-                "largest_difference": float((errors["ours"] - errors["truth"]).abs().max()),
-            })  # fmt: skip
+            yield prices
+
+
+def error_table(targets: Iterable[str]) -> pd.DataFrame:
+    """Errors on formats left out: target, group, rows, left_out, mean, worst, worst_design, worst_units (LUTs or um2).
+
+    Groups with too few rows are left away.
+    """
+    rows = []
+    for prices in fitted(targets):
+        held_out = prices.held_out
+        if held_out.rows == 0:
+            continue
+        errors = held_out_errors(prices.group, prices.target)
+        rows.append({
+            "target": prices.target, "group": prices.group, "rows": prices.rows,
+            "left_out": errors["left_out"].nunique(), "mean": held_out.mean, "worst": held_out.worst,
+            "worst_design": held_out.worst_design,
+            "largest_difference": float((errors["ours"] - errors["truth"]).abs().max()),
+        })  # fmt: skip
     return pd.DataFrame(rows)
