@@ -92,7 +92,7 @@ class Netlist:
                     values.update(zip(numbers, packed[name][cycle], strict=True))
             self._settle(values)
             if self.registers:
-                state = {q: _next(values, *rest) | 0 for q, *rest in ((r[0], r) for r in self.registers)}
+                state = {register[0]: _next(values, register) for register in self.registers}
                 values.update(state)
                 self._settle(values)
             for name, bits in self.outputs.items():
