@@ -40,8 +40,7 @@ def row_of(design: Design, *, target: str, flow: str, tool: str) -> SynthesisRow
 
 def missing(designs: Iterable[Design], *, target: str, flow: str, folder: Path) -> list[Design]:
     """Designs that have no row of this flow yet, or one from other RTL."""
-    path = table_path(target, folder)
-    known = {row.key: row for row in read_rows(path)} if path.is_file() else {}
+    known = _recorded(table_path(target, folder))
     return [d for d in designs if (row := known.get((d.name, target, flow))) is None or row.rtl != d.rtl]
 
 
@@ -53,11 +52,16 @@ def add_rows(rows: Iterable[SynthesisRow], folder: Path) -> None:
     for target, fresh in by_target.items():
         path = table_path(target, folder)
         with _locked(path):
-            known = {row.key: row for row in read_rows(path)} if path.is_file() else {}
+            known = _recorded(path)
             known.update((row.key, row) for row in fresh)
             temporary = path.with_suffix(f".{os.getpid()}.part")
             temporary.write_text(rows_text(known.values()), encoding="utf-8")
             temporary.replace(path)
+
+
+def _recorded(path: Path) -> dict[tuple[str, str, str], SynthesisRow]:
+    """The rows of a table by key; none where there is no table yet."""
+    return {row.key: row for row in read_rows(path)} if path.is_file() else {}
 
 
 @contextmanager
