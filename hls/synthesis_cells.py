@@ -60,7 +60,7 @@ def cell_library(name: str, paths: Sequence[Path], dont_use: Sequence[str] | Non
             raise ValueError(f"liberty must be files, not {str(path)!r}")
         plain = path
         if path.suffix == ".gz":
-            plain = Path(_scratch()) / path.stem
+            plain = Path(_scratch().name) / path.stem
             with gzip.open(path) as packed, plain.open("wb") as file:
                 shutil.copyfileobj(packed, file)
         if not re.search(rb"^\s*library\s*\(", plain.read_bytes(), re.MULTILINE):
@@ -70,13 +70,8 @@ def cell_library(name: str, paths: Sequence[Path], dont_use: Sequence[str] | Non
 
 
 @cache
-def _scratch() -> str:
-    holder = tempfile.TemporaryDirectory(prefix="liberty_")
-    _KEPT.append(holder)
-    return holder.name
-
-
-_KEPT: list[tempfile.TemporaryDirectory] = []
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="liberty_")
 
 
 def cell_commands(flow: str, library: CellLibrary) -> tuple[str, ...]:
