@@ -10,7 +10,7 @@ import argparse
 import csv
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,26 +138,28 @@ def _luts(path: Path, ours: Mapping) -> Iterator[Comparison]:
             yield Comparison("lut6 LUTs", row.design, row.flow, row.luts, float(record["lut_packed"]))
 
 
-def _areas(path: Path, ours: Mapping) -> Iterator[Comparison]:
+def _cell_rows(
+    path: Path, ours: Mapping, name_of: Callable[[dict[str, str]], str | None]
+) -> Iterator[tuple[dict[str, str], SynthesisRow, float]]:
+    """Records of cell libraries with our row and its area, where there is one."""
     for record in _records(path):
         target = LIBRARIES.get(record["lib"])
-        name = design_name(record["module"], record["config"], record["lanes"])
-        row = _matched(ours, name, target, FLOWS[record["flow"]]) if target else None
+        if target is None:
+            continue
+        row = _matched(ours, name_of(record), target, FLOWS[record["flow"]])
         if row is not None and row.area_um2 is not None:
-            yield Comparison(f"{target} area", row.design, row.flow, row.area_um2, float(record["area_lib_units"]))
+            yield record, row, row.area_um2
+
+
+def _areas(path: Path, ours: Mapping) -> Iterator[Comparison]:
+    for record, row, area in _cell_rows(path, ours, lambda r: design_name(r["module"], r["config"], r["lanes"])):
+        yield Comparison(f"{row.target} area", row.design, row.flow, area, float(record["area_lib_units"]))
 
 
 def _timings(path: Path, ours: Mapping) -> Iterator[Comparison]:
-    for record in _records(path):
-        target = LIBRARIES.get(record["lib"])
-        row = (
-            _matched(ours, design_name(record["module"], record["config"]), target, FLOWS[record["flow"]])
-            if target
-            else None
-        )
-        if row is None or row.area_um2 is None:
-            continue
-        yield Comparison(f"{target} area, registered", row.design, row.flow, row.area_um2, float(record["area_um2"]))
+    for record, row, area in _cell_rows(path, ours, lambda r: design_name(r["module"], r["config"])):
+        target = row.target
+        yield Comparison(f"{target} area, registered", row.design, row.flow, area, float(record["area_um2"]))
         if row.delay_ps is not None and row.power_mw is not None:
             delay, power = float(record["critical_path_ns"]) * 1e3, float(record["power_w_vectorless"]) * 1e3
             yield Comparison(f"{target} delay", row.design, row.flow, row.delay_ps, delay)
