@@ -54,6 +54,7 @@ def ecp5_rows(chosen: Sequence[Design], flow: str, folder: Path) -> list[Synthes
         alone.write_text(json.dumps({"creator": "codesign", "modules": {f"design{i}": _as_top(module)}}), "utf-8")
         reports = [place_and_route(alone, seed, folder) for seed in SEEDS]
         frequencies = [frequency for frequency, _ in reports if frequency is not None]
+        frequency_hz = statistics.median(frequencies) if frequencies else None
         rows.append(
             replace(
                 row_of(design, target="ecp5", flow=flow, tool=tool),
@@ -62,8 +63,8 @@ def ecp5_rows(chosen: Sequence[Design], flow: str, folder: Path) -> list[Synthes
                 carry=kinds.count("CCU2C"),
                 flip_flops=kinds.count("TRELLIS_FF"),
                 dsps=kinds.count("MULT18X18D"),
-                max_frequency_hz=statistics.median(frequencies) if frequencies else None,
-                delay_ps=1e12 / statistics.median(frequencies) if frequencies else None,
+                max_frequency_hz=frequency_hz,
+                delay_ps=None if frequency_hz is None else 1e12 / frequency_hz,
             )
         )
     return rows
