@@ -146,7 +146,7 @@ def test_icarus_reads_the_sources_the_same_way(design, tmp_path):
     shown = ", ".join(vectors.expected)
     (tmp_path / "bench.sv").write_text(
         f"module bench; reg clk = 0; {' '.join(declared)}\n"
-        f"  {design.module} #({', '.join(f'.{k}({v})' for k, v in design.parameters)}) dut ({pins});\n"
+        f"  {design.instance} dut ({pins});\n"
         f"  reg [{width - 1}:0] rows [0:{len(lines) - 1}]; integer i;\n"
         f'  initial begin $readmemb("{tmp_path / "stimulus.txt"}", rows);\n'
         f"    for (i = 0; i < {len(lines)}; i = i + 1) begin {{{', '.join(stimulus)}}} = rows[i];\n"
