@@ -21,11 +21,17 @@ from kernels_gpu.gemv import ARGUMENTS, make_body
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Decoding, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec, ceil_div
 from kernels_gpu.launch import require_cuda
-from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, compile_ptx, load
+from kernels_gpu.native import (
+    MAX_SHARED_BYTES,
+    BoundLaunch,
+    NativeKernel,
+    blocks_per_multiprocessor,
+    compile_ptx,
+    load,
+)
 from kernels_gpu.ptx import SIMULATED
 
 MAX_TOKENS = 16
-MAX_SHARED_BYTES = 232448  # of a block: CUDA C++ Programming Guide, compute capability 9.0 (227 KiB)
 REGISTERS = 65536  # of a block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from kernels_gpu.ptx import SIMULATED
 
 PTX_FOLDER = "CODESIGN_PTX"  # environment variable: a folder where compiled PTX is kept between processes
+MAX_SHARED_BYTES = 232448  # of a block: CUDA C++ Programming Guide, compute capability 9.0 (227 KiB)
 Argument = Tensor | int
 
 
@@ -86,6 +87,8 @@ def load(body: Callable[..., None], kinds: str, key: str) -> NativeKernel:
     attribute = driver.CUfunction_attribute
     carveout = attribute.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
     _checked(driver.cuFuncSetAttribute(function, carveout, 100))
+    largest = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    _checked(driver.cuFuncSetAttribute(function, largest, MAX_SHARED_BYTES))
     registers = _checked(driver.cuFuncGetAttribute(attribute.CU_FUNC_ATTRIBUTE_NUM_REGS, function))
     local = _checked(driver.cuFuncGetAttribute(attribute.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function))
     return NativeKernel(function, module, registers, local)
@@ -110,9 +113,6 @@ class BoundLaunch:
             return
         from cuda.bindings import driver
 
-        attribute = driver.CUfunction_attribute
-        largest = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        _checked(driver.cuFuncSetAttribute(kernel.function, largest, 232448))  # 227 KiB: CUDA C++ Guide, cc 9.0
         values = tuple(a.data_ptr() if isinstance(a, Tensor) else int(a) for a in arguments)
         kinds = tuple(ctypes.c_void_p if isinstance(a, Tensor) else ctypes.c_int32 for a in arguments)
         self._parameters = (values, kinds)
@@ -146,8 +146,6 @@ def blocks_per_multiprocessor(kernel: NativeKernel, threads: int, shared_bytes: 
         return 1
     from cuda.bindings import driver
 
-    largest = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    _checked(driver.cuFuncSetAttribute(kernel.function, largest, 232448))
     return _checked(driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(kernel.function, threads, shared_bytes))
 
 
