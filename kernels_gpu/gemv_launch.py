@@ -117,6 +117,7 @@ _TWO_DIGITS = (Shape(8, 2, 1), Shape(8, 4, 1), Shape(8, 2, 2))
 _MANY_TOKENS = (Shape(16, 2, 2), Shape(16, 2, 1), Shape(8, 2, 2), Shape(8, 4, 1), Shape(8, 2, 1), Shape(4, 2, 1))
 
 
+@lru_cache(maxsize=256)
 def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
     """A launch shape that measured well (see NOTES.md), or the first of some that fits."""
     measured = _MEASURED[plan.decoding]
@@ -139,6 +140,7 @@ def _fits(spec: GemvSpec) -> bool:
     return spec.shared_bytes <= MAX_SHARED_BYTES
 
 
+@lru_cache(maxsize=256)
 def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int]) -> int:
     """The most of ``tokens`` that one launch takes: their inputs stay in shared memory.
 
