@@ -258,12 +258,9 @@ def compile_all(
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
 
 
-def run(arguments: argparse.Namespace) -> list[Row]:
-    """All rows that the command line asks for."""
-    rate = copy_bytes_per_s()
-    print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
+def run(arguments: argparse.Namespace, cuts: list[Shape | None], rate: float) -> list[Row]:
+    """All rows that the command line asks for, at a copy rate of ``rate`` bytes a second."""
     rows: list[Row] = []
-    cuts: list[Shape | None] = list(CUTS) if arguments.explore else [None]
     for shape in arguments.shapes:
         for recipe in arguments.recipes:
             weight, dense = packed(recipe, shape)
@@ -284,7 +281,6 @@ def run(arguments: argparse.Namespace) -> list[Row]:
         if not arguments.no_public:
             for m in arguments.tokens:
                 rows += public_kernels(shape, inputs(m, shape[1]), rate)
-    arguments.copy_rate = rate
     return rows
 
 
@@ -308,14 +304,16 @@ def main() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 2
-    rows = run(arguments)
+    rate = copy_bytes_per_s()
+    print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
+    rows = run(arguments, cuts, rate)
     fields = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"
     facts, clocks = device_facts(), query_smi(fields) or "unknown"
     print(f"{facts.name}, {fields}: {clocks}")
     print(table(rows))
     if arguments.output is not None:
         conditions = {
-            "copy_bytes_per_s": f"{arguments.copy_rate:.4e}",
+            "copy_bytes_per_s": f"{rate:.4e}",
             "method": "CUDA graph, weights rotated beyond L2, median of 30 replays",
             "clocks.sm, clocks.mem, clocks.max.sm, power.draw, power.limit": clocks,
             "driver": facts.driver,
