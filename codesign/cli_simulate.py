@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from codesign.cli_work import traced_model
 from codesign.console import records, show_json, show_table
-from codesign.models import resolve_model
-from codesign.pricing import configs_by_layer, configs_of, trace_generation
-from codesign.quantized_folder import is_quantized, load_quantized
-from codesign.recipes import recipe
+from codesign.pricing import configs_by_layer
 from codesign.run_study import accelerators_by_name
 from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Feed, SimulationOptions
 from hwmodel.event_report import SimulationReport
@@ -67,29 +65,22 @@ def simulate_model(
     (device,) = accelerators_by_name((accelerator,)).values()
     if isinstance(device, Gpu):
         raise ValueError(f"accelerator of a simulation must be an array of PEs, not the GPU {device.name}")
-    source = load_quantized(model) if is_quantized(model) else resolve_model(model)
-    generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
-    if is_quantized(model):
-        quantized = load_quantized(model)
-        configs = {name: quantized.layers[name].config for name in quantized.layers}
-        name = str(quantized.manifest["recipe"])
-    else:
-        made = recipe(recipe_name)
-        configs, name = configs_of(made, generation), made.name
+    traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
+    generation, configs = traced.generation, traced.configs
     workloads = [generation.prefill]
     if generation.tokens:
-        workloads.append(generation.at(Phase.DECODE, generation.prompt + (generation.tokens + 1) // 2))
+        workloads.append(generation.at(Phase.DECODE, generation.middle))
     reports = [
         simulate(workload, configs_by_layer(workload, configs), device, machine.options) for workload in workloads
     ]
     table = pd.concat([report.to_frame().assign(phase=report.phase) for report in reports], ignore_index=True)
     totals = [_totals(report) for report in reports]
     if as_json:
-        show_json({"model": source.name, "recipe": name, "accelerator": device.name, "totals": totals,
+        show_json({"model": traced.model, "recipe": traced.recipe, "accelerator": device.name, "totals": totals,
                    "layers": records(table)})  # fmt: skip
         return
     shown = _shares(table.assign(count=1) if every_layer else _grouped(table))
-    title = f"{source.name}, {name}, on {device.name}: the closed form beside the event simulator"
+    title = f"{traced.model}, {traced.recipe}, on {device.name}: the closed form beside the event simulator"
     show_table(shown, title=title, as_json=False, columns=_COLUMNS, headings=_HEADINGS)
     show_table(pd.DataFrame(totals), title="Totals", as_json=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -236,28 +237,41 @@ def _accuracy_row(model: str, text: str, result: AccuracyResult) -> dict[str, An
     }
 
 
+@dataclass(frozen=True)
+class Traced:
+    """Shapes of a model, and what a recipe (or a quantized folder) makes of its layers."""
+
+    model: str
+    recipe: str
+    generation: Generation
+    configs: Mapping[str, LayerConfig]
+
+
+def traced_model(model: str, recipe_name: str, *, batch: int, prompt: int, generate: int) -> Traced:
+    """The shapes of ``model`` with the configs of ``recipe_name``; a quantized folder has a recipe of its own."""
+    if is_quantized(model):
+        quantized = load_quantized(model)
+        generation = trace_generation(quantized, batch=batch, prompt=prompt, tokens=generate)
+        configs = {name: quantized.layers[name].config for name in quantized.layers}
+        return Traced(quantized.name, str(quantized.manifest["recipe"]), generation, configs)
+    made = recipe(recipe_name)
+    source = resolve_model(model)
+    generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
+    return Traced(source.name, made.name, generation, configs_of(made, generation))
+
+
 def estimate(
     model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int, every_layer: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Price a model from its shapes."""
     (machine,) = accelerators_by_name((accelerator,)).values()
-    if is_quantized(model):
-        quantized = load_quantized(model)
-        source: ModelSource | QuantizedModel = quantized
-        generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
-        configs = {name: quantized.layers[name].config for name in quantized.layers}
-        name = str(quantized.manifest["recipe"])
-    else:
-        made = recipe(recipe_name)
-        source = resolve_model(model)
-        generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
-        configs = configs_of(made, generation)
-        name = made.name
+    traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
+    generation, configs, name = traced.generation, traced.configs, traced.recipe
     priced = price_generation(generation, configs, machine)
     totals = _totals(generation, priced, configs)
     rows = layer_rows(priced.prefill_report, generation.prefill, recipe=name, configs=configs)
-    title = f"{source.name}, {name}, on {machine.name}: "
+    title = f"{traced.model}, {name}, on {machine.name}: "
     if priced.middle_report is not None:
         shapes = generation.at(Phase.DECODE, generation.middle)
         rows += layer_rows(priced.middle_report, shapes, recipe=name, configs=configs)
@@ -266,7 +280,7 @@ def estimate(
         title += f"one pass, batch {batch}; it writes no tokens, so there are no decode steps"
     table = pd.DataFrame(rows)
     if as_json:
-        show_json({"model": source.name, "recipe": name, "accelerator": machine.name, "totals": totals,
+        show_json({"model": traced.model, "recipe": name, "accelerator": machine.name, "totals": totals,
                    "layers": records(table)})  # fmt: skip
         return
     shown = table.assign(count=1) if every_layer else _grouped(table)
