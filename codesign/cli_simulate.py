@@ -8,7 +8,7 @@ import pandas as pd
 
 from codesign.cli_work import traced_model
 from codesign.console import records, show_json, show_table
-from codesign.pricing import configs_by_layer
+from codesign.pricing import configs_by_layer, configs_by_own_layer
 from codesign.run_study import accelerators_by_name
 from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Feed, SimulationOptions
 from hwmodel.event_report import SimulationReport
@@ -67,12 +67,11 @@ def simulate_model(
         raise ValueError(f"accelerator of a simulation must be an array of PEs, not the GPU {device.name}")
     traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
     generation, configs = traced.generation, traced.configs
-    workloads = [generation.prefill]
+    phases = [(generation.prefill, configs_by_layer(generation.prefill, configs))]
     if generation.tokens:
-        workloads.append(generation.at(Phase.DECODE, generation.middle))
-    reports = [
-        simulate(workload, configs_by_layer(workload, configs), device, machine.options) for workload in workloads
-    ]
+        step = generation.at(Phase.DECODE, generation.middle)
+        phases.append((step, configs_by_own_layer(step, configs)))
+    reports = [simulate(workload, by_layer, device, machine.options) for workload, by_layer in phases]
     table = pd.concat([report.to_frame().assign(phase=report.phase) for report in reports], ignore_index=True)
     totals = [_totals(report) for report in reports]
     if as_json:

@@ -51,3 +51,19 @@ def test_a_mistake_is_one_sentence(capsys, shapes):
     status, _, err = _run(capsys, "simulate", shapes, "--accelerator", "bitmood")
     assert status == 2
     assert "bitmood" in err
+
+
+def test_an_encoder_decoder_simulates_as_it_is_priced(capsys, tmp_path):
+    # its decode step has not the layers of its encoder, nor the projections of what it attends to there
+    config = {
+        "model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "d_model": 64, "d_kv": 32, "d_ff": 128,
+        "num_layers": 2, "num_heads": 2, "vocab_size": 320,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    few = ("--prompt", 16, "--generate", 4, "--json")
+    status, out, err = _run(capsys, "simulate", tmp_path, *few)
+    assert (status, err) == (0, "")
+    closed = [total["closed_cycles"] for total in json.loads(out)["totals"]]
+    _, estimated, _ = _run(capsys, "estimate", tmp_path, *few)
+    rows = json.loads(estimated)["layers"]
+    assert closed == [sum(row["cycles"] for row in rows if row["phase"] == phase) for phase in ("prefill", "decode")]
