@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign.console import records, say, show_json, show_table
+from codesign.console import records, say, show_json, show_table, two_columns
 from codesign.models import resolve_model
 from codesign.pricing import Generation, configs_by_layer, configs_by_own_layer, configs_of, trace_generation
 from codesign.recipes import Recipe, recipe
@@ -149,7 +149,7 @@ def serving(
         notes = []
         engine = Engine(max_sequences, max(token_budget, max_sequences), tokens)
         report = serve(asked, engine, shapes.steps(chips))
-        tables["requests"] = _flat({**report.summary(), "cache_tokens": tokens})
+        tables["requests"] = two_columns({**report.summary(), "cache_tokens": tokens})
         if not report.keeps_up:
             notes.append(
                 f"the engine does not keep up: {report.offered_per_s:.3g} requests a second arrive, "
@@ -329,10 +329,6 @@ def _show(tables: Mapping[str, pd.DataFrame], name: str, made: str, chips: Chips
         marked = (lambda row: bool(row["best"])) if "best" in table else None
         columns = [c for c in table.columns if c != "best"]
         show_table(table, title=title, as_json=False, headings=_HEADINGS, columns=columns, highlight=marked)
-
-
-def _flat(values: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame({"what": list(values), "value": pd.Series(list(values.values()), dtype=object)})
 
 
 def _as_records(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

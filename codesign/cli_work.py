@@ -17,7 +17,7 @@ from codesign.accuracy import AccuracyResult, perplexity
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
 from codesign.calibrate_model import GRADIENTS
-from codesign.console import number, records, say, show_json, show_table
+from codesign.console import number, records, say, show_json, show_table, two_columns
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import Generation, configs_of, layer_rows, price_generation, stored_weights, trace_generation
 from codesign.quantize_blocks import CalibrationPlan
@@ -181,7 +181,7 @@ def quantize(
     if as_json:
         show_json(totals)
         return
-    show_table(_two_columns(totals), title=f"{source.name} as {made.name}", as_json=False)
+    show_table(two_columns(totals), title=f"{source.name} as {made.name}", as_json=False)
 
 
 def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any], KVFormats]:
@@ -287,12 +287,7 @@ def estimate(
     shown["seconds"] = [cycles_to_s(cycles, machine.frequency_hz) for cycles in shown["cycles"]]
     shown["energy_mj"] = [pj_to_mj(energy) for energy in shown["energy_pj"]]
     show_table(shown, title=title, as_json=False, columns=_ESTIMATE)
-    show_table(_two_columns(totals), title="Totals", as_json=False)
-
-
-def _two_columns(values: Mapping[str, Any]) -> pd.DataFrame:
-    """A flat record as a table; objects, so that every value keeps its own type."""
-    return pd.DataFrame({"what": list(values), "value": pd.Series(list(values.values()), dtype=object)})
+    show_table(two_columns(totals), title="Totals", as_json=False)
 
 
 def _totals(generation: Generation, priced: Any, configs: Mapping[str, LayerConfig]) -> dict[str, float]:

@@ -56,6 +56,11 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): plain(value) for key, value in row.items()} for row in frame.to_dict(orient="records")]
 
 
+def two_columns(values: Mapping[str, Any]) -> pd.DataFrame:
+    """A flat record as a table; objects, so that every value keeps its own type."""
+    return pd.DataFrame({"what": list(values), "value": pd.Series(list(values.values()), dtype=object)})
+
+
 def show_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(jsonable(value), indent=2, allow_nan=False) + "\n")
