@@ -23,6 +23,7 @@ from hwmodel.operands import with_low_rank
 from hwmodel.options import Buffering, ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.side_work import Slab, gathered_activations, load_operations, side_operations, switch_cycles, widest_step
+from hwmodel.table_work import Table, tables_of
 from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
@@ -38,25 +39,6 @@ class FormKind(IntEnum):
     OFF_ARRAY = 4  # attention on the vector unit
     VECTOR = 5  # norm, softmax, activation function
     ROWS = 6  # embedding
-
-
-@dataclass(frozen=True)
-class Table:
-    """Tables of one slab (``hwmodel.side_work.table_work``).
-
-    Args:
-        entries: values to load into each row's table.
-        along: loads of it for each tile of rows; 0 for a fixed codebook, which is loaded once.
-        lookups: in the weight buffer for each pass over the columns; 0 where the row holds the table.
-        port_bits: of such a look-up.
-        room_bytes: weight buffer that it needs at least.
-    """
-
-    entries: int = 0
-    along: int = 0
-    lookups: int = 0
-    port_bits: float = WORD_BITS
-    room_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -243,7 +225,6 @@ def _with_side_work(
     switches = 0.0
     if options.width_switches and isinstance(config.weight, PartitionedConfig):
         switches = switch_cycles(config.weight, spec.k, widest_step(slabs, accelerator))
-    tables = [_table(spec, slab, machine) for slab in slabs]
     return replace(
         form,
         vector=vector,
@@ -252,25 +233,16 @@ def _with_side_work(
         metadata_bits=metadata_bits if options.metadata_reads else 0,
         group_waits=accelerator.pe.channel_groups - 1 if waits else 0,
         switch_waits=switches,
-        tables=tuple(table for table in tables if table is not None),
+        tables=tuple(table for slab in slabs for table in _tables(spec, slab, options)),
     )
 
 
-def _table(spec: LayerSpec, slab: Slab, machine: Machine) -> Table | None:
-    path, config = slab.path, slab.config
-    if path is None or not path.table_entries or config is None:
-        return None
-    priced = machine.options.table_lookup
-    if not path.buffer_lookup_bits:
-        along = 0
-        if config.codebook is not None:
-            along = ceil_div(slab.columns, config.codebook.granularity.tile((spec.n, slab.columns))[1])
-        return Table(path.table_entries, along) if priced else None
-    return Table(
-        lookups=ceil_div(spec.n * slab.columns, path.vector) if priced else 0,
-        port_bits=max(float(path.vector) * path.buffer_lookup_bits, WORD_BITS),
-        room_bytes=2 * (path.table_entries * WIDE_BITS // 8),
-    )
+def _tables(spec: LayerSpec, slab: Slab, options: ModelOptions) -> tuple[Table, ...]:
+    """Tables of a slab; where they are not priced, only the room that they take."""
+    tables = tables_of(spec, slab)
+    if options.table_lookup:
+        return tables
+    return tuple(Table(room_bytes=table.room_bytes) for table in tables if table.room_bytes)
 
 
 def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:

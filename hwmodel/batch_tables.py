@@ -14,12 +14,13 @@ import numpy as np
 from datatypes.layer_config import LayerConfig
 from hwmodel.accelerator import Array
 from hwmodel.batch_axes import DesignSpace, Scenario
-from hwmodel.batch_forms import Form, Table, forms_of
+from hwmodel.batch_forms import Form, forms_of
 from hwmodel.batch_kernels import FORM_COLUMNS
 from hwmodel.evaluate import check_layer_names, not_runnable
 from hwmodel.operand_paths import Machine
 from hwmodel.operands import FP16_LAYER, Config, OperandBits
 from hwmodel.options import ModelOptions
+from hwmodel.table_work import Table
 from hwmodel.term_skipping import CountedBits
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, VECTOR_KINDS, LayerKind, LayerSpec, Phase

@@ -50,7 +50,10 @@ def operand_path(config: TensorConfig, activation: TensorConfig | None, machine:
         lanes, rest_lanes = path.lanes or pe.lanes, rest.lanes or pe.lanes
         more = rest.cycles if lanes == rest_lanes else rest.cycles * lanes / rest_lanes
         path = replace(path, cycles=path.cycles + more, sram_bits=path.sram_bits + rest.sram_bits)
-        return path if pe.kind is not PeKind.TABLE_LOOKUP else with_tables(path, [path, rest], pe)
+        if pe.kind is not PeKind.TABLE_LOOKUP:
+            return path
+        both = with_tables(path, [path, rest], pe)
+        return replace(both, residual_entries=rest.table_entries, residual_vector=rest.vector)
     except NotImplementedError:
         wide = wide_float(config.formats)
         integers = pe.encoded_activations and all(integer_bits(fmt) is not None for fmt in config.formats)

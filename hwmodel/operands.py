@@ -31,15 +31,14 @@ from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.side_work import (
     Slab,
-    TableWork,
     gathered_activations,
     load_operations,
     metadata_pj,
     side_operations,
     switch_cycles,
-    table_work,
     widest_step,
 )
+from hwmodel.table_work import TableWork, table_work
 from hwmodel.term_skipping import CountedBits
 from hwmodel.traffic import NOTHING, Product, Stream, tile_count
 from hwmodel.units import WORD_BITS, ceil_div

@@ -190,10 +190,12 @@ class ArrayPath:
         lanes: weights in a step; ``None`` for the PE's.
         input_bits: of one activation in the activation buffer.
         energy: of a busy cycle over the PE's ``energy_pj_per_cycle``.
-        table_entries: values to load into the table of each row; 0 without a table.
+        table_entries: values to load into the tables of each row; 0 without a table.
         buffer_lookup_bits: bits read from the weight buffer to decode one weight, where a table is too large for the
             array's edge; 0 otherwise.
         vector: weights that one such look-up yields.
+        residual_entries: those of ``table_entries`` that are the residual's; 0 without one.
+        residual_vector: weights that a look-up of the residual yields.
     """
 
     cycles: float
@@ -205,6 +207,8 @@ class ArrayPath:
     table_entries: int = 0
     buffer_lookup_bits: float = 0.0
     vector: int = 1
+    residual_entries: int = 0
+    residual_vector: int = 1
 
 
 def cycles_of_bits(bits: float, pe: PE) -> int:

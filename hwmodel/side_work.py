@@ -1,6 +1,6 @@
 """What formats ask for beside the products: vector operations, waits of the array, reads of the weight buffer.
 
-Each is a simple, stated model; most can be switched off (``hwmodel.options``).
+Each is a simple, stated model; most can be switched off (``hwmodel.options``). Tables: ``hwmodel.table_work``.
     * Group scales are free in a bit-serial PE and, where a block dot product has a scale of its kind, in its PEs; free
       where weights are decoded on load; one vector operation for each output and group elsewhere. A zero point adds the
       group sums of the activations and one operation for each output and group. A second-level scale takes one
@@ -19,7 +19,6 @@ Each is a simple, stated model; most can be switched off (``hwmodel.options``).
       operation for each input (a gather) and leaves one change between two parts.
     * Encoding an activation takes one operation for each value, and one more to find the largest magnitude where that
       is done at run time; the same for new keys and values.
-    * Tables: see ``hwmodel.array_path_blocks``; a row loads one entry a cycle, all rows together.
 """
 
 from __future__ import annotations
@@ -29,11 +28,10 @@ from dataclasses import dataclass
 
 from datatypes.format import ExponentFormat, FloatFormat
 from datatypes.layer_config import LayerConfig, OutlierLayout, PartitionedConfig, ScaleConfig, TensorConfig
-from hwmodel.accelerator import Accelerator, Array
-from hwmodel.array_path_blocks import BANKS
+from hwmodel.accelerator import Accelerator
 from hwmodel.options import ModelOptions
-from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind, wide_float
-from hwmodel.units import WORD_BITS, ceil_div
+from hwmodel.pe import ArrayPath, PeKind, wide_float
+from hwmodel.units import ceil_div
 from hwmodel.workload import LayerSpec
 
 NORM_OPERATIONS = 5  # per element: square-accumulate, sum, subtract mean, times 1/sigma, times gain (LayerNorm)
@@ -209,53 +207,3 @@ def switch_cycles(weight: PartitionedConfig, columns: int, lanes: int) -> float:
     counts = [part.columns / weight.slab for part in weight.parts]
     same = sum(count * max(count - 1, 0) for count in counts) / (slabs * (slabs - 1))
     return SWITCH_CYCLES * (slabs - 1) * max(0.0, 1 - same)
-
-
-@dataclass(frozen=True)
-class TableWork:
-    """Waits and reads of tables in one copy.
-
-    Args:
-        load_cycles: to fill the tables of the rows.
-        lookup_cycles: that the weight buffer needs for look-ups, beside the array.
-        read_pj: of loading and looking up.
-    """
-
-    load_cycles: int = 0
-    lookup_cycles: int = 0
-    read_pj: float = 0.0
-
-
-def table_work(spec: LayerSpec, slab: Slab, accelerator: Accelerator, array: Array) -> TableWork:
-    """What the tables of one slab cost.
-
-    A table of a fixed codebook is loaded once, a learned one again for each tile of rows and each tile of its
-    granularity along the columns.
-
-    Raises:
-        NotImplementedError: the table fits neither a row nor half of the weight buffer; the reason alone.
-    """
-    path, config = slab.path, slab.config
-    if path is None or not path.table_entries or config is None:
-        return TableWork()
-    loads = 1
-    if config.codebook is not None:
-        along = ceil_div(slab.columns, config.codebook.granularity.tile((spec.n, slab.columns))[1])
-        loads = ceil_div(spec.n, array.rows) * along
-    if not path.buffer_lookup_bits:
-        bits = path.table_entries * WIDE_BITS * min(array.rows, spec.n) * loads
-        read_pj = bits / WORD_BITS * accelerator.weight_buffer.at(WORD_BITS).read_pj
-        return TableWork(load_cycles=path.table_entries * loads, read_pj=read_pj)
-    room = accelerator.weight_buffer.capacity_bytes // 2
-    size = path.table_entries * WIDE_BITS // 8
-    if size > room:
-        raise NotImplementedError(
-            f"its rows hold tables of {accelerator.pe.table_bits} bits and half of its weight buffer {room} bytes, "
-            f"and the codebook of {config.formats[0].name} takes {size} bytes"
-        )
-    passes = ceil_div(spec.m, array.columns)
-    lookups = ceil_div(spec.n * slab.columns, path.vector) * passes
-    port = max(float(path.vector) * path.buffer_lookup_bits, WORD_BITS)
-    return TableWork(
-        lookup_cycles=ceil_div(lookups, BANKS), read_pj=lookups * accelerator.weight_buffer.at(port).read_pj
-    )

@@ -44,6 +44,7 @@ KV4 = replace(integer_asymmetric(4, 1), granularity=PerChannel(), dynamic=True)
 FACTOR = TensorConfig((INTS_SYMMETRIC[8],), PerChannel())
 WIDE = TensorConfig((FP16,), scale=None)
 PAIRS = LearnedFormat("pairs", 12, "here", dimension=2)
+ROWS = CodebookConfig(granularity=PerGroup(512))
 SLABS = PartitionedConfig((Part(1152, INT4_ROW), Part(896, replace(INT4_ROW, formats=(INTS_SYMMETRIC[8],)))), slab=128)
 SORTED = replace(SLABS, slab=2)
 K = 2048  # of the model below
@@ -87,6 +88,17 @@ CONFIGS: dict[str, Config | dict[str, Config]] = {
             codebook=CodebookConfig(),
             residual=TensorConfig((PAIRS,), scale=None, codebook=CodebookConfig()),
         )
+    ),
+    "residual of other vectors": LayerConfig(
+        TensorConfig(
+            (PAIRS,),
+            scale=None,
+            codebook=CodebookConfig(),
+            residual=TensorConfig((LearnedFormat("fours", 8, "here", dimension=4),), scale=None, codebook=ROWS),
+        )
+    ),
+    "learned residual": LayerConfig(
+        replace(INT4_ROW, residual=TensorConfig((LearnedFormat("three", 3, "here"),), scale=None, codebook=ROWS))
     ),
     "scales with an offset": LayerConfig(
         TensorConfig((INTS_SYMMETRIC[4],), PerGroup(32), ScaleConfig(UINT8, outer=FP16, outer_offset=FP16))

@@ -92,6 +92,34 @@ def test_large_tables_are_looked_up_in_the_buffer() -> None:
         _products(config, LUT)
 
 
+def test_a_residual_takes_a_lookup_of_its_own() -> None:
+    """VPTQ's two stages: vectors of 2 from a first table, their residual in vectors of 4 from a second one."""
+    pairs = LearnedFormat("pairs", 12, "here", dimension=2)  # 4096 x 2 values: 16 KiB
+    fours = LearnedFormat("fours", 8, "here", dimension=4)  # 256 x 4 values: 2 KiB
+    second = TensorConfig((fours,), scale=None, codebook=CodebookConfig())
+    config = LayerConfig(TensorConfig((pairs,), scale=None, codebook=CodebookConfig(), residual=second))
+    (product,) = _products(config, LUT)
+    (free,) = _products(config, LUT, replace(HONEST, table_lookup=False))
+    # N K / 2 and N K / 4 look-ups for each of ceil(64 / 24) = 3 tiles of tokens, eight banks: 24576 + 12288 cycles; the
+    # array takes 8 x 3 tiles of 512 steps of one lane, once for each stage: 24576
+    lookups = N * K // 2 * 3 + N * K // 4 * 3
+    assert lookups // 8 == 36864 and free.compute_cycles == 8 * 3 * 512 * 2 == 24576
+    assert product.compute_cycles == 36864
+    # 2 x 16 and 4 x 16 bits: a word of 64 bits each
+    word_pj = LUT.weight_buffer.at(64).read_pj
+    assert product.side_read_pj - free.side_read_pj == pytest.approx(lookups * word_pj)
+
+
+def test_a_learned_residual_is_loaded_for_its_own_tiles() -> None:
+    """A fixed first table of 16 entries, once; a learned residual of 8 for each of 8 tiles of rows and 4 of columns."""
+    learned = TensorConfig(
+        (LearnedFormat("three", 3, "here"),), scale=None, codebook=CodebookConfig(granularity=PerGroup(128))
+    )
+    config = LayerConfig(TensorConfig((NF4,), PerGroup(64), residual=learned))
+    (product,), (free,) = (_products(config, LUT, o) for o in (HONEST, replace(HONEST, table_lookup=False)))
+    assert product.compute_cycles - free.compute_cycles == 16 + 8 * (N // 32) * (K // 128)
+
+
 def test_bubbles_between_groups_of_channels() -> None:
     config = LayerConfig(INT4_ROW, activation=replace(INT8_TOKEN, formats=(INTS_SYMMETRIC[4],)))
     (product,) = _products(config, TENDER)
