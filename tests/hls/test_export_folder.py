@@ -1,0 +1,129 @@
+"""Folders of exports: whole or nothing, and never over something else."""
+
+import json
+
+import pytest
+
+from hls.export_folder import MANIFEST, changed_files, check_replaceable, read_manifest, whole_export, write_manifest
+
+
+def export(folder, content="one", name="file.txt"):
+    with whole_export(folder) as made:
+        (made / name).write_text(content)
+        (made / "deep").mkdir(exist_ok=True)
+        (made / "deep" / "b.txt").write_text("b")
+        write_manifest(made, {"layers": []})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_manifest_names_every_file_with_its_hash(tmp_path):
+    export(tmp_path / "out")
+    manifest = read_manifest(tmp_path / "out")
+    assert [entry["file"] for entry in manifest["files"]] == ["deep/b.txt", "file.txt"]
+    # SHA-256 of "b", as sha256sum prints it
+    assert manifest["files"][0] == {
+        "file": "deep/b.txt",
+        "bytes": 1,
+        "sha256": "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d",
+    }
+    assert names(tmp_path) == ["out"]
+
+
+def test_an_equal_export_leaves_everything_as_it_is(tmp_path):
+    out = tmp_path / "out"
+    export(out)
+    (out / "build").mkdir()
+    (out / "build" / "program").write_text("kept")
+    before = (out / MANIFEST).stat().st_mtime_ns
+    export(out)
+    assert (out / MANIFEST).stat().st_mtime_ns == before
+    assert (out / "build" / "program").read_text() == "kept"
+
+
+def test_another_export_takes_the_place_of_the_earlier_one(tmp_path):
+    out = tmp_path / "out"
+    export(out)
+    export(out, name="other.txt")
+    assert names(out) == ["deep", MANIFEST, "other.txt"]
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
+def test_an_interruption_leaves_nothing_new(tmp_path, interruption):
+    out = tmp_path / "a" / "b" / "out"
+    with pytest.raises(interruption), whole_export(out) as made:
+        (made / "half.txt").write_text("half")
+        raise interruption
+    assert not (tmp_path / "a").exists()
+    export(out)
+    with pytest.raises(interruption), whole_export(out) as made:
+        raise interruption
+    assert (out / "file.txt").read_text() == "one" and names(out.parent) == ["out"]
+
+
+def test_a_folder_of_somebody_else_is_never_touched(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="must be empty or an earlier export"):
+        export(out)
+    assert names(out) == ["thesis.tex"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="must be a folder, not a file"):
+        export(tmp_path / "file")
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(ValueError, match="not a file or a link"):
+        export(tmp_path / "link")
+
+
+@pytest.mark.parametrize("change", ["edited", "added", "removed", "linked"])
+def test_an_export_that_was_worked_on_is_not_replaced(tmp_path, change):
+    out = tmp_path / "out"
+    export(out)
+    if change == "edited":
+        (out / "deep" / "b.txt").write_text("B")
+    elif change == "added":
+        (out / "notes.txt").write_text("mine")
+    elif change == "removed":
+        (out / "file.txt").unlink()
+    else:
+        (out / "elsewhere").symlink_to(tmp_path)
+    name = {"edited": "deep/b.txt", "added": "notes.txt", "removed": "file.txt", "linked": "elsewhere"}[change]
+    assert changed_files(out, read_manifest(out)) == [name]
+    with pytest.raises(ValueError, match=f"{name} was changed or added"):
+        check_replaceable(out)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("{", "must be JSON"),
+        ("[]", "kind in"),
+        ('{"kind": "other"}', "kind in"),
+        ({"version": 99}, "version in .* must be 1, not 99"),
+        ({"layers": None, "drop": "layers"}, "must have the keys layers"),
+        ({"files": [{"file": "x"}]}, "every entry of files"),
+        ({"files": [{"file": "../x", "bytes": 0, "sha256": ""}]}, "must lie inside its folder, not '../x'"),
+        ({"files": [{"file": "/etc/passwd", "bytes": 0, "sha256": ""}]}, "must lie inside"),
+        ({"files": [{"file": 3, "bytes": 0, "sha256": ""}]}, "must lie inside"),
+        ({"files": [{"file": "a\\b", "bytes": 0, "sha256": ""}]}, "must lie inside"),
+    ],
+)
+def test_a_broken_manifest_is_one_sentence(tmp_path, manifest, message):
+    export(tmp_path / "out")
+    path = tmp_path / "out" / MANIFEST
+    if isinstance(manifest, dict):
+        content = json.loads(path.read_text()) | manifest
+        content.pop(content.pop("drop", ""), None)
+        manifest = json.dumps(content)
+    path.write_text(manifest)
+    with pytest.raises(ValueError, match=message):
+        read_manifest(tmp_path / "out")
+
+
+def test_no_export_at_all(tmp_path):
+    with pytest.raises(ValueError, match="must be a folder that codesign export wrote"):
+        read_manifest(tmp_path)
