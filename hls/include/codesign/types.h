@@ -1,0 +1,114 @@
+// Integers of any width, streams, and the few functions on them that every other header needs.
+//
+// ap_int.h and hls_stream.h are Vitis HLS's own; their open copies (Apache License 2.0, in the hls4ml package) serve C
+// simulation. Nothing here needs what those copies lack: ap_axi_sdata.h, hls_vector.h, hls_task.h.
+#ifndef CODESIGN_TYPES_H
+#define CODESIGN_TYPES_H
+
+#include <cstdint>
+
+#include <ap_int.h>
+#include <hls_stream.h>
+
+namespace codesign {
+
+// ceil(log2(value)), as $clog2 in SystemVerilog: 0 for 1.
+constexpr int clog2(int value) {
+  int bits = 0;
+  while ((1LL << bits) < value) ++bits;
+  return bits;
+}
+
+constexpr int larger(int a, int b) { return a > b ? a : b; }
+constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// 2.0F**exponent for -149 to 127, exact.
+constexpr float power_of_two(int exponent) {
+  float power = 1.0F;
+  for (; exponent > 0; --exponent) power *= 2.0F;
+  for (; exponent < 0; ++exponent) power *= 0.5F;
+  return power;
+}
+
+// --- float32 and its bits -------------------------------------------------------------------------------------------
+
+union float_bits {  // the way that Vitis HLS (AMD UG1399) reads a float's bits
+  std::uint32_t bits;
+  float value;
+};
+
+inline ap_uint<32> bits_of_float(float value) {
+#pragma HLS INLINE
+  float_bits both;
+  both.value = value;
+  return both.bits;
+}
+
+inline float float_of_bits(ap_uint<32> bits) {
+#pragma HLS INLINE
+  float_bits both;
+  both.bits = bits.to_uint();
+  return both.value;
+}
+
+// --- packed ports ---------------------------------------------------------------------------------------------------
+
+// Element `lane` of a port that holds LANES elements of BITS bits, lane 0 lowest.
+template <int BITS, int WIDTH>
+ap_uint<BITS> lane_of(const ap_uint<WIDTH>& port, int lane) {
+#pragma HLS INLINE
+  return port.range(lane * BITS + BITS - 1, lane * BITS);
+}
+
+template <int BITS, int LANES>
+void lanes_of(const ap_uint<LANES * BITS>& port, ap_uint<BITS> (&elements)[LANES]) {
+#pragma HLS INLINE
+lanes:
+  for (int lane = 0; lane < LANES; ++lane) {
+#pragma HLS UNROLL
+    elements[lane] = lane_of<BITS>(port, lane);
+  }
+}
+
+// --- integers to float32 --------------------------------------------------------------------------------------------
+
+// How many zeros stand above the highest one; WIDTH if there is none.
+template <int WIDTH>
+int leading_zeros(const ap_uint<WIDTH>& value) {
+#pragma HLS INLINE
+  int zeros = WIDTH;
+positions:
+  for (int bit = 0; bit < WIDTH; ++bit) {
+#pragma HLS UNROLL
+    if (value[bit]) zeros = WIDTH - 1 - bit;
+  }
+  return zeros;
+}
+
+// The float32 nearest to `value`, ties to even; BITS up to 128, so that no value is too large.
+template <int BITS>
+float float_of(const ap_int<BITS>& value) {
+#pragma HLS INLINE
+  static_assert(BITS <= 128, "an integer of more than 128 bits may be beyond float32");
+  if constexpr (BITS <= 64) {
+    return static_cast<float>(value.to_int64());
+  } else {
+    // The upper 64 bits of the magnitude, normalised, with what lies below as a sticky bit: 24 bits are kept, so the
+    // sticky bit, far below the rounding position, tells a tie from anything above it.
+    const bool negative = value[BITS - 1];
+    const ap_uint<BITS> magnitude = negative ? ap_uint<BITS>(-value) : ap_uint<BITS>(value);
+    const int zeros = leading_zeros<BITS>(magnitude);
+    const ap_uint<BITS> normalised = magnitude << zeros;
+    ap_uint<64> upper = normalised.range(BITS - 1, BITS - 64);
+    const ap_uint<BITS - 64> rest = normalised.range(BITS - 65, 0);
+    if (rest != 0) upper[0] = 1;
+    const int exponent = BITS - 64 - zeros;  // value = upper * 2**exponent; 64 - BITS > -64 at zeros = BITS
+    const float scale = float_of_bits(ap_uint<32>(exponent + 127) << 23);
+    const float rounded = static_cast<float>(upper.to_uint64()) * scale;
+    return negative ? -rounded : rounded;
+  }
+}
+
+}  // namespace codesign
+
+#endif

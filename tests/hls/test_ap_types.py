@@ -1,0 +1,71 @@
+"""Looking up the headers of Vitis and compiling against them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from hls import ap_types
+from hls.ap_types import CompileError, ap_types_folder, compile_command, compile_program, compiler
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("CODESIGN_AP_TYPES", "XILINX_HLS", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def headers(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "ap_int.h").touch()
+    return folder
+
+
+def test_hls4ml_is_found_but_not_imported():
+    folder = ap_types_folder()
+    assert (folder / "hls_stream.h").is_file()
+    assert "hls4ml" in folder.parts and "hls4ml" not in sys.modules
+
+
+def test_a_stated_folder_wins_then_the_environment_then_vitis(tmp_path, monkeypatch):
+    stated, environment, vitis = (headers(tmp_path / name) for name in ("stated", "environment", "vitis/include"))
+    monkeypatch.setenv("XILINX_HLS", str(tmp_path / "vitis"))
+    assert ap_types_folder() == vitis
+    monkeypatch.setenv("CODESIGN_AP_TYPES", str(environment))
+    assert ap_types_folder() == environment
+    assert ap_types_folder(stated) == stated
+
+
+def test_a_stated_folder_without_the_header_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must hold ap_int\.h, not be"):
+        ap_types_folder(tmp_path)
+
+
+def test_without_headers_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"pip install 'codesign\[hls\]'.*CODESIGN_AP_TYPES"):
+        ap_types_folder()
+
+
+def test_without_a_compiler_the_message_names_it(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(FileNotFoundError, match=r"needs a C\+\+17 compiler.*not 'no-such-compiler'"):
+        compiler()
+
+
+def test_vendor_headers_are_system_headers_and_ours_are_not(tmp_path):
+    command = compile_command([tmp_path / "a.cpp"], tmp_path / "a")
+    assert command[command.index("-isystem") + 1] == str(ap_types_folder())
+    assert command[command.index("-I") + 1] == str(ap_types.INCLUDE)
+    assert command[-3:] == [str(tmp_path / "a.cpp"), "-o", str(tmp_path / "a")]
+
+
+def test_a_program_that_does_not_compile_is_refused_with_the_first_error(tmp_path):
+    source = tmp_path / "wrong.cpp"
+    source.write_text("int main() { return nothing; }\n")
+    with pytest.raises(CompileError, match=r"wrong\.cpp must compile: .*'nothing' was not declared"):
+        compile_program([source], tmp_path / "wrong", flags=())
+    assert not (tmp_path / "wrong").exists()
