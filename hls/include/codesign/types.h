@@ -72,15 +72,22 @@ lanes:
 
 // --- integers to float32 --------------------------------------------------------------------------------------------
 
-// How many zeros stand above the highest one; WIDTH if there is none.
+// How many zeros stand above the highest one; WIDTH if there is none. Halves, so log2 WIDTH levels.
 template <int WIDTH>
 int leading_zeros(const ap_uint<WIDTH>& value) {
 #pragma HLS INLINE
-  int zeros = WIDTH;
-positions:
-  for (int bit = 0; bit < WIDTH; ++bit) {
+  constexpr int levels = clog2(WIDTH + 1);
+  constexpr int padded = 1 << levels;  // more than WIDTH; the ones below the value end the search
+  ap_uint<padded> rest = (ap_uint<padded>(value) << (padded - WIDTH)) | ((ap_uint<padded>(1) << (padded - WIDTH)) - 1);
+  int zeros = 0;
+halves:
+  for (int level = levels - 1; level >= 0; --level) {
 #pragma HLS UNROLL
-    if (value[bit]) zeros = WIDTH - 1 - bit;
+    const int half = 1 << level;
+    if ((rest >> (padded - half)) == 0) {
+      zeros += half;
+      rest <<= half;
+    }
   }
   return zeros;
 }
