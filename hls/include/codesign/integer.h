@@ -57,7 +57,7 @@ ap_int<WEIGHT_BITS + ACTIVATION_BITS> int_product(ap_int<WEIGHT_BITS> weight, ap
 template <int WEIGHT_BITS, int ACTIVATION_BITS, bool ACTIVATION_UNSIGNED>
 struct int_pair {
   static constexpr int activation_factor_bits = ACTIVATION_BITS + (ACTIVATION_UNSIGNED ? 1 : 0);
-  static constexpr int sum_bits = WEIGHT_BITS + activation_factor_bits + 1;  // of two products; of a field as well
+  static constexpr int sum_bits = WEIGHT_BITS + ACTIVATION_BITS + 1;  // of two products, and of each field: S
   static constexpr int weight_port_bits = WEIGHT_BITS + sum_bits + 1;  // the low factor may borrow from the high one
   static constexpr int activation_port_bits = activation_factor_bits + sum_bits + 1;
   // A DSP48E2 multiplies 27 by 18 bits (AMD UG579), a DSP48E1 25 by 18 (UG479).
