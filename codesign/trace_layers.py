@@ -50,6 +50,7 @@ def layers_of(
                 head=record.kind is LayerKind.LINEAR and record.weight in heads,
                 weight_copies=record.weight_copies,
                 state=record.kind is None and context not in (record.k, record.n),
+                written=_written(record, phase, m, context),
             )
         )
     return tuple(layers)
@@ -70,6 +71,20 @@ def _rows(record: Record, phase: Phase, batch: int, shared_heads: tuple[int, int
         if copies == batch * heads:  # the code repeats key and value heads before the product
             m, copies = m * heads // kv_heads, batch * kv_heads
     return m, copies * record.calls, False
+
+
+def _written(record: Record, phase: Phase, m: int, context: int) -> int | None:
+    """Keys or values that one copy of an attention product adds to its cache; ``None`` for anything else.
+
+    A decode step adds its one token; a prompt all of its own, even beyond a sliding window, and keys from elsewhere.
+    """
+    kind = finished_kind(record)
+    if kind not in ATTENTION_KINDS or (record.kind is None and context not in (record.k, record.n)):
+        return None
+    if phase is Phase.DECODE:
+        return 1
+    keys = record.n if kind is LayerKind.ATTENTION_QK else record.k
+    return keys if keys > context else min(m, context)
 
 
 def _whole_context(record: Record, context: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from datatypes.catalog import FP16
 from datatypes.layer_config import TensorConfig
+from hwmodel.attention_side import attention_side
 from hwmodel.operand_paths import Machine, bare_operand_path, operand_path
 from hwmodel.operand_streams import Config, OperandBits, exact_stream
 from hwmodel.options import Fallback
@@ -87,9 +88,7 @@ def attention_operands(spec: LayerSpec, config: Config, machine: Machine) -> Att
         outputs = _score_stream(outputs, share, options.fused_attention)
     else:
         inputs = NOTHING if options.fused_attention else _score_stream(inputs, share, False)
-    vector, load = macs if path is None else 0, 0
-    if tensor is not None and tensor.scale is not None:
-        vector, load = _attention_side(spec, tensor, activation, path, machine, share, vector)
+    vector, load = (0, 0) if tensor is None else attention_side(spec, tensor, activation, path, machine, share)
     waits = path is not None and options.requantization_bubbles and activation is not None
     return AttentionOperands(
         path=path,
@@ -101,7 +100,7 @@ def attention_operands(spec: LayerSpec, config: Config, machine: Machine) -> Att
         cache=cache,
         input=inputs,
         output=outputs,
-        vector_operations=vector,
+        vector_operations=vector + (macs if path is None else 0),
         load_operations=load,
         group_waits=pe.channel_groups - 1 if waits else 0,
     )
@@ -121,6 +120,8 @@ def attention_product(spec: LayerSpec, config: Config, machine: Machine) -> Prod
             made.keys, spec.m, array, width=made.width, lanes=lanes, reduced=reduced, past=spec.past
         )
         steps = one * copies
+        if not reduced:  # each tile of scores that is not skipped takes as many steps
+            tiles = steps // ceil_div(made.width, lanes)
     else:
         steps = ceil_div(spec.k, lanes) * tiles
     compute = 0.0 if path is None else steps * path.cycles
@@ -139,44 +140,6 @@ def attention_product(spec: LayerSpec, config: Config, machine: Machine) -> Prod
         energy_cycles=None if path is None or (path.energy == 1.0 and not waits) else compute * path.energy,
         load_operations=made.load_operations,
     )
-
-
-def _attention_side(
-    spec: LayerSpec,
-    tensor: TensorConfig,
-    activation: TensorConfig | None,
-    path: ArrayPath | None,
-    machine: Machine,
-    share: float,
-    vector: int,
-) -> tuple[int, int]:
-    """Vector operations of an attention product with an encoded cache, ``vector`` of the product itself included, and
-    decodings on load."""
-    options, copies = machine.options, spec.copies
-    keys, width = (spec.n, spec.k) if spec.kind is LayerKind.ATTENTION_QK else (spec.k, spec.n)
-    # values that are a part of the keys are decoded with them while they are in the buffer
-    shared = spec.weight_of is not None and options.fused_attention
-    elements = 0 if shared else keys * width * copies
-    decoded = elements if options.load_decode and path is not None and path.decoded else 0
-    if not options.vector_unit:
-        return vector, decoded
-    if path is None:
-        vector += elements  # decoded once on the vector unit
-    elif not path.decoded:
-        groups = ceil_div(width, tensor.granularity.tile((1, width))[1])
-        vector += round(spec.m * keys * groups * copies * share)  # a scale belongs to a token: one for each score
-    if activation is not None:  # encode the query, or the softmax output below the diagonal
-        inputs = (
-            spec.m * spec.k * copies if spec.kind is LayerKind.ATTENTION_QK else round(spec.m * keys * copies * share)
-        )
-        at_run_time = options.dynamic_quantization and activation.dynamic and activation.scale is not None
-        vector += inputs * (2 if at_run_time else 1)  # the largest magnitude, and the scaling
-    if options.dynamic_quantization and tensor.dynamic and spec.weight_of is None:  # shared values: with the keys
-        written = keys if spec.m >= keys else 1  # a decode step writes one token, a prompt all of them
-        if spec.past is not None:
-            written = keys - spec.past
-        vector += 2 * written * width * copies  # the largest magnitude, and the scaling
-    return vector, decoded
 
 
 def _score_stream(scores: Stream, share: float, on_chip: bool) -> Stream:

@@ -91,6 +91,8 @@ def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  
     if kind > 3:
         return np.int64(0), np.int64(0), 0.0
     steps = forms[f, STEPS] * tiles if kind == 1 else _causal_steps(forms, f, rows, columns) * copies
+    if kind == 2:  # each tile of scores that is not skipped takes as many steps
+        tiles = steps // forms[f, STEPS]
     waits_of_groups = forms[f, GROUP_WAITS] * tiles
     compute = np.int64(math.ceil(steps * floats[f, CYCLES])) + waits_of_groups
     if floats[f, ENERGY_CYCLES] == floats[f, CYCLES] and waits_of_groups == 0:

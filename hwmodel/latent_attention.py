@@ -90,7 +90,7 @@ def absorb_latent(decode: Workload) -> Workload:
         up, scores = decode[found.up], decode[found.scores]
         rows = scores.m * found.heads  # one query of each head
         changed[found.up] = replace(up, m=decode.batch, n=up.n // found.heads, copies=found.heads, shared_weight=False)
-        changed[found.scores] = replace(scores, k=found.latent + found.rope, m=rows, copies=decode.batch)
+        changed[found.scores] = replace(scores, k=found.latent + found.rope, m=rows, copies=decode.batch, written=1)
         changed[found.softmax] = replace(decode[found.softmax], m=rows, copies=decode.batch)
         changed[found.values] = replace(
             decode[found.values], n=found.latent, weight_of=found.scores, m=rows, copies=decode.batch

@@ -131,6 +131,9 @@ def paper_workload(
     def vector(name: str, kind: LayerKind, m: int, n: int, many: int, *, causal: bool = False) -> LayerSpec:
         return LayerSpec(name, kind, m, n, n, many, causal=causal)
 
+    def attention(name: str, kind: LayerKind, k: int, n: int) -> LayerSpec:
+        return LayerSpec(name, kind, rows, k, n, kv, causal=prefill, written=context if prefill else 1)
+
     layers: list[LayerSpec] = []
     if other_layers:
         layers.append(LayerSpec("embedding", LayerKind.EMBEDDING, tokens, shape.vocabulary, shape.hidden, copies))
@@ -139,12 +142,8 @@ def paper_workload(
         if other_layers:
             layers.append(vector(f"{at}.input_norm", LayerKind.NORM, tokens, shape.hidden, copies))
         layers += [linear(f"{at}.{name}", n, k) for name, n, k in shape.linears]
-        layers.append(
-            LayerSpec(f"{at}.attention_qk", LayerKind.ATTENTION_QK, rows, shape.head_dim, context, kv, causal=prefill)
-        )
-        layers.append(
-            LayerSpec(f"{at}.attention_pv", LayerKind.ATTENTION_PV, rows, context, shape.head_dim, kv, causal=prefill)
-        )
+        layers.append(attention(f"{at}.attention_qk", LayerKind.ATTENTION_QK, shape.head_dim, context))
+        layers.append(attention(f"{at}.attention_pv", LayerKind.ATTENTION_PV, context, shape.head_dim))
         if other_layers:
             layers.append(vector(f"{at}.softmax", LayerKind.SOFTMAX, rows, context, kv, causal=prefill))
             layers.append(vector(f"{at}.mlp_norm", LayerKind.NORM, tokens, shape.hidden, copies))

@@ -68,11 +68,13 @@ def _chunk_of(layer: LayerSpec, prefill: Workload, start: int, tokens: int, expa
     if not layer.causal and traced == whole:  # every token sees every other: not a language model's prompt
         keys, causal = traced, False
     past = start if causal and start else None
-    return (
-        replace(layer, m=m, k=keys, causal=causal, past=past)
-        if reduced
-        else replace(layer, m=m, n=keys, causal=causal, past=past)
-    )
+    written = layer.written
+    if written is not None and traced <= whole:
+        written = ceil_div(written * tokens, whole)
+    elif written is not None and start:
+        written = 0  # keys from elsewhere were written with the first chunk
+    made = replace(layer, m=m, causal=causal, past=past, written=written)
+    return replace(made, k=keys) if reduced else replace(made, n=keys)
 
 
 def prefill_chunks(prefill: Workload, chunk: int) -> Iterator[Workload]:

@@ -202,7 +202,7 @@ class StepPricer:
         key = (-tokens, context)
         if key not in self._decoding:
             at = at_context(self.decode, context)
-            layers = tuple(replace(layer, m=layer.m * tokens) for layer in at.layers if _attends(layer))
+            layers = tuple(_for_proposals(layer, tokens) for layer in at.layers if _attends(layer))
             self._decoding[key] = self._price(replace(at, layers=layers, edges=()))
         return self.tokens_cost(tokens, tokens, decode_only=True) + self._decoding[key]
 
@@ -247,6 +247,11 @@ def _for_tokens(layer: LayerSpec, tokens: int, traced: int) -> LayerSpec:
     if layer.head:
         return replace(layer, m=tokens)
     return replace(layer, m=ceil_div(layer.m * tokens, traced))
+
+
+def _for_proposals(layer: LayerSpec, tokens: int) -> LayerSpec:
+    """A layer traced for one token of one sequence, for ``tokens`` of it."""
+    return replace(layer, m=layer.m * tokens, written=tokens if layer.kind in ATTENTION_KINDS else None)
 
 
 def _for_sequences(layer: LayerSpec, sequences: int) -> LayerSpec:

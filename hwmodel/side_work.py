@@ -73,7 +73,7 @@ def _group(config: TensorConfig, columns: int) -> int:
     return config.granularity.tile((1, columns))[1]
 
 
-def _scaled_in_pe(scale: ScaleConfig, accelerator: Accelerator) -> bool:
+def scaled_in_pe(scale: ScaleConfig, accelerator: Accelerator) -> bool:
     """Whether the PEs multiply group scales themselves."""
     if accelerator.pe.kind is PeKind.BLOCK_DOT:
         if scale.outer_offset is not None:  # no longer numbers of the stored kind
@@ -122,9 +122,9 @@ def _scale_operations(
     outputs = spec.m * spec.n
     encoded = activation if accelerator.pe.encoded_activations else None
     groups = 0
-    if tensor.scale is not None and not _scaled_in_pe(tensor.scale, accelerator):
+    if tensor.scale is not None and not scaled_in_pe(tensor.scale, accelerator):
         groups = ceil_div(slab.columns, _group(tensor, slab.columns))
-    if encoded is not None and encoded.scale is not None and not _scaled_in_pe(encoded.scale, accelerator):
+    if encoded is not None and encoded.scale is not None and not scaled_in_pe(encoded.scale, accelerator):
         finer = ceil_div(slab.columns, _group(encoded, slab.columns))
         groups = max(groups, finer if finer > 1 else 0)
     operations = outputs * groups

@@ -59,6 +59,9 @@ class LayerSpec:
             with a cache as long as the context.
         past: keys of a causal product that were there before its first query (a later chunk of a prompt); ``None`` for
             a whole prompt.
+        written: keys or values that one copy of an attention product adds to its cache: the tokens of the step, even
+            where fewer are attended to (a sliding window); ``None`` for what the shape tells
+            (``hwmodel.attention_side.written``).
     """
 
     name: str
@@ -74,6 +77,7 @@ class LayerSpec:
     weight_copies: int | None = None
     state: bool = False
     past: int | None = None
+    written: int | None = None
 
     def __post_init__(self) -> None:
         if self.state and self.kind not in ATTENTION_KINDS:
@@ -84,6 +88,11 @@ class LayerSpec:
                 raise ValueError(f"{what} of layer {self.name} must be an integer of at least 1, not {value!r}")
         if self.past is not None and not (self.causal and 0 <= self.past < max(self.k, self.n)):
             raise ValueError(f"past of layer {self.name} must be less than the keys of a causal one, not {self.past!r}")
+        if self.written is not None and not (self.kind in ATTENTION_KINDS and self.written >= 0):
+            raise ValueError(
+                f"written of layer {self.name} must be at least 0 and of an attention product, not {self.written!r} of "
+                f"{self.kind.value}"
+            )
 
     @property
     def macs(self) -> int:
@@ -105,7 +114,7 @@ class LayerSpec:
         """All that a price, at any context, depends on; equal keys are computed once."""
         return (
             self.kind, self.m, self.k, self.n, self.copies, self.shared_weight, self.causal, self.head, self.state,
-            self.past, self.weight_of is not None,
+            self.past, self.written, self.weight_of is not None,
         )  # fmt: skip
 
 

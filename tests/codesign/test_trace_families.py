@@ -86,6 +86,7 @@ class TestFamilies:
         for name in ("qk", "pv"):
             layer = workload[f"transformer.h.0.self_attention.{name}"]
             assert (layer.copies, layer.m, layer.k, layer.n) == (2, rows, 16, 16)
+            assert layer.written == (16 if phase is Phase.PREFILL else 1)
 
     @pytest.mark.parametrize("name", ["attention by hand (BLOOM)", "fused qkv (GPT-2)"])
     def test_decoders_mask_their_future(self, name):
@@ -99,6 +100,8 @@ class TestFamilies:
             workload = trace(config, phase=phase, context=32)
             assert workload["model.layers.0.self_attn.qk"].n == 8
             assert workload["model.layers.0.self_attn.pv"].k == 8
+            # every token of the prompt, or the one of a step, is written, whatever it sees
+            assert workload["model.layers.0.self_attn.qk"].written == (32 if phase is Phase.PREFILL else 1)
         assert trace(config, context=6)["model.layers.0.self_attn.qk"].n == 6
 
     def test_loop_over_tokens_is_extrapolated_exactly(self):

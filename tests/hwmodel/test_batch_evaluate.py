@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from datatypes.block_formats import BLOCK_FORMATS, MXFP4, NVFP4, bilevel, integer_asymmetric
-from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FLINT4, FP16, INTS_SYMMETRIC, NF4, TERNARY, UINT8
+from datatypes.block_formats import BLOCK_FORMATS, MXFP4, MXFP8_E4M3, NVFP4, bilevel, integer_asymmetric
+from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, E4M3, FLINT4, FP16, INTS_SYMMETRIC, NF4, TERNARY, UINT8
 from datatypes.format import LearnedFormat
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import (
@@ -41,6 +41,8 @@ INT8_TOKEN = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
 INT4_GROUP = TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(UINT8, outer=FP16))
 INT4_ROW = TensorConfig((INTS_SYMMETRIC[4],), PerChannel())
 KV4 = replace(integer_asymmetric(4, 1), granularity=PerChannel(), dynamic=True)
+FP8 = TensorConfig((E4M3,), scale=None)
+MXFP8 = replace(MXFP8_E4M3, dynamic=True)
 FACTOR = TensorConfig((INTS_SYMMETRIC[8],), PerChannel())
 WIDE = TensorConfig((FP16,), scale=None)
 PAIRS = LearnedFormat("pairs", 12, "here", dimension=2)
@@ -108,6 +110,8 @@ CONFIGS: dict[str, Config | dict[str, Config]] = {
     "ternary hadamard": LayerConfig(TensorConfig((TERNARY,), PerChannel(), hadamard=64, row_scale=FP16)),
     "flint4": LayerConfig(TensorConfig((FLINT4,), PerChannel(), column_scale=FP16), activation=INT8_TOKEN),
     "olive": LayerConfig(BLOCK_FORMATS["olive4_channel_fp16"]),
+    "bare fp8": LayerConfig(FP8, activation=MXFP8, key=FP8, value=FP8),
+    "asymmetric cache a8": LayerConfig(INT4_ROW, activation=replace(INT8_TOKEN, granularity=PerGroup(32)), key=KV4),
     "mxfp4": LayerConfig(MXFP4, activation=replace(MXFP4, dynamic=True), key=replace(MXFP4, dynamic=True)),
     "nvfp4": LayerConfig(NVFP4, activation=replace(NVFP4, dynamic=True)),
     "mxfp4 weights": LayerConfig(MXFP4),
@@ -121,9 +125,9 @@ def _tiny(phase: Phase, batch: int, context: int) -> Workload:
     rows, window = 4 * (context if prefill else 1), min(context, 40)
     kv = 2 * batch
 
-    def attention(name: str, keys: int, *, of: str | None = None) -> list[LayerSpec]:
+    def attention(name: str, keys: int, *, of: str | None = None, new: int | None = None) -> list[LayerSpec]:
         return [
-            LayerSpec(f"{name}_qk", LayerKind.ATTENTION_QK, rows, 96, keys, kv, causal=prefill),
+            LayerSpec(f"{name}_qk", LayerKind.ATTENTION_QK, rows, 96, keys, kv, causal=prefill, written=new),
             LayerSpec(f"{name}_pv", LayerKind.ATTENTION_PV, rows, keys, 96, kv, causal=prefill, weight_of=of),
             LayerSpec(f"{name}_softmax", LayerKind.SOFTMAX, rows, keys, keys, kv, causal=prefill),
         ]
@@ -138,7 +142,7 @@ def _tiny(phase: Phase, batch: int, context: int) -> Workload:
         LayerSpec("conv", LayerKind.CONV, m, 27, 333, copies, shared_weight=True),
         *attention("full", context),
         *attention("latent", context, of="full_qk"),
-        *attention("window", window),
+        *attention("window", window, new=m),
         LayerSpec("state", LayerKind.ATTENTION_QK, 1, 64, 128, kv, state=True),
         LayerSpec("activation", LayerKind.ACTIVATION, m, 1536, 1536, copies),
         LayerSpec("head", LayerKind.LINEAR, m, K, 5000, copies, shared_weight=True, head=True, weight_of="embedding"),

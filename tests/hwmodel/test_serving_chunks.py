@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from hwmodel.attention_side import written
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu_presets import H100
 from hwmodel.operands import OperandBits
@@ -62,6 +63,13 @@ def test_the_head_is_computed_once(traced):
     assert made.layers[-1].price == whole.layers[-1].price
     every = chunked_prefill_cost(prompt, 64, BITS, H100, replace(HONEST, last_token_head=False))
     assert every.layers[-1].price.macs == 256 * 4096 * 128256
+
+
+def test_keys_are_written_once_in_chunks(traced):
+    """Each layer's 256 keys of a prompt, in chunks of 100, 100 and 56."""
+    parts = list(prefill_chunks(traced("llama3_8b"), 100))
+    for name in ("model.layers.0.self_attn.qk", "model.layers.0.self_attn.pv"):
+        assert [written(part[name]) for part in parts] == [100, 100, 56]
 
 
 def test_shapes_of_a_later_chunk(traced):

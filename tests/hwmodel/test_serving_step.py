@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from datatypes.catalog import INTS_SYMMETRIC
+from datatypes.granularity import PerChannel
+from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu_presets import H100
 from hwmodel.latent_attention import absorb_latent
@@ -14,7 +17,7 @@ from hwmodel.parallel import tensor_parallel
 from hwmodel.presets import BITMOD
 from hwmodel.serving_chunks import chunked_prefill_cost
 from hwmodel.serving_step import NOTHING, Chunk, StepPricer
-from hwmodel.workload import Phase, at_context
+from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, at_context
 
 BITS = OperandBits(weight=4, kv=8)
 MACHINES = pytest.mark.parametrize("machine", [BITMOD, H100], ids=lambda machine: machine.name)
@@ -115,6 +118,22 @@ def test_verifying_one_token_is_a_step_and_more_take_longer_but_less_than_each(t
     step = steps.step(1, 512, ())
     assert steps.verify_cost(1, 512) == step
     assert step.seconds <= steps.verify_cost(5, 512).seconds < 5 * step.seconds
+
+
+def test_a_verification_writes_each_of_its_tokens(traced):
+    """Attention of 5 proposals: 5 times the rows, and 5 new keys and values in each cache."""
+    int8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
+    prefill, decode = traced("llama3_8b"), traced("llama3_8b", Phase.DECODE, context=4096)
+    configs = {layer.name: LayerConfig(key=int8, value=int8) for layer in prefill.layers}
+    steps = StepPricer(prefill, decode, configs, BITMOD)
+    attention = [layer for layer in at_context(decode, 512).layers if layer.kind in ATTENTION_KINDS]
+    layers = [replace(layer, m=5 * layer.m, written=5) for layer in attention]
+    layers += [replace(x, m=5 * x.m) for x in at_context(decode, 512).layers if x.kind is LayerKind.SOFTMAX]
+    by_hand = evaluate(
+        replace(decode, layers=tuple(layers), edges=()), {x.name: configs[x.name] for x in layers}, BITMOD
+    )
+    ours = steps.verify_cost(5, 512).energy_j - steps.tokens_cost(5, 5, decode_only=True).energy_j
+    assert ours == pytest.approx(by_hand.energy_pj * 1e-12, rel=1e-9)
 
 
 def test_nothing_to_do_takes_no_time(traced):

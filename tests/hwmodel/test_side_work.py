@@ -248,44 +248,6 @@ def test_low_rank_branch_takes_the_activation_format() -> None:
     assert main.macs == M * N * K and down.compute_cycles == 1 * (M // 16) * K
 
 
-def test_attention_without_an_activation_config_runs_on_the_vector_unit() -> None:
-    kv = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
-    qk = LayerSpec("qk", LayerKind.ATTENTION_QK, 1, 128, 256, 4)
-    workload = Workload("x", Phase.DECODE, (qk,))
-    price = evaluate(workload, LayerConfig(key=kv), BITFUSION).total
-    # products, decoding every key once, and quantizing one new key
-    assert price.vector_cycles == math.ceil((4 * 128 * 256 + 4 * 128 * 256 + 2 * 4 * 128) / 64)
-    assert price.compute_cycles == 0 and price.weight_bits == 4 * (256 * 128 * 8 + 256 * 16)
-    coded = evaluate(workload, LayerConfig(key=kv, activation=kv), BITFUSION).total
-    assert coded.compute_cycles == 4 * 128 * (256 // 64)
-    # a scale for each score, the largest magnitude and the codes of each query, and of one new key
-    assert coded.vector_cycles == math.ceil((4 * 256 + 2 * 4 * 128 + 2 * 4 * 128) / 64)
-
-
-def test_softmax_is_encoded_below_the_diagonal() -> None:
-    kv = TensorConfig((INTS_SYMMETRIC[8],), PerChannel())
-    causal = LayerSpec("pv", LayerKind.ATTENTION_PV, 64, 64, 128, causal=True)
-    (masked,), (whole,) = (
-        products_of(spec, LayerConfig(value=kv, activation=kv), BITFUSION, BITFUSION.prefill_array, HONEST)
-        for spec in (causal, replace(causal, causal=False))
-    )
-    assert whole.vector_operations == 2 * 64 * 64  # a value's scale, and the code, of each number
-    assert masked.vector_operations == 2 * (64 * 65 // 2)
-
-
-@pytest.mark.parametrize("accelerator", [BITMOD, FP16_BASELINE], ids=lambda a: a.name)
-def test_values_that_are_a_part_of_the_keys_are_written_and_decoded_with_them(accelerator: Accelerator) -> None:
-    kv = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), dynamic=True)
-    own = LayerSpec("pv", LayerKind.ATTENTION_PV, 16, 256, 128)
-    (apart,), (shared,) = (
-        products_of(spec, LayerConfig(value=kv), accelerator, accelerator.decode_array, HONEST)
-        for spec in (own, replace(own, weight_of="qk"))
-    )
-    assert apart.vector_operations - shared.vector_operations == 2 * 128  # one new value is quantized
-    assert shared.load_operations == 0
-    assert apart.load_operations == (256 * 128 if accelerator is FP16_BASELINE else 0)
-
-
 def test_bare_widths_of_activations() -> None:
     workload = Workload("x", Phase.PREFILL, (SPEC,))
     assert evaluate(workload, OperandBits(4, 4, 4), BITFUSION).total.compute_cycles == 8 * 4 * K // 4

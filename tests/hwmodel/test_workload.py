@@ -45,6 +45,12 @@ def test_only_attention_products_have_a_state():
         LayerSpec("x", LayerKind.LINEAR, 1, 1, 1, state=True)
 
 
+@pytest.mark.parametrize(("kind", "count"), [(LayerKind.LINEAR, 1), (LayerKind.ATTENTION_QK, -1)])
+def test_only_attention_products_write_to_a_cache(kind, count):
+    with pytest.raises(ValueError, match=f"written of layer x must be .* of an attention product, not {count} of"):
+        LayerSpec("x", kind, 1, 1, 1, written=count)
+
+
 @pytest.mark.parametrize(("workload", "context"), [(decode(PV), 513), (decode(PV), 0)])
 def test_a_context_outside_the_traced_one_is_refused(workload, context):
     with pytest.raises(ValueError, match=f"context must be 1 to the traced 512 of a decode workload, not {context}"):
