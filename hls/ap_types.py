@@ -1,7 +1,7 @@
 """Where the C++ headers lie, and the command that compiles a program against them.
 
-``ap_int.h`` and ``hls_stream.h`` are not part of this project: Vitis brings them, and the package hls4ml (extra ``hls``)
-holds Xilinx's open copies under the Apache License 2.0. They are only looked up; hls4ml is never imported.
+``ap_int.h`` and ``hls_stream.h`` are not part of this project: Vitis brings them, and the package hls4ml (extra
+``hls``) holds Xilinx's open copies under the Apache License 2.0. They are only looked up; hls4ml is never imported.
 """
 
 from __future__ import annotations

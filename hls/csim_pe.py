@@ -1,0 +1,446 @@
+"""Runs the C++ PEs of ``hls/include`` on the vectors that their RTL twins are checked with: ``run`` compares designs.
+
+A ``Unit`` is one C++ struct with the ports of its ``step``; ``simulate`` compiles many into one program and drives each
+with its own stimulus. C++ has no pipeline registers, so designs are those without. Needs ``ap_int.h`` (extra ``hls``)
+and a C++ compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program
+from hls.rtl_design import RTL, Design
+from hls.rtl_reference import REFERENCES
+from hls.rtl_vectors import Vectors
+
+REGISTER_SWITCHES = ("INPUT_REGISTER", "PRODUCT_REGISTER")  # RTL parameters that C++ does not have
+UNITS_PER_PROGRAM = 32  # more need more memory and time of one compiler run
+FLAGS = ("-O1", *WARNINGS)
+WORD_BITS = 64  # of the files between Python and the program
+
+DRIVER = r"""
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+using word = std::uint64_t;
+
+// Ports in a file: each takes whole words, lowest first.
+template <class PORT>
+constexpr int words_of = (PORT::width + 63) / 64;
+
+template <class PORT>
+void read_port(PORT& port, const word*& from) {
+  if constexpr (PORT::width <= 64) {
+    port = *from;
+  } else {
+    for (int i = 0; i < words_of<PORT>; ++i) {
+      const int last = 64 * i + 63 < PORT::width ? 64 * i + 63 : PORT::width - 1;
+      port.range(last, 64 * i) = ap_uint<64>(from[i]);
+    }
+  }
+  from += words_of<PORT>;
+}
+
+template <class PORT>
+void write_port(const PORT& port, std::vector<word>& to) {
+  const ap_uint<words_of<PORT> * 64> bits = ap_uint<PORT::width>(port);
+  for (int i = 0; i < words_of<PORT>; ++i) to.push_back(word(bits.range(64 * i + 63, 64 * i).to_uint64()));
+}
+
+template <class... ARGUMENTS>
+struct bench {  // of a step with these arguments: values are inputs, references are outputs
+  template <class CALL>
+  static void run(const word* from, std::vector<word>& to, long cycles, const CALL& call) {
+    std::tuple<std::remove_reference_t<ARGUMENTS>...> ports;
+    for (long cycle = 0; cycle < cycles; ++cycle) {
+      std::apply([&](auto&... port) { (read_if<ARGUMENTS>(port, from), ...); }, ports);
+      std::apply(call, ports);
+      std::apply([&](auto&... port) { (write_if<ARGUMENTS>(port, to), ...); }, ports);
+    }
+  }
+  template <class ARGUMENT, class PORT>
+  static void read_if(PORT& port, const word*& from) {
+    if constexpr (!std::is_reference_v<ARGUMENT>) read_port(port, from);
+  }
+  template <class ARGUMENT, class PORT>
+  static void write_if(const PORT& port, std::vector<word>& to) {
+    if constexpr (std::is_reference_v<ARGUMENT>) write_port(port, to);
+  }
+  static void widths(bool outputs, std::vector<word>& to) {
+    (push_width<ARGUMENTS>(outputs, to), ...);
+  }
+  template <class ARGUMENT>
+  static void push_width(bool outputs, std::vector<word>& to) {
+    if (std::is_reference_v<ARGUMENT> == outputs) to.push_back(std::remove_reference_t<ARGUMENT>::width);
+  }
+};
+
+template <class BENCH, class CASE>
+std::vector<word> run_cases(const std::vector<word>& file, const CASE& one_case) {
+  std::vector<word> widths, out;
+  BENCH::widths(false, widths);
+  long row = 0;
+  for (word width : widths) row += (width + 63) / 64;
+  const long cycles = file[0], cases = file[1];
+  const bool same = file[2] == widths.size() && std::equal(widths.begin(), widths.end(), file.begin() + 3);
+  if (!same) {
+    std::fprintf(stderr, "inputs must have");
+    for (word width : widths) std::fprintf(stderr, " %d", int(width));
+    std::fprintf(stderr, " bits\n");
+    std::exit(3);
+  }
+  BENCH::widths(true, out);
+  const word* from = file.data() + 3 + widths.size();
+  for (long i = 0; i < cases; ++i) one_case(from + i * cycles * row, out, cycles);
+  return out;
+}
+
+template <class PE, class... ARGUMENTS>
+std::vector<word> drive(void (PE::*step)(ARGUMENTS...), const std::vector<word>& file) {
+  return run_cases<bench<ARGUMENTS...>>(file, [&](const word* from, std::vector<word>& to, long cycles) {
+    PE pe;
+    bench<ARGUMENTS...>::run(from, to, cycles, [&](auto&... port) { (pe.*step)(port...); });
+  });
+}
+
+template <class... ARGUMENTS>
+std::vector<word> drive(void (*step)(ARGUMENTS...), const std::vector<word>& file) {
+  return run_cases<bench<ARGUMENTS...>>(file, [&](const word* from, std::vector<word>& to, long cycles) {
+    bench<ARGUMENTS...>::run(from, to, cycles, [&](auto&... port) { step(port...); });
+  });
+}
+
+// An arithmetic of layer.h as a PE: `value` as the bits of a float32.
+template <class ARITHMETIC>
+struct arithmetic_pe {
+  static constexpr int lanes = ARITHMETIC::lanes;
+  using sum_t = typename ARITHMETIC::sum_t;
+  using selector_t = ap_uint<ARITHMETIC::selector_bits ? ARITHMETIC::selector_bits : 1>;
+  sum_t held;
+  arithmetic_pe() { ARITHMETIC::clear(held); }
+  void step(ap_uint<1> clear, ap_uint<lanes * ARITHMETIC::weight_bits> weight,
+            ap_uint<lanes * ARITHMETIC::activation_bits> activation, selector_t selector, sum_t& sum,
+            ap_uint<32>& value) {
+    ap_uint<ARITHMETIC::weight_bits> w[lanes];
+    ap_uint<ARITHMETIC::activation_bits> a[lanes];
+    codesign::lanes_of<ARITHMETIC::weight_bits, lanes>(weight, w);
+    codesign::lanes_of<ARITHMETIC::activation_bits, lanes>(activation, a);
+    if (clear) ARITHMETIC::clear(held);
+    ARITHMETIC::accumulate(held, w, a, selector);
+    sum = held;
+    value = codesign::bits_of_float(ARITHMETIC::value(held));
+  }
+};
+
+std::vector<word> run_unit(int unit, const std::vector<word>& file);
+
+int main(int, char** argv) {
+  std::vector<word> file;
+  word buffer[4096];
+  while (const std::size_t count = std::fread(buffer, sizeof(word), 4096, stdin)) {
+    file.insert(file.end(), buffer, buffer + count);
+  }
+  const std::vector<word> out = run_unit(std::atoi(argv[1]), file);
+  return std::fwrite(out.data(), sizeof(word), out.size(), stdout) == out.size() ? 0 : 4;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One C++ struct to be driven.
+
+    Args:
+        name: how messages call it.
+        cpp: its type, qualified; ``arithmetic_pe<...>`` makes a PE of an arithmetic.
+        header: where it is, such as ``codesign/integer.h``.
+        inputs, outputs: port names in the order of ``step``'s arguments (inputs before outputs).
+    """
+
+    name: str
+    cpp: str
+    header: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+ARITHMETIC_PORTS = (("clear", "weight", "activation", "selector"), ("sum", "value"))
+
+
+def arithmetic_unit(cpp: str, header: str) -> Unit:
+    """The PE of an arithmetic of ``layer.h`` whose codes are elements."""
+    return Unit(cpp, f"arithmetic_pe<{cpp}>", header, *ARITHMETIC_PORTS)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """An output that is not what it must be."""
+
+    unit: str
+    port: str
+    cycle: int
+    case: int
+    found: int
+    expected: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.port} of {self.unit} must be {self.expected} in cycle {self.cycle}, case {self.case}, "
+            f"not {self.found}"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of one unit.
+
+    Args:
+        unit: its name.
+        compared: output values that were compared.
+        wrong: how many of them differ.
+        mismatches: the first of each port.
+    """
+
+    unit: str
+    compared: int
+    wrong: int
+    mismatches: tuple[Mismatch, ...]
+
+
+# --- designs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What the header of an RTL module says: file, parameters with defaults, ports without the clock."""
+
+    file: str
+    parameters: Mapping[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@cache
+def _modules() -> Mapping[str, _Module]:
+    found = {}
+    for path in sorted(RTL.glob("*.sv")):
+        text = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
+        for name, header in re.findall(r"^module\s+(\w+)\s*(.*?\)\s*;)", text, re.MULTILINE | re.DOTALL):
+            parameters = re.findall(r"\bparameter\s+\w+\s*(?:\[[^\]]*\])?\s*(\w+)\s*=\s*([^,\n]+)", header)
+            ports = re.findall(r"\b(input|output)\b[^,]*?(\w+)\s*(?=,|\)\s*;)", header)
+            ports = [port for port in ports if port[1] != "clk"]
+            found[name] = _Module(
+                path.stem,
+                dict(parameters),
+                tuple(port for direction, port in ports if direction == "input"),
+                tuple(port for direction, port in ports if direction == "output"),
+            )
+    return found
+
+
+def unit_of(design: Design, *, extra: Sequence[str] = ()) -> Unit:
+    """The C++ twin of a design.
+
+    Args:
+        design: without pipeline registers.
+        extra: C++ template arguments after those of the RTL.
+
+    Raises:
+        ValueError: the design has registers inside, which C++ has not.
+    """
+    module = _modules()[design.module]
+    chosen = {name: value for name, value in design.parameters if name not in REGISTER_SWITCHES}
+    if any(value for name, value in design.parameters if name in REGISTER_SWITCHES):
+        raise ValueError(f"a design must have no registers inside to be run in C++, not as {design.name} has")
+    names = [name for name in module.parameters if name not in REGISTER_SWITCHES]
+    last = max((names.index(name) for name in chosen), default=-1)
+    values = [_argument(chosen.get(name, module.parameters[name]), chosen) for name in names[: last + 1]]
+    cpp = f"codesign::{design.module}"
+    if names:
+        cpp += f"<{', '.join([*values, *extra])}>"
+    return Unit(design.name, cpp, f"codesign/{module.file}.h", module.inputs, module.outputs)
+
+
+def _argument(value: int | str, chosen: Mapping[str, int | str]) -> str:
+    """A parameter as a template argument; a table of ``2**CODE_BITS`` entries as a type."""
+    found = re.fullmatch(r"(\d+)'h([0-9a-f]+)", str(value))
+    if found is None:
+        return str(value)
+    entries = 1 << int(chosen.get("CODE_BITS", 4))  # the default of both codebook modules
+    width, table = int(found[1]) // entries, int(found[2], 16)
+    rows = [table >> (width * i) & ((1 << width) - 1) for i in range(entries)]
+    return f"codesign::fixed_table<{', '.join(str(row) for row in rows)}>"
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def program_text(units: Sequence[Unit]) -> str:
+    """The C++ program that drives ``units``."""
+    headers = sorted({"codesign/types.h", *(unit.header for unit in units)})
+    cases = [f"    case {i}: return drive(&{unit.cpp}::step, file);" for i, unit in enumerate(units)]
+    return "\n".join(
+        [
+            *(f"#include <{header}>" for header in headers),
+            "#include <algorithm>",
+            DRIVER,
+            "std::vector<word> run_unit(int unit, const std::vector<word>& file) {",
+            "  switch (unit) {",
+            *cases,
+            "    default: std::exit(5);",
+            "  }",
+            "}",
+            "",
+        ]
+    )
+
+
+@contextmanager
+def _compiled(units: Sequence[Unit], builds: Path | None, ap_types: Path | None) -> Iterator[Path]:
+    """The program of ``units``, made in a temporary folder or kept in ``builds`` under the hash of all it depends on."""
+    text = program_text(units)
+    with tempfile.TemporaryDirectory(prefix="csim_pe_") as made:
+        folder = Path(made)
+        if builds is None:
+            yield _compile(text, folder / "csim_pe", folder, ap_types)
+            return
+        digest = hashlib.sha256("\0".join([text, str(ap_types_folder(ap_types)), *FLAGS]).encode())
+        for header in sorted(INCLUDE.rglob("*.h")):
+            digest.update(header.read_bytes())
+        program = builds / f"csim_pe_{digest.hexdigest()[:16]}"
+        if not program.is_file():
+            builds.mkdir(parents=True, exist_ok=True)
+            part = _compile(text, builds / f".{uuid.uuid4().hex}.part", folder, ap_types)
+            part.replace(program)  # whole or not there, whoever else makes it
+        yield program
+
+
+def _compile(text: str, program: Path, folder: Path, ap_types: Path | None) -> Path:
+    source = folder / "csim_pe.cpp"
+    source.write_text(text, encoding="utf-8")
+    compile_program([source], program, ap_types=ap_types, flags=FLAGS)
+    return program
+
+
+def _words(stimulus: Mapping[str, np.ndarray], unit: Unit) -> bytes:
+    """Stimulus as the program reads it: cycles, cases, number and widths of ports; then by case, cycle and port."""
+    missing = sorted(set(unit.inputs) - set(stimulus))
+    if missing:
+        raise ValueError(f"stimulus of {unit.name} must have every input, not without {missing!r}")
+    cycles, cases = stimulus[unit.inputs[0]].shape[:2]
+    packed = []
+    for port in unit.inputs:
+        bits = np.moveaxis(np.broadcast_to(stimulus[port], (cycles, cases, stimulus[port].shape[2])), 0, 1)
+        bits = np.pad(bits, ((0, 0), (0, 0), (0, -bits.shape[2] % WORD_BITS)))
+        packed.append(np.packbits(bits, axis=2, bitorder="little"))
+    head = [cycles, cases, len(unit.inputs), *(stimulus[port].shape[2] for port in unit.inputs)]
+    return np.array(head, "<u8").tobytes() + np.concatenate(packed, axis=2).tobytes()
+
+
+def _ports(answer: bytes, unit: Unit, shape: tuple[int, int]) -> dict[str, tuple[np.ndarray, int]]:
+    """By output port: unsigned integers ``[cycles, cases]`` and the width."""
+    words = np.frombuffer(answer, "<u8")
+    widths = [int(width) for width in words[: len(unit.outputs)]]
+    cycles, cases = shape
+    rows = words[len(widths) :].reshape(cases, cycles, -1)
+    found, first = {}, 0
+    for port, width in zip(unit.outputs, widths, strict=True):
+        count = -(-width // WORD_BITS)
+        value = rows[:, :, first].T
+        if width > WORD_BITS - 1:
+            value = sum(rows[:, :, first + i].T.astype(object) << (WORD_BITS * i) for i in range(count))
+        found[port] = (value if width > WORD_BITS - 1 else value.astype(np.int64), width)
+        first += count
+    return found
+
+
+def simulate(
+    units: Sequence[Unit],
+    stimuli: Sequence[Mapping[str, np.ndarray]],
+    *,
+    builds: Path | None = None,
+    ap_types: Path | None = None,
+) -> list[dict[str, tuple[np.ndarray, int]]]:
+    """Outputs of each unit for its stimulus.
+
+    Args:
+        units: structs, compiled together in programs of ``UNITS_PER_PROGRAM``.
+        stimuli: for each unit by input port, bool ``[cycles, cases, width]``.
+        builds: folder in which programs are kept; ``None`` compiles anew.
+        ap_types: as for ``hls.ap_types.ap_types_folder``.
+
+    Returns:
+        for each unit, by output port: its bits as unsigned integers ``[cycles, cases]`` after each cycle, and its width.
+
+    Raises:
+        FileNotFoundError: headers or compiler are missing.
+        CompileError: a unit does not compile.
+        ValueError: a port has another width in C++ than in its stimulus.
+    """
+    found = []
+    for first in range(0, len(units), UNITS_PER_PROGRAM):
+        batch = units[first : first + UNITS_PER_PROGRAM]
+        with _compiled(batch, builds, ap_types) as program:
+            for i, unit in enumerate(batch):
+                stimulus = stimuli[first + i]
+                done = subprocess.run(
+                    [str(program), str(i)], input=_words(stimulus, unit), capture_output=True, check=False
+                )
+                if done.returncode:
+                    message = done.stderr.decode().strip() or f"the program ended with status {done.returncode}"
+                    widths = " ".join(str(stimulus[port].shape[2]) for port in unit.inputs)
+                    raise ValueError(f"{unit.name}: {message}, not {widths}")
+                found.append(_ports(done.stdout, unit, stimulus[unit.inputs[0]].shape[:2]))
+    return found
+
+
+def compare(unit: Unit, vectors: Vectors, found: Mapping[str, tuple[np.ndarray, int]]) -> Comparison:
+    """Outputs of ``simulate`` beside what they must be."""
+    compared, wrong, first = 0, 0, []
+    for port, expected in vectors.expected.items():
+        got, width = found[port]
+        if vectors.signed and port not in vectors.unsigned_ports:
+            got = got - (((got >> (width - 1)) & 1) << width)
+        chosen = vectors.compared_ports.get(port, vectors.compared)
+        chosen = np.ones(got.shape, bool) if chosen is None else chosen
+        places = np.argwhere((got != expected).astype(bool) & chosen)
+        compared += int(chosen.sum())
+        wrong += len(places)
+        if len(places):
+            cycle, case = (int(place) for place in places[0])
+            first.append(Mismatch(unit.name, port, cycle, case, int(got[cycle, case]), int(expected[cycle, case])))
+    return Comparison(unit.name, compared, wrong, tuple(first))
+
+
+def run(
+    designs: Sequence[Design], *, seed: int = 7, builds: Path | None = None, extra: Sequence[str] = ()
+) -> list[Comparison]:
+    """Compares the C++ twin of each design with its reference, on the vectors of the RTL check.
+
+    Args:
+        designs: without pipeline registers.
+        seed: of the random part of the vectors.
+        builds: as for ``simulate``.
+        extra: as for ``unit_of``.
+    """
+    units = [unit_of(design, extra=extra) for design in designs]
+    vectors = [REFERENCES[design.module](design, np.random.default_rng(seed)) for design in designs]
+    outputs = simulate(units, [each.stimulus for each in vectors], builds=builds)
+    return [compare(*each) for each in zip(units, vectors, outputs, strict=True)]
