@@ -186,12 +186,12 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
         weight=weight,
         input=activation_stream(
             activation,
-            (spec.m, spec.k),
+            (spec.m, spec.row_inputs),
             spec.copies,
             options.exact_storage,
             input_bits if pe.encoded_activations and on_array else WIDE_BITS,
         ),
-        output=activation_stream(output, (spec.m, spec.n), spec.copies, options.exact_storage),
+        output=activation_stream(output, (spec.m, spec.row_outputs), spec.copies, options.exact_storage),
         weight_width=max(
             (weight_width(accelerator, path.sram_bits, path.lanes) for _, path in on_array),
             default=weight_width(accelerator, WIDE_BITS),

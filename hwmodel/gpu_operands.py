@@ -37,7 +37,8 @@ class Operands:
 
 def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Operands:
     """What moves, and how it is multiplied; attention's keys and values stand for the weight."""
-    copies, wide_in, wide_out = spec.copies, spec.m * spec.k * WIDE_BITS, spec.m * spec.n * WIDE_BITS
+    copies = spec.copies
+    wide_in, wide_out = spec.m * spec.row_inputs * WIDE_BITS, spec.m * spec.row_outputs * WIDE_BITS
     if spec.kind in ATTENTION_KINDS:
         cache = cache_tensor(spec, config)
         bits = math.ceil(spec.n * spec.k * cache) if isinstance(cache, float) else cache.traffic_bits(cache_shape(spec))
@@ -54,9 +55,9 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
     stored = config.storage_bits((spec.n, spec.k))
     weight_bits = stored.total - stored.low_rank - stored.outlier_values - stored.outlier_indices
     if config.activation is not None:
-        wide_in = config.activation.traffic_bits((spec.m, spec.k))
+        wide_in = config.activation.traffic_bits((spec.m, spec.row_inputs))
     if config.output is not None:
-        wide_out = config.output.traffic_bits((spec.m, spec.n))
+        wide_out = config.output.traffic_bits((spec.m, spec.row_outputs))
     weight = FP16_WEIGHT if config.weight is None else config.weight
     kind = tensor_kind(weight, config.activation, gpu)
     if kind != "fp16":

@@ -99,7 +99,7 @@ def _products(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) 
     if isinstance(config, LayerConfig) and spec.kind not in ATTENTION_KINDS:
         if config.low_rank is not None:
             rank = min(config.low_rank.rank, spec.n, spec.k)
-            down, up = replace(spec, n=rank), replace(spec, k=rank)
+            down, up = replace(spec, n=rank, absorbed=0), replace(spec, k=rank, absorbed=0)
             first = operands_of(down, LayerConfig(weight=config.low_rank.a), gpu, options)
             second = operands_of(up, LayerConfig(weight=config.low_rank.b), gpu, options)
             if config.low_rank.fused:

@@ -77,8 +77,10 @@ def absorb_latent(decode: Workload) -> Workload:
     """A decode step with the up-projection of its latent attentions multiplied into queries and outputs.
 
     The projection becomes ``heads`` products of the step's own tokens, as many multiplications and weights as both
-    halves take; keys are ``latent + rope`` wide and shared by all heads; values are a part of the keys and are not read
-    again. Workloads without latent attention come back as they are.
+    halves take. Its key half takes each head's query in and gives one of the latent's width, its value half takes the
+    attention's output of that width and gives the head's values (``LayerSpec.absorbed``). Keys are ``latent + rope``
+    wide and shared by all heads; values are a part of the keys and are not read again. Workloads without latent
+    attention come back as they are.
 
     Raises:
         ValueError: not a decode workload.
@@ -89,7 +91,10 @@ def absorb_latent(decode: Workload) -> Workload:
     for found in latent_attentions(decode):
         up, scores = decode[found.up], decode[found.scores]
         rows = scores.m * found.heads  # one query of each head
-        changed[found.up] = replace(up, m=decode.batch, n=up.n // found.heads, copies=found.heads, shared_weight=False)
+        width = up.n // found.heads
+        changed[found.up] = replace(
+            up, m=decode.batch, n=width, copies=found.heads, shared_weight=False, absorbed=width - found.value
+        )
         changed[found.scores] = replace(scores, k=found.latent + found.rope, m=rows, copies=decode.batch, written=1)
         changed[found.softmax] = replace(decode[found.softmax], m=rows, copies=decode.batch)
         changed[found.values] = replace(

@@ -101,8 +101,8 @@ def with_low_rank(linear: Callable[..., Moved], spec: LayerSpec, config: Config,
         return
     branch = config.low_rank
     rank = min(branch.rank, spec.n, spec.k)
-    down = replace(spec, n=rank, head=False)
-    up = replace(spec, k=rank, head=False)
+    down = replace(spec, n=rank, head=False, absorbed=0)
+    up = replace(spec, k=rank, head=False, absorbed=0)
     encoded = config.activation if machine.accelerator.pe.encoded_activations else None
     machine = replace(machine, stats=None)
     first = linear(down, LayerConfig(weight=branch.a, activation=encoded), machine, encode_input=False)
@@ -155,12 +155,12 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
         weight=weight,
         input=activation_stream(
             activation,
-            (spec.m, spec.k),
+            (spec.m, spec.row_inputs),
             spec.copies,
             options.exact_storage,
             input_bits if encoded_inputs else WIDE_BITS,
         ),
-        output=activation_stream(output, (spec.m, spec.n), spec.copies, options.exact_storage),
+        output=activation_stream(output, (spec.m, spec.row_outputs), spec.copies, options.exact_storage),
         weight_port_bits=port,
         input_port_bits=accelerator.input_port_bits(array, input_bits, lanes),
         busy=spec.m / (ceil_div(spec.m, array.columns) * array.columns),

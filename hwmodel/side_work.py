@@ -87,7 +87,7 @@ def side_operations(
     spec: LayerSpec, config: LayerConfig, slabs: list[Slab], accelerator: Accelerator, options: ModelOptions
 ) -> int:
     """Vector operations of one copy that formats ask for beside the product."""
-    inputs, outputs = spec.m * spec.k, spec.m * spec.n
+    inputs, outputs = spec.m * spec.row_inputs, spec.m * spec.row_outputs
     activation = config.activation
     operations = 0
     for slab in slabs:

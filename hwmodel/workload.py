@@ -62,6 +62,8 @@ class LayerSpec:
         written: keys or values that one copy of an attention product adds to its cache: the tokens of the step, even
             where fewer are attended to (a sliding window); ``None`` for what the shape tells
             (``hwmodel.attention_side.written``).
+        absorbed: outputs of a linear layer's copies that are used the other way round: so many numbers come in there,
+            and ``k`` go out (``hwmodel.latent_attention``).
     """
 
     name: str
@@ -78,10 +80,16 @@ class LayerSpec:
     state: bool = False
     past: int | None = None
     written: int | None = None
+    absorbed: int = 0
 
     def __post_init__(self) -> None:
         if self.state and self.kind not in ATTENTION_KINDS:
             raise ValueError(f"layer {self.name} with a state must be an attention product, not {self.kind.value}")
+        if self.absorbed and not (self.kind is LayerKind.LINEAR and 0 < self.absorbed < self.n):
+            raise ValueError(
+                f"absorbed of layer {self.name} must be fewer outputs than the {self.n} of a linear layer, "
+                f"not {self.absorbed!r} of {self.kind.value}"
+            )
         for what in ("m", "k", "n", "copies"):
             value = getattr(self, what)
             if not isinstance(value, int) or value < 1:
@@ -93,6 +101,16 @@ class LayerSpec:
                 f"written of layer {self.name} must be at least 0 and of an attention product, not {self.written!r} of "
                 f"{self.kind.value}"
             )
+
+    @property
+    def row_inputs(self) -> int:
+        """Numbers that a row of one copy reads."""
+        return self.k + self.absorbed
+
+    @property
+    def row_outputs(self) -> int:
+        """Numbers that a row of one copy writes."""
+        return self.n - self.absorbed + self.k if self.absorbed else self.n
 
     @property
     def macs(self) -> int:
@@ -114,7 +132,7 @@ class LayerSpec:
         """All that a price, at any context, depends on; equal keys are computed once."""
         return (
             self.kind, self.m, self.k, self.n, self.copies, self.shared_weight, self.causal, self.head, self.state,
-            self.past, self.written, self.weight_of is not None,
+            self.past, self.written, self.absorbed, self.weight_of is not None,
         )  # fmt: skip
 
 

@@ -139,6 +139,7 @@ def _tiny(phase: Phase, batch: int, context: int) -> Workload:
         LayerSpec("twin", LayerKind.LINEAR, m, K, 1100, copies, shared_weight=True),
         LayerSpec("down", LayerKind.LINEAR, m, 1536, K, copies, shared_weight=True),
         LayerSpec("experts", LayerKind.LINEAR, max(m // 4, 1), K, 700, 3),
+        LayerSpec("absorbed", LayerKind.LINEAR, m, 128, 96, 6, absorbed=32),
         LayerSpec("conv", LayerKind.CONV, m, 27, 333, copies, shared_weight=True),
         *attention("full", context),
         *attention("latent", context, of="full_qk"),

@@ -8,7 +8,7 @@ from hwmodel.gpu_presets import H100
 from hwmodel.latent_attention import absorb_latent, latent_attentions
 from hwmodel.operands import OperandBits
 from hwmodel.presets import BITMOD
-from hwmodel.workload import LayerKind, Phase
+from hwmodel.workload import LayerKind, LayerSpec, Phase
 
 ATTENTION = "model.layers.0.self_attn"
 
@@ -53,6 +53,27 @@ def test_the_cache_is_read_once_for_all_heads(step, machine):
     read = expanded.total_of([LayerKind.ATTENTION_QK, LayerKind.ATTENTION_PV]).weight_bits
     assert read == 4 * 512 * 128 * (192 + 128) * 8, "as the model's own code does: 71 times as much"
     assert report.seconds < expanded.seconds
+
+
+@pytest.mark.parametrize("machine", [H100, BITMOD], ids=lambda machine: machine.name)
+def test_queries_and_outputs_of_the_latents_width_move(step, machine):
+    """DeepSeek-V3, 4 tokens of 128 heads: each number that goes from one product to the next is written and read."""
+    report = evaluate(absorb_latent(step), OperandBits(weight=8, kv=8), machine)
+    moved = {cost.layer: (cost.price.input_bits, cost.price.output_bits) for cost in report.layers}
+    rows = 4 * 128 * 16  # bits of one number of each head and token
+    up, scores, values = (moved[f"{ATTENTION}.{name}"] for name in ("kv_b_proj", "qk", "pv"))
+    # queries of 128 and latent outputs of 512 in; latent queries of 512 and values of 128 out
+    assert up == (rows * (128 + 512), rows * (512 + 128))
+    assert scores[0] == rows * (512 + 64) and values[1] == rows * 512  # with the rotary part; probabilities stay
+
+
+def test_only_a_linear_layer_absorbs():
+    with pytest.raises(
+        ValueError, match="absorbed of layer x must be fewer outputs than the 4 of a linear layer, not 4"
+    ):
+        LayerSpec("x", LayerKind.LINEAR, 1, 8, 4, absorbed=4)
+    with pytest.raises(ValueError, match="not 2 of attention_qk"):
+        LayerSpec("x", LayerKind.ATTENTION_QK, 1, 8, 4, absorbed=2)
 
 
 def test_the_cache_is_stored_once(step):
