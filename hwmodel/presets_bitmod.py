@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from datatypes.catalog import FLINT3, FLINT4, FLINT5, OLIVE4_FLINT, OLIVE4_INT, POT3, POT4
 from hwmodel.accelerator import Accelerator, Array, Encoder, VectorUnit
+from hwmodel.cell_area import energy_pj
 from hwmodel.memory import Sram
 from hwmodel.pe import PE, PeKind
 from hwmodel.presets_memory import DDR4
 from hwmodel.technology import TSMC28, node_scaling
-from hwmodel.unit_costs import energy_pj
 from hwmodel.units import KIB
 
 _SIMULATOR = "BitMoD simulator, version 2 (github.com/abdelfattah-lab/BitMoD-HPCA-25, July 2025)"
@@ -91,14 +91,14 @@ ANT = bitmod_design(
     "ant", ANT_PE, (32, 32), (64, 16),  # BitMoD simulator, test_ant.py: 1024 PEs (1.35 mm2, not iso-area)
     source="ANT-like design point of BitMoD, HPCA 2025, section V",
     # one decoder for each of 64 rows. ASSUMPTION: 4.9 um2 at 28 nm; from a second-hand copy of ANT's table, unverified
-    encoder=_decoders(64, 4.9, "ANT, MICRO 2022 (area unverified); energy: hwmodel.unit_costs"),
+    encoder=_decoders(64, 4.9, "ANT, MICRO 2022 (area unverified); energy: hwmodel.cell_area"),
 )  # fmt: skip
 OLIVE = bitmod_design(
     "olive", OLIVE_PE, (36, 32), (72, 16),  # BitMoD simulator, test_olive.py: 1152 PEs
     source="OliVe-like design point of BitMoD, HPCA 2025, section V",
     # one for each of 72 rows. ASSUMPTION: 37.22 um2 at 22 nm; from a second-hand copy of OliVe's table, unverified
     encoder=_decoders(
-        72, 37.22 * node_scaling(22, 28).area, "OliVe, ISCA 2023 (area unverified); energy: hwmodel.unit_costs"
+        72, 37.22 * node_scaling(22, 28).area, "OliVe, ISCA 2023 (area unverified); energy: hwmodel.cell_area"
     ),
 )  # fmt: skip
 FIGNA = bitmod_design(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwmodel.accelerator import Encoder
+from hwmodel.cell_area import FLIP_FLOP_NANGATE_UM2, area_28nm, area_28nm_of_osu018, energy_pj
 from hwmodel.pe import PE, Mode, PeKind
 from hwmodel.presets_bitmod import FP16_PE, bitmod_design
-from hwmodel.unit_costs import FLIP_FLOP_NANGATE_UM2, area_28nm, area_28nm_of_osu018, energy_pj
 
 # Dot products of 16 lanes with exact (Kulisch) accumulators, OSU 0.18 um, Yosys 0.70, synthesised for this project
 _FP4_16 = area_28nm_of_osu018(61989.0)  # E2M1 x E2M1
@@ -29,7 +29,7 @@ MX_PE = PE(
     ),
     energy_pj_per_cycle=energy_pj(_FP8_16),
     area_um2=2 * _FP4_16 + _FP8_16 + _INT8_16,  # ASSUMPTION: modes share nothing, an upper bound
-    source="hwmodel.unit_costs: 16-lane dot products, OSU 0.18 um; the scales' adder is not counted",
+    source="hwmodel.cell_area: 16-lane dot products, OSU 0.18 um; the scales' adder is not counted",
 )  # fmt: skip
 MX = bitmod_design(
     "mx_dot", MX_PE, (16, 12), (32, 6),  # ASSUMPTION: 192 PEs, about the area of the FP16 baseline's array
@@ -40,7 +40,7 @@ _TABLE_BITS = 4096  # ASSUMPTION: 256 entries of FP16 for each row: an 8-bit sca
 _TABLE_UM2 = area_28nm(_TABLE_BITS * FLIP_FLOP_NANGATE_UM2)
 LUT_PE = replace(
     FP16_PE, name="table_lookup", kind=PeKind.TABLE_LOOKUP, table_bits=_TABLE_BITS,
-    source=f"{FP16_PE.source}; table: hwmodel.unit_costs",
+    source=f"{FP16_PE.source}; table: hwmodel.cell_area",
 )  # fmt: skip
 LUT = bitmod_design(
     "table_lookup", LUT_PE, (32, 24), (64, 12),  # the FP16 baseline's array
@@ -49,6 +49,6 @@ LUT = bitmod_design(
         # 64 tables for the 64 rows of the decode layout. ASSUMPTION: a look-up switches a tenth of a table
         energy_pj_per_cycle=energy_pj(64 * _TABLE_UM2) / 10,
         area_um2=64 * _TABLE_UM2,
-        source="flip-flops of hwmodel.unit_costs; multiplexers are not counted",
+        source="flip-flops of hwmodel.cell_area; multiplexers are not counted",
     ),
 )  # fmt: skip

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from datatypes.catalog import FLINT4, FLINT4_UNSIGNED, OLIVE4_FLINT, OLIVE4_INT, POT4
 from hwmodel.accelerator import Accelerator, Array, VectorUnit
+from hwmodel.cell_area import W4A4_MAC_NANGATE_UM2, area_28nm, energy_pj
 from hwmodel.memory import Dram, Sram
 from hwmodel.pe import PE, PeKind
 from hwmodel.presets_bitmod import VECTOR_64, bitmod_design
 from hwmodel.presets_memory import DDR4, HBM2E
 from hwmodel.technology import BITFUSION45, node_scaling
-from hwmodel.unit_costs import W4A4_MAC_NANGATE_UM2, area_28nm, energy_pj
 from hwmodel.units import KIB
 
 _TABLE = "synthesis table in BitFusion's repository (github.com/hsharma35/bitfusion), 45 nm, 500 MHz"
@@ -59,14 +59,14 @@ BITFUSION = Accelerator(
 
 # ASSUMPTION: a 4-bit PE is an INT4 multiply-add; exponent adders and shifters are not counted. Four of them are a slot.
 _SLOT_UM2 = 4 * area_28nm(W4A4_MAC_NANGATE_UM2)
-_UNIT_COSTS = "four INT4 multiply-adds: hwmodel.unit_costs"
+_SLOT_SOURCE = "four INT4 multiply-adds: hwmodel.cell_area"
 
 ANT_INT_PE = PE(
     name="ant_int", kind=PeKind.FUSED_BRICKS, lanes=1, brick_bits=4,  # MICRO 2022, section 5: 4-bit PEs, 8 bits take 4
     max_integer_bits=8, max_activation_bits=8,
-    energy_pj_per_cycle=energy_pj(_SLOT_UM2), area_um2=_SLOT_UM2,  # hwmodel.unit_costs
+    energy_pj_per_cycle=energy_pj(_SLOT_UM2), area_um2=_SLOT_UM2,  # hwmodel.cell_area
     decoders=(FLINT4, FLINT4_UNSIGNED, POT4),  # MICRO 2022, section 4: decoders on both edges
-    source=_UNIT_COSTS,
+    source=_SLOT_SOURCE,
 )  # fmt: skip
 OLIVE_INT_PE = replace(
     ANT_INT_PE, name="olive_int",
@@ -92,7 +92,7 @@ TENDER_PE = replace(
     ANT_INT_PE, name="tender", decoders=(),
     channel_groups=8,  # Tender's code (github.com/snu-comparch/Tender): 8 for OPT-6.7B at INT4 (4 to 20 elsewhere)
     # ASSUMPTION: the 1-bit shifter and its multiplexer on the accumulator are not counted
-    source=_UNIT_COSTS,
+    source=_SLOT_SOURCE,
 )  # fmt: skip
 TENDER = replace(
     bitmod_design(

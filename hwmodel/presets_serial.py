@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hwmodel.accelerator import Accelerator, Array, VectorUnit
+from hwmodel.cell_area import ENERGY_PJ_PER_UM2, area_28nm_of_osu018, energy_pj
 from hwmodel.memory import Dram, Sram
 from hwmodel.pe import PE, PeKind, Skipping
 from hwmodel.presets_bitmod import bitmod_design
 from hwmodel.technology import Technology, node_scaling
-from hwmodel.unit_costs import ENERGY_PJ_PER_UM2, area_28nm_of_osu018, energy_pj
 from hwmodel.units import KIB, MIB
 
 _BITSIM = "BitSim (github.com/yc2367/BitSim), PE constants at 28 nm, through the authors' sheet of BitMoD"
@@ -23,8 +23,8 @@ STRIPES_PE = PE(
     name="stripes", kind=PeKind.ACTIVATION_SERIAL, lanes=16,  # MICRO 2016, section 4: 16 lanes for each SIP
     max_integer_bits=16, max_activation_bits=16,  # MICRO 2016: 16-bit weights in parallel, 1 to 16 bits of activations
     one_column_bits=16,  # MICRO 2016, section 4: no gain in fully connected layers
-    energy_pj_per_cycle=energy_pj(_STRIPES_UM2), area_um2=_STRIPES_UM2,  # hwmodel.unit_costs
-    source="hwmodel.unit_costs: bit-serial dot product, OSU 0.18 um",
+    energy_pj_per_cycle=energy_pj(_STRIPES_UM2), area_um2=_STRIPES_UM2,  # hwmodel.cell_area
+    source="hwmodel.cell_area: bit-serial dot product, OSU 0.18 um",
 )  # fmt: skip
 _BUFFER_2_MIB = Sram(2 * MIB, "ASSUMPTION: 2 MiB, the largest tabulated, for a tile's eDRAM (DaDianNao)")
 STRIPES = replace(
@@ -41,8 +41,8 @@ LOOM_PE = PE(
     name="loom", kind=PeKind.BOTH_SERIAL, lanes=16,  # DAC 2018, section 3: 16 lanes for each SIP
     max_integer_bits=16, max_activation_bits=16,  # DAC 2018: 1 to 16 bits of both
     one_column_bits=16,  # DAC 2018, section 3: fully connected layers gain from weights alone
-    energy_pj_per_cycle=energy_pj(_LOOM_UM2), area_um2=_LOOM_UM2,  # hwmodel.unit_costs
-    source="hwmodel.unit_costs: bit-serial dot product, OSU 0.18 um",
+    energy_pj_per_cycle=energy_pj(_LOOM_UM2), area_um2=_LOOM_UM2,  # hwmodel.cell_area
+    source="hwmodel.cell_area: bit-serial dot product, OSU 0.18 um",
 )  # fmt: skip
 LOOM = replace(
     bitmod_design(
@@ -62,7 +62,7 @@ _SKIPPING = PE(
     skipping=Skipping.COLUMN,
     skip_rows=32,  # BitSim, test_bitlet.py: 32 rows, which wait for one another
     energy_pj_per_cycle=0.293,  # BitSim
-    area_um2=0.293 / ENERGY_PJ_PER_UM2,  # ASSUMPTION: by energy, hwmodel.unit_costs; none is published with it
+    area_um2=0.293 / ENERGY_PJ_PER_UM2,  # ASSUMPTION: by energy, hwmodel.cell_area; none is published with it
     source=_BITSIM,
 )
 BITLET_PE = _SKIPPING

@@ -120,7 +120,7 @@ def reference_errors() -> pd.DataFrame:
 # --- rows of the validation table ------------------------------------------------------------------------------------
 
 
-def unit_costs() -> Iterator[Check]:
+def unit_cost_checks() -> Iterator[Check]:
     """Closed forms and held-out fits against recorded netlists, and those against other RTL. Ours is 1 + mean error."""
     for group, what in (("integer multiplier", "multipliers"), ("integer", "MACs and dot products")):
         errors = held_out_errors(group, "lut6").drop_duplicates("design")

@@ -22,7 +22,7 @@ from hwmodel.options import PAPER
 from hwmodel.presets import ANT_INT, BISMO_PYNQ, BISMO_ULTRA96, BITLET, BITVERT, LOOM, OLIVE_INT, PRAGMATIC, STRIPES
 from hwmodel.presets_fused import BITFUSION, BITFUSION_PE
 from hwmodel.presets_serial import bismo_luts
-from hwmodel.unit_cost_truth import unit_costs
+from hwmodel.unit_cost_truth import unit_cost_checks
 from hwmodel.validate_costs import lqer, nodes, weight_traffic
 from hwmodel.validate_serving import serving_checks
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
@@ -211,5 +211,5 @@ def _speed_up(machine: Accelerator, w: int, a: int, phase: Phase) -> float:
 def validate_machines() -> pd.DataFrame:
     """All checks: subject, quantity, truth, ours, relative error, what agreement means, note, source."""
     checks = [*bitfusion(), *bismo(), *serial_laws(), *skipping(), *ant_and_olive(), *lqer(), *weight_traffic(),
-              *nodes(), *unit_costs(), *serving_checks()]  # fmt: skip
+              *nodes(), *unit_cost_checks(), *serving_checks()]  # fmt: skip
     return checks_frame(checks)

@@ -4,7 +4,7 @@ import pytest
 
 from hwmodel.unit_cost_fit import main
 from hwmodel.unit_cost_libraries import library_ratio, library_ratios, recorded_name
-from hwmodel.unit_cost_truth import reference_cells, reference_errors, reference_luts, unit_costs
+from hwmodel.unit_cost_truth import reference_cells, reference_errors, reference_luts, unit_cost_checks
 
 
 def test_reference_holds_what_its_note_prints():
@@ -62,7 +62,7 @@ def test_names_of_reference_designs():
 
 
 def test_rows_of_the_validation_table():
-    checks = list(unit_costs())
+    checks = list(unit_cost_checks())
     assert len(checks) > 10
     assert all(check.truth == 1.0 and check.ours >= 1.0 for check in checks)
     assert any("Kulisch" in check.subject for check in checks)

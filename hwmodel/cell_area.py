@@ -1,9 +1,10 @@
-"""Cell areas and energies that presets are built from where no publication gives a unit's own figures.
+"""Cell areas and energies at 28 nm that presets are built from where no publication gives a unit's own figures.
 
-Areas come from syntheses of plain arithmetic in open libraries: Nangate45 for one INT8 multiply-add, OSU 0.18 um for
-ratios between units, both with Yosys 0.70 (``docs/machines.md`` says how), scaled to 28 nm by ``node_scaling``.
-Energies are areas times one density. Both are estimates: good for comparing machines to about a third, not for
-sign-off.
+A few fixed numbers from this project's own syntheses, and their scaling; a PE of any formats, on LUTs or in cells, is
+priced by ``hwmodel.unit_cost`` instead. Areas come from syntheses of plain arithmetic in open libraries: Nangate45 for
+one INT8 multiply-add, OSU 0.18 um for ratios between units, both with Yosys 0.70 (``docs/machines.md`` says how), scaled
+to 28 nm by ``node_scaling``. Energies are areas times one density. Both are estimates: good for comparing machines to
+about a third, not for sign-off.
 """
 
 from __future__ import annotations
