@@ -1,0 +1,392 @@
+// A whole layer as a DATAFLOW pipeline, templated on the config that docs/hls.md describes:
+//
+//     weight image (AXI, 512-bit bursts, or a table on the chip) --> tiles of rows, double-buffered --+
+//     input (AXI, FP16) --> smoothing, rotation, activation quantization --> multiply and scale <-----+
+//                                                                            + branches, bias --> output stage --> AXI
+//
+// All tokens of a call stay on the chip while the weight passes once. While one tile of rows is multiplied the next one
+// is filled: both are steps of a dataflow region inside the loop over tiles, so that the tile between them is a
+// ping-pong buffer.
+#ifndef CODESIGN_LAYER_H
+#define CODESIGN_LAYER_H
+
+#include "codesign/branches.h"
+#include "codesign/layer_part.h"
+
+namespace codesign {
+
+using float_stream = hls::stream<float>;
+
+// The dense parts of a layer, in the order in which they are added.
+template <class... PARTS>
+struct parts {};
+
+// --- all parts of a tile --------------------------------------------------------------------------------------------
+
+template <class PARTS, int ROWS>
+struct tiles;
+
+template <int ROWS>
+struct tiles<parts<>, ROWS> {};
+
+template <class PART, class... REST, int ROWS>
+struct tiles<parts<PART, REST...>, ROWS> {
+  part_tile<PART, ROWS> tile;
+  typename registers_of<typename PART::arithmetic>::type registers[ROWS];
+  tiles<parts<REST...>, ROWS> rest;
+};
+
+// Which input each stored column multiplies, part after part.
+template <class PARTS>
+struct gathers;
+
+template <>
+struct gathers<parts<>> {};
+
+template <class PART, class... REST>
+struct gathers<parts<PART, REST...>> {
+  int column[PART::gather::present ? PART::columns : 1];
+  gathers<parts<REST...>> rest;
+};
+
+template <class PART, class... REST, class IMAGE>
+void read_gathers(parts<PART, REST...>, const IMAGE& image, beat_stream& out) {
+#pragma HLS INLINE
+  read_field<typename PART::gather>(image, 0, PART::columns, out);
+  if constexpr (sizeof...(REST) > 0) read_gathers(parts<REST...>(), image, out);
+}
+
+template <class PART, class... REST>
+void take_gathers(beat_stream& in, gathers<parts<PART, REST...>>& out) {
+#pragma HLS INLINE
+  if constexpr (PART::gather::present) {
+    ap_uint<PART::gather::bits> entries[PART::columns];
+    take_field<typename PART::gather>(in, 0, PART::columns, entries);
+  columns:
+    for (int column = 0; column < PART::columns; ++column) {
+      out.column[column] = static_cast<int>(entries[column].to_uint());
+    }
+  } else {
+    out.column[0] = 0;
+  }
+  if constexpr (sizeof...(REST) > 0) take_gathers<REST...>(in, out.rest);
+}
+
+template <int ROWS, class PART, class... REST, class IMAGE>
+void read_parts(parts<PART, REST...>, const IMAGE& image, int first, int rows, beat_stream& out) {
+#pragma HLS INLINE
+  read_part<PART, ROWS>(image, first, rows, out);
+  if constexpr (sizeof...(REST) > 0) read_parts<ROWS>(parts<REST...>(), image, first, rows, out);
+}
+
+template <int ROWS, class PART, class... REST>
+void take_parts(beat_stream& in, int first, int rows, tiles<parts<PART, REST...>, ROWS>& out) {
+#pragma HLS INLINE
+  take_part<PART, ROWS>(in, first, rows, out.tile);
+  load_registers<PART, ROWS>(out.tile, first, rows, out.registers);
+  if constexpr (sizeof...(REST) > 0) take_parts<ROWS, REST...>(in, first, rows, out.rest);
+}
+
+// What the parts from the second on give, each added in its turn: ((p0 + p1) + p2) + ...
+template <int ROWS, class ACTIVATIONS, class PART, class... REST>
+void add_parts(const tiles<parts<PART, REST...>, ROWS>& tile, const gathers<parts<PART, REST...>>& gather, int first,
+               int rows, const ACTIVATIONS& x, int token, float (&total)[ROWS], float (&part)[ROWS]) {
+#pragma HLS INLINE
+  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, gather.column, x, token, part);
+rows_added:
+  for (int row = 0; row < ROWS; ++row) {
+#pragma HLS UNROLL
+    if (row < rows) total[row] = total[row] + part[row];
+  }
+  if constexpr (sizeof...(REST) > 0) add_parts<ROWS>(tile.rest, gather.rest, first, rows, x, token, total, part);
+}
+
+// Sum of all parts for one token.
+template <int ROWS, class ACTIVATIONS, class PART, class... REST>
+void multiply_parts(const tiles<parts<PART, REST...>, ROWS>& tile, const gathers<parts<PART, REST...>>& gather,
+                    int first, int rows, const ACTIVATIONS& x, int token, float (&total)[ROWS]) {
+#pragma HLS INLINE
+  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, gather.column, x, token, total);
+  if constexpr (sizeof...(REST) > 0) {
+    float more[ROWS];
+    add_parts<ROWS>(tile.rest, gather.rest, first, rows, x, token, total, more);
+  }
+}
+
+// --- processes ------------------------------------------------------------------------------------------------------
+
+// Beats of one token at the ports.
+template <class C>
+constexpr int input_beats = beats_of(16LL * C::k);
+
+// The whole image once, in the order in which the other processes take it.
+template <class C, class IMAGE>
+void read_weights(IMAGE image, beat_stream& to_input, beat_stream& to_multiply) {
+#pragma HLS INLINE off
+  read_field<typename C::input::smoothing>(image, 0, C::k, to_input);
+  read_gathers(typename C::parts(), image, to_multiply);
+  if constexpr (C::outliers::columns_layout) {
+    read_field<typename C::outliers::index>(image, 0, C::outliers::most, to_multiply);
+  }
+  read_factor<typename C::low_rank_a>(image, to_multiply);
+  read_factor<typename C::low_rank_b>(image, to_multiply);
+row_tiles:
+  for (int first = 0; first < C::n; first += C::tile_rows) {
+    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
+    read_parts<C::tile_rows>(typename C::parts(), image, first, rows, to_multiply);
+    read_outliers<typename C::outliers>(image, first, rows, to_multiply);
+    read_field<typename C::bias>(image, first, rows, to_multiply);
+  }
+}
+
+template <class C>
+void read_input(const beat_t* input, int tokens, beat_stream& out) {
+#pragma HLS INLINE off
+beats:
+  for (int beat = 0; beat < tokens * input_beats<C>; ++beat) {
+#pragma HLS PIPELINE II = 1
+    out.write(input[beat]);
+  }
+}
+
+template <class C>
+void quantize_input(beat_stream& weights, beat_stream& in, int tokens, activations<typename C::input, C::tokens>& out) {
+#pragma HLS INLINE off
+  using smoothing = typename C::input::smoothing;
+  constexpr int halves = beat_bits / 16;
+  float divisor[smoothing::present ? C::k : 1];
+  ap_uint<smoothing::bits> stored[smoothing::present ? C::k : 1];
+  take_field<smoothing>(weights, 0, C::k, stored);
+  if constexpr (smoothing::present) {
+  divisors:
+    for (int column = 0; column < C::k; ++column) divisor[column] = smoothing::value::decode(stored[column]);
+  }
+  float x[C::tokens][C::k];
+tokens_read:
+  for (int token = 0; token < tokens; ++token) {
+    beat_t beat = 0;
+  columns:
+    for (int column = 0; column < C::k; ++column) {
+#pragma HLS PIPELINE II = 1
+      const int half = column % halves;
+      if (half == 0) beat = in.read();
+      const float value = fp16_value::decode(beat.range(half * 16 + 15, half * 16));
+      if constexpr (smoothing::present) x[token][column] = value / divisor[column];
+      else x[token][column] = value;
+    }
+    if constexpr (C::input::hadamard > 1) rotate<C::input::hadamard>(x[token], C::input::hadamard_root);
+  }
+  quantize<typename C::input, C::tokens>(x, tokens, out);
+}
+
+template <class C>
+struct row_tile {
+  tiles<typename C::parts, C::tile_rows> parts_of;
+  outlier_tile<typename C::outliers, C::tile_rows> outliers;
+  float bias[C::tile_rows];
+};
+
+template <class C>
+void fill_tile(beat_stream& weights, int first, int rows, row_tile<C>& tile) {
+#pragma HLS INLINE off
+  take_parts<C::tile_rows>(weights, first, rows, tile.parts_of);
+  take_outliers<typename C::outliers, C::tile_rows>(weights, first, rows, tile.outliers);
+  if constexpr (C::bias::present) {
+    ap_uint<C::bias::bits> stored[C::tile_rows];
+    take_field<typename C::bias>(weights, first, rows, stored);
+  biases:
+    for (int row = 0; row < rows; ++row) tile.bias[row] = C::bias::value::decode(stored[row]);
+  }
+}
+
+// Everything that stays on the chip for a call beside the tiles.
+template <class C>
+struct layer_state {
+  gathers<typename C::parts> gather;
+  int outlier_columns[C::outliers::most];
+  float branch[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows];
+};
+
+template <class C>
+void multiply_tile(const row_tile<C>& tile, const layer_state<C>& state,
+                   const activations<typename C::input, C::tokens>& x, int tokens, int first, int rows,
+                   float_stream& out) {
+#pragma HLS INLINE off
+tokens_multiplied:
+  for (int token = 0; token < tokens; ++token) {
+    float total[C::tile_rows];
+#pragma HLS ARRAY_PARTITION variable = total complete
+    multiply_parts<C::tile_rows>(tile.parts_of, state.gather, first, rows, x, token, total);
+  rows_out:
+    for (int row = 0; row < rows; ++row) {
+      float y = total[row];
+      if constexpr (C::low_rank_b::present) y = y + state.branch[token][first + row];
+      if constexpr (C::outliers::columns_layout || C::outliers::rows_layout) {
+        y = y + outlier_sum<typename C::outliers, C::tile_rows>(tile.outliers, state.outlier_columns, x, token, row);
+      }
+      if constexpr (C::bias::present) y = y + tile.bias[row];
+      out.write(y);
+    }
+  }
+}
+
+// Fill a tile, multiply the one before.
+template <class C>
+void one_tile(beat_stream& weights, const layer_state<C>& state, const activations<typename C::input, C::tokens>& x,
+              int tokens, int first, int rows, float_stream& out) {
+#pragma HLS DATAFLOW
+  row_tile<C> tile;
+  fill_tile<C>(weights, first, rows, tile);
+  multiply_tile<C>(tile, state, x, tokens, first, rows, out);
+}
+
+template <class C>
+void multiply(beat_stream& weights, const activations<typename C::input, C::tokens>& x, int tokens,
+              float_stream& out) {
+#pragma HLS INLINE off
+  layer_state<C> state;
+  take_gathers(weights, state.gather);
+  if constexpr (C::outliers::columns_layout) {
+    using index = typename C::outliers::index;
+    ap_uint<index::bits> stored[C::outliers::most];
+    take_field<index>(weights, 0, C::outliers::most, stored);
+  outlier_indices:
+    for (int i = 0; i < C::outliers::most; ++i) state.outlier_columns[i] = static_cast<int>(stored[i].to_uint());
+  }
+  if constexpr (C::low_rank_b::present) {
+    low_rank<typename C::low_rank_a, typename C::low_rank_b, typename C::low_rank_middle, typename C::low_rank_result,
+             C::tokens>(weights, x, tokens, state.branch);
+  }
+row_tiles:
+  for (int first = 0; first < C::n; first += C::tile_rows) {
+    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
+    one_tile<C>(weights, state, x, tokens, first, rows, out);
+  }
+}
+
+// --- outputs --------------------------------------------------------------------------------------------------------
+
+struct fp32_output {
+  static constexpr bool codes = false;
+  static constexpr int bits = 32;
+  static ap_uint<32> encode(float y) { return bits_of_float(y); }
+};
+
+struct fp16_output {
+  static constexpr bool codes = false;
+  static constexpr int bits = 16;
+  static ap_uint<16> encode(float y) { return fp16_quantizer::encode(y); }
+};
+
+// Codes and scales of an output stage: each token's packed row of codes, then, from the next beat on, the float32
+// scales of its tiles.
+template <class STAGE>
+struct stage_output {
+  static constexpr bool codes = true;
+  static constexpr int bits = STAGE::quantizer::bits;
+  using stage = STAGE;
+};
+
+template <class C>
+void write_output(float_stream& in, int tokens, beat_t* output) {
+#pragma HLS INLINE off
+  using out = typename C::output;
+  float y[C::tokens][C::n];
+row_tiles:
+  for (int first = 0; first < C::n; first += C::tile_rows) {
+    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
+  tokens_in:
+    for (int token = 0; token < tokens; ++token) {
+    rows_in:
+      for (int row = 0; row < rows; ++row) {
+#pragma HLS PIPELINE II = 1
+        y[token][first + row] = in.read();
+      }
+    }
+  }
+  if constexpr (out::codes) {
+    using made = activations<typename out::stage, C::tokens>;
+    static_assert(!made::asymmetric, "codes of an output have no zero point");
+    constexpr int words = row_words(C::n, out::bits);
+    constexpr int code_beats = beats_of(words * word_bits), scale_beats = beats_of(made::tiles * 32LL);
+    made coded;
+    quantize<typename out::stage, C::tokens>(y, tokens, coded);
+  tokens_coded:
+    for (int token = 0; token < tokens; ++token) {
+      ap_uint<word_bits> row[code_beats * beat_words];
+    words_cleared:
+      for (int word = 0; word < code_beats * beat_words; ++word) row[word] = 0;
+    columns_packed:
+      for (int column = 0; column < C::n; ++column) {
+#pragma HLS PIPELINE II = 1
+        pack_code<out::bits>(coded.code[token][column], column, row);
+      }
+      const int start = token * (code_beats + scale_beats);
+    code_beats_out:
+      for (int beat = 0; beat < code_beats; ++beat) {
+#pragma HLS PIPELINE II = 1
+        beat_t made_beat = 0;
+        for (int word = 0; word < beat_words; ++word) {
+#pragma HLS UNROLL
+          made_beat.range(word * word_bits + word_bits - 1, word * word_bits) = row[beat * beat_words + word];
+        }
+        output[start + beat] = made_beat;
+      }
+    scale_beats_out:
+      for (int beat = 0; beat < scale_beats; ++beat) {
+#pragma HLS PIPELINE II = 1
+        beat_t made_beat = 0;
+        for (int word = 0; word < beat_words; ++word) {
+#pragma HLS UNROLL
+          const int tile = beat * beat_words + word;
+          if (tile < made::tiles) {
+            made_beat.range(word * word_bits + word_bits - 1, word * word_bits) =
+                bits_of_float(coded.scale[token][tile]);
+          }
+        }
+        output[start + code_beats + beat] = made_beat;
+      }
+    }
+  } else {
+    constexpr int places = beat_bits / out::bits, beats = ceil_div(C::n, places);
+  tokens_out:
+    for (int token = 0; token < tokens; ++token) {
+    beats_out:
+      for (int beat = 0; beat < beats; ++beat) {
+#pragma HLS PIPELINE II = 1
+        beat_t made = 0;
+      places_out:
+        for (int place = 0; place < places; ++place) {
+#pragma HLS UNROLL
+          const int row = beat * places + place;
+          if (row < C::n) made.range(place * out::bits + out::bits - 1, place * out::bits) = out::encode(y[token][row]);
+        }
+        output[token * beats + beat] = made;
+      }
+    }
+  }
+}
+
+// --- the pipeline ---------------------------------------------------------------------------------------------------
+
+// `tokens` (1 to C::tokens) rows of FP16 through the layer.
+template <class C, class IMAGE>
+void run_layer(IMAGE image, const beat_t* input, beat_t* output, int tokens) {
+#pragma HLS DATAFLOW
+  beat_stream to_input("to_input"), to_multiply("to_multiply"), rows("rows");
+  float_stream results("results");
+#pragma HLS STREAM variable = to_input depth = 16
+#pragma HLS STREAM variable = to_multiply depth = 64
+#pragma HLS STREAM variable = rows depth = 16
+#pragma HLS STREAM variable = results depth = 64
+  activations<typename C::input, C::tokens> x;
+  read_weights<C>(image, to_input, to_multiply);
+  read_input<C>(input, tokens, rows);
+  quantize_input<C>(to_input, rows, tokens, x);
+  multiply<C>(to_multiply, x, tokens, results);
+  write_output<C>(results, tokens, output);
+}
+
+}  // namespace codesign
+
+#endif
