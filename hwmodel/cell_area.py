@@ -2,9 +2,9 @@
 
 A few fixed numbers from this project's own syntheses, and their scaling; a PE of any formats, on LUTs or in cells, is
 priced by ``hwmodel.unit_cost`` instead. Areas come from syntheses of plain arithmetic in open libraries: Nangate45 for
-one INT8 multiply-add, OSU 0.18 um for ratios between units, both with Yosys 0.70 (``docs/machines.md`` says how), scaled
-to 28 nm by ``node_scaling``. Energies are areas times one density. Both are estimates: good for comparing machines to
-about a third, not for sign-off.
+one INT8 multiply-add, OSU 0.18 um for ratios between units, both with Yosys 0.70 (``docs/machines.md`` says how),
+scaled to 28 nm by ``node_scaling``. Energies are areas times one density. Both are estimates: good for comparing
+machines to about a third, not for sign-off.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from hwmodel.pe import PE, WIDE_BITS, PeKind
 from hwmodel.report import ResourceReport
 from hwmodel.unit_cost import Figure, Origin, UnitCost, price_pe
 from hwmodel.unit_cost_design import Arithmetic, FloatAccumulator, PeDesign, design, pe_design
-from hwmodel.unit_cost_parts import multiplier_luts, registers
+from hwmodel.unit_cost_integers import multiplier_luts
+from hwmodel.unit_cost_registers import registers
 
 _MX_ELEMENTS: Mapping[int, str] = {4: "e2m1", 6: "e2m3", 8: "e4m3"}  # OCP MX 1.0: a float element of each width
 

@@ -18,8 +18,9 @@ from functools import cache
 from hwmodel.synthesis_table import SynthesisRow, best_rows
 from hwmodel.unit_cost_design import PeDesign, design_of_row
 from hwmodel.unit_cost_libraries import SCALED_LIBRARIES, library_ratio
-from hwmodel.unit_cost_parts import group_of, parts_of, registers
+from hwmodel.unit_cost_parts import group_of, parts_of
 from hwmodel.unit_cost_prices import closed_form, is_lut, part_price, part_prices, register_um2, samples
+from hwmodel.unit_cost_registers import registers
 
 
 class Origin(Enum):

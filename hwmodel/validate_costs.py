@@ -19,7 +19,7 @@ from hwmodel.check import Check, Standing
 from hwmodel.evaluate import evaluate
 from hwmodel.presets_bitmod import FP16_BASELINE, FP16_PE
 from hwmodel.technology import node_scaling
-from hwmodel.unit_cost_parts import int_dot_luts
+from hwmodel.unit_cost_integers import int_dot_luts
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 _SHEET = "Zhang et al., LQER, ICML 2024: spreadsheet in its repository, sheet hw-perf"

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from hwmodel.check import Check, Standing, checks_frame
-from hwmodel.unit_cost_parts import int_dot_luts, multiplier_luts
 from hwmodel.validate_machines import validate_machines
 
 PRINTED = 1e-3  # laws are compared with figures of three and more digits
@@ -43,21 +42,6 @@ def test_what_is_rebuilt_stays_within_what_the_docs_say(table: pd.DataFrame) -> 
 def test_every_row_has_a_source_and_every_open_one_a_reason(table: pd.DataFrame) -> None:
     assert (table["source"].str.len() > 0).all()
     assert (table.loc[table["standing"] == Standing.OPEN.value, "note"].str.len() > 0).all()
-
-
-@pytest.mark.parametrize(
-    ("w", "a", "luts"),
-    # packed LUT6s of synthesised netlists, best of three flows (Yosys 0.70): the closed form is within two
-    [(2, 2, 4), (2, 8, 10), (3, 4, 11), (4, 4, 14), (4, 8, 29), (5, 5, 26), (6, 6, 37), (6, 8, 48), (8, 8, 64)],
-)
-def test_multiplier_luts(w: int, a: int, luts: int) -> None:
-    assert abs(multiplier_luts(w, a) - luts) <= 2
-    assert multiplier_luts(w, a) == multiplier_luts(a, w)
-
-
-def test_dot_luts_by_hand() -> None:
-    # two 4 x 4 multipliers of 2 x 5 + 1 x 6 = 16 LUTs, one adder of 9 bits, an accumulator of 18
-    assert int_dot_luts(4, 4, 2, 18) == 2 * 16 + 9 + 18
 
 
 def test_errors_are_relative() -> None:

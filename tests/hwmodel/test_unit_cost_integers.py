@@ -1,0 +1,55 @@
+"""Closed forms of integers on LUTs: against netlists, against other RTL, by hand."""
+
+import csv
+
+import pytest
+
+from hwmodel.synthesis_table import best_rows
+from hwmodel.unit_cost_design import design_of_row
+from hwmodel.unit_cost_integers import int_dot_luts, multiplier_luts, tree_bits
+from hwmodel.unit_cost_truth import LUTS
+
+
+def reference_rows(module):
+    with LUTS.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["module"] == module and row["flow"] == "rowpair"]
+    return [(int(row["weight"][3:]), int(row["activation"][3:]), int(row["luts"])) for row in rows]
+
+
+def test_closed_forms_are_within_two_luts_of_other_rtl():
+    multipliers, macs = reference_rows("int_mult"), reference_rows("int_mac")
+    assert len(multipliers) == len(macs) == 36
+    assert all(abs(multiplier_luts(w, a) - luts) <= 2 for w, a, luts in multipliers)
+    assert all(abs(int_dot_luts(w, a, 1, w + a + 10) - luts) <= 2 for w, a, luts in macs)
+
+
+def test_unsigned_activations_are_within_two_luts_of_the_netlists():
+    rows = [row for row in best_rows("lut6").values() if row.family == "int_multiplier"]
+    assert len(rows) >= 77
+    for row in rows:
+        one = design_of_row(row)
+        unsigned = bool(one.get("ACTIVATION_UNSIGNED"))
+        ours = multiplier_luts(one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), unsigned=unsigned)
+        assert abs(ours - row.luts) <= 2, row.design
+
+
+def test_tree_by_hand():
+    # 16 terms of 8 bits: 8 adders of 9 bits, 4 of 10, 2 of 11, one of 12
+    assert tree_bits(8, 16) == 8 * 9 + 4 * 10 + 2 * 11 + 12
+    # 3 terms: 2 + 1: one adder of 9 bits, one of 10
+    assert tree_bits(8, 3) == 9 + 10
+
+
+@pytest.mark.parametrize(
+    ("w", "a", "luts"),
+    # packed LUT6s of synthesised netlists, best of three flows (Yosys 0.70): the closed form is within two
+    [(2, 2, 4), (2, 8, 10), (3, 4, 11), (4, 4, 14), (4, 8, 29), (5, 5, 26), (6, 6, 37), (6, 8, 48), (8, 8, 64)],
+)
+def test_multiplier_luts(w: int, a: int, luts: int) -> None:
+    assert abs(multiplier_luts(w, a) - luts) <= 2
+    assert multiplier_luts(w, a) == multiplier_luts(a, w)
+
+
+def test_dot_luts_by_hand() -> None:
+    # two 4 x 4 multipliers of 2 x 5 + 1 x 6 = 16 LUTs, one adder of 9 bits, an accumulator of 18
+    assert int_dot_luts(4, 4, 2, 18) == 2 * 16 + 9 + 18
