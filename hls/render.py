@@ -1,0 +1,160 @@
+"""Text of the generated files: templates of ``hls/templates`` with every ``$name`` in them filled in.
+
+Everything put into a template is a number, an identifier that ``hls.names`` made or checked, or text that this project
+generates; nothing a user writes freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+TEMPLATES = Path(__file__).parent / "templates"
+WEIGHTS, INPUT, OUTPUT = "weights.bin", "input.bin", "output.bin"
+IMAGE = "image.inc"
+
+# Ports of a top function in order: name, AXI bundle, whether it is written.
+_PORTS = (("weights", "gmem0", False), ("input", "gmem1", False), ("output", "gmem2", True))
+
+
+@dataclass(frozen=True)
+class KernelText:
+    """What the files of one layer say.
+
+    Args:
+        layer: its name.
+        name: of the top function, an identifier.
+        shape: (n, k).
+        description: one line: encoding and arithmetic.
+        tokens: of the golden vectors.
+        beats: of the weight image.
+        on_chip: whether the image is part of the source.
+        input_beats, output_beats: of one token.
+        rows: values of a token's output that are compared.
+        row_bits: width of one.
+        calls: tokens of each call of the testbench.
+        part: device part.
+        clock_ns: clock period.
+    """
+
+    layer: str
+    name: str
+    shape: tuple[int, int]
+    description: str
+    tokens: int
+    beats: int
+    on_chip: bool
+    input_beats: int
+    output_beats: int
+    rows: int
+    row_bits: int
+    calls: tuple[int, ...]
+    part: str
+    clock_ns: float
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Files that the testbench reads."""
+        return (INPUT, OUTPUT) if self.on_chip else (INPUT, OUTPUT, WEIGHTS)
+
+    @property
+    def depths(self) -> Mapping[str, int]:
+        """Beats behind each port, for co-simulation."""
+        sizes = {"input": self.tokens * self.input_beats, "output": self.tokens * self.output_beats}
+        return sizes if self.on_chip else {"weights": self.beats, **sizes}
+
+
+def render(template: str, values: Mapping[str, object]) -> str:
+    """The file ``templates/<template>`` with ``values`` put in.
+
+    Raises:
+        KeyError: the template names something that is not given.
+    """
+    return Template((TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
+
+
+def _parameters(kernel: KernelText) -> str:
+    ports = [port for port in _PORTS if port[0] in kernel.depths]
+    listed = [f"{'' if written else 'const '}ap_uint<512>* {name}" for name, _, written in ports]
+    return ", ".join([*listed, "int tokens"])
+
+
+def kernel_text(kernel: KernelText) -> str:
+    """The top function."""
+    lines = []
+    for name, bundle, _ in _PORTS:
+        if name in kernel.depths:
+            depth = kernel.depths[name]
+            lines.append(f"#pragma HLS INTERFACE m_axi port = {name} bundle = {bundle} offset = slave depth = {depth}")
+    for name in (*kernel.depths, "tokens", "return"):
+        lines.append(f"#pragma HLS INTERFACE s_axilite port = {name} bundle = control")
+    image = weights = ""
+    if kernel.on_chip:
+        image = (
+            "\n#include <cstdint>\n\n"
+            f"// The weight image, {kernel.beats} beats of eight 64-bit words, the lowest first.\n"
+            f'static const std::uint64_t {kernel.name}_image[] = {{\n#include "{IMAGE}"\n}};\n'
+        )
+        weights = f"codesign::rom_image{{{kernel.name}_image}}"
+    else:
+        weights = "codesign::memory_image{weights}"
+    return render(
+        "kernel.cpp",
+        {
+            "layer": kernel.layer,
+            "description": kernel.description,
+            "weights_place": "on the chip" if kernel.on_chip else "in memory",
+            "host": "HOST.md",
+            "image": image,
+            "name": kernel.name,
+            "parameters": _parameters(kernel),
+            "interfaces": "\n".join(lines),
+            "arguments": f"{weights}, input, output, tokens",
+        },
+    )
+
+
+def bench_text(kernel: KernelText) -> str:
+    """The testbench."""
+    arguments = "input.data(), output.data(), call"
+    read = ""
+    if not kernel.on_chip:
+        arguments = f"weights.data(), {arguments}"
+        read = f' ||\n      !read_beats("{WEIGHTS}", {kernel.beats}, weights)'
+    return render(
+        "testbench.cpp",
+        {
+            "name": kernel.name,
+            "parameters": _parameters(kernel),
+            "tokens": kernel.tokens,
+            "input_beats": kernel.input_beats,
+            "output_beats": kernel.output_beats,
+            "rows": kernel.rows,
+            "row_bits": kernel.row_bits,
+            "read_weights": read,
+            "declared": "input, expected" if kernel.on_chip else "weights, input, expected",
+            "calls": ", ".join(str(call) for call in kernel.calls),
+            "arguments": arguments,
+        },
+    )
+
+
+def vitis_texts(kernel: KernelText) -> dict[str, str]:
+    """``hls_config.cfg`` for v++ and vitis-run, and ``run_hls.tcl``.
+
+    Sources: AMD UG1702 and UG1399 (2025.2), "HLS General Options", "C-Synthesis Sources", "add_files".
+    """
+    values = {"name": kernel.name, "part": kernel.part, "clock_ns": f"{kernel.clock_ns:.3f}"}
+    listed = "\n".join(f"tb.file={name}" for name in kernel.data)
+    added = "\n".join(f"add_files -tb $here/{name}" for name in kernel.data)
+    return {
+        "hls_config.cfg": render("hls_config.cfg", {**values, "data": listed}),
+        "run_hls.tcl": render("run_hls.tcl", {**values, "data": added}),
+    }
+
+
+def makefile_text(folders: Sequence[str]) -> str:
+    """The Makefile over all layers, by the names of their folders."""
+    return render("Makefile", {"layers": " \\\n".join(f"  {name}" for name in folders)})

@@ -1,0 +1,80 @@
+// Testbench of $name: runs it on input.bin and compares every output with output.bin, both in this folder.
+// Prints one line for each of the first differences (their number is the argument, 10 by default) and a summary;
+// ends with 0 if all outputs are equal, 1 if some differ, 2 if a file is not as it should be.
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+#include "config.h"
+
+using beat_t = ap_uint<512>;
+
+extern "C" void $name($parameters);
+
+namespace {
+
+constexpr int tokens = $tokens;
+constexpr int input_beats = $input_beats;    // of one token
+constexpr int output_beats = $output_beats;  // of one token
+constexpr int rows = $rows;                  // values of one token that are compared
+constexpr int row_bits = $row_bits;
+
+bool read_beats(const char* name, std::size_t count, std::vector<beat_t>& beats) {
+  std::FILE* file = std::fopen(name, "rb");
+  if (file == nullptr) {
+    std::fprintf(stderr, "%s must be in the folder that the testbench runs in\n", name);
+    return false;
+  }
+  beats.resize(count);
+  bool whole = true;
+  for (beat_t& beat : beats) {
+    unsigned char bytes[64];
+    whole = whole && std::fread(bytes, 1, sizeof bytes, file) == sizeof bytes;
+    for (int word = 0; word < 8 && whole; ++word) {
+      std::uint64_t value = 0;
+      for (int byte = 7; byte >= 0; --byte) value = value << 8 | bytes[8 * word + byte];
+      beat.range(64 * word + 63, 64 * word) = value;
+    }
+  }
+  whole = whole && std::fgetc(file) == EOF;
+  std::fclose(file);
+  if (!whole) std::fprintf(stderr, "%s must hold %zu beats of 64 bytes\n", name, count);
+  return whole;
+}
+
+unsigned row_of(const std::vector<beat_t>& beats, int token, int row) {
+  constexpr int in_beat = 512 / row_bits;
+  const beat_t& beat = beats[static_cast<std::size_t>(token) * output_beats + row / in_beat];
+  const int first = row % in_beat * row_bits;
+  return ap_uint<row_bits>(beat.range(first + row_bits - 1, first)).to_uint();
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const long most = count > 1 ? std::atol(arguments[1]) : 10;
+  std::vector<beat_t> $declared;
+  if (!read_beats("input.bin", std::size_t(tokens) * input_beats, input) ||
+      !read_beats("output.bin", std::size_t(tokens) * output_beats, expected)$read_weights) {
+    return 2;
+  }
+  long compared = 0, mismatches = 0;
+  const int calls[] = {$calls};  // tokens of each call: nothing may be left over from the call before
+  for (int call : calls) {
+    std::vector<beat_t> output(std::size_t(tokens) * output_beats, beat_t(0));
+    $name($arguments);
+    for (int token = 0; token < call; ++token) {
+      for (int row = 0; row < rows; ++row) {
+        const unsigned wanted = row_of(expected, token, row), found = row_of(output, token, row);
+        ++compared;
+        if (wanted != found && mismatches++ < most) {
+          std::printf("mismatch token=%d row=%d expected=%x found=%x\n", token, row, wanted, found);
+        }
+      }
+    }
+  }
+  std::printf("compared %ld mismatches %ld\n", compared, mismatches);
+  return mismatches != 0;
+}

@@ -1,0 +1,131 @@
+"""Generated files: what stands in them, and that make and g++ read them."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from hls.render import KernelText, bench_text, kernel_text, makefile_text, render, vitis_texts
+
+
+def kernel(**changes):
+    usual = KernelText(
+        layer="model.q", name="layer_model_q_x1", shape=(40, 64), description="int4", tokens=3, beats=21, on_chip=False,
+        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3), part="xcu250-figd2104-2L-e", clock_ns=10 / 3,
+    )  # fmt: skip
+    return dataclasses.replace(usual, **changes)
+
+
+def test_every_template_is_filled_completely():
+    texts = [
+        kernel_text(kernel()),
+        bench_text(kernel()),
+        kernel_text(kernel(on_chip=True)),
+        *vitis_texts(kernel()).values(),
+    ]
+    for text in texts:
+        assert not re.search(r"\$\{|\$(?!here\b|flags\b)", text)
+    with pytest.raises(KeyError, match="layers"):
+        render("Makefile", {})
+
+
+def test_ports_of_a_kernel_with_weights_in_memory():
+    text = kernel_text(kernel())
+    assert (
+        'extern "C" void layer_model_q_x1(const ap_uint<512>* weights, const ap_uint<512>* input, '
+        "ap_uint<512>* output, int tokens) {" in text
+    )
+    # 21 beats of weights; 3 tokens of 2 and of 3 beats
+    depths = re.findall(r"m_axi port = (\w+) bundle = (\w+) offset = slave depth = (\d+)", text)
+    assert depths == [("weights", "gmem0", "21"), ("input", "gmem1", "6"), ("output", "gmem2", "9")]
+    assert re.findall(r"s_axilite port = (\w+)", text) == ["weights", "input", "output", "tokens", "return"]
+    assert (
+        "codesign::run_layer<layer_model_q_x1_config>(codesign::memory_image{weights}, input, output, tokens);" in text
+    )
+
+
+def test_a_kernel_with_weights_on_the_chip_has_no_port_for_them():
+    text = kernel_text(kernel(on_chip=True))
+    assert 'layer_model_q_x1_image[] = {\n#include "image.inc"\n};' in text
+    assert "weights" not in re.findall(r"port = (\w+)", text)
+    assert "codesign::rom_image{layer_model_q_x1_image}, input, output, tokens" in text
+    assert "weights" not in bench_text(kernel(on_chip=True))
+
+
+def test_vitis_files_name_part_clock_top_and_data():
+    texts = vitis_texts(kernel())
+    config = texts["hls_config.cfg"]
+    part, section = config.split("[hls]")
+    assert "part=xcu250-figd2104-2L-e" in part
+    settings = [line.split("=", 1) for line in section.splitlines() if line]
+    assert ["clock", "3.333ns"] in settings and ["syn.top", "layer_model_q_x1"] in settings
+    assert ["flow_target", "vitis"] in settings and ["syn.file", "kernel.cpp"] in settings
+    assert [value for key, value in settings if key == "tb.file"] == [
+        "testbench.cpp", "input.bin", "output.bin", "weights.bin",
+    ]  # fmt: skip
+    script = texts["run_hls.tcl"]
+    assert "set_part xcu250-figd2104-2L-e" in script and "create_clock -period 3.333 " in script
+    assert (
+        "add_files -tb $here/weights.bin" in script
+        and "weights.bin" not in vitis_texts(kernel(on_chip=True))["run_hls.tcl"]
+    )
+
+
+@pytest.mark.skipif(shutil.which("tclsh") is None, reason="tclsh is not installed")
+def test_tcl_reads_the_script(tmp_path):
+    commands = ["open_project", "open_solution", "add_files", "set_top", "set_part", "create_clock", "csynth_design"]
+    stubs = "".join(f"proc {name} args {{ puts [concat {name} $args] }}\n" for name in commands)
+    (tmp_path / "run_hls.tcl").write_text(vitis_texts(kernel())["run_hls.tcl"])
+    (tmp_path / "all.tcl").write_text(f"{stubs}source run_hls.tcl\n")
+    done = subprocess.run(["tclsh", "all.tcl"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "set_top layer_model_q_x1" in done.stdout
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(folder, *arguments, path=None):
+    environment = {"PATH": path} if path else None
+    command = [shutil.which("make"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+@needs_make
+def test_make_says_what_it_needs(tmp_path):
+    (tmp_path / "Makefile").write_text(makefile_text(["layer_a", "layer_b"]))
+    for name in ("layer_a", "layer_b"):
+        (tmp_path / "layers" / name).mkdir(parents=True)
+        for file in ("kernel.cpp", "testbench.cpp", "config.h"):
+            (tmp_path / "layers" / name / file).write_text("")
+    lacking = make(tmp_path, "csim", f"AP_TYPES={tmp_path}")
+    assert lacking.returncode != 0 and "make csim needs ap_int.h: say make csim AP_TYPES=" in lacking.stderr
+    assert lacking.stderr.count("needs ap_int.h") == 1
+    (tmp_path / "bin").mkdir()
+    for tool in ("sh", "mkdir", "test", "echo"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    without = make(tmp_path, "synth", path=str(tmp_path / "bin"))
+    assert without.returncode != 0 and "make synth needs Vitis HLS" in without.stderr
+
+
+@needs_make
+def test_make_compiles_each_layer_once_and_reports_a_failure(tmp_path):
+    (tmp_path / "Makefile").write_text(makefile_text(["layer_a", "layer_b"]))
+    (tmp_path / "ap_int.h").write_text("")
+    for name, status in (("layer_a", 0), ("layer_b", 1)):
+        place = tmp_path / "layers" / name
+        place.mkdir(parents=True)
+        (place / "config.h").write_text("")
+        (place / "kernel.cpp").write_text(f"#include <ap_int.h>\nint result() {{ return {status}; }}\n")
+        (place / "testbench.cpp").write_text('#include "config.h"\nint result();\nint main() { return result(); }\n')
+    settings = (f"AP_TYPES={tmp_path}", "CXXFLAGS=-O0")
+    assert make(tmp_path, "csim-layer_a", *settings).returncode == 0
+    assert make(tmp_path, "csim", *settings).returncode != 0
+    (tmp_path / "layers/layer_b/kernel.cpp").write_text("int result() { return 0; }\n")
+    done = make(tmp_path, "csim", *settings)
+    assert done.returncode == 0 and "all outputs of all layers are as expected" in done.stdout
+    assert (
+        "g++" not in make(tmp_path, "csim", *settings).stdout and "c++" not in make(tmp_path, "csim", *settings).stdout
+    )
+    assert make(tmp_path, "clean").returncode == 0 and not (tmp_path / "build").exists()
