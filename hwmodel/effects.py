@@ -1,8 +1,8 @@
 """What each option of the honest mode does to a price: a table, one option at a time.
 
 An option is seen twice: alone, switched on over the published model; and on top of all others, as the difference that
-leaving it out of the honest mode makes. Some options (gathering outliers, seeking the largest magnitude, reading
-metadata) act through others and show on top only.
+leaving it out of the honest mode makes (or adding it, where the honest mode leaves it off). Some options (gathering
+outliers, seeking the largest magnitude, reading metadata) act through others and show on top only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 
 from hwmodel.accelerator import Accelerator
 from hwmodel.evaluate import Configs, evaluate, generate_cost
-from hwmodel.options import HONEST, PAPER, ModelOptions
+from hwmodel.options import HONEST, PAPER, SCHEDULED, ModelOptions
 from hwmodel.report import CostReport
 from hwmodel.units import pj_to_mj
 from hwmodel.workload import Phase, Workload
@@ -52,7 +52,7 @@ def option_effects(
 
     choices: dict[str, ModelOptions] = {"paper": PAPER}
     for field in fields(ModelOptions):
-        choices[field.name] = replace(PAPER, **{field.name: getattr(HONEST, field.name)})
+        choices[field.name] = replace(PAPER, **{field.name: getattr(SCHEDULED, field.name)})
     choices["honest"] = HONEST
 
     def figures(options: ModelOptions) -> dict[str, float]:
@@ -68,13 +68,19 @@ def option_effects(
 
     alone = {name: figures(options) for name, options in choices.items()}
     honest = alone["honest"]
-    without = {name: figures(replace(HONEST, **{name: getattr(PAPER, name)})) for name in vars(HONEST)}
+    extra = {name for name in vars(HONEST) if getattr(HONEST, name) == getattr(PAPER, name)}
+    other = {
+        name: figures(replace(HONEST, **{name: getattr(SCHEDULED if name in extra else PAPER, name)}))
+        for name in vars(HONEST)
+    }
     table = pd.DataFrame([{"option": name, **row} for name, row in alone.items()])
     for column in honest:
         figure = column.rsplit("_", 1)[0]
         table[f"{figure}_change_percent"] = (table[column] / table[column].iloc[0] - 1) * 100
-        rest = [without.get(name, honest)[column] for name in choices]
-        table[f"{figure}_on_top_percent"] = [(honest[column] / other - 1) * 100 for other in rest]
+        changes = [other.get(name, honest)[column] / honest[column] for name in choices]
+        table[f"{figure}_on_top_percent"] = [
+            ((change if name in extra else 1 / change) - 1) * 100 for name, change in zip(choices, changes, strict=True)
+        ]
     return table
 
 

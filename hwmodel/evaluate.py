@@ -1,7 +1,7 @@
 """The front door of the cost model: a workload, a config for each layer and an accelerator or GPU in, a report out.
 
 Layers of equal shape and config are priced once. Nothing is simulated: every figure is a closed form (``traffic``,
-``gpu_price``).
+``tile_schedule``, ``gpu_price``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
 from datatypes.nearest import nearest
-from hwmodel.accelerator import Accelerator
+from hwmodel.accelerator import Accelerator, Array
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_price import gpu_price
 from hwmodel.operands import FP16_LAYER, Config, OperandBits, products_of
@@ -22,6 +22,7 @@ from hwmodel.price import Price, overlap, sum_prices
 from hwmodel.report import CostReport, LayerCost
 from hwmodel.side_work import NORM_OPERATIONS
 from hwmodel.term_skipping import CountedBits
+from hwmodel.tile_plan import filled_cycles, look_up_cycles, plans_of
 from hwmodel.traffic import causal_share, dram_cycles, price_product, with_leakage
 from hwmodel.units import ceil_div
 from hwmodel.workload import GEMM_KINDS, VECTOR_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -199,19 +200,28 @@ class Pricer:
         if isinstance(device, Gpu):
             return gpu_price(spec, config, device, self.options)
         if spec.kind in GEMM_KINDS:
-            copies = 1
-            if self.options.buffering is Buffering.PER_COPY and not spec.shared_weight:
-                copies = spec.copies
-            array = device.array(workload.phase)
-            try:
-                products = products_of(spec, config, device, array, self.options, stats)
-                parts = [price_product(p, device, self.options, copies) for p in products]
-            except NotImplementedError as error:
-                raise NotImplementedError(not_runnable(spec, config, device, error)) from None
-            return with_leakage(overlap(parts), device, self.options)
+            return self._products(spec, config, device, device.array(workload.phase), stats)
         if spec.kind is LayerKind.EMBEDDING:
             return self._embedding(spec, config, device) if self.options.embedding else Price()
         return self._vector(spec, workload, device) if self.options.vector_unit else Price()
+
+    def _products(
+        self, spec: LayerSpec, config: Config, device: Accelerator, array: Array, stats: CountedBits | None
+    ) -> Price:
+        """Matrix products on the array."""
+        options = self.options
+        try:
+            products = list(products_of(spec, config, device, array, options, stats))
+        except NotImplementedError as error:
+            raise NotImplementedError(not_runnable(spec, config, device, error)) from None
+        copies = copies_in_turn(spec, options)
+        if not (options.whole_tiles or options.fill_and_drain):
+            return with_leakage(overlap([price_product(p, device, options, copies) for p in products]), device, options)
+        plans = plans_of(spec, products, device, array, options, copies)
+        price = overlap([price_product(plan.product, device, options, times=plan.times) for plan in plans])
+        if options.fill_and_drain:
+            price = replace(price, total_cycles=max(price.cycles, filled_cycles(plans, device, options)))
+        return with_leakage(price, device, options)
 
     def _embedding(self, spec: LayerSpec, config: Config, device: Accelerator) -> Price:
         """Rows of a table ``[k, n]`` read from DRAM and written back as activations."""
@@ -225,6 +235,7 @@ class Pricer:
             output_bits=written,
             compulsory_bits=moved,
             dram_pj=device.dram.energy_pj_per_bit * moved,
+            total_cycles=look_up_cycles(moved, device, self.options) if self.options.fill_and_drain else None,
             weight_port_bits=port,
             input_port_bits=port,
         )
@@ -250,6 +261,11 @@ class Pricer:
             input_port_bits=port,
         )
         return with_leakage(price, device, self.options)
+
+
+def copies_in_turn(spec: LayerSpec, options: ModelOptions) -> int:
+    """Copies of a layer that share the buffers one after another (``hwmodel.traffic.fetches``)."""
+    return spec.copies if options.buffering is Buffering.PER_COPY and not spec.shared_weight else 1
 
 
 def _areas(machine: Machine, options: ModelOptions) -> dict[str, float]:

@@ -17,16 +17,16 @@ import numpy as np
 
 from hwmodel import event_kernel as kernel
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.evaluate import Configs, Pricer
-from hwmodel.event_closed_form import Part, filled_cycles
+from hwmodel.evaluate import Configs, Pricer, copies_in_turn
 from hwmodel.event_options import BANDWIDTH, Arbiter, SimulationOptions
 from hwmodel.event_report import SimulatedLayer, SimulationReport
 from hwmodel.event_schedule import TICKS, LayerPlan, Schedule, schedule
-from hwmodel.event_tiles import Pieces, Tiling, causal_tiling, cut, dense_tiling
+from hwmodel.event_tiles import Pieces, cut
 from hwmodel.operands import FP16_LAYER, Config, products_of
-from hwmodel.options import HONEST, Buffering, ModelOptions
+from hwmodel.options import HONEST, ModelOptions
 from hwmodel.report import LayerCost
 from hwmodel.term_skipping import CountedBits
+from hwmodel.tile_plan import TilePlan, TileShape, filled_cycles, look_up_cycles, plans_of, tile_plan
 from hwmodel.traffic import NOTHING, Product, Stream
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -106,6 +106,14 @@ def _pieces(parts: tuple[Part, ...]) -> tuple[Pieces, ...]:
     return tuple(part.pieces for part in parts)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A product, how its tiles take turns, and its pieces."""
+
+    plan: TilePlan
+    pieces: Pieces
+
+
 class Planner:
     """Plans and runs the layers of one workload on one machine."""
 
@@ -163,7 +171,12 @@ class Planner:
 
     def filled(self, parts: tuple[Part, ...]) -> float:
         """The closed form with blocks that are filled first."""
-        return filled_cycles(parts, self.accelerator, self.array, self.options, self.model_options)
+        plans = [part.plan for part in parts]
+        first = plans[0].product
+        if first.compute_cycles == 0 and first.vector_operations == 0:  # a look-up
+            moved = sum(stream.dram_bits for stream in (first.weight, first.output))
+            return float(look_up_cycles(moved, self.accelerator, self.model_options))
+        return float(filled_cycles(plans, self.accelerator, self.model_options))
 
     def _producers(self) -> list[int]:
         """Index of the last layer that each layer needs the results of; the one before it where there are no edges."""
@@ -182,33 +195,17 @@ class Planner:
         options = self.model_options
         if spec.head and options.last_token_head and self.workload.phase is Phase.PREFILL:
             spec = replace(spec, m=max(1, min(spec.m, self.workload.batch // spec.copies)))
-        passes = 1 if options.buffering is not Buffering.PER_COPY or spec.shared_weight else spec.copies
         products = list(products_of(spec, config, self.accelerator, self.array, options, self.bit_stats.get(spec.name)))
-        tilings = [self._tiling(spec, product, i) for i, product in enumerate(products)]
-        return tuple(self._cut(product, tiling, passes) for product, tiling in zip(products, tilings, strict=True))
+        passes = copies_in_turn(spec, options)
+        plans = plans_of(spec, products, self.accelerator, self.array, options, passes)
+        return tuple(self._cut(plan) for plan in plans)
 
-    def _cut(self, product: Product, tiling: Tiling, passes: int) -> Part:
+    def _cut(self, plan: TilePlan) -> Part:
+        options = self.options
         pieces = cut(
-            product, tiling, self.accelerator, self.array, passes=passes,
-            slice_bytes=self.options.slice_bytes, piece_limit=self.options.piece_limit,
-        )  # fmt: skip
-        return Part(product, tiling, pieces)
-
-    def _tiling(self, spec: LayerSpec, product: Product, index: int) -> Tiling:
-        """The shape of a layer's product: itself, or the two of a low-rank branch after it."""
-        lanes = self.accelerator.pe.lanes
-        if spec.kind in ATTENTION_KINDS and spec.causal and self.model_options.causal_mask:
-            scores = spec.kind is LayerKind.ATTENTION_QK
-            keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
-            return causal_tiling(
-                keys, spec.m, width, self.array, lanes=lanes, copies=spec.copies, reduced=not scores, past=spec.past
-            )  # fmt: skip
-        n, k = spec.n, spec.k
-        if index == 1:
-            n = max(1, product.macs // (spec.m * spec.k * spec.copies))
-        elif index == 2:
-            k = max(1, product.macs // (spec.m * spec.n * spec.copies))
-        return dense_tiling(n, spec.m, k, self.array, lanes=lanes, copies=spec.copies, shared=spec.shared_weight)
+            plan, self.accelerator, self.array, slice_bytes=options.slice_bytes, piece_limit=options.piece_limit
+        )
+        return Part(plan, pieces)
 
     def _other(self, spec: LayerSpec, cost: LayerCost) -> tuple[Part, ...]:
         """A look-up or a vector operation, row tile by row tile."""
@@ -227,8 +224,8 @@ class Planner:
             input_port_bits=price.input_port_bits,
             vector_operations=price.vector_cycles * self.accelerator.vector.lanes,
         )
-        rows = spec.m * spec.copies
-        return (self._cut(product, dense_tiling(rows, 1, 1, self.array, lanes=1, copies=1, shared=False), 1),)
+        shape = TileShape(spec.m * spec.copies, 1, 1, 1, 1, self.array.rows, self.array.columns)
+        return (self._cut(tile_plan(product, shape, self.accelerator, whole=False, passes=1)),)
 
 
 @dataclass(frozen=True)

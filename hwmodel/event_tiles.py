@@ -6,8 +6,8 @@ slice. One operand is held, a buffer-full (*block*) at a time, and the other str
 * held inputs: for each block of token tiles, for each output tile, for each token tile of the block;
 * held weights: for each block of output tiles, for each token tile, for each output tile of the block.
 
-``fetches`` says which operand comes again and so how many blocks there are; where everything comes once, the smaller
-operand that fits is held. The law of this file: pieces move exactly the bits of the closed form and take exactly its
+``hwmodel.tile_schedule`` says which operand is held, in how many blocks, and what comes again at every visit because a
+tile of it has no room. The law of this file: pieces move exactly the bits of the closed form and take exactly its
 compute cycles; where blocks or tiles are ragged, bits and cycles follow the elements (largest remainder first come).
 """
 
@@ -19,7 +19,8 @@ import numpy as np
 from numba import njit
 
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.traffic import Product, causal_positions, fetches
+from hwmodel.tile_plan import CAUSAL_VALUES, DENSE, TilePlan, TileShape
+from hwmodel.traffic import Product
 from hwmodel.units import ceil_div
 
 Ints = np.ndarray  # int64 [pieces] or [tiles]
@@ -44,36 +45,6 @@ class Tiling:
     visible: tuple[int, ...]
     steps: tuple[int, ...]
     copies: int = 1
-
-
-def dense_tiling(n: int, m: int, k: int, array: Array, *, lanes: int, copies: int, shared: bool) -> Tiling:
-    """Tiles of ``copies`` products ``[m, k] x [k, n]``.
-
-    Args:
-        n, m, k: shape of one copy.
-        array: the PEs.
-        lanes: weights in a step.
-        copies: how many.
-        shared: copies multiply one and the same weight.
-    """
-    tokens = _tokens(m, array.columns) * (copies if shared else 1)
-    count = len(tokens)
-    return Tiling(n, tokens, (ceil_div(n, array.rows),) * count, (ceil_div(k, lanes),) * count, 1 if shared else copies)
-
-
-def causal_tiling(
-    keys: int, rows: int, width: int, array: Array, *, lanes: int, copies: int, reduced: bool, past: int | None = None
-) -> Tiling:  # fmt: skip
-    """Tiles of a causal attention product, those above the diagonal left out; arguments as in ``causal_tile_steps``."""
-    tokens = _tokens(rows, array.columns)
-    heads, _, offset = causal_positions(keys, rows, past)
-    ends = np.minimum(np.arange(1, len(tokens) + 1) * array.columns, rows)
-    seen = [min(offset + (int(end) - 1) // heads + 1, keys) for end in ends]
-    if reduced:
-        visible, steps = [ceil_div(width, array.rows)] * len(seen), [ceil_div(s, lanes) for s in seen]
-    else:
-        visible, steps = [ceil_div(s, array.rows) for s in seen], [ceil_div(width, lanes)] * len(seen)
-    return Tiling(width if reduced else keys, tokens, tuple(visible), tuple(steps), copies)
 
 
 def _tokens(m: int, columns: int) -> tuple[int, ...]:
@@ -117,31 +88,37 @@ class Pieces:
     blocks: int
 
 
-def cut(
-    product: Product,
-    tiling: Tiling,
-    accelerator: Accelerator,
-    array: Array,
-    *,
-    passes: int,
-    slice_bytes: int,
-    piece_limit: int,
-) -> Pieces:
+def tiling_of(shape: TileShape, array: Array) -> Tiling:
+    """Every tile of a shape."""
+    if shape.mask == DENSE:
+        tokens = _tokens(shape.tokens, array.columns) * shape.shared
+        count = len(tokens)
+        return Tiling(shape.outputs, tokens, (shape.output_tiles,) * count, (shape.steps,) * count, shape.turns)
+    tokens = _tokens(shape.tokens, array.columns)
+    ends = np.minimum(np.arange(1, len(tokens) + 1) * array.columns, shape.tokens)
+    seen = [min(shape.past + (int(end) - 1) // shape.heads + 1, shape.keys) for end in ends]
+    if shape.mask == CAUSAL_VALUES:
+        visible, steps = [shape.output_tiles] * len(seen), [ceil_div(s, shape.lanes) for s in seen]
+    else:
+        visible, steps = [ceil_div(s, array.rows) for s in seen], [shape.steps] * len(seen)
+    return Tiling(shape.outputs, tokens, tuple(visible), tuple(steps), shape.turns)
+
+
+def cut(plan: TilePlan, accelerator: Accelerator, array: Array, *, slice_bytes: int, piece_limit: int) -> Pieces:
     """Cut a product into pieces.
 
     Args:
-        product: bits and cycles.
-        tiling: its shape.
+        plan: bits and cycles, shape, and how tiles take turns.
         accelerator, array: on what.
-        passes: copies that share the buffers one after another (``fetches``).
         slice_bytes: of one operand of a piece, at least one step.
         piece_limit: slices grow where there would be more pieces.
     """
-    weight_times, input_times = fetches(product.weight, product.input, accelerator, passes)
-    held_weights = _hold_weights(product, accelerator, passes, weight_times, input_times)
+    product, tiling = plan.product, tiling_of(plan.shape, array)
+    (weight_times, input_times), (weights_again, inputs_again) = plan.times, plan.again
+    held_weights, blocks = plan.held_weights, plan.blocks
     tokens, visible, steps = (np.array(x, np.int64) for x in (tiling.tokens, tiling.visible, tiling.steps))
     output_tiles = int(visible.max())
-    blocks = min(input_times, output_tiles) if held_weights else min(weight_times, len(tokens))
+    blocks = min(blocks, output_tiles if held_weights else len(tokens))
     slice_steps = _slice_steps(product, tiling, slice_bytes)
     while (count := tiling.copies * int((visible * -(-steps // slice_steps)).sum())) > piece_limit:
         if slice_steps >= int(steps.max()):
@@ -152,13 +129,15 @@ def cut(
     made = np.zeros((6, count), np.int64)
     results = np.zeros(tiles, np.int64)
     fill = _pieces_of_held_weights if held_weights else _pieces_of_held_inputs
-    fill(tokens, visible, steps, edges, slice_steps, blocks, tiling.copies, made, results)
+    fill(tokens, visible, steps, edges, slice_steps, blocks, tiling.copies, weights_again, inputs_again, made, results)
     piece_steps, weight_new, input_new, weight_old, input_old, tile = made
     tile_steps = np.bincount(tile, weights=piece_steps, minlength=tiles).astype(np.int64)
     on_vector = product.compute_cycles == 0 and product.vector_operations > 0
     vector = ceil_div(product.vector_operations, accelerator.vector.lanes)
-    weight_blocks, input_blocks = (1, blocks) if held_weights else (blocks, 1)
-    weight_bytes, input_bytes = product.weight.buffer_bytes * weight_blocks, product.input.buffer_bytes * input_blocks
+    weight_loads, input_loads = (1, blocks) if held_weights else (blocks, 1)
+    weight_loads = weight_times if weights_again else weight_loads
+    input_loads = input_times if inputs_again else input_loads
+    weight_bytes, input_bytes = product.weight.buffer_bytes * weight_loads, product.input.buffer_bytes * input_loads
     return Pieces(
         cycles=np.diff(_share(vector if on_vector else product.compute_cycles, piece_steps), prepend=0),
         steps=piece_steps,
@@ -176,19 +155,6 @@ def cut(
         held_weights=held_weights,
         blocks=blocks,
     )
-
-
-def _hold_weights(product: Product, accelerator: Accelerator, passes: int, weight_times: int, input_times: int) -> bool:
-    """Whether weights are the operand that is held."""
-    if weight_times > 1 or input_times > 1:
-        return input_times > 1
-    weights = ceil_div(product.weight.buffer_bytes, passes)
-    inputs = ceil_div(product.input.buffer_bytes, passes)
-    weights_fit = weights <= accelerator.weight_buffer.capacity_bytes
-    inputs_fit = inputs <= accelerator.activation_buffer.capacity_bytes
-    if weights_fit and inputs_fit:
-        return product.weight.dram_bits < product.input.dram_bits
-    return weights_fit
 
 
 def _slice_steps(product: Product, tiling: Tiling, slice_bytes: int) -> int:
@@ -224,7 +190,8 @@ def _spread(elements, each, rest, whole):  # type: ignore[no-untyped-def]
 
 
 # Both loops: ``tokens``, ``visible``, ``steps`` [token tiles], ``edges`` outputs of each output tile; ``made`` rows are
-# steps, elements of weights and inputs that must be fetched first, elements freed afterwards, and the tile's index.
+# steps, elements of weights and inputs that must be fetched first, elements freed afterwards, and the tile's index;
+# ``weights_again`` and ``inputs_again``: they come at every visit.
 # Operand elements are counted in outputs x steps and tokens x steps. ``results`` [tiles]: outputs x tokens.
 
 
@@ -235,7 +202,9 @@ def _covered(steps, part, slice_steps):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _pieces_of_held_inputs(tokens, visible, steps, edges, slice_steps, blocks, copies, made, results):  # type: ignore[no-untyped-def]
+def _pieces_of_held_inputs(  # type: ignore[no-untyped-def]
+    tokens, visible, steps, edges, slice_steps, blocks, copies, weights_again, inputs_again, made, results
+):  # fmt: skip
     piece = tile = 0
     count = len(tokens)
     for _ in range(copies):
@@ -249,14 +218,14 @@ def _pieces_of_held_inputs(tokens, visible, steps, edges, slice_steps, blocks, c
                         new = _covered(steps[m], part, slice_steps)
                         made[0, piece] = new
                         before = 0
-                        if m > first and n < visible[m - 1]:
+                        if m > first and n < visible[m - 1] and not weights_again:
                             before = _covered(steps[m - 1], part, slice_steps)
                         made[1, piece] = edges[n] * (new - before)
-                        if n == 0:
+                        if n == 0 or inputs_again:
                             made[2, piece] = tokens[m] * new
-                        if m == end - 1:
+                        if m == end - 1 or weights_again:
                             made[3, piece] = edges[n] * new
-                        if n == visible[m] - 1:
+                        if n == visible[m] - 1 or inputs_again:
                             made[4, piece] = tokens[m] * new
                         made[5, piece] = tile
                         piece += 1
@@ -265,7 +234,9 @@ def _pieces_of_held_inputs(tokens, visible, steps, edges, slice_steps, blocks, c
 
 
 @jit
-def _pieces_of_held_weights(tokens, visible, steps, edges, slice_steps, blocks, copies, made, results):  # type: ignore[no-untyped-def]
+def _pieces_of_held_weights(  # type: ignore[no-untyped-def]
+    tokens, visible, steps, edges, slice_steps, blocks, copies, weights_again, inputs_again, made, results
+):  # fmt: skip
     piece = tile = 0
     count, tiles = len(tokens), len(edges)
     for _ in range(copies):
@@ -278,14 +249,14 @@ def _pieces_of_held_weights(tokens, visible, steps, edges, slice_steps, blocks, 
                         new = _covered(steps[m], part, slice_steps)
                         made[0, piece] = new
                         before = 0
-                        if m > 0 and n < visible[m - 1]:
+                        if m > 0 and n < visible[m - 1] and not weights_again:
                             before = _covered(steps[m - 1], part, slice_steps)
                         made[1, piece] = edges[n] * (new - before)
-                        if n == first:
+                        if n == first or inputs_again:
                             made[2, piece] = tokens[m] * new
-                        if m == count - 1:
+                        if m == count - 1 or weights_again:
                             made[3, piece] = edges[n] * new
-                        if n == last - 1:
+                        if n == last - 1 or inputs_again:
                             made[4, piece] = tokens[m] * new
                         made[5, piece] = tile
                         piece += 1

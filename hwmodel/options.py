@@ -1,7 +1,9 @@
 """What a price includes: every omission of the published BitMoD model is one named option.
 
 ``PAPER`` leaves all of them out (the published simulator, version 2 of July 2025); ``HONEST``, the default everywhere,
-switches all of them on. ``hwmodel.effects.option_effects`` shows what each one does.
+switches all of them on that name work and traffic. ``SCHEDULED`` adds the time that a tile schedule loses and the
+traffic that it repeats (``hwmodel.tile_schedule``): what the event simulator says, in closed form.
+``hwmodel.effects.option_effects`` shows what each one does.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Buffering(Enum):
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which effects are priced. All defaults are the honest ones.
+    """Which effects are priced. All defaults are those of ``HONEST``.
 
     Args:
         exact_storage: weights, KV and activations move with all their stored bits (scales, zero points, selectors,
@@ -52,6 +54,10 @@ class ModelOptions:
         dynamic_quantization: the largest magnitude is sought before activations and new keys and values are quantized.
         metadata_reads: scales, zero points and selectors are read from the weight buffer along with the codes.
         load_decode: arrays that decode weights while loading them spend an operation's energy on each.
+        whole_tiles: a tile that does not fit into its buffer is fetched again at every use, and only whole tiles stay;
+            heads go one by one, whatever ``buffering`` says. Otherwise parts of tiles stay, as bytes are counted.
+        fill_and_drain: array, DRAM and vector unit wait for one another where blocks and tiles begin and end; otherwise
+            the slowest of them is all the time a layer takes.
         buffering: what refetching is decided on.
         fallback: what happens to wide floats on an array of integer PEs.
     """
@@ -76,11 +82,14 @@ class ModelOptions:
     dynamic_quantization: bool = True
     metadata_reads: bool = True
     load_decode: bool = True
+    whole_tiles: bool = False
+    fill_and_drain: bool = False
     buffering: Buffering = Buffering.PER_COPY
     fallback: Fallback = Fallback.VECTOR_UNIT
 
 
 HONEST = ModelOptions()
+SCHEDULED = ModelOptions(whole_tiles=True, fill_and_drain=True)
 PAPER = ModelOptions(
     **{field.name: False for field in fields(ModelOptions) if field.type == "bool"},
     buffering=Buffering.ALL_COPIES,

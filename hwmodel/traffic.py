@@ -162,7 +162,14 @@ def dram_cycles(bits: int, accelerator: Accelerator, options: ModelOptions) -> i
     return math.ceil(bits / accelerator.dram.bits_per_cycle(accelerator.frequency_hz, sustained=True))
 
 
-def price_product(product: Product, accelerator: Accelerator, options: ModelOptions, copies: int = 1) -> Price:
+def price_product(
+    product: Product,
+    accelerator: Accelerator,
+    options: ModelOptions,
+    copies: int = 1,
+    *,
+    times: tuple[int, int] | None = None,
+) -> Price:
     """Cycles and energy of one product, leakage left out.
 
     Args:
@@ -170,8 +177,9 @@ def price_product(product: Product, accelerator: Accelerator, options: ModelOpti
         accelerator: on what.
         options: which effects count.
         copies: passes one after another (see ``fetches``).
+        times: how often weights and inputs come; ``None`` to ask ``fetches``.
     """
-    weight_times, input_times = fetches(product.weight, product.input, accelerator, copies)
+    weight_times, input_times = times or fetches(product.weight, product.input, accelerator, copies)
     weight_bits = product.weight.dram_bits * weight_times
     input_bits = product.input.dram_bits * input_times
     moved = weight_bits + input_bits + product.output.dram_bits

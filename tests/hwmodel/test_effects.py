@@ -12,7 +12,7 @@ from datatypes.layer_config import LayerConfig, OutlierConfig, Part, Partitioned
 from hwmodel.bench import bitmod4_config
 from hwmodel.effects import option_effects
 from hwmodel.evaluate import evaluate
-from hwmodel.options import HONEST, PAPER, Buffering, Fallback, ModelOptions
+from hwmodel.options import HONEST, PAPER, SCHEDULED, Buffering, Fallback, ModelOptions
 from hwmodel.paper import paper_workload
 from hwmodel.presets import ACCELERATORS, BITMOD
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
@@ -28,8 +28,11 @@ def effects() -> pd.DataFrame:
 
 def test_paper_leaves_everything_out_and_honest_nothing() -> None:
     switches = [name for name, value in vars(HONEST).items() if isinstance(value, bool)]
-    assert len(switches) == 20 and len(vars(HONEST)) == 22
-    assert all(getattr(HONEST, name) and not getattr(PAPER, name) for name in switches)
+    schedule = {"whole_tiles", "fill_and_drain"}
+    assert len(switches) == 22 and len(vars(HONEST)) == 24
+    assert all(getattr(HONEST, name) and not getattr(PAPER, name) for name in switches if name not in schedule)
+    assert not any(getattr(options, name) for name in schedule for options in (HONEST, PAPER))
+    assert replace(HONEST, **dict.fromkeys(schedule, True)) == SCHEDULED
     assert (PAPER.buffering, PAPER.fallback) == (Buffering.ALL_COPIES, Fallback.ARRAY)
     assert ModelOptions() == HONEST
 
@@ -55,6 +58,9 @@ def test_one_row_for_each_option(effects: pd.DataFrame) -> None:
         ("column_gating", "decode_energy_mj", -1),
         ("column_gating", "decode_cycles_millions", 0),
         ("dram_efficiency", "decode_cycles_millions", 1),
+        ("whole_tiles", "prefill_cycles_millions", 0),  # 64 tokens of every layer fit
+        ("fill_and_drain", "prefill_cycles_millions", 1),
+        ("fill_and_drain", "decode_cycles_millions", 1),
         ("leakage", "decode_energy_mj", 1),
         ("leakage", "decode_cycles_millions", 0),
         ("vector_unit", "prefill_cycles_millions", 1),

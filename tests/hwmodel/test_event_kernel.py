@@ -13,10 +13,11 @@ from hwmodel.event_options import BANDWIDTH, Arbiter, DramChannels, Feed, Refill
 from hwmodel.event_reference import run_reference
 from hwmodel.event_schedule import TICKS, LayerPlan, Schedule, schedule
 from hwmodel.event_simulator import execute, settings_of
-from hwmodel.event_tiles import Pieces, cut, dense_tiling
+from hwmodel.event_tiles import Pieces, cut
 from hwmodel.memory import Dram
 from hwmodel.options import PAPER
 from hwmodel.presets import BITMOD
+from hwmodel.tile_plan import dense_shape, tile_plan
 from hwmodel.traffic import Product, Stream
 
 # one channel, 64 bytes in 4 cycles at 1 GHz, no latency: every figure below can be counted on paper
@@ -130,10 +131,11 @@ def test_results_wait_for_the_vector_unit() -> None:
 def test_systolic_fold_law(steps: int, array: Array) -> None:
     """2 R + C + T - 2 cycles for each fold (SCALE-Sim, output-stationary), as data are there."""
     rows, columns = 2 * array.rows, 3 * array.columns  # 6 folds
-    tiling = dense_tiling(rows, columns, steps, array, lanes=1, copies=1, shared=False)
+    shape = dense_shape(rows, columns, steps, array, lanes=1, copies=1, shared=False)
     nothing = Stream(0, 0, 0)
     product = Product(rows * columns * steps, 6 * steps, 6 * steps, nothing, nothing, nothing, 64, 64)
-    parts = cut(product, tiling, MACHINE, array, passes=1, slice_bytes=64, piece_limit=1000)
+    plan = tile_plan(product, shape, MACHINE, whole=False, passes=1)
+    parts = cut(plan, MACHINE, array, slice_bytes=64, piece_limit=1000)
     for feed, law in (
         (Feed.BROADCAST, 6 * steps),
         (Feed.SYSTOLIC, 6 * (2 * array.rows + array.columns + steps - 2)),

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodel.accelerator import Array
-from hwmodel.event_tiles import Pieces, Tiling, causal_tiling, cut, dense_tiling
+from hwmodel.event_tiles import Pieces, Tiling, cut, tiling_of
 from hwmodel.memory import Sram
 from hwmodel.presets import BITMOD
+from hwmodel.tile_plan import TilePlan, TileShape, causal_shape, dense_shape, tile_plan
 from hwmodel.traffic import Product, Stream, causal_tile_steps, fetches, tile_count
 
 ARRAY = Array(3, 2)
@@ -28,13 +29,17 @@ def _product(weight_bytes: int, input_bytes: int, cycles: int, output_bits: int 
     )  # fmt: skip
 
 
-def _cut(product: Product, tiling: Tiling, slice_bytes: int = 4096, passes: int = 1) -> Pieces:
-    return cut(product, tiling, SMALL, ARRAY, passes=passes, slice_bytes=slice_bytes, piece_limit=10**6)
+def _plan(product: Product, shape: TileShape, *, whole: bool = False) -> TilePlan:
+    return tile_plan(product, shape, SMALL, whole=whole, passes=1)
+
+
+def _cut(product: Product, shape: TileShape, slice_bytes: int = 4096, *, whole: bool = False) -> Pieces:
+    return cut(_plan(product, shape, whole=whole), SMALL, ARRAY, slice_bytes=slice_bytes, piece_limit=10**6)
 
 
 def test_tiles_are_those_of_the_closed_form() -> None:
-    tiling = dense_tiling(10, 5, 9, ARRAY, lanes=4, copies=6, shared=False)
-    pieces = _cut(_product(100, 100, 1), tiling, slice_bytes=10**9)
+    shape = dense_shape(10, 5, 9, ARRAY, lanes=4, copies=6, shared=False)
+    pieces = _cut(_product(100, 100, 1), shape, slice_bytes=10**9)
     assert len(pieces.output_bits) == tile_count(10, 5, ARRAY) * 6
     assert pieces.steps.sum() == tile_count(10, 5, ARRAY) * 6 * 3  # ceil(9 / 4)
 
@@ -47,8 +52,8 @@ def test_causal_tiles_are_those_of_the_closed_form(
     keys: int, group: int, width: int, reduced: bool, queries: int
 ) -> None:
     rows = min(queries, keys) * group
-    tiling = causal_tiling(keys, rows, width, ARRAY, lanes=4, copies=2, reduced=reduced)
-    pieces = _cut(_product(100, 100, 1), tiling, slice_bytes=20)
+    shape = causal_shape(keys, rows, width, ARRAY, lanes=4, copies=2, reduced=reduced)
+    pieces = _cut(_product(100, 100, 1), shape, slice_bytes=20)
     wanted = causal_tile_steps(keys, rows, ARRAY, width=width, lanes=4, reduced=reduced)
     assert pieces.steps.sum() == 2 * wanted
 
@@ -56,7 +61,7 @@ def test_causal_tiles_are_those_of_the_closed_form(
 def test_small_product_by_hand() -> None:
     # 5 outputs in tiles of 3 and 2, 3 tokens in tiles of 2 and 1, one step; weights 50 bytes, inputs 30: the smaller
     # operand, inputs, is held: (n0, m0), (n0, m1), (n1, m0), (n1, m1)
-    pieces = _cut(_product(50, 30, 40, output_bits=150), dense_tiling(5, 3, 4, ARRAY, lanes=4, copies=1, shared=False))
+    pieces = _cut(_product(50, 30, 40, output_bits=150), dense_shape(5, 3, 4, ARRAY, lanes=4, copies=1, shared=False))
     assert not pieces.held_weights
     assert pieces.blocks == 1
     assert pieces.tile.tolist() == [0, 1, 2, 3]
@@ -74,7 +79,7 @@ def test_weights_are_held_where_inputs_come_again() -> None:
     kib = 1024
     product = _product(128 * kib, 256 * kib, 1200)
     assert fetches(product.weight, product.input, SMALL, 1) == (1, 2)
-    pieces = _cut(product, dense_tiling(12, 6, 4, ARRAY, lanes=4, copies=1, shared=False), slice_bytes=10**9)
+    pieces = _cut(product, dense_shape(12, 6, 4, ARRAY, lanes=4, copies=1, shared=False), slice_bytes=10**9)
     assert (pieces.held_weights, pieces.blocks) == (True, 2)
     assert pieces.input_bits[-1] == 2 * 256 * kib * 8
     assert pieces.weight_bits[-1] == 128 * kib * 8
@@ -83,10 +88,9 @@ def test_weights_are_held_where_inputs_come_again() -> None:
     assert (pieces.weight_freed[:6] // kib).tolist() == [0, 0, 0, 0, 32, 64]
 
 
-def _by_hand(
-    tiling: Tiling, edges: list[int], slices: int, blocks: int, held_weights: bool
-) -> Iterator[tuple[int, ...]]:
+def _by_hand(tiling: Tiling, edges: list[int], slices: int, plan: TilePlan) -> Iterator[tuple[int, ...]]:
     """Pieces in order with what must be fetched and what is then used up, by keeping what lies in the buffers."""
+    blocks, held_weights, (weights_again, inputs_again) = plan.blocks, plan.held_weights, plan.again
     count = len(tiling.tokens)
     units = len(edges) if held_weights else count
     for _ in range(tiling.copies):
@@ -104,8 +108,8 @@ def _by_hand(
         last: dict[tuple[object, ...], int] = {}
         cells = []
         for index, (block, n, m, at, size) in enumerate(visits):
-            weights = {("w", block, n, at + i) for i in range(size)}
-            inputs = {("i", block, m, at + i) for i in range(size)}
+            weights = {("w", block, n, at + i, index * weights_again) for i in range(size)}
+            inputs = {("i", block, m, at + i, index * inputs_again) for i in range(size)}
             for cell in weights | inputs:
                 last[cell] = index
             cells.append((weights, inputs))
@@ -125,23 +129,28 @@ def _by_hand(
 @given(
     outputs=st.integers(1, 20), m=st.integers(1, 12), steps=st.integers(1, 9), copies=st.integers(1, 3),
     kind=st.sampled_from(["dense", "shared", "scores", "values"]),
-    kib=st.tuples(st.integers(1, 300), st.integers(1, 300)), slice_bytes=st.sampled_from([1, 5000, 10**9]),
+    kib=st.tuples(st.integers(1, 600), st.integers(1, 600)), slice_bytes=st.sampled_from([1, 5000, 10**9]),
+    whole=st.booleans(),
 )  # fmt: skip
 def test_pieces_need_and_free_what_lies_in_the_buffers(
-    outputs: int, m: int, steps: int, copies: int, kind: str, kib: tuple[int, int], slice_bytes: int
+    outputs: int, m: int, steps: int, copies: int, kind: str, kib: tuple[int, int], slice_bytes: int, whole: bool
 ) -> None:
     if kind in ("scores", "values"):
         reduced = kind == "values"
-        tiling = causal_tiling(outputs, min(m, outputs), steps * 4, ARRAY, lanes=4, copies=copies, reduced=reduced)
+        shape = causal_shape(outputs, min(m, outputs), steps * 4, ARRAY, lanes=4, copies=copies, reduced=reduced)
     else:
-        tiling = dense_tiling(outputs, m, steps * 4, ARRAY, lanes=4, copies=copies, shared=kind == "shared")
+        shape = dense_shape(outputs, m, steps * 4, ARRAY, lanes=4, copies=copies, shared=kind == "shared")
     product = _product(kib[0] * 1024, kib[1] * 1024, 10**6 + 1)
-    pieces = _cut(product, tiling, slice_bytes)
+    plan, tiling = _plan(product, shape, whole=whole), tiling_of(shape, ARRAY)
+    pieces = _cut(product, shape, slice_bytes, whole=whole)
     rows = max(tiling.visible)
     edges = [min(3, tiling.outputs - 3 * i) for i in range(rows)]
-    wanted = np.array(list(_by_hand(tiling, edges, int(pieces.steps.max()), pieces.blocks, pieces.held_weights)))
+    wanted = np.array(list(_by_hand(tiling, edges, int(pieces.steps.max()), plan)))
     assert pieces.steps.tolist() == wanted[:, 0].tolist()
-    weight_times, input_times = fetches(product.weight, product.input, SMALL, 1)
+    assert (pieces.held_weights, pieces.blocks) == (plan.held_weights, plan.blocks)
+    weight_times, input_times = plan.times
+    if not whole:
+        assert plan.times == fetches(product.weight, product.input, SMALL, 1)
     loads = (pieces.weight_bits, product.weight.dram_bits * weight_times), (
         pieces.input_bits, product.input.dram_bits * input_times,
     )  # fmt: skip
@@ -161,27 +170,28 @@ def test_pieces_need_and_free_what_lies_in_the_buffers(
 
 
 def test_pieces_are_made_longer_where_there_would_be_too_many() -> None:
-    tiling = dense_tiling(30, 20, 400, ARRAY, lanes=4, copies=1, shared=False)
-    fine = cut(_product(10**4, 10**4, 1), tiling, SMALL, ARRAY, passes=1, slice_bytes=1, piece_limit=10**6)
-    coarse = cut(_product(10**4, 10**4, 1), tiling, SMALL, ARRAY, passes=1, slice_bytes=1, piece_limit=1000)
+    shape = dense_shape(30, 20, 400, ARRAY, lanes=4, copies=1, shared=False)
+    plan = _plan(_product(10**4, 10**4, 1), shape)
+    fine = cut(plan, SMALL, ARRAY, slice_bytes=1, piece_limit=10**6)
+    coarse = cut(plan, SMALL, ARRAY, slice_bytes=1, piece_limit=1000)
     assert len(fine.cycles) == 100 * 100
     assert len(coarse.cycles) == 100 * 7  # slices of 16 steps: 7 of them
-    least = cut(_product(10**4, 10**4, 1), tiling, SMALL, ARRAY, passes=1, slice_bytes=1, piece_limit=1)
+    least = cut(plan, SMALL, ARRAY, slice_bytes=1, piece_limit=1)
     assert len(least.cycles) == 100  # whole tiles
 
 
 def test_work_of_the_vector_unit_takes_the_arrays_place() -> None:
-    tiling = dense_tiling(6, 4, 4, ARRAY, lanes=4, copies=1, shared=False)
-    pieces = _cut(_product(10, 10, 0, vector=64 * 100), tiling)
+    shape = dense_shape(6, 4, 4, ARRAY, lanes=4, copies=1, shared=False)
+    pieces = _cut(_product(10, 10, 0, vector=64 * 100), shape)
     assert pieces.on_vector
     assert (pieces.cycles.sum(), pieces.vector_cycles.sum()) == (100, 0)
-    beside = _cut(_product(10, 10, 8, vector=64 * 100), tiling)
+    beside = _cut(_product(10, 10, 8, vector=64 * 100), shape)
     assert (beside.cycles.sum(), beside.vector_cycles.sum()) == (8, 100)
 
 
 @pytest.mark.parametrize("huge", [2**50])
 def test_large_totals_are_shared_out_exactly(huge: int) -> None:
-    tiling = dense_tiling(3000, 2000, 4, ARRAY, lanes=4, copies=1, shared=False)
-    pieces = _cut(replace(_product(10, 10, 1), output=Stream(huge, 0, 0)), tiling)
+    shape = dense_shape(3000, 2000, 4, ARRAY, lanes=4, copies=1, shared=False)
+    pieces = _cut(replace(_product(10, 10, 1), output=Stream(huge, 0, 0)), shape)
     assert pieces.output_bits[-1] == huge
     assert int(pieces.output_bits[0]) == huge * 6 // (3000 * 2000)

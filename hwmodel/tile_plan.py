@@ -1,0 +1,245 @@
+"""Products with the shape of their tiles and how these take turns (``hwmodel.tile_schedule``), layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hwmodel.accelerator import Accelerator, Array
+from hwmodel.options import ModelOptions
+from hwmodel.tile_schedule import (
+    LATENCY_S,
+    choose_fetches,
+    first_slice,
+    last_vector_cycles,
+    layer_cycles,
+    part_cycles,
+)  # fmt: skip
+from hwmodel.traffic import Product, causal_positions
+from hwmodel.units import ceil_div
+from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec
+
+DENSE, CAUSAL_SCORES, CAUSAL_VALUES = range(3)  # masks
+
+
+@dataclass(frozen=True)
+class TileShape:
+    """The shape of a product as a tile schedule sees it.
+
+    Args:
+        outputs, tokens: of one copy.
+        steps: of the array over the reduced dimension, in a tile that is not cut by a mask.
+        turns: copies one after another with operands of their own.
+        shared: copies that multiply one weight.
+        rows, columns: of the array.
+        mask: ``DENSE``, or which causal product.
+        keys, heads, past: of a causal product: positions attended to, query rows of one position, keys before the first
+            query.
+        lanes: weights in a step.
+    """
+
+    outputs: int
+    tokens: int
+    steps: int
+    turns: int
+    shared: int
+    rows: int
+    columns: int
+    mask: int = DENSE
+    keys: int = 1
+    heads: int = 1
+    past: int = 0
+    lanes: int = 1
+
+    @property
+    def output_tiles(self) -> int:
+        """Over the outputs."""
+        return ceil_div(self.outputs, self.rows)
+
+    @property
+    def token_tiles(self) -> int:
+        """Over the tokens of all copies that share a weight."""
+        return ceil_div(self.tokens, self.columns) * self.shared
+
+
+def dense_shape(n: int, m: int, k: int, array: Array, *, lanes: int, copies: int, shared: bool) -> TileShape:
+    """The shape of ``copies`` products ``[m, k] x [k, n]``.
+
+    Args:
+        n, m, k: shape of one copy.
+        array: the PEs.
+        lanes: weights in a step.
+        copies: how many.
+        shared: copies multiply one and the same weight.
+    """
+    turns, together = (1, copies) if shared else (copies, 1)
+    return TileShape(n, m, ceil_div(k, lanes), turns, together, array.rows, array.columns, lanes=lanes)
+
+
+def causal_shape(
+    keys: int, rows: int, width: int, array: Array, *, lanes: int, copies: int, reduced: bool, past: int | None = None
+) -> TileShape:  # fmt: skip
+    """The shape of a causal attention product, tiles above the diagonal left out; arguments as in
+    ``hwmodel.traffic.causal_tile_steps``, of ``copies``."""
+    heads, _, before = causal_positions(keys, rows, past)
+    n, k, mask = (width, keys, CAUSAL_VALUES) if reduced else (keys, width, CAUSAL_SCORES)
+    return TileShape(
+        n, rows, ceil_div(k, lanes), copies, 1, array.rows, array.columns, mask, keys, heads, before, lanes
+    )
+
+
+def shape_of(
+    spec: LayerSpec, product: Product, index: int, accelerator: Accelerator, array: Array, options: ModelOptions
+) -> TileShape:
+    """The shape of a layer's product: itself (``index`` 0), or the two of a low-rank branch after it."""
+    lanes = accelerator.pe.lanes
+    if spec.kind in ATTENTION_KINDS and spec.causal and options.causal_mask:
+        scores = spec.kind is LayerKind.ATTENTION_QK
+        keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
+        return causal_shape(
+            keys, spec.m, width, array, lanes=lanes, copies=spec.copies, reduced=not scores, past=spec.past
+        )
+    n, k = spec.n, spec.k
+    if index == 1:
+        n = max(1, product.macs // (spec.m * spec.k * spec.copies))
+    elif index == 2:
+        k = max(1, product.macs // (spec.m * spec.n * spec.copies))
+    return dense_shape(n, spec.m, k, array, lanes=lanes, copies=spec.copies, shared=spec.shared_weight)
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """A product, its shape, and how its tiles take turns.
+
+    Args:
+        product, shape: what and how large.
+        fetches: what ``choose_fetches`` returns.
+    """
+
+    product: Product
+    shape: TileShape
+    fetches: tuple[int, int, int, int, int, int]
+
+    @property
+    def held_weights(self) -> bool:
+        """Which operand is held."""
+        return bool(self.fetches[0])
+
+    @property
+    def blocks(self) -> int:
+        """Buffer-fulls of it, in one turn."""
+        return self.fetches[1]
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """How often all weights and all inputs come."""
+        return self.fetches[2], self.fetches[3]
+
+    @property
+    def again(self) -> tuple[bool, bool]:
+        """Whether weights and inputs come at every visit."""
+        return bool(self.fetches[4]), bool(self.fetches[5])
+
+
+def tile_plan(product: Product, shape: TileShape, accelerator: Accelerator, *, whole: bool, passes: int) -> TilePlan:
+    """How the tiles of a product take turns.
+
+    Args:
+        product, shape: what and how large.
+        accelerator: whose buffers.
+        whole: whole tiles must fit.
+        passes: copies one after another by the rule that counts bytes (``hwmodel.traffic.fetches``); whole tiles go by
+            ``shape.turns``.
+    """
+    turns = shape.turns if whole else passes
+    fetches = choose_fetches(
+        whole,
+        product.weight.dram_bits,
+        product.input.dram_bits,
+        ceil_div(product.weight.buffer_bytes, turns),
+        ceil_div(product.input.buffer_bytes, turns),
+        accelerator.weight_buffer.capacity_bytes,
+        accelerator.activation_buffer.capacity_bytes,
+        numbers_of(shape),
+    )
+    return TilePlan(product, shape, fetches)
+
+
+def plans_of(
+    spec: LayerSpec,
+    products: Sequence[Product],
+    accelerator: Accelerator,
+    array: Array,
+    options: ModelOptions,
+    passes: int,
+) -> list[TilePlan]:
+    """How the products of a layer take turns; arguments as in ``shape_of`` and ``tile_plan``."""
+    return [
+        tile_plan(
+            product,
+            shape_of(spec, product, index, accelerator, array, options),
+            accelerator,
+            whole=options.whole_tiles,
+            passes=passes,
+        )
+        for index, product in enumerate(products)
+    ]
+
+
+def look_up_cycles(bits: int, accelerator: Accelerator, options: ModelOptions) -> int:
+    """Cycles of a look-up: reading and writing share the bus, after the first read's latency."""
+    if bits == 0:
+        return 0
+    clock = accelerator.frequency_hz
+    bandwidth = accelerator.dram.bits_per_cycle(clock, sustained=options.dram_efficiency)
+    return math.ceil(bits / bandwidth + LATENCY_S * clock)
+
+
+def numbers_of(shape: TileShape) -> tuple[int, ...]:
+    """As ``choose_fetches`` and its like take it."""
+    return (
+        shape.outputs, shape.tokens, shape.steps, shape.turns, shape.shared, shape.rows, shape.columns, shape.mask,
+        shape.keys, shape.heads, shape.past, shape.lanes,
+    )  # fmt: skip
+
+
+def filled_cycles(plans: Sequence[TilePlan], accelerator: Accelerator, options: ModelOptions) -> int:
+    """Cycles of a layer by the form above, rounded up.
+
+    Args:
+        plans: its products.
+        accelerator: on what.
+        options: peak or sustained bandwidth.
+    """
+    clock = accelerator.frequency_hz
+    bandwidth = accelerator.dram.bits_per_cycle(clock, sustained=options.dram_efficiency)
+    dram = vector = work = behind = slices = tile = last = latency = 0.0
+    for index, plan in enumerate(plans):
+        product, shape, numbers = plan.product, plan.shape, numbers_of(plan.shape)
+        weight_times, input_times = plan.times
+        weight_bytes = ceil_div(product.weight.buffer_bytes, shape.turns)
+        input_bytes = ceil_div(product.input.buffer_bytes, shape.turns)
+        vector_cycles = ceil_div(product.vector_operations, accelerator.vector.lanes)
+        array_cycles = product.compute_cycles
+        if array_cycles == 0:
+            array_cycles, vector_cycles = vector_cycles, 0
+        weight_once, input_once = product.weight.dram_bits / bandwidth, product.input.dram_bits / bandwidth
+        weights, inputs = weight_once * weight_times, input_once * input_times
+        outputs = product.output.dram_bits / bandwidth
+        dram += weights + inputs + outputs
+        vector += vector_cycles
+        if index == 0:
+            slices = first_slice(weight_once, input_once, weight_bytes, input_bytes, numbers)
+            tile = array_cycles / (shape.turns * shape.output_tiles * shape.token_tiles)
+            latency = LATENCY_S * clock if weight_once + input_once > 0 else 0.0
+        taken, behind = part_cycles(
+            float(array_cycles), weights, inputs, outputs, weight_bytes, input_bytes,
+            accelerator.weight_buffer.capacity_bytes, accelerator.activation_buffer.capacity_bytes, plan.fetches,
+            numbers, slices if index == 0 else -1.0,
+        )  # fmt: skip
+        work += taken
+        last = last_vector_cycles(vector_cycles, numbers) + outputs / (
+            shape.turns * shape.output_tiles * shape.token_tiles
+        )
+    return int(layer_cycles(work, dram, vector, behind, latency, slices, tile, last))

@@ -1,0 +1,326 @@
+"""How tiles take turns in the buffers: what is fetched again where whole tiles must fit, and the time it takes.
+
+``hwmodel.traffic`` counts bytes: what is in a buffer stays there, even a part of a tile. Here a product runs as a tile
+schedule does. One operand is held, a buffer-full of whole tiles (*block*) at a time, and tiles of the other are
+streamed past it, each used by all tiles of the block before its room is given up:
+
+* a held operand that fits comes once, and so does one that meets a single tile of the other; else it comes in blocks of
+  as many whole tiles as fit, and the streamed operand comes once for each block;
+* a streamed tile that does not fit comes again for every held tile it meets; a held tile that does not fit comes again
+  for every streamed tile. (The array has accumulators for one tile.)
+
+Whichever operand is better held is held: fewer bits, and where equal the smaller one that fits.
+
+Time (``part_cycles``). Array, DRAM and vector unit do not run beside one another from start to end of a layer, as the
+plain model has it. Before each block a buffer-full of the held operand must come, and it finds no room before the last
+pass over the block before; where blocks are uneven, each takes the longer of its own computing and its own fetching;
+and two streamed tiles may not fit beside each other. With
+
+    h  DRAM cycles of what a block's first pass needs of the held operand,
+    s  of one tile of the streamed operand and the results of its pass,
+    c  array cycles of a pass (one streamed tile past the block),
+    a  share of a block for which there is room ahead,
+    u  share of a streamed tile for which there is none beside the one before,
+    v  tiles of a block: a streamed tile frees its room during the last of v visits,
+
+a block takes ``e + max(sum of c, sum of s, sum of c (v - 2) / v + s u)``, where ``e`` is ``max(0, h + s - max(c, s))``
+for the first block, ``h`` where passes wait for DRAM anyway, and ``max(0, h (1 - a) - 2 c)`` elsewhere: its data come
+during the last pass before it and during its own first. A layer takes at least its DRAM cycles with what is left of its
+last pass when the last data have come, and at least its vector cycles; latency, the first slice and the last tile are
+added once. No fitted number. ``hwmodel.event_grid`` holds it against the event simulator.
+
+``choose_fetches``, ``first_slice``, ``part_cycles`` and ``layer_cycles`` take numbers alone and call nothing of their
+own: ``hwmodel.tile_plan`` calls them for one layer, and ``hwmodel.batch_kernels`` compiles the same functions.
+"""
+
+from __future__ import annotations
+
+import math
+
+from hwmodel.event_options import BANDWIDTH
+
+LATENCY_S = BANDWIDTH.dram.latency_s  # DRAMsim3, configs/DDR4_8Gb_x8_2133.ini, for every memory
+SLICE_BYTES = BANDWIDTH.slice_bytes
+
+
+def choose_fetches(  # type: ignore[no-untyped-def]
+    whole, weight_bits, input_bits, weight_bytes, input_bytes, weight_room, input_room, shape
+):  # fmt: skip
+    """Which operand is held, in how many blocks, and how often both come.
+
+    Args:
+        whole: whole tiles must fit; otherwise the rule of ``hwmodel.traffic.fetches``.
+        weight_bits, input_bits: over the bus once, all copies.
+        weight_bytes, input_bytes: room that one turn takes.
+        weight_room, input_room: bytes of the buffers.
+        shape: outputs, tokens, steps, turns, shared, rows, columns, mask, keys, heads, past, lanes (``TileShape``).
+
+    Returns:
+        Whether weights are held (1 or 0), blocks, times weights come, times inputs come, whether weights and whether
+        inputs come again at every visit (1 or 0).
+    """
+    outputs, tokens, steps, _, shared, rows, columns, mask, keys, heads, past, lanes = shape
+    output_tiles = (outputs + rows - 1) // rows
+    token_tiles = (tokens + columns - 1) // columns * shared
+    weights_fit, inputs_fit = weight_bytes <= weight_room, input_bytes <= input_room
+    if not whole:
+        if weights_fit or inputs_fit:
+            held = weight_bits < input_bits if weights_fit and inputs_fit else weights_fit
+            return int(held), 1, 1, 1, 0, 0
+        input_times = (weight_bytes + weight_room - 1) // weight_room
+        weight_times = (input_bytes + input_room - 1) // input_room
+        if weight_times * weight_bits + input_bits < input_times * input_bits + weight_bits:
+            return 0, min(weight_times, token_tiles), weight_times, 1, 0, 0
+        return 1, min(input_times, output_tiles), 1, input_times, 0, 0
+    weight_tile = (weight_bytes * min(rows, outputs) + outputs - 1) // outputs
+    input_tile = (input_bytes * min(columns, tokens) + tokens * shared - 1) // (tokens * shared)
+    # how often all of an operand comes where it comes at every visit; under a mask only what is seen
+    weight_visits, input_visits = token_tiles, output_tiles
+    if mask != 0 and (weight_tile > weight_room or input_tile > input_room):
+        seen_steps = 0
+        for tile in range(token_tiles):
+            last = (min((tile + 1) * columns, tokens) - 1) // heads
+            seen = min(past + last + 1, keys)
+            seen_steps += steps * ((seen + rows - 1) // rows) if mask == 1 else (seen + lanes - 1) // lanes
+        if mask == 1:
+            weight_visits = (seen_steps + output_tiles * steps - 1) // (output_tiles * steps)
+            input_visits = (seen_steps + token_tiles * steps - 1) // (token_tiles * steps)
+        else:
+            weight_visits = (seen_steps + steps - 1) // steps
+    # inputs held
+    blocks_of_inputs, inputs_again = 1, 0
+    if not inputs_fit and output_tiles > 1:
+        room = input_room // input_tile
+        blocks_of_inputs = (token_tiles + room - 1) // room if room else token_tiles
+        inputs_again = 0 if room else 1
+    weights_streamed = weight_visits if weight_tile > weight_room else blocks_of_inputs
+    inputs_held = input_visits if inputs_again else 1
+    # weights held
+    blocks_of_weights, weights_again = 1, 0
+    if not weights_fit and token_tiles > 1:
+        room = weight_room // weight_tile
+        blocks_of_weights = (output_tiles + room - 1) // room if room else output_tiles
+        weights_again = 0 if room else 1
+    inputs_streamed = input_visits if input_tile > input_room else blocks_of_weights
+    weights_held = weight_visits if weights_again else 1
+    of_inputs = weights_streamed * weight_bits + inputs_held * input_bits
+    of_weights = weights_held * weight_bits + inputs_streamed * input_bits
+    hold_weights = of_weights < of_inputs
+    if of_weights == of_inputs:
+        hold_weights = weight_bits < input_bits if weights_fit == inputs_fit else weights_fit
+    if hold_weights:
+        streamed_again = 1 if input_tile > input_room else 0
+        return 1, blocks_of_weights, weights_held, inputs_streamed, weights_again, streamed_again
+    streamed_again = 1 if weight_tile > weight_room else 0
+    return 0, blocks_of_inputs, weights_streamed, inputs_held, streamed_again, inputs_again
+
+
+def part_cycles(  # type: ignore[no-untyped-def]
+    work, weight_cycles, input_cycles, output_cycles, weight_bytes, input_bytes, weight_room, input_room, fetches,
+    shape, first,
+):  # fmt: skip
+    """Cycles of the blocks of one product, one after another.
+
+    Args:
+        work: cycles of the array, or of the vector unit in its place.
+        weight_cycles, input_cycles, output_cycles: of DRAM, everything that comes again included.
+        weight_bytes, input_bytes: room that one turn takes.
+        weight_room, input_room: bytes of the buffers.
+        fetches: what ``choose_fetches`` returns.
+        shape: as there.
+        first: DRAM cycles of the first slice of both operands; below 0 for a product after the first of its layer.
+
+    Returns:
+        Cycles, and those of computing that are left when the last data have come.
+    """
+    outputs, tokens, _, turns, shared, rows, columns, mask, keys, heads, past, lanes = shape
+    hold_weights, blocks, _, _, weights_again, inputs_again = fetches
+    output_tiles = (outputs + rows - 1) // rows
+    token_tiles = (tokens + columns - 1) // columns * shared
+    # shares of a full tile and of the last one in their operand
+    full_outputs, full_tokens = min(rows, outputs) / outputs, min(columns, tokens) / (tokens * shared)
+    last_outputs = (outputs - (outputs - 1) // rows * rows) / outputs
+    last_tokens = (tokens - (tokens - 1) // columns * columns) / (tokens * shared)
+    if hold_weights:
+        full_held, full_streamed, last_streamed = full_outputs, full_tokens, last_tokens
+        count, passes, held_bytes, room, streamed_room = (
+            output_tiles,
+            token_tiles,
+            weight_bytes,
+            weight_room,
+            input_room,
+        )
+        tile_bytes = input_bytes / token_tiles
+        held_again, streamed_again, held_cycles, streamed_cycles = (
+            weights_again,
+            inputs_again,
+            weight_cycles,
+            input_cycles,
+        )
+    else:
+        full_held, full_streamed, last_streamed = full_tokens, full_outputs, last_outputs
+        count, passes, held_bytes, room, streamed_room = token_tiles, output_tiles, input_bytes, input_room, weight_room
+        tile_bytes = weight_bytes / output_tiles
+        held_again, streamed_again, held_cycles, streamed_cycles = (
+            inputs_again,
+            weights_again,
+            input_cycles,
+            weight_cycles,
+        )
+    squeezed = 0.0
+    stays = not streamed_again
+    if tile_bytes > 0 and stays:
+        squeezed = 1.0 - min(1.0, max(0.0, (streamed_room - tile_bytes) / tile_bytes))
+    seen_tiles = 0  # tiles, or steps of all tiles, that a mask leaves of one turn
+    if mask != 0:
+        for tile in range(token_tiles):
+            seen = min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
+            seen_tiles += (seen + rows - 1) // rows if mask == 1 else (seen + lanes - 1) // lanes
+        cycles = work / (turns * seen_tiles)  # of a tile of scores, of a step of values over all output tiles
+        output = output_cycles / (turns * (seen_tiles if mask == 1 else token_tiles * output_tiles))
+        if mask == 2:
+            cycles /= output_tiles
+    else:
+        cycles = work / (turns * output_tiles * token_tiles)
+        output = output_cycles / (turns * output_tiles * token_tiles)
+    total = behind = 0.0
+    large = (count + blocks - 1) // blocks
+    for turn in range(min(turns, 2)):  # all turns but the first are alike
+        for each in range(3 if mask == 0 else blocks):
+            times = 1.0 if turn == 0 else float(turns - 1)
+            leading = first >= 0 and turn == 0 and each == 0
+            low, high = each * count // blocks, (each + 1) * count // blocks
+            if mask == 0:  # the first block, the others of its size, those with a tile more
+                low, high = 0, count // blocks
+                many = 1
+                if each == 1:
+                    many = blocks - count % blocks - 1
+                elif each == 2:
+                    many = count % blocks
+                    high += 1
+                if many == 0:
+                    continue
+                times *= many
+            tiles = high - low
+            h = held_cycles / turns * (tiles / count)
+            s = streamed_cycles / (turns * blocks * passes)
+            hold_bytes = held_bytes * (tiles / count)
+            if held_again:
+                s += h / passes
+                h /= passes
+                hold_bytes = 0.0
+            start = 0.0
+            if mask == 0:
+                c = first_c = last_c = tiles * cycles
+                first_s = s * passes * full_streamed + tiles * output
+                last_s = s * passes * last_streamed
+                visits = last_visits = tiles
+                sum_c, sum_s = passes * c, passes * (s + tiles * output)
+                late = 0.0
+                if visits > 1 and stays:
+                    late = passes * (c * (visits - 2) / visits + (s + tiles * output) * squeezed)
+                start = s * passes * full_streamed + h * min(1.0, full_held * count / tiles) - cycles
+            else:
+                sum_c = sum_s = late = first_c = first_s = last_c = 0.0
+                last_s = s
+                last_visits = visited = low
+                for at in range(passes):
+                    if hold_weights:
+                        seen = min(past + (min((at + 1) * columns, tokens) - 1) // heads + 1, keys)
+                        visits = tiles
+                        if mask == 1:
+                            visits = min(max((seen + rows - 1) // rows - low, 0), tiles)
+                        c = visits * cycles * (1 if mask == 1 else (seen + lanes - 1) // lanes)
+                    elif mask == 1:
+                        seen = min(past + (min((visited + 1) * columns, tokens) - 1) // heads + 1, keys)
+                        while visited < high and (seen + rows - 1) // rows <= at:
+                            visited += 1
+                            seen = min(past + (min((visited + 1) * columns, tokens) - 1) // heads + 1, keys)
+                        visits = high - visited
+                        c = visits * cycles
+                    else:
+                        visits = tiles
+                        if at == 0:
+                            c = 0.0
+                            for tile in range(low, high):
+                                seen = min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
+                                c += (seen + lanes - 1) // lanes * cycles
+                    if visits == 0:
+                        continue
+                    wanted = s + visits * output
+                    if at == 0:
+                        first_c, first_s = c, wanted
+                        if hold_weights and not held_again:  # a mask needs few keys at first
+                            h *= visits / tiles
+                    sum_c += c
+                    sum_s += wanted
+                    if visits > 1 and stays:
+                        late += c * (visits - 2) / visits + wanted * squeezed
+                    last_c, last_visits = c, visits
+            if leading:
+                exposed = max(h + first_s - max(first_c, first_s), first)
+                if sum_c >= sum_s:
+                    exposed = max(exposed, start)
+            elif sum_s > sum_c:
+                exposed = h
+            else:
+                ahead = 1.0
+                if hold_bytes > 0:
+                    before = hold_bytes if mask or blocks == 1 else held_bytes * (large / count)
+                    ahead = min(1.0, max(0.0, (room - before) / hold_bytes))
+                exposed = max(0.0, h * (1.0 - ahead) - 2.0 * first_c)
+            if last_visits > 0:
+                one = last_c / last_visits
+                behind = max(0.0, (last_c if stays else one) - min(one, last_s) - last_visits * output)
+            total += times * (exposed + max(sum_c, max(sum_s, late)))
+    return total, behind
+
+
+def first_slice(weight_cycles, input_cycles, weight_bytes, input_bytes, shape):  # type: ignore[no-untyped-def]
+    """DRAM cycles of the first slice of both operands (``hwmodel.event_options``), before which nothing is computed.
+
+    Args:
+        weight_cycles, input_cycles: of DRAM, everything once.
+        weight_bytes, input_bytes: room that one turn takes.
+        shape: as in ``choose_fetches``.
+    """
+    outputs, tokens, steps, turns, shared, rows, columns, _, _, _, _, _ = shape
+    output_tiles = (outputs + rows - 1) // rows
+    token_tiles = (tokens + columns - 1) // columns * shared
+    step_bytes = max(max(weight_bytes / (output_tiles * steps), input_bytes / (token_tiles * steps)), 1e-3)
+    part = max(1, min(steps, int(SLICE_BYTES / step_bytes))) / steps
+    weights = weight_cycles / turns * (min(rows, outputs) / outputs)
+    inputs = input_cycles / turns * (min(columns, tokens) / (tokens * shared))
+    return (weights + inputs) * part
+
+
+def layer_cycles(work, dram, vector, behind, latency, slices, tile, last):  # type: ignore[no-untyped-def]
+    """Cycles of a layer.
+
+    Args:
+        work, behind: of all its products (``part_cycles``), and what the last one leaves.
+        dram, vector: cycles of DRAM and vector unit alone.
+        latency: of the first read.
+        slices, tile: what the vector unit waits for at least: first slice, and a tile of the array.
+        last: the last tile's vector work and writing.
+    """
+    taken = max(work + latency + last, dram + behind)
+    if vector > 0:
+        taken = max(taken, vector + slices + latency + tile)
+    return math.ceil(taken)
+
+
+def last_vector_cycles(vector, shape):  # type: ignore[no-untyped-def]
+    """Vector unit's cycles for the last tile of a product: its results, or under a mask its steps."""
+    outputs, tokens, _, turns, shared, rows, columns, mask, keys, heads, past, lanes = shape
+    token_tiles = (tokens + columns - 1) // columns
+    if mask == 0:
+        last_outputs = outputs - (outputs - 1) // rows * rows
+        last_tokens = tokens - (token_tiles - 1) * columns
+        return vector * (last_outputs * last_tokens / (outputs * tokens * turns * shared))
+    seen_tiles = last = 0
+    for tile in range(token_tiles):
+        seen = min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
+        last = 1 if mask == 1 else (seen + lanes - 1) // lanes
+        seen_tiles += (seen + rows - 1) // rows if mask == 1 else last * ((outputs + rows - 1) // rows)
+    return vector * (last / (seen_tiles * turns))
