@@ -28,7 +28,7 @@ from datatypes.outlier_victim import OutlierVictimFormat
 from hwmodel.unit_cost_design import Arithmetic
 
 MAX_SUM_BITS = 128  # float_of in types.h
-_FLINTS = ("flint3", "flint4", "flint5")
+_FLINTS = ("flint3", "flint4", "flint5", "uflint4")
 _LEARNED = FP16  # what learned codebooks are loaded as
 
 
@@ -38,7 +38,7 @@ class CArithmetic:
 
     Args:
         type: C++ type, names of the namespace ``codesign`` written in full.
-        header: file of ``include/codesign`` that defines it.
+        headers: files of ``include/codesign`` that define it and its numbers.
         weight_bits, activation_bits: of the codes that it takes; wider than the format's where codes are extended.
         unit_exponent: of its sums.
         sum_bits: of one sum; 0 where it is a float.
@@ -46,7 +46,7 @@ class CArithmetic:
     """
 
     type: str
-    header: str
+    headers: tuple[str, ...]
     weight_bits: int
     activation_bits: int
     unit_exponent: int = 0
@@ -106,7 +106,7 @@ def _values(fmt: Format) -> np.ndarray:
     if isinstance(fmt, LearnedFormat):
         return _values(_LEARNED)
     if isinstance(fmt, OutlierVictimFormat | VectorFormat):
-        return fmt.levels
+        return fmt.levels.astype(np.float32).astype(np.float64)
     used = fmt.code_values[[code for code in range(1 << fmt.bits) if code not in fmt.unused_codes]]
     finite: np.ndarray = used[np.isfinite(used)]
     return finite
@@ -148,32 +148,64 @@ def sum_bits(weight: Format, activation: Format, group: int) -> int:
 
 
 def number_type(fmt: Format, *, weight: bool = False) -> str:
-    """C++ type that reads a code of an integer or a float as a number.
+    """C++ type that reads one code as a number (``products.h``).
 
     Args:
-        fmt: its format.
+        fmt: a format of one element for each code.
         weight: unsigned integers become signed ones of one bit more: a zero point may be taken off them.
 
-    >>> from datatypes.catalog import E4M3, MX_INT8, UINTS
-    >>> number_type(E4M3), number_type(MX_INT8)
-    ('codesign::minifloat_number<4, 3, 7>', 'codesign::int_number<8, false, -6>')
+    >>> from datatypes.catalog import E4M3, FLINT4, MX_INT8, TERNARY, UINTS
+    >>> number_type(E4M3), number_type(MX_INT8), number_type(FLINT4)
+    ('codesign::minifloat_number<4, 3, 7>', 'codesign::int_number<8, false, -6>', 'codesign::flint_number<4, false>')
     >>> number_type(UINTS[4]), number_type(UINTS[4], weight=True)
     ('codesign::int_number<4, true, 0>', 'codesign::int_number<5, false, 0>')
+    >>> number_type(TERNARY)
+    'codesign::table_number<2, 2, 0, codesign::fixed_table<0, 1, 0, -1>>'
 
     Raises:
-        NotImplementedError: neither, or a float in a container with bits to spare.
+        NotImplementedError: no header reads it.
     """
     if isinstance(fmt, IntFormat):
         bits, unsigned = (_signed_bits(fmt), False) if weight else (fmt.bits, not fmt.signed_codes)
         return f"codesign::int_number<{bits}, {_flag(unsigned)}, {unit_exponent(fmt)}>"
     if isinstance(fmt, FloatFormat) and fmt.sign_bits + fmt.exponent_bits + fmt.mantissa_bits == fmt.bits:
-        unsigned = "" if fmt.sign_bits else ", false"
-        return f"codesign::minifloat_number<{fmt.exponent_bits}, {fmt.mantissa_bits}, {fmt.exponent_bias}{unsigned}>"
-    raise NotImplementedError(f"headers read integers and floats as numbers, not {fmt.name}")
+        unsigned_text = "" if fmt.sign_bits else ", false"
+        return (
+            f"codesign::minifloat_number<{fmt.exponent_bits}, {fmt.mantissa_bits}, {fmt.exponent_bias}{unsigned_text}>"
+        )
+    if fmt.name in _FLINTS:
+        return f"codesign::flint_number<{fmt.bits}, {_flag(not fmt.signed)}>"
+    if isinstance(fmt, CodebookFormat) and fmt.bits <= 8:
+        entries, bits, unit = table_entries(fmt)
+        return f"codesign::table_number<{fmt.bits}, {bits}, {unit}, {_table_type(entries)}>"
+    raise NotImplementedError(f"no header reads codes of {fmt.name} as numbers")
+
+
+def table_entries(fmt: CodebookFormat | VectorFormat) -> tuple[tuple[int, ...], int, int]:
+    """A fixed table as integers, in code order, one code's elements after another's; their width and their unit.
+
+    Raises:
+        NotImplementedError: they take more than 64 bits.
+    """
+    unit = unit_exponent(fmt)
+    table = fmt.point_table.astype(np.float32).reshape(-1) if isinstance(fmt, VectorFormat) else fmt.code_values
+    entries = tuple(int(Fraction(float(value)) / Fraction(2) ** unit) for value in table)
+    bits = max(max(entries).bit_length(), (-min(entries) - 1).bit_length()) + 1
+    if bits > 64:
+        raise NotImplementedError(f"entries of {fmt.name} take {bits} bits as integers, more than the 64 of a table")
+    return entries, bits, unit
+
+
+def _table_type(entries: tuple[int, ...]) -> str:
+    return f"codesign::fixed_table<{', '.join(str(entry) for entry in entries)}>"
 
 
 def _signed_bits(fmt: IntFormat) -> int:
     return fmt.bits if fmt.signed_codes else fmt.bits + 1
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
 
 
 def is_float_input(activation: Format) -> bool:
@@ -193,6 +225,7 @@ class Pair:
         activation: element format; FP16 where a layer does not quantize its input.
         lanes: elements at once.
         group: products in one sum.
+        accumulator: exponent and mantissa bits of the float that adds products of FP16 activations.
         along_outputs: codes of several elements run down the outputs.
     """
 
@@ -200,6 +233,7 @@ class Pair:
     activation: Format
     lanes: int
     group: int
+    accumulator: tuple[int, int] = (8, 23)
     along_outputs: bool = False
 
     def __post_init__(self) -> None:
@@ -212,25 +246,42 @@ class Pair:
             raise ValueError(f"lanes for {self.weight.name} must be whole codes of {elements}, not {self.lanes}")
 
     @property
-    def sum_bits(self) -> int:
-        """Bits of an exact sum."""
-        return sum_bits(self.weight, self.activation, self.group)
+    def rounded(self) -> bool:
+        """Whether each product is rounded into a float."""
+        return is_float_input(self.activation) or is_float_input(self.weight)
 
     @property
-    def fields(self) -> str:
-        """Width of an integer activation, and whether it is unsigned.
+    def sum_bits(self) -> int:
+        """Bits of an exact sum; 0 for a float."""
+        return 0 if self.rounded else sum_bits(self.weight, self.activation, self.group)
 
-        Raises:
-            NotImplementedError: it is no integer.
-        """
-        activation = self.activation
-        if not isinstance(activation, IntFormat) or activation.step != 1.0:
-            raise self.refused()
-        return f"{activation.bits}, {_flag(not activation.signed_codes)}"
+    @property
+    def unit_exponent(self) -> int:
+        """Of an exact sum; 0 for a float."""
+        return 0 if self.rounded else unit_exponent(self.weight) + unit_exponent(self.activation)
 
-    def refused(self) -> NotImplementedError:
-        """What is said about a pair that no header multiplies."""
-        return NotImplementedError(f"no header multiplies weights of {self.weight.name} by {self.activation.name}")
+    def made(self, text: str, header: str, weight_bits: int | None = None) -> CArithmetic:
+        """The arithmetic ``text`` for this pair."""
+        weight_bits = self.weight.bits if weight_bits is None else weight_bits
+        headers = tuple(sorted({header, *_number_headers(self.weight), *_number_headers(self.activation)}))
+        return CArithmetic(text, headers, weight_bits, self.activation.bits, self.unit_exponent, self.sum_bits)
+
+    def products(self, weight_number: str, activation_number: str) -> str:
+        """How products of two numbers are added (``products.h``)."""
+        if self.rounded:
+            return f"codesign::rounded_products<{weight_number}, {activation_number}, {_widths(self.accumulator)}>"
+        return f"codesign::exact_products<{weight_number}, {activation_number}, {self.sum_bits}>"
+
+
+def _number_headers(fmt: Format) -> tuple[str, ...]:
+    """Files that define how a code is read as a number, beside those of every arithmetic."""
+    if isinstance(fmt, CodebookFormat):
+        return ("shift_mac.h",) if fmt.name in _FLINTS else ("codebook.h",)
+    return ()
+
+
+def _widths(accumulator: tuple[int, int]) -> str:
+    return f"{accumulator[0]}, {accumulator[1]}"
 
 
 def arithmetic_of(pair: Pair, arithmetic: Arithmetic = Arithmetic.PARALLEL) -> CArithmetic:
@@ -249,107 +300,67 @@ def arithmetic_of(pair: Pair, arithmetic: Arithmetic = Arithmetic.PARALLEL) -> C
     """
     if arithmetic in _SERIAL:
         return _serial(pair, *_SERIAL[arithmetic])
-    if arithmetic is not Arithmetic.PARALLEL:
+    if arithmetic not in (Arithmetic.PARALLEL, Arithmetic.BLOCK):
         raise NotImplementedError(f"no header computes layers as {arithmetic.value}")
     if isinstance(pair.weight, OutlierVictimFormat):
-        return _olive(pair)
-    if pair.weight.name in _FLINTS and not is_float_input(pair.activation):
-        return _flint(pair)
-    if isinstance(pair.weight, CodebookFormat | LearnedFormat | VectorFormat):
-        return _codebook(pair)
+        return _olive(pair, pair.weight)
+    if isinstance(pair.weight, LearnedFormat | VectorFormat):
+        return _book(pair, pair.weight)
     return _numbers(pair)
 
 
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
+def _plain_integers(pair: Pair) -> str | None:
+    """Widths of two integers in units of 1, and whether the activation is unsigned; ``None`` for any other pair."""
+    w, a = pair.weight, pair.activation
+    if isinstance(w, IntFormat) and isinstance(a, IntFormat) and w.step == a.step == 1.0:
+        return f"{_signed_bits(w)}, {a.bits}, {_flag(not a.signed_codes)}"
+    return None
 
 
 def _numbers(pair: Pair) -> CArithmetic:
-    """Integers and floats on both sides."""
+    """One element for each code on both sides."""
     w, a = pair.weight, pair.activation
-    if isinstance(w, IntFormat) and isinstance(a, IntFormat) and w.step == a.step == 1.0:
-        bits = _signed_bits(w)
-        text = f"codesign::int_arithmetic<{bits}, {pair.fields}, {pair.lanes}, {pair.sum_bits}>"
-        return CArithmetic(text, "integer.h", bits, a.bits, 0, pair.sum_bits)
+    weight_bits = _signed_bits(w) if isinstance(w, IntFormat) else w.bits
+    plain = _plain_integers(pair)
+    if plain is not None:
+        return pair.made(f"codesign::int_arithmetic<{plain}, {pair.lanes}, {pair.sum_bits}>", "integer.h", weight_bits)
     numbers = f"{number_type(w, weight=True)}, {number_type(a)}, {pair.lanes}"
-    weight_bits, activation_bits = _signed_bits(w) if isinstance(w, IntFormat) else w.bits, a.bits
-    if is_float_input(w) or is_float_input(a):
-        text = f"codesign::float_arithmetic<{numbers}>"
-        return CArithmetic(text, "float_accumulate.h", weight_bits, activation_bits)
-    text = f"codesign::minifloat_arithmetic<{numbers}, {pair.sum_bits}>"
-    return CArithmetic(text, "minifloat.h", weight_bits, activation_bits, _unit(pair), pair.sum_bits)
+    if pair.rounded:
+        text = f"codesign::float_arithmetic<{numbers}, {_widths(pair.accumulator)}>"
+        return pair.made(text, "float_accumulate.h", weight_bits)
+    return pair.made(f"codesign::minifloat_arithmetic<{numbers}, {pair.sum_bits}>", "minifloat.h", weight_bits)
 
 
-def _unit(pair: Pair) -> int:
-    """Exponent of the unit of exact sums."""
-    return unit_exponent(pair.weight) + unit_exponent(pair.activation)
+def _olive(pair: Pair, weight: OutlierVictimFormat) -> CArithmetic:
+    flint = _flag(weight.normal_name == "flint4")
+    element = f"codesign::olive_number<{flint}>"
+    activation = element if pair.activation == weight else number_type(pair.activation)
+    text = f"codesign::olive_arithmetic<{flint}, {pair.products(element, activation)}, {pair.lanes}>"
+    return pair.made(text, "shift_mac.h")
 
 
-def _flint(pair: Pair) -> CArithmetic:
-    w, a = pair.weight, pair.activation
-    flint = a.name in (*_FLINTS, "uflint4")
-    fields = f"{a.bits}, {_flag(flint)}, {_flag(not a.signed)}" if flint else pair.fields.replace(",", ", false,")
-    text = f"codesign::flint_arithmetic<{w.bits}, {fields}, {pair.lanes}, {pair.sum_bits}>"
-    return CArithmetic(text, "shift_mac.h", w.bits, a.bits, 0, pair.sum_bits)
-
-
-def _olive(pair: Pair) -> CArithmetic:
-    w, a = pair.weight, pair.activation
-    assert isinstance(w, OutlierVictimFormat)
-    if a != w and (not isinstance(a, IntFormat) or not a.signed_codes or a.step != 1.0):
-        raise pair.refused()
-    fields = f"{_flag(w.normal_name == 'flint4')}, {_flag(a == w)}, {a.bits}"
-    text = f"codesign::olive_arithmetic<{fields}, {pair.lanes}, {pair.sum_bits}>"
-    return CArithmetic(text, "shift_mac.h", w.bits, a.bits, 0, pair.sum_bits)
-
-
-def _codebook(pair: Pair) -> CArithmetic:
-    """Tables; beside integers their entries count exactly, beside FP16 they are rounded to FP16."""
-    w, a = pair.weight, pair.activation
-    unit = 0
-    if is_float_input(a):
-        if a != FP16:
-            raise pair.refused()
-        element, entries = "codesign::float_element<5, 10>", _table(w).astype(np.float16).view(np.uint16).tolist()
-    elif isinstance(w, LearnedFormat):
-        unit = unit_exponent(w)
-        element, entries = "codesign::float_element<5, 10>", []
+def _book(pair: Pair, weight: LearnedFormat | VectorFormat) -> CArithmetic:
+    """Codes of several elements, and learned tables, which are loaded as FP16."""
+    if isinstance(weight, LearnedFormat):
+        element = number_type(_LEARNED)
+        book = f"codesign::loaded_book<{weight.bits}, {element}, {weight.dim}>"
     else:
-        unit = unit_exponent(w)
-        entries = [int(Fraction(float(value)) / Fraction(2) ** unit) for value in _table(w)]
-        bits = max(max(entries).bit_length(), (-min(entries) - 1).bit_length()) + 1
-        if bits > 64:
-            raise NotImplementedError(f"entries of {w.name} take {bits} bits as integers, more than the 64 of a table")
-        element = f"codesign::integer_element<{bits}, {unit}>"
-    if isinstance(w, LearnedFormat):
-        book = f"codesign::loaded_book<{w.bits}, {element}, {w.dim}>"
-    else:
-        table = f"codesign::fixed_table<{', '.join(str(entry) for entry in entries)}>"
-        book = f"codesign::fixed_book<{w.bits}, {element}, {table}, {w.dim}>"
-    if is_float_input(a):
-        products, total = f"codesign::rounded_products<{book}>", 0
-    else:
-        products, total = f"codesign::exact_products<{book}, {pair.fields}, {pair.sum_bits}>", pair.sum_bits
+        entries, bits, unit = table_entries(weight)
+        element = f"codesign::int_number<{bits}, false, {unit}>"
+        book = f"codesign::fixed_book<{weight.bits}, {element}, {_table_type(entries)}, {weight.dim}>"
+    products = pair.products(element, number_type(pair.activation))
     text = f"codesign::codebook_arithmetic<{book}, {products}, {_flag(pair.along_outputs)}, {pair.lanes}>"
-    return CArithmetic(text, "codebook.h", w.bits, a.bits, unit, total)
-
-
-def _table(fmt: Format) -> np.ndarray:
-    """Values in code order, one code's elements after another's; none of a learned format."""
-    if isinstance(fmt, LearnedFormat):
-        return np.empty(0)
-    if isinstance(fmt, VectorFormat):
-        return fmt.point_table.astype(np.float32).reshape(-1)
-    return fmt.code_values
+    return pair.made(text, "codebook.h")
 
 
 def _serial(pair: Pair, name: str, more: str) -> CArithmetic:
-    w = pair.weight
-    if not isinstance(w, IntFormat) or w.step != 1.0:
-        raise NotImplementedError(f"serial arithmetics take integer weights, not {w.name}")
-    bits = _signed_bits(w)
-    text = f"codesign::{name}<{bits}, {pair.fields}, {more}{pair.lanes}, {pair.sum_bits}>"
-    return CArithmetic(text, "serial.h", bits, pair.activation.bits, 0, pair.sum_bits)
+    plain = _plain_integers(pair)
+    if plain is None or not isinstance(pair.weight, IntFormat):
+        raise NotImplementedError(
+            f"serial arithmetics take integers on both sides, not {pair.weight.name} and {pair.activation.name}"
+        )
+    text = f"codesign::{name}<{plain}, {more}{pair.lanes}, {pair.sum_bits}>"
+    return pair.made(text, "serial.h", _signed_bits(pair.weight))
 
 
 _SERIAL: Mapping[Arithmetic, tuple[str, str]] = {
@@ -387,13 +398,13 @@ def bitmod_of(
     word = bitmod_register(weight)
     if activation == FP16:
         text = f"codesign::bitmod_arithmetic<{_bitmod_scale(scale)}, {lanes}>"
-        return CArithmetic(text, "bitmod.h", 8, 16, registers=(word,))
+        return CArithmetic(text, ("bitmod_array.h",), 8, 16, registers=(word,))
     if not (isinstance(activation, IntFormat) and activation.bits == 8 and activation.signed_codes):
         raise NotImplementedError(f"BitMoD's PE takes activations of FP16 or INT8, not {activation.name}")
     largest = max(largest_integer(fmt) << unit_exponent(fmt) + 1 for fmt in weight)  # in halves
     total = (group * largest * largest_integer(activation)).bit_length() + 1
     text = f"codesign::bitmod_int_arithmetic<{lanes}, {total}>"
-    return CArithmetic(text, "bitmod.h", 8, 8, -1, total, (word,))
+    return CArithmetic(text, ("bitmod_array.h",), 8, 8, -1, total, (word,))
 
 
 def bitmod_register(weight: tuple[Format, ...]) -> int:
