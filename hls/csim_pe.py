@@ -1,6 +1,6 @@
 """Runs the C++ PEs of ``hls/include`` on the vectors that their RTL twins are checked with: ``run`` compares designs.
 
-A ``Unit`` is one C++ struct with the ports of its ``step``; ``simulate`` compiles many into one program and drives each
+A ``Unit`` is one C++ struct with the ports of its ``step``; ``compiled`` makes one program of many, which drives each
 with its own stimulus. C++ has no pipeline registers, so designs are those without. Needs ``ap_int.h`` (extra ``hls``)
 and a C++ compiler.
 """
@@ -20,15 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program
+from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program, compiler
 from hls.rtl_design import RTL, Design
 from hls.rtl_reference import REFERENCES
 from hls.rtl_vectors import Vectors
 
 REGISTER_SWITCHES = ("INPUT_REGISTER", "PRODUCT_REGISTER")  # RTL parameters that C++ does not have
 UNITS_PER_PROGRAM = 32  # more need more memory and time of one compiler run
-FLAGS = ("-O1", *WARNINGS)
+FLAGS = ("-Og", *WARNINGS)  # compiles in two thirds of -O1's time; the vectors take milliseconds either way
 WORD_BITS = 64  # of the files between Python and the program
+Outputs = Mapping[str, tuple[np.ndarray, int]]  # by port: unsigned integers [cycles, cases], and the width in bits
 
 DRIVER = r"""
 #include <cstdint>
@@ -103,7 +104,8 @@ std::vector<word> run_cases(const std::vector<word>& file, const CASE& one_case)
   if (!same) {
     std::fprintf(stderr, "inputs must have");
     for (word width : widths) std::fprintf(stderr, " %d", int(width));
-    std::fprintf(stderr, " bits\n");
+    std::fprintf(stderr, " bits, not");
+    for (word i = 0; i < file[2]; ++i) std::fprintf(stderr, " %d", int(file[3 + i]));
     std::exit(3);
   }
   BENCH::widths(true, out);
@@ -170,7 +172,7 @@ class Unit:
     Args:
         name: how messages call it.
         cpp: its type, qualified; ``arithmetic_pe<...>`` makes a PE of an arithmetic.
-        header: where it is, such as ``codesign/integer.h``.
+        header: where it is, such as ``codesign/integer.h``, or a path.
         inputs, outputs: port names in the order of ``step``'s arguments (inputs before outputs).
     """
 
@@ -312,31 +314,60 @@ def program_text(units: Sequence[Unit]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Program:
+    """A compiled program and the units that it drives."""
+
+    path: Path
+    units: tuple[Unit, ...]
+
+    def drive(self, unit: Unit, stimulus: Mapping[str, np.ndarray]) -> Outputs:
+        """Outputs of ``unit`` for ``stimulus``: by input port, bool ``[cycles, cases, width]``.
+
+        Raises:
+            ValueError: an input is missing, or has another width in C++.
+        """
+        words = _words(stimulus, unit)
+        command = [str(self.path), str(self.units.index(unit))]
+        done = subprocess.run(command, input=words, capture_output=True, check=False)
+        if done.returncode:
+            message = done.stderr.decode().strip() or f"the program must end with status 0, not {done.returncode}"
+            raise ValueError(f"{unit.name}: {message}")
+        return _ports(done.stdout, unit, stimulus[unit.inputs[0]].shape[:2])
+
+
 @contextmanager
-def _compiled(units: Sequence[Unit], builds: Path | None, ap_types: Path | None) -> Iterator[Path]:
-    """The program of ``units``, made in a temporary folder or kept in ``builds`` under the hash of all it depends on."""
-    text = program_text(units)
-    with tempfile.TemporaryDirectory(prefix="csim_pe_") as made:
-        folder = Path(made)
-        if builds is None:
-            yield _compile(text, folder / "csim_pe", folder, ap_types)
-            return
-        digest = hashlib.sha256("\0".join([text, str(ap_types_folder(ap_types)), *FLAGS]).encode())
-        for header in sorted(INCLUDE.rglob("*.h")):
-            digest.update(header.read_bytes())
-        program = builds / f"csim_pe_{digest.hexdigest()[:16]}"
-        if not program.is_file():
-            builds.mkdir(parents=True, exist_ok=True)
-            part = _compile(text, builds / f".{uuid.uuid4().hex}.part", folder, ap_types)
-            part.replace(program)  # whole or not there, whoever else makes it
-        yield program
+def compiled(units: Sequence[Unit], *, builds: Path | None = None, ap_types: Path | None = None) -> Iterator[Program]:
+    """Compiles ``units`` into one program.
+
+    Args:
+        units: structs.
+        builds: folder in which programs are kept, under the hash of all they are made of; without it the program lives
+            as long as the context.
+        ap_types: as for ``hls.ap_types.ap_types_folder``.
+
+    Raises:
+        FileNotFoundError: headers or compiler are missing.
+        CompileError: a unit does not compile.
+    """
+    with tempfile.TemporaryDirectory(prefix="csim_pe_") as folder:
+        source, program = Path(folder) / "csim_pe.cpp", Path(folder) / "csim_pe"
+        source.write_text(program_text(units), encoding="utf-8")
+        kept = program if builds is None else builds / f"csim_pe_{_digest(source, units, ap_types)}"
+        if not kept.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_name(f".{uuid.uuid4().hex}.part")
+            compile_program([source], part, ap_types=ap_types, flags=FLAGS)
+            part.replace(kept)  # whole or not there, whoever else makes it
+        yield Program(kept, tuple(units))
 
 
-def _compile(text: str, program: Path, folder: Path, ap_types: Path | None) -> Path:
-    source = folder / "csim_pe.cpp"
-    source.write_text(text, encoding="utf-8")
-    compile_program([source], program, ap_types=ap_types, flags=FLAGS)
-    return program
+def _digest(source: Path, units: Sequence[Unit], ap_types: Path | None) -> str:
+    digest = hashlib.sha256("\0".join([compiler(), str(ap_types_folder(ap_types)), *FLAGS]).encode())
+    others = {Path(unit.header) for unit in units if Path(unit.header).is_file()}  # headers given by path
+    for file in (source, *sorted(INCLUDE.rglob("*.h")), *sorted(others)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _words(stimulus: Mapping[str, np.ndarray], unit: Unit) -> bytes:
@@ -354,65 +385,26 @@ def _words(stimulus: Mapping[str, np.ndarray], unit: Unit) -> bytes:
     return np.array(head, "<u8").tobytes() + np.concatenate(packed, axis=2).tobytes()
 
 
-def _ports(answer: bytes, unit: Unit, shape: tuple[int, int]) -> dict[str, tuple[np.ndarray, int]]:
+def _ports(answer: bytes, unit: Unit, shape: tuple[int, int]) -> Outputs:
     """By output port: unsigned integers ``[cycles, cases]`` and the width."""
     words = np.frombuffer(answer, "<u8")
     widths = [int(width) for width in words[: len(unit.outputs)]]
     cycles, cases = shape
     rows = words[len(widths) :].reshape(cases, cycles, -1)
-    found, first = {}, 0
+    found: dict[str, tuple[np.ndarray, int]] = {}
+    first = 0
     for port, width in zip(unit.outputs, widths, strict=True):
         count = -(-width // WORD_BITS)
         value = rows[:, :, first].T
         if width > WORD_BITS - 1:
-            value = sum(rows[:, :, first + i].T.astype(object) << (WORD_BITS * i) for i in range(count))
+            value = np.sum([rows[:, :, first + i].T.astype(object) << (WORD_BITS * i) for i in range(count)], axis=0)
         found[port] = (value if width > WORD_BITS - 1 else value.astype(np.int64), width)
         first += count
     return found
 
 
-def simulate(
-    units: Sequence[Unit],
-    stimuli: Sequence[Mapping[str, np.ndarray]],
-    *,
-    builds: Path | None = None,
-    ap_types: Path | None = None,
-) -> list[dict[str, tuple[np.ndarray, int]]]:
-    """Outputs of each unit for its stimulus.
-
-    Args:
-        units: structs, compiled together in programs of ``UNITS_PER_PROGRAM``.
-        stimuli: for each unit by input port, bool ``[cycles, cases, width]``.
-        builds: folder in which programs are kept; ``None`` compiles anew.
-        ap_types: as for ``hls.ap_types.ap_types_folder``.
-
-    Returns:
-        for each unit, by output port: its bits as unsigned integers ``[cycles, cases]`` after each cycle, and its width.
-
-    Raises:
-        FileNotFoundError: headers or compiler are missing.
-        CompileError: a unit does not compile.
-        ValueError: a port has another width in C++ than in its stimulus.
-    """
-    found = []
-    for first in range(0, len(units), UNITS_PER_PROGRAM):
-        batch = units[first : first + UNITS_PER_PROGRAM]
-        with _compiled(batch, builds, ap_types) as program:
-            for i, unit in enumerate(batch):
-                stimulus = stimuli[first + i]
-                done = subprocess.run(
-                    [str(program), str(i)], input=_words(stimulus, unit), capture_output=True, check=False
-                )
-                if done.returncode:
-                    message = done.stderr.decode().strip() or f"the program ended with status {done.returncode}"
-                    widths = " ".join(str(stimulus[port].shape[2]) for port in unit.inputs)
-                    raise ValueError(f"{unit.name}: {message}, not {widths}")
-                found.append(_ports(done.stdout, unit, stimulus[unit.inputs[0]].shape[:2]))
-    return found
-
-
-def compare(unit: Unit, vectors: Vectors, found: Mapping[str, tuple[np.ndarray, int]]) -> Comparison:
-    """Outputs of ``simulate`` beside what they must be."""
+def compare(unit: Unit, vectors: Vectors, found: Outputs) -> Comparison:
+    """What a program made of ``vectors.stimulus`` beside what it must make."""
     compared, wrong, first = 0, 0, []
     for port, expected in vectors.expected.items():
         got, width = found[port]
@@ -429,6 +421,31 @@ def compare(unit: Unit, vectors: Vectors, found: Mapping[str, tuple[np.ndarray, 
     return Comparison(unit.name, compared, wrong, tuple(first))
 
 
+def simulate(
+    units: Sequence[Unit],
+    stimuli: Sequence[Mapping[str, np.ndarray]],
+    *,
+    builds: Path | None = None,
+    ap_types: Path | None = None,
+) -> list[Outputs]:
+    """Outputs of each unit for its stimulus; ``UNITS_PER_PROGRAM`` are compiled together.
+
+    Args:
+        units: structs.
+        stimuli: as for ``Program.drive``.
+        builds, ap_types: as for ``compiled``.
+
+    Raises:
+        FileNotFoundError, CompileError, ValueError: as for ``compiled`` and ``Program.drive``.
+    """
+    found: list[Outputs] = []
+    for first in range(0, len(units), UNITS_PER_PROGRAM):
+        batch = units[first : first + UNITS_PER_PROGRAM]
+        with compiled(batch, builds=builds, ap_types=ap_types) as program:
+            found += [program.drive(unit, stimulus) for unit, stimulus in zip(batch, stimuli[first:], strict=False)]
+    return found
+
+
 def run(
     designs: Sequence[Design], *, seed: int = 7, builds: Path | None = None, extra: Sequence[str] = ()
 ) -> list[Comparison]:
@@ -437,10 +454,18 @@ def run(
     Args:
         designs: without pipeline registers.
         seed: of the random part of the vectors.
-        builds: as for ``simulate``.
+        builds: as for ``compiled``.
         extra: as for ``unit_of``.
+
+    Raises:
+        FileNotFoundError, CompileError: as for ``compiled``.
+        ValueError: a design has registers inside, or a port another width in C++.
     """
-    units = [unit_of(design, extra=extra) for design in designs]
-    vectors = [REFERENCES[design.module](design, np.random.default_rng(seed)) for design in designs]
-    outputs = simulate(units, [each.stimulus for each in vectors], builds=builds)
-    return [compare(*each) for each in zip(units, vectors, outputs, strict=True)]
+    found = []
+    for first in range(0, len(designs), UNITS_PER_PROGRAM):
+        units = {unit_of(design, extra=extra): design for design in designs[first : first + UNITS_PER_PROGRAM]}
+        with compiled(list(units), builds=builds) as program:
+            for unit, design in units.items():
+                vectors = REFERENCES[design.module](design, np.random.default_rng(seed))
+                found.append(compare(unit, vectors, program.drive(unit, vectors.stimulus)))
+    return found
