@@ -209,11 +209,8 @@ float value_of(const typename PART::arithmetic::sum_t& sum,
                const typename registers_of<typename PART::arithmetic>::type& registers) {
 #pragma HLS INLINE
   using arithmetic = typename PART::arithmetic;
-  float value;
-  if constexpr (takes_registers<arithmetic>::value) value = arithmetic::value(sum, registers);
-  else value = arithmetic::value(sum);
-  if constexpr (PART::unit_shift != 0) value = value * power_of_two(PART::unit_shift);
-  return value;
+  if constexpr (takes_registers<arithmetic>::value) return arithmetic::value(sum, registers);
+  else return arithmetic::value(sum);
 }
 
 template <class PART, class W, class A, class SELECTOR>
@@ -385,7 +382,7 @@ rows_finished:
 #pragma HLS UNROLL
     if (row < rows) {
       if constexpr (PART::exact_scale) {
-        total[row] = float_of<exact_bits>(exact[row]) * power_of_two(arithmetic::unit_exponent + PART::unit_shift);
+        total[row] = float_of<exact_bits>(exact[row]) * power_of_two(arithmetic::unit_exponent);
         if constexpr (ACTIVATIONS::scaled) total[row] = total[row] * x.scale[token][0];
       }
       if constexpr (PART::outer_last) {

@@ -1,0 +1,36 @@
+"""How a layer is computed and cut on the device: what a quantized layer itself leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwmodel.unit_cost_design import Arithmetic
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """The choices of an exported layer.
+
+    Args:
+        tokens: most tokens of one call; scales that several tokens share cover one call.
+        lanes: columns multiplied in one cycle.
+        tile_rows: outputs computed side by side.
+        arithmetic: how weight and activation meet; ``BITMOD`` for its bit-serial PE.
+        accumulator: exponent and mantissa bits of the float that adds products of FP16 activations.
+    """
+
+    tokens: int = 8
+    lanes: int = 16
+    tile_rows: int = 8
+    arithmetic: Arithmetic = Arithmetic.PARALLEL
+    accumulator: tuple[int, int] = (8, 23)
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "lanes", "tile_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of a layer must be at least 1, not {getattr(self, name)!r}")
+        exponent_bits, mantissa_bits = self.accumulator
+        if not (2 <= exponent_bits <= 8 and 1 <= mantissa_bits <= 23):
+            raise ValueError(
+                f"accumulator must have 2 to 8 exponent and 1 to 23 mantissa bits, not {self.accumulator!r}"
+            )

@@ -1,0 +1,230 @@
+"""A quantized layer as an exported kernel multiplies it: dense parts, the input of each of their columns, groups.
+
+Permutations, slabs of a partitioned weight and dropped outlier columns become one list of inputs for each part; a
+residual is a part of its own; codes under outliers become the code of value zero. What no kernel does is refused here:
+column scales, sparsity masks, vectors along the outputs, a norm behind the product.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
+from datatypes.granularity import Granularity
+from datatypes.layer_config import OutlierLayout, TensorConfig
+from datatypes.quantized_layer import QuantizedLayer
+from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
+
+
+@dataclass(frozen=True, eq=False)
+class DensePart:
+    """One encoded matrix of a layer.
+
+    Args:
+        name: prefix of its arrays in ``datatypes.layer_packing``: ``weight``, ``weight.0``, ``weight.residual``.
+        tensor: codes and scales, ``[n, columns]``.
+        inputs: int64 ``[columns]``: the layer's input that each column multiplies.
+    """
+
+    name: str
+    tensor: QuantizedTensor
+    inputs: np.ndarray
+
+    @property
+    def config(self) -> TensorConfig:
+        """Of the tensor."""
+        return self.tensor.config
+
+    @property
+    def columns(self) -> int:
+        """Inputs that it multiplies."""
+        return self.tensor.shape[1]
+
+    @property
+    def gathered(self) -> bool:
+        """Whether columns are not simply the inputs in order."""
+        return not np.array_equal(self.inputs, np.arange(self.columns))
+
+
+def dense_parts(layer: QuantizedLayer) -> tuple[DensePart, ...]:
+    """The parts of a layer in the order in which their sums are added, codes under outliers cleared.
+
+    Raises:
+        NotImplementedError: the layer has something that exported kernels do not do; the message names it.
+    """
+    if layer.config.output_norm:
+        raise NotImplementedError("a kernel does not normalise its output: export the layer without output_norm")
+    stored = np.arange(layer.shape[1]) if layer.permutation is None else layer.permutation.numpy()
+    parts = []
+    if isinstance(layer.weight, tuple):
+        assert layer.part_of_column is not None
+        place = layer.part_of_column.numpy()
+        for index, tensor in enumerate(layer.weight):
+            if tensor.shape[1]:
+                parts.append(DensePart(f"weight.{index}", tensor, stored[place == index]))
+    else:
+        inputs = stored
+        if layer.weight.shape[1] < layer.shape[1]:
+            assert layer.outliers is not None
+            if layer.permutation is not None:
+                raise NotImplementedError("a permuted weight must keep the slots of its outlier columns")
+            inputs = np.setdiff1d(stored, layer.outliers.columns.numpy())
+        parts.append(DensePart("weight", layer.weight, inputs))
+    made = []
+    for part in parts:
+        rest: QuantizedTensor | None = part.tensor
+        name = part.name
+        while rest is not None:
+            _check(rest.config)
+            made.append(_without_outliers(DensePart(name, rest, part.inputs), layer))
+            rest, name = rest.residual, f"{name}.residual"
+    return tuple(made)
+
+
+def _check(config: TensorConfig) -> None:
+    missing = {
+        "column scales": config.column_scale is not None,
+        "sparsity masks": config.sparsity is not None,
+        "vectors along the outputs": config.vectors_along_output,
+    }
+    for what, there in missing.items():
+        if there:
+            raise NotImplementedError(f"a kernel takes no {what}: export the layer without them")
+
+
+def _without_outliers(part: DensePart, layer: QuantizedLayer) -> DensePart:
+    """Codes under outliers replaced by the code that adds nothing."""
+    outliers = layer.outliers
+    if outliers is None or outliers.columns.numel() == 0 or part.columns < layer.shape[1]:
+        if outliers is not None and isinstance(layer.weight, tuple):
+            raise NotImplementedError("a weight in parts takes no outliers beside it")
+        return part
+    column_of = np.empty(layer.shape[1], dtype=np.int64)
+    column_of[part.inputs] = np.arange(part.columns)
+    columns = torch.from_numpy(column_of[outliers.columns.numpy()])
+    codes = part.tensor.codes.clone()
+    zeros = zero_codes(part.tensor)
+    if outliers.row_pointers is None:
+        codes[:, columns] = zeros[:, columns].to(codes.dtype)
+    else:
+        rows = torch.repeat_interleave(torch.arange(layer.shape[0]), outliers.row_pointers.diff())
+        codes[rows, columns] = zeros[rows, columns].to(codes.dtype)
+    return replace(part, tensor=replace(part.tensor, codes=codes))
+
+
+def zero_codes(tensor: QuantizedTensor) -> torch.Tensor:
+    """The code of value zero for every element, int64 ``[n, k]``: what adds nothing.
+
+    Raises:
+        NotImplementedError: there is none.
+    """
+    config, shape = tensor.config, tensor.shape
+    fmt = config.formats[0]
+    if fmt.dim > 1 or isinstance(fmt, LearnedFormat):
+        raise NotImplementedError(f"outliers need a code of value zero under them, which {fmt.name} cannot promise")
+    if config.zero_point is not None:
+        if config.zero_point_level is not None or not isinstance(config.zero_point, IntFormat):
+            raise NotImplementedError("outliers need a code of value zero under them, which a real zero point has not")
+        assert tensor.zero_point is not None
+        return expand_tiles(tensor.zero_point, config.granularity, shape).to(torch.int64)
+    if tensor.codes.dtype.is_floating_point:
+        return torch.zeros(shape, dtype=torch.int64)
+    found = [np.flatnonzero(candidate.code_values == 0) for candidate in config.formats]
+    if any(not len(codes) for codes in found):
+        raise NotImplementedError(f"outliers need a code of value zero under them, which {fmt.name} has not")
+    table = torch.tensor([int(codes[0]) for codes in found])
+    if tensor.selector is None:
+        return table[0].expand(shape)
+    return table[expand_tiles(tensor.selector, config.selector_granularity, shape).to(torch.int64)]
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def tile_columns(granularity: Granularity, shape: tuple[int, int]) -> int:
+    """Columns of a tile, at most all."""
+    return min(granularity.tile(shape)[1], max(shape[1], 1))
+
+
+def group_size(part: DensePart, activation: TensorConfig | None, tokens: int = 1) -> int:
+    """Columns of a part over which nothing but its codes changes; the last group may be shorter.
+
+    Args:
+        activation: of the layer; its tiles run along the inputs.
+
+    Raises:
+        NotImplementedError: activation scales change inside every group that a kernel could form.
+
+    >>> from datatypes.catalog import INTS
+    >>> from datatypes.granularity import PerGroup
+    >>> from datatypes.quantize import quantize_tensor
+    >>> weight = quantize_tensor(torch.ones(2, 300), TensorConfig((INTS[4],), PerGroup(128)))
+    >>> activation = TensorConfig((INTS[8],), PerGroup(96))
+    >>> group_size(DensePart("weight", weight, np.arange(300)), activation)
+    32
+    """
+    shape, config = part.tensor.shape, part.config
+    sizes = [tile_columns(tiles, shape) for tiles in config.tilings] if config.scale is not None else []
+    if config.selector_bits:
+        sizes.append(tile_columns(config.selector_granularity, shape))
+    sizes = [size for size in sizes if size < part.columns]
+    group = math.gcd(*sizes) if sizes else part.columns
+    if activation is not None and activation.scale is not None:
+        run = activation.granularity.tile((tokens, 1 << 30))[1]
+        if not part.gathered:
+            if run < part.columns:
+                group = math.gcd(group, run) if group < part.columns else run
+        else:
+            tile = part.inputs // run
+            starts = np.arange(part.columns) // group * group
+            if not np.array_equal(tile, tile[starts]):
+                raise NotImplementedError(
+                    f"activation scales must not change within groups of {group} gathered columns: "
+                    "use one scale for a token, or slabs of whole groups"
+                )
+    if group % config.formats[0].dim and group < part.columns:
+        raise NotImplementedError(
+            f"groups of {group} columns must hold whole codes of {config.formats[0].dim} elements"
+        )
+    return group
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def per_column(stored: torch.Tensor, granularity: Granularity, shape: tuple[int, int]) -> np.ndarray:
+    """What each element of ``[n, k]`` has of an array with one entry for each tile."""
+    return np.ascontiguousarray(expand_tiles(stored, granularity, shape).numpy())
+
+
+def decoded(stored: torch.Tensor | None, fmt: Format | None) -> torch.Tensor | None:
+    """Stored scales or zero points as float32; ``None`` for none."""
+    return None if stored is None else decode_stored(stored, fmt)
+
+
+def outer_is_last(part: DensePart) -> bool:
+    """Whether the second level of the scale multiplies sums of whole rows: constant along them, without offset."""
+    level = None if part.config.scale is None else part.config.scale.second_level
+    if level is None or level.offset is not None:
+        return False
+    return tile_columns(level.granularity, part.tensor.shape) >= part.columns
+
+
+def has_exact_scale(part: DensePart, activation: TensorConfig | None, *, tokens: int = 1) -> bool:
+    """Whether groups are added as integers: an integer scale under a second level, one activation scale for a token."""
+    config = part.config
+    if config.scale is None or activation is None or not outer_is_last(part):
+        return False
+    whole = isinstance(config.scale.format, IntFormat) and not config.scale.format.signed_codes
+    plain = config.zero_point is None or (isinstance(config.zero_point, IntFormat) and config.zero_point_level is None)
+    single = activation.scale is None or activation.granularity.tile((tokens, 1 << 30))[1] >= 1 << 30
+    return whole and plain and single and not isinstance(config.formats[0], FloatFormat)
+
+
+def is_csr(layer: QuantizedLayer) -> bool:
+    """Whether outliers are single weights."""
+    return layer.config.outliers is not None and layer.config.outliers.layout is not OutlierLayout.COLUMNS
