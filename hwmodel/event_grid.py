@@ -2,8 +2,8 @@
 
 Every distinct layer of Llama-2-7B, OPT-1.3B, Phi-2, Llama-3-8B (grouped heads) and Mixtral-8x7B (experts), prompt and
 decode, batch 1 to 64, on every preset, with every format of ``formats`` that the preset runs. Prints layers, mean and
-worst difference in cycles, share of layers and of cycles within 2 %, and the same of the closed form with blocks that
-are filled first (``event_closed_form``), by preset, kind of layer, model, batch and format.
+worst difference in cycles, share of layers and of cycles within 2 %, and the same of the closed form with filling and
+draining (``tile_schedule``), by preset, kind of layer, model, batch and format.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hwmodel.evaluate import reason_not_runnable
 from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, SimulationOptions
 from hwmodel.event_report import SimulatedLayer
 from hwmodel.event_simulator import simulate
-from hwmodel.options import HONEST, ModelOptions
+from hwmodel.options import HONEST, SCHEDULED, ModelOptions
 from hwmodel.paper import paper_workload
 from hwmodel.presets import ACCELERATORS
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
@@ -201,11 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m hwmodel.event_grid", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="batch 1 alone, Llama-2-7B and OPT-1.3B")
     parser.add_argument("--dram-timing", action="store_true", help="with rows, refresh and turnaround")
+    parser.add_argument("--scheduled", action="store_true", help="price and simulate whole tiles, filling and draining")
     parser.add_argument("--csv", help="write every row to this file")
     asked = parser.parse_args(arguments)
     options = DRAM_TIMING if asked.dram_timing else BANDWIDTH
+    model_options = SCHEDULED if asked.scheduled else HONEST
     models, batches = (MODELS[:2], QUICK) if asked.quick else (MODELS, BATCHES)
-    table = pd.DataFrame([row.record() for row in grid(models, batches, options=options)])
+    table = pd.DataFrame([row.record() for row in grid(models, batches, options=options, model_options=model_options)])
     if asked.csv:
         table.to_csv(asked.csv, index=False)
     table["fits"] = table["excess_bytes"] == 0

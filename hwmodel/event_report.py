@@ -21,7 +21,7 @@ class SimulatedLayer:
         layer, kind: its name and kind.
         cycles: from the end of the layer before to its own end.
         closed_cycles: what the closed form says.
-        filled_cycles: what it says with blocks that are filled first (``event_closed_form``).
+        filled_cycles: what it says with filling and draining (``tile_schedule``).
         compute_cycles: the array (or the vector unit in its place) worked.
         fill_drain_cycles: a systolic array filled and drained.
         conflict_cycles: it stood because a bank was being written.

@@ -214,7 +214,7 @@ def filled_cycles(plans: Sequence[TilePlan], accelerator: Accelerator, options: 
     """
     clock = accelerator.frequency_hz
     bandwidth = accelerator.dram.bits_per_cycle(clock, sustained=options.dram_efficiency)
-    dram = vector = work = behind = slices = tile = last = latency = 0.0
+    dram = vector = work = behind = slices = ready = last = latency = 0.0
     for index, plan in enumerate(plans):
         product, shape, numbers = plan.product, plan.shape, numbers_of(plan.shape)
         weight_times, input_times = plan.times
@@ -230,8 +230,9 @@ def filled_cycles(plans: Sequence[TilePlan], accelerator: Accelerator, options: 
         dram += weights + inputs + outputs
         vector += vector_cycles
         if index == 0:
-            slices = first_slice(weight_once, input_once, weight_bytes, input_bytes, numbers)
+            slices, data = first_slice(weight_once, input_once, weight_bytes, input_bytes, numbers)
             tile = array_cycles / (shape.turns * shape.output_tiles * shape.token_tiles)
+            ready = max(slices + tile, data)
             latency = LATENCY_S * clock if weight_once + input_once > 0 else 0.0
         taken, behind = part_cycles(
             float(array_cycles), weights, inputs, outputs, weight_bytes, input_bytes,
@@ -242,4 +243,4 @@ def filled_cycles(plans: Sequence[TilePlan], accelerator: Accelerator, options: 
         last = last_vector_cycles(vector_cycles, numbers) + outputs / (
             shape.turns * shape.output_tiles * shape.token_tiles
         )
-    return int(layer_cycles(work, dram, vector, behind, latency, slices, tile, last))
+    return int(layer_cycles(work, dram, vector, behind, latency, ready, last))

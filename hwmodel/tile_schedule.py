@@ -142,7 +142,7 @@ def part_cycles(  # type: ignore[no-untyped-def]
     last_outputs = (outputs - (outputs - 1) // rows * rows) / outputs
     last_tokens = (tokens - (tokens - 1) // columns * columns) / (tokens * shared)
     if hold_weights:
-        full_held, full_streamed, last_streamed = full_outputs, full_tokens, last_tokens
+        full_held, last_held, full_streamed, last_streamed = full_outputs, last_outputs, full_tokens, last_tokens
         count, passes, held_bytes, room, streamed_room = (
             output_tiles,
             token_tiles,
@@ -158,7 +158,7 @@ def part_cycles(  # type: ignore[no-untyped-def]
             input_cycles,
         )
     else:
-        full_held, full_streamed, last_streamed = full_tokens, full_outputs, last_outputs
+        full_held, last_held, full_streamed, last_streamed = full_tokens, last_tokens, full_outputs, last_outputs
         count, passes, held_bytes, room, streamed_room = token_tiles, output_tiles, input_bytes, input_room, weight_room
         tile_bytes = weight_bytes / output_tiles
         held_again, streamed_again, held_cycles, streamed_cycles = (
@@ -183,7 +183,7 @@ def part_cycles(  # type: ignore[no-untyped-def]
     else:
         cycles = work / (turns * output_tiles * token_tiles)
         output = output_cycles / (turns * output_tiles * token_tiles)
-    total = behind = 0.0
+    total = behind = written = held_first = 0.0
     large = (count + blocks - 1) // blocks
     for turn in range(min(turns, 2)):  # all turns but the first are alike
         for each in range(3 if mask == 0 else blocks):
@@ -212,14 +212,20 @@ def part_cycles(  # type: ignore[no-untyped-def]
             start = 0.0
             if mask == 0:
                 c = first_c = last_c = tiles * cycles
+                visit = s * passes / (1 if stays else tiles)  # all streamed tiles, at one visit
                 first_s = s * passes * full_streamed + tiles * output
-                last_s = s * passes * last_streamed
+                last_s = visit * last_streamed
+                if passes == 1:  # what is held comes beside it
+                    last_s += h * min(1.0, last_held * count / tiles)
                 visits = last_visits = tiles
                 sum_c, sum_s = passes * c, passes * (s + tiles * output)
                 late = 0.0
                 if visits > 1 and stays:
                     late = passes * (c * (visits - 2) / visits + (s + tiles * output) * squeezed)
-                start = s * passes * full_streamed + h * min(1.0, full_held * count / tiles) - cycles
+                held_first = h * min(1.0, full_held * count / tiles)
+                start = visit * full_streamed + held_first - cycles
+                if passes > 1:
+                    start = max(start, h + first_s + visit * full_streamed - c - cycles)
             else:
                 sum_c = sum_s = late = first_c = first_s = last_c = 0.0
                 last_s = s
@@ -257,12 +263,15 @@ def part_cycles(  # type: ignore[no-untyped-def]
                     if visits > 1 and stays:
                         late += c * (visits - 2) / visits + wanted * squeezed
                     last_c, last_visits = c, visits
-            if leading:
-                exposed = max(h + first_s - max(first_c, first_s), first)
+            bulk = max(sum_c, sum_s)
+            if leading and late > bulk and mask == 0:
+                exposed = max(held_first + cycles, h - late / passes + first_s)
+            elif leading:
+                exposed = h + first_s - max(first_c, first_s)
                 if sum_c >= sum_s:
-                    exposed = max(exposed, start)
+                    exposed = max(exposed, max(start, first))
             elif sum_s > sum_c:
-                exposed = h
+                exposed = max(0.0, h - max(0.0, late - sum_s))
             else:
                 ahead = 1.0
                 if hold_bytes > 0:
@@ -272,12 +281,13 @@ def part_cycles(  # type: ignore[no-untyped-def]
             if last_visits > 0:
                 one = last_c / last_visits
                 behind = max(0.0, (last_c if stays else one) - min(one, last_s) - last_visits * output)
-            total += times * (exposed + max(sum_c, max(sum_s, late)))
-    return total, behind
+            total += times * (exposed + max(bulk, late))
+            written = output if sum_s > sum_c else 0.0
+    return total - written, behind  # the last tile's results are counted once
 
 
 def first_slice(weight_cycles, input_cycles, weight_bytes, input_bytes, shape):  # type: ignore[no-untyped-def]
-    """DRAM cycles of the first slice of both operands (``hwmodel.event_options``), before which nothing is computed.
+    """DRAM cycles of the first slice of both operands (``hwmodel.event_options``), and of a tile of both.
 
     Args:
         weight_cycles, input_cycles: of DRAM, everything once.
@@ -291,22 +301,22 @@ def first_slice(weight_cycles, input_cycles, weight_bytes, input_bytes, shape): 
     part = max(1, min(steps, int(SLICE_BYTES / step_bytes))) / steps
     weights = weight_cycles / turns * (min(rows, outputs) / outputs)
     inputs = input_cycles / turns * (min(columns, tokens) / (tokens * shared))
-    return (weights + inputs) * part
+    return (weights + inputs) * part, weights + inputs
 
 
-def layer_cycles(work, dram, vector, behind, latency, slices, tile, last):  # type: ignore[no-untyped-def]
+def layer_cycles(work, dram, vector, behind, latency, ready, last):  # type: ignore[no-untyped-def]
     """Cycles of a layer.
 
     Args:
         work, behind: of all its products (``part_cycles``), and what the last one leaves.
         dram, vector: cycles of DRAM and vector unit alone.
         latency: of the first read.
-        slices, tile: what the vector unit waits for at least: first slice, and a tile of the array.
+        ready: when the first tile is ready for the vector unit, latency left out.
         last: the last tile's vector work and writing.
     """
     taken = max(work + latency + last, dram + behind)
     if vector > 0:
-        taken = max(taken, vector + slices + latency + tile)
+        taken = max(taken, vector + latency + ready)
     return math.ceil(taken)
 
 
