@@ -1,0 +1,162 @@
+"""Planned layers compiled with g++ and run: several of them as one program, outputs read back as arrays.
+
+What tests and tools use to see what a config computes, without a whole export around it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datatypes.packing import unpack
+from datatypes.planes import row_words
+from hls.ap_types import INCLUDE, compile_program
+from hls.layer_config_text import config_text
+from hls.layer_plan import BEAT_BYTES, LayerPlan, StagePlan
+
+_MAIN = """#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+{includes}
+using codesign::beat_t;
+
+static std::vector<beat_t> read_beats(const std::string& path) {{
+  std::vector<beat_t> beats;
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  unsigned char bytes[64];
+  while (file && std::fread(bytes, 1, 64, file) == 64) {{
+    beat_t beat = 0;
+    for (int i = 0; i < 64; ++i) beat.range(8 * i + 7, 8 * i) = bytes[i];
+    beats.push_back(beat);
+  }}
+  if (file) std::fclose(file);
+  return beats;
+}}
+
+template <class CONFIG>
+static int run(const std::string& folder, int tokens, int input_beats, int output_beats) {{
+  std::vector<beat_t> weights = read_beats(folder + "/weights.bin"), input = read_beats(folder + "/input.bin");
+  std::vector<std::uint64_t> words;  // of the table on the chip: the same image
+  for (const beat_t& beat : weights) {{
+    for (int i = 0; i < 8; ++i) words.push_back(ap_uint<64>(beat.range(64 * i + 63, 64 * i)).to_uint64());
+  }}
+  std::vector<beat_t> output(tokens * output_beats);
+  for (int first = 0; first < tokens; first += CONFIG::tokens) {{
+    const int call = tokens - first < CONFIG::tokens ? tokens - first : CONFIG::tokens;
+    const beat_t* from = input.data() + first * input_beats;
+    beat_t* to = output.data() + first * output_beats;
+    if (first == 0) codesign::run_layer<CONFIG>(codesign::memory_image{{weights.data()}}, from, to, call);
+    else codesign::run_layer<CONFIG>(codesign::rom_image{{words.data()}}, from, to, call);
+  }}
+  std::FILE* file = std::fopen((folder + "/output.bin").c_str(), "wb");
+  if (!file) return 3;
+  for (const beat_t& beat : output) {{
+    unsigned char bytes[64];
+    for (int i = 0; i < 64; ++i) bytes[i] = ap_uint<8>(beat.range(8 * i + 7, 8 * i)).to_uint();
+    if (std::fwrite(bytes, 1, 64, file) != 64) return 3;
+  }}
+  return std::fclose(file) ? 3 : 0;
+}}
+
+int main(int, char** arguments) {{
+  const std::string name = arguments[1], folder = arguments[2];
+  const int tokens = std::stoi(arguments[3]);
+  const int input_beats = std::stoi(arguments[4]), output_beats = std::stoi(arguments[5]);
+{branches}  return 2;
+}}
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedOutput:
+    """What a simulated layer wrote.
+
+    Args:
+        values: ``[m, n]``: float32, float16, or codes.
+        scales: float32 ``[m, tiles]`` beside codes; ``None`` else.
+    """
+
+    values: np.ndarray
+    scales: np.ndarray | None = None
+
+
+def compile_plans(plans: Mapping[str, LayerPlan], program: Path, *, flags: Sequence[str] = ("-O1",)) -> None:
+    """One program for all ``plans``, by name (C++ identifiers).
+
+    Raises:
+        FileNotFoundError: no compiler or no ``ap_int.h``.
+        CompileError: the compiler refused.
+    """
+    folder = program.parent
+    for name, plan in plans.items():
+        (folder / f"{name}_config.h").write_text(config_text(plan, name))
+    includes = "".join(f'#include "{name}_config.h"\n' for name in plans)
+    branches = "".join(
+        f'  if (name == "{name}") return run<{name}_config>(folder, tokens, input_beats, output_beats);\n'
+        for name in plans
+    )
+    source = folder / f"{program.name}.cpp"
+    source.write_text(_MAIN.format(includes=includes, branches=branches))
+    compile_program([source], program, includes=(INCLUDE, folder), flags=flags)
+
+
+def simulate_plan(program: Path, name: str, plan: LayerPlan, x: np.ndarray) -> SimulatedOutput:
+    """Run layer ``name`` of a program on float16 ``[m, k]``.
+
+    The first call takes the weights from memory, later ones from a table on the chip.
+
+    Raises:
+        ValueError: the program does not end as it should.
+    """
+    folder = program.parent / f"{name}_data"
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.bin").write_bytes(plan.image.astype("<u4").tobytes())
+    inputs = beat_rows(x.view(np.uint16).astype("<u2"))
+    (folder / "input.bin").write_bytes(inputs.tobytes())
+    output_beats = _output_beats(plan)
+    numbers = (len(x), inputs.shape[1] // BEAT_BYTES, output_beats)
+    command = [str(program), name, str(folder), *(str(number) for number in numbers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise ValueError(
+            f"the simulation of layer {name} must end by itself, not with status {done.returncode}: {said}"
+        )
+    raw = np.fromfile(folder / "output.bin", np.uint8).reshape(len(x), output_beats * BEAT_BYTES)
+    return _outputs(plan, raw)
+
+
+def beat_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows of any little-endian type as bytes ``[m, whole beats]``."""
+    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
+    return np.pad(raw, ((0, 0), (0, -raw.shape[1] % BEAT_BYTES)))
+
+
+def _scale_tiles(stage: StagePlan) -> int:
+    return -(-stage.columns // stage.tile_columns)
+
+
+def _output_beats(plan: LayerPlan) -> int:
+    n = plan.shape[0]
+    if plan.output is None:
+        return -(-n * (2 if plan.fp16_output else 4) // BEAT_BYTES)
+    codes = -(-row_words(n, plan.output.format.bits) * 4 // BEAT_BYTES)
+    return codes - (-_scale_tiles(plan.output) * 4 // BEAT_BYTES)
+
+
+def _outputs(plan: LayerPlan, raw: np.ndarray) -> SimulatedOutput:
+    n = plan.shape[0]
+    if plan.output is None:
+        return SimulatedOutput(raw.view("<f2" if plan.fp16_output else "<f4")[:, :n])
+    bits, words = plan.output.format.bits, raw.view("<u4")
+    count = row_words(n, bits)
+    tiles = _scale_tiles(plan.output)
+    first = -(-count * 4 // BEAT_BYTES) * BEAT_BYTES // 4
+    codes = unpack(np.ascontiguousarray(words[:, :count]), bits, n)
+    return SimulatedOutput(codes, raw.view("<f4")[:, first : first + tiles])
