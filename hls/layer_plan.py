@@ -182,7 +182,7 @@ class LayerPlan:
     @property
     def headers(self) -> tuple[str, ...]:
         """Headers of the arithmetics that are used, in order of name."""
-        return tuple(sorted({part.arithmetic.header for part in self.parts}))
+        return tuple(sorted({header for part in self.parts for header in part.arithmetic.headers}))
 
 
 def plan_layer(
@@ -453,7 +453,8 @@ def _arithmetic(config: TensorConfig, stage: StagePlan, options: LayerOptions, g
     if len(config.formats) > 1:
         names = ", ".join(fmt.name for fmt in config.formats)
         raise NotImplementedError(f"a mixture of {names} needs BitMoD's PE: set the arithmetic to bitmod")
-    return arithmetic_of(Pair(config.formats[0], activation, options.lanes, group), options.arithmetic)
+    pair = Pair(config.formats[0], activation, options.lanes, group, options.accumulator)
+    return arithmetic_of(pair, options.arithmetic)
 
 
 # --- branches --------------------------------------------------------------------------------------------------------
