@@ -16,6 +16,7 @@ class Standing(Enum):
     REBUILT = "rebuilt"  # ours follows from other sources than theirs: the error says how good the model is
     BOUND = "bound"  # ours is a bound that theirs must keep
     OPEN = "not rebuilt"  # ours does not explain theirs; the note says why
+    INPUT = "input"  # ours was made from this very figure, or from its published parts: nothing is predicted
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ class Check:
     note: str = ""
 
     @property
-    def error(self) -> float:
-        """Relative."""
-        return self.ours / self.truth - 1
+    def error(self) -> float | None:
+        """Relative; ``None`` for an input, which cannot be wrong in this way."""
+        return None if self.standing is Standing.INPUT else self.ours / self.truth - 1
 
 
 def checks_frame(checks: Iterable[Check]) -> pd.DataFrame:
-    """One row for each check: subject, quantity, truth, ours, error, standing, note, source."""
+    """One row for each check: subject, quantity, truth, ours, error (NaN for inputs), standing, note, source."""
     return pd.DataFrame(
         [
             {
@@ -55,7 +56,7 @@ def checks_frame(checks: Iterable[Check]) -> pd.DataFrame:
                 "quantity": check.quantity,
                 "truth": check.truth,
                 "ours": check.ours,
-                "error": check.error,
+                "error": float("nan") if check.error is None else check.error,
                 "standing": check.standing.value,
                 "note": check.note,
                 "source": check.source,

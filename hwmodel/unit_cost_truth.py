@@ -20,8 +20,8 @@ from hwmodel.check import Check, Standing
 from hwmodel.synthesis_table import DATA
 from hwmodel.unit_cost import price_pe
 from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, pe_design
+from hwmodel.unit_cost_errors import LeftOut, error_table, held_out_errors
 from hwmodel.unit_cost_libraries import BASE, library_ratio, reference_areas
-from hwmodel.unit_cost_prices import error_table, held_out_errors
 
 LUTS = DATA / "fpga_reference_lut.csv"
 _FORMATS: dict[str, Format] = {
@@ -130,10 +130,10 @@ def unit_cost_checks() -> Iterator[Check]:
             f"mean error {errors['error'].abs().mean():.1%}, largest difference "
             f"{(errors['ours'] - errors['truth']).abs().max():.0f} LUTs",
         )  # fmt: skip
-    table = error_table(("lut6", BASE))
-    for row in table[table["group"] == "Kulisch"].to_dict("records"):
+    table = error_table(("lut6", BASE), (LeftOut.FORMATS,))
+    for row in table[table["kind"] == "Kulisch"].to_dict("records"):
         yield Check(
-            f"Kulisch MACs on {row['target']}", f"{row['rows']} designs, each format left out of the fit", 1.0,
+            f"Kulisch MACs on {row['target']}", f"{row['netlists']} designs, each format left out of the fit", 1.0,
             1.0 + row["mean"], Standing.REBUILT, f"data/synthesis_{row['target']}.csv",
             f"mean error {row['mean']:.1%}, worst {row['worst']:.1%} ({row['worst_design']})",
         )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from hwmodel.accelerator import Accelerator
+from hwmodel.check import Standing
 from hwmodel.memory import DATA
 from hwmodel.operands import OperandBits
 from hwmodel.paper import DESIGNS, PaperVersion, paper_models, paper_report, published_report
@@ -116,11 +117,16 @@ def validate_simulator(path: Path = SIMULATOR_ROWS, version: PaperVersion | None
 
 
 def summarize(cells: pd.DataFrame) -> pd.DataFrame:
-    """``validate_simulator``'s cells by version and quantity: rows, how many agree, largest relative error."""
+    """``validate_simulator``'s cells by version and quantity: rows, how many agree, largest relative error, standing.
+
+    The area of the array is an input: our PE's area is the simulator's.
+    """
     grouped = cells.assign(largest_error=cells["error"].abs()).groupby(["version", "quantity"], sort=False)
-    return grouped.agg(
+    table = grouped.agg(
         rows=("agrees", "size"), agree=("agrees", "sum"), largest_error=("largest_error", "max")
     ).reset_index()
+    standing = {AREA: Standing.INPUT.value}
+    return table.assign(standing=[standing.get(name, Standing.REBUILT.value) for name in table["quantity"]])
 
 
 def errors_by_row(cells: pd.DataFrame) -> pd.DataFrame:

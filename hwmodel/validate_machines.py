@@ -47,8 +47,8 @@ def bitfusion() -> Iterator[Check]:
         "16 units of 280.0 uW; the array shares registers that a single unit has to itself",
     )  # fmt: skip
     yield Check(
-        "BitFusion", "area of a spatially fused unit, um2", 1393.7, brick + shift_add + registers, Standing.REBUILT,
-        _BITFUSION, "bricks, shift-add trees and registers",
+        "BitFusion", "area of a spatially fused unit, um2", 1393.7, brick + shift_add + registers, Standing.INPUT,
+        _BITFUSION, "bricks, shift-add trees and registers: the table's own parts of this figure",
     )  # fmt: skip
     # one accumulator bit in Nangate45: (INT8 multiply-add - multiplier) of sky130, 3140.5 - 1696.6 over 26 bits, by the
     # ratio of the INT8 multiply-add in both, 647 over 3140.5 (synthesised for this project, Yosys 0.70)
@@ -58,7 +58,8 @@ def bitfusion() -> Iterator[Check]:
     yield Check(
         "BitFusion", "area, temporal over spatial fusion of 16 bricks", 4905.3 / 1393.7, temporal / spatial,
         Standing.REBUILT, f"{_BITFUSION} (printed 3.5)",
-        "16 bricks with an accumulator of 20 bits each (16-bit product and 4 guard bits); shifters are not counted",
+        "16 of the table's bricks with an own accumulator of 20 bits each (16-bit product and 4 guard bits) over its "
+        "spatial unit; shifters are not counted",
     )  # fmt: skip
     yield Check(
         "BitFusion", "power, temporal over spatial fusion of 16 bricks", 1712.0 / 538.0, temporal / spatial,
@@ -79,13 +80,13 @@ def bitfusion() -> Iterator[Check]:
 
 
 def bismo() -> Iterator[Check]:
-    """BISMO's binary peaks and its LUT model."""
+    """BISMO's binary peaks; its LUT model is the presets' own."""
     for machine, printed, luts in ((BISMO_PYNQ, 6.55, 29.7e3), (BISMO_ULTRA96, 15.36, 46.4e3)):
         tops = 2 * _macs_per_cycle(machine, 1, 1, m=machine.prefill_array.columns) * machine.frequency_hz * 1e-12
         yield Check(machine.name, "binary TOPS", printed, tops, Standing.LAW, _BISMO, "2 Dm Dn Dk f, priced as a layer")
         yield Check(
-            machine.name, "LUTs of the array", luts, machine.pe_count * bismo_luts(machine.pe.lanes), Standing.LAW,
-            f"{_BISMO}; version 2's cost model", "Dm Dn (1.17 Dk + 44.1 + 120.1)",
+            machine.name, "LUTs of the array", luts, machine.pe_count * bismo_luts(machine.pe.lanes), Standing.INPUT,
+            f"{_BISMO}; version 2's cost model", "Dm Dn (1.17 Dk + 44.1 + 120.1), which is the preset's figure too",
         )  # fmt: skip
     yield Check(
         "bismo_ultra96", "effective TOPS at 4x4 bits", 0.96,

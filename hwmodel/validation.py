@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from hwmodel.check import Standing
 from hwmodel.event_grid import validate_events
 from hwmodel.gpu_validate import gpu_errors, link_errors
 from hwmodel.validate import errors_by_row, summarize, validate_headlines, validate_simulator, validate_speedups
@@ -50,8 +51,8 @@ def one_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         ``COLUMNS``: ``truth`` and ``ours`` where there is one figure; ``mean_error`` of absolute relative errors and
-        ``worst_error``, with its sign where there is one figure; ``standing`` says what agreement means, or whether
-        constants were fitted to these rows.
+        ``worst_error``, with its sign where there is one figure, both NaN for inputs; ``standing`` says what agreement
+        means, or whether constants were fitted to these rows.
     """
     rows = [*_published(tables), *_machines(tables), *_measured(tables), *_simulated(tables)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -115,7 +116,7 @@ def _many(truth: str, quantity: str, errors: pd.Series, standing: str) -> dict[s
 
 
 def _one(truth: str, quantity: str, theirs: float, ours: float, standing: str) -> dict[str, Any]:
-    error = ours / theirs - 1
+    error = float("nan") if standing == Standing.INPUT.value else ours / theirs - 1
     return {
         "ground_truth": truth,
         "quantity": quantity,

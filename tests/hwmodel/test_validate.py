@@ -43,6 +43,7 @@ def test_one_version_alone() -> None:
     table = summarize(cells)
     assert (table["rows"] == table["agree"]).all()
     assert table.loc[table["quantity"].str.startswith("cycles"), "largest_error"].max() == 0
+    assert table.loc[table["standing"] == "input", "quantity"].tolist() == ["pe_array_mm2"]  # the simulator's own PE
 
 
 def test_bars_of_figures_7_and_8() -> None:

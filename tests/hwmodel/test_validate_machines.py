@@ -1,5 +1,7 @@
 """Every ground truth of the machines: laws met, bounds kept, errors stated where they are stated."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -16,7 +18,7 @@ def table() -> pd.DataFrame:
 
 def test_laws_are_met(table: pd.DataFrame) -> None:
     laws = table[table["standing"] == Standing.LAW.value]
-    assert len(laws) >= 18 and laws["error"].abs().max() <= PRINTED
+    assert len(laws) >= 16 and laws["error"].abs().max() <= PRINTED
 
 
 def test_published_cycles_of_stripes_are_met_exactly(table: pd.DataFrame) -> None:
@@ -39,6 +41,18 @@ def test_what_is_rebuilt_stays_within_what_the_docs_say(table: pd.DataFrame) -> 
     assert len(bitlet) == 2 and bitlet["error"].abs().max() < 0.015
 
 
+def test_inputs_carry_no_error(table: pd.DataFrame) -> None:
+    """Figures that ours were made from: our agreement with them says nothing."""
+    inputs = table[table["standing"] == Standing.INPUT.value]
+    assert set(inputs["subject"] + ": " + inputs["quantity"]) == {
+        "BitFusion: area of a spatially fused unit, um2",
+        "bismo_pynq_z1: LUTs of the array",
+        "bismo_ultra96: LUTs of the array",
+        "FP16: LUTs of LQER's layer",
+    }
+    assert inputs["error"].isna().all() and table.drop(inputs.index)["error"].notna().all()
+
+
 def test_every_row_has_a_source_and_every_open_one_a_reason(table: pd.DataFrame) -> None:
     assert (table["source"].str.len() > 0).all()
     assert (table.loc[table["standing"] == Standing.OPEN.value, "note"].str.len() > 0).all()
@@ -47,4 +61,5 @@ def test_every_row_has_a_source_and_every_open_one_a_reason(table: pd.DataFrame)
 def test_errors_are_relative() -> None:
     check = Check("x", "y", 2.0, 3.0, Standing.REBUILT, "here")
     assert check.error == 0.5
+    assert replace(check, standing=Standing.INPUT).error is None
     assert checks_frame([check]).loc[0, "error"] == 0.5
