@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign import cli_bits, cli_explore, cli_fpga, cli_lists, cli_serving, cli_simulate, cli_work
+from codesign import cli_bits, cli_explore, cli_export, cli_fpga, cli_lists, cli_serving, cli_simulate, cli_work
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -163,6 +163,8 @@ def bits(
 
 
 app.command()(cli_fpga.fpga)
+app.command()(cli_export.export)
+app.command()(cli_export.csim)
 app.command(name="explore")(cli_explore.explore_space)
 
 

@@ -36,7 +36,7 @@ class KernelText:
         row_bits: width of one.
         calls: tokens of each call of the testbench.
         part: device part.
-        clock_ns: clock period.
+        clock_mhz: clock to synthesise for, in MHz, as Vitis takes it.
     """
 
     layer: str
@@ -52,7 +52,7 @@ class KernelText:
     row_bits: int
     calls: tuple[int, ...]
     part: str
-    clock_ns: float
+    clock_mhz: float
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def vitis_texts(kernel: KernelText) -> dict[str, str]:
 
     Sources: AMD UG1702 and UG1399 (2025.2), "HLS General Options", "C-Synthesis Sources", "add_files".
     """
-    values = {"name": kernel.name, "part": kernel.part, "clock_ns": f"{kernel.clock_ns:.3f}"}
+    values = {"name": kernel.name, "part": kernel.part, "clock_mhz": f"{kernel.clock_mhz:g}"}
     listed = "\n".join(f"tb.file={name}" for name in kernel.data)
     added = "\n".join(f"add_files -tb $here/{name}" for name in kernel.data)
     return {

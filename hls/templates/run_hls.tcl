@@ -13,6 +13,6 @@ add_files -tb $$here/testbench.cpp -cflags $$flags
 $data
 set_top $name
 set_part $part
-create_clock -period $clock_ns -name default
+create_clock -period ${clock_mhz}MHz -name default
 csynth_design
 exit

@@ -13,7 +13,7 @@ from hls.render import KernelText, bench_text, kernel_text, makefile_text, rende
 def kernel(**changes):
     usual = KernelText(
         layer="model.q", name="layer_model_q_x1", shape=(40, 64), description="int4", tokens=3, beats=21, on_chip=False,
-        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3), part="xcu250-figd2104-2L-e", clock_ns=10 / 3,
+        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3), part="xcu250-figd2104-2L-e", clock_mhz=300.0,
     )  # fmt: skip
     return dataclasses.replace(usual, **changes)
 
@@ -60,13 +60,13 @@ def test_vitis_files_name_part_clock_top_and_data():
     part, section = config.split("[hls]")
     assert "part=xcu250-figd2104-2L-e" in part
     settings = [line.split("=", 1) for line in section.splitlines() if line]
-    assert ["clock", "3.333ns"] in settings and ["syn.top", "layer_model_q_x1"] in settings
+    assert ["clock", "300MHz"] in settings and ["syn.top", "layer_model_q_x1"] in settings
     assert ["flow_target", "vitis"] in settings and ["syn.file", "kernel.cpp"] in settings
     assert [value for key, value in settings if key == "tb.file"] == [
         "testbench.cpp", "input.bin", "output.bin", "weights.bin",
     ]  # fmt: skip
     script = texts["run_hls.tcl"]
-    assert "set_part xcu250-figd2104-2L-e" in script and "create_clock -period 3.333 " in script
+    assert "set_part xcu250-figd2104-2L-e" in script and "create_clock -period 300MHz " in script
     assert (
         "add_files -tb $here/weights.bin" in script
         and "weights.bin" not in vitis_texts(kernel(on_chip=True))["run_hls.tcl"]

@@ -1,0 +1,251 @@
+"""``codesign export`` and ``codesign csim``: layers of a quantized model as C++ for Vitis HLS, and its simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from torch import nn
+
+from codesign.console import say, show_json, show_table
+from codesign.export_inputs import text_inputs
+from codesign.quantized_folder import QuantizedModel, load_quantized
+from codesign.run_study import accelerators_by_name
+from codesign.steps import progress
+from codesign.text import check_text_name, first_token, load_text, tokenize, windows
+from codesign.weight_slots import WeightSlot, all_slots
+from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_export, simulate
+from hls.export import ON_CHIP_BYTES, ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
+from hls.export_folder import check_replaceable
+from hls.layer_options import LayerOptions
+from hls.weights import BEAT_BYTES
+from hwmodel.accelerator import Accelerator
+from hwmodel.fpga import FpgaDevice, device_by_name, planning_clock_hz
+from hwmodel.pe import PeKind
+from hwmodel.unit_cost_design import Arithmetic
+
+SEEDED = "seeded"
+CONTEXT = 64  # tokens of a window of the text that golden inputs come from
+_MEGA = 1e6
+_ARITHMETICS: Mapping[PeKind, Arithmetic] = {  # the others multiply in parallel
+    PeKind.BIT_SERIAL: Arithmetic.BITMOD,
+    PeKind.ACTIVATION_SERIAL: Arithmetic.WEIGHT_SERIAL,  # the same sums: which side is serial only costs differently
+    PeKind.BOTH_SERIAL: Arithmetic.BOTH_SERIAL,
+    PeKind.TERM_SKIPPING: Arithmetic.TERM_SERIAL,
+}
+_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_OPTIONS = LayerOptions()
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Folder that codesign quantize wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the export; an earlier export is replaced.")],
+    layers: Annotated[
+        list[str] | None, typer.Option("--layers", "-l", help="Layer, or pattern such as '*.q_proj'; may be repeated.")
+    ] = None,
+    accelerator: Annotated[
+        str | None,
+        typer.Option("--accelerator", "-a", help="Preset or YAML file whose PEs multiply; by default plain MACs."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", "-d", help="Board (codesign fpga lists them).")] = "u250",
+    clock: Annotated[
+        float | None, typer.Option(help="MHz to synthesise for; by default what the device's family is planned with.")
+    ] = None,
+    lanes: Annotated[int, typer.Option(min=1, help="Inputs multiplied in a cycle.")] = _OPTIONS.lanes,
+    rows: Annotated[int, typer.Option(min=1, help="Outputs computed side by side.")] = _OPTIONS.tile_rows,
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a call, and tokens of the golden vectors.")] = 4,
+    inputs: Annotated[
+        str, typer.Option(help="Golden inputs: 'seeded', or a text (name or file) that the model is run on.")
+    ] = SEEDED,
+    seed: Annotated[int, typer.Option(min=0, help="Of seeded inputs.")] = 0,
+    on_chip: Annotated[
+        int, typer.Option(min=0, help="Weight images of at most so many bytes become part of their kernels.")
+    ] = ON_CHIP_BYTES,
+    as_json: _JSON = False,
+) -> None:
+    """Write layers of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
+    board = device_by_name(device)
+    target = ExportTarget(
+        board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens), on_chip_bytes=on_chip
+    )
+    if inputs != SEEDED:
+        check_text_name(inputs)
+    check_replaceable(out)
+    source = load_quantized(model)
+    slots = {slot.name: slot for slot in all_slots(source.skeleton())}
+    names = _chosen(source, slots, layers or [])
+    check_exportable(names, source.layers, target)
+    with progress("export", len(names)) as bars:
+
+        def show(what: str, done: int, total: int) -> None:
+            bars.update(bars.task_ids[0], description=what or "export", completed=done, total=total)
+
+        golden, about = _inputs(source, names, inputs, tokens, seed, show)
+        manifest = export_layers(
+            out, _layers(source, slots, names, golden, tokens, seed), target,
+            {
+                "model": source.name,
+                "model_hash": source.hash,
+                "recipe": str(source.manifest["recipe"]),
+                "accelerator": accelerator,
+                "inputs": about,
+            },
+            steps=show, count=len(names),
+        )  # fmt: skip
+    if as_json:
+        show_json(manifest)
+        return
+    show_table(_exported(manifest), title=f"{source.name} for {board.name} ({target.part})", as_json=False)
+    say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
+
+
+def _clock_mhz(board: FpgaDevice, clock: float | None) -> float:
+    if clock is not None:
+        return clock
+    planned = planning_clock_hz(board)
+    if planned is None:
+        raise ValueError(f"clock must be given for device {board.name}, as no published one of its family is known")
+    return planned / _MEGA
+
+
+def _layer_options(accelerator: str | None, lanes: int, rows: int, tokens: int) -> LayerOptions:
+    options = LayerOptions(tokens=tokens, lanes=lanes, tile_rows=rows)
+    if accelerator is None:
+        return options
+    (machine,) = accelerators_by_name((accelerator,)).values()
+    if not isinstance(machine, Accelerator):
+        raise ValueError(f"accelerator must be an array of PEs to be exported, not the GPU {machine.name}")
+    return replace(options, arithmetic=_ARITHMETICS.get(machine.pe.kind, Arithmetic.PARALLEL))
+
+
+def _chosen(source: QuantizedModel, slots: Mapping[str, WeightSlot], patterns: Sequence[str]) -> list[str]:
+    """Names of the layers to export: those that are matrix products among those that match.
+
+    Raises:
+        ValueError: a pattern matches nothing, or none of what matches is a matrix product.
+    """
+    matched = matching(source.layers, patterns)
+    kept, left = [], []
+    for name in matched:
+        slot = slots.get(name)
+        product = slot is not None and not slot.experts and not isinstance(slot.module, nn.Embedding)
+        (kept if product else left).append(name)
+    if not kept:
+        raise ValueError(
+            f"layers to export must be matrix products, not {left[0]}: embeddings are looked up, fused experts chosen"
+        )
+    if left:
+        say(f"left out, being no single matrix products: {', '.join(left)}")
+    return kept
+
+
+def _inputs(
+    source: QuantizedModel, names: Sequence[str], inputs: str, tokens: int, seed: int, steps: Any
+) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
+    """Golden inputs that come from a text (none for seeded ones), and what the manifest says about them."""
+    if inputs == SEEDED:
+        return {}, {"kind": SEEDED, "seed": seed}
+    text = load_text(inputs)
+    tokenizer = source.tokenizer()
+    first = first_token(tokenizer)
+    ids = windows(tokenize(text, tokenizer, max(CONTEXT, 2 * tokens)), CONTEXT, bos_token_id=first)
+    about = {"kind": "text", "text": text.name, "sha256": text.hash, "tokens": int(ids.numel())}
+    return text_inputs(source, names, ids, tokens, steps=steps), about
+
+
+def _layers(
+    source: QuantizedModel,
+    slots: Mapping[str, WeightSlot],
+    names: Sequence[str],
+    golden: Mapping[str, np.ndarray],
+    tokens: int,
+    seed: int,
+) -> Iterator[ExportLayer]:
+    """The layers one at a time, with bias and golden input."""
+    for name in names:
+        layer = source.layers[name]
+        bias = None
+        if slots[name].bias is not None:
+            bias = source.tensor(f"{name}.bias").to(torch.float32).numpy()
+        x = golden[name] if name in golden else seeded_input(name, (tokens, layer.shape[1]), seed)
+        yield ExportLayer(name, layer, x, bias)
+
+
+def _exported(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "layer": layer["name"], "n": layer["shape"][0], "k": layer["shape"][1],
+                "encoding": layer["description"], "weights": "on chip" if layer["on_chip"] else "in memory",
+                "image_bytes": layer["image"]["beats"] * BEAT_BYTES, "folder": layer["folder"],
+            }
+            for layer in manifest["layers"]
+        ]
+    )  # fmt: skip
+
+
+def csim(
+    folder: Annotated[Path, typer.Argument(help="Folder that codesign export wrote.")],
+    layers: Annotated[
+        list[str] | None, typer.Option("--layers", "-l", help="Layer or pattern; may be repeated; all by default.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="Layers compiled at a time.")] = MAX_WORKERS,
+    mismatches: Annotated[int, typer.Option(min=1, help="Mismatches shown of each layer.")] = 10,
+    ap_types: Annotated[
+        Path | None, typer.Option(help="Folder of ap_int.h; by default Vitis's, or that of the package hls4ml.")
+    ] = None,
+    as_json: _JSON = False,
+) -> int:
+    """Compile and run an export, and compare every output with its golden one; exit status 1 if any differs."""
+    export_ = open_export(folder, layers or [])
+    for name in edited_sources(export_):
+        say(f"{name} was edited after its export: simulated as it is now")
+    with progress("csim", len(export_.layers)) as bars:
+
+        def finished(result: LayerResult, done: int, total: int) -> None:
+            bars.update(bars.task_ids[0], description=result.layer, completed=done, total=total)
+            if not bars.console.is_terminal and not as_json:
+                say(f"{done} of {total}: {result.layer}, {_verdict(result)}")
+
+        results = simulate(export_, workers=workers, most=mismatches, ap_types=ap_types, finished=finished)
+    wrong = [result for result in results if result.mismatch_count]
+    if as_json:
+        show_json({"layers": [_as_json(result) for result in results], "equal": not wrong})
+        return int(bool(wrong))
+    rows = [
+        {"layer": r.layer, "outputs": r.compared, "mismatches": r.mismatch_count, "compile_s": r.compile_s,
+         "run_s": r.run_s}
+        for r in results
+    ]  # fmt: skip
+    show_table(pd.DataFrame(rows), title="C simulation", as_json=False, highlight=lambda row: bool(row["mismatches"]))
+    for result in wrong:
+        for mismatch in result.mismatches:
+            say(str(mismatch))
+    outputs = sum(result.compared for result in results)
+    different = sum(result.mismatch_count for result in results)
+    say(f"{different} of {outputs} outputs differ" if wrong else f"all {outputs} outputs are as expected")
+    return int(bool(wrong))
+
+
+def _verdict(result: LayerResult) -> str:
+    if result.mismatch_count:
+        return f"{result.mismatch_count} of {result.compared} outputs differ"
+    return f"{result.compared} outputs as expected"
+
+
+def _as_json(result: LayerResult) -> dict[str, Any]:
+    return {
+        "layer": result.layer, "outputs": result.compared, "mismatches": result.mismatch_count,
+        "compile_s": result.compile_s, "run_s": result.run_s,
+        "first": [
+            {"row": m.row, "token": m.token, "expected": m.value(m.expected), "found": m.value(m.found),
+             "expected_bits": m.expected, "found_bits": m.found}
+            for m in result.mismatches
+        ],
+    }  # fmt: skip
