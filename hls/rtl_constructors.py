@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from datatypes.catalog import INTS, MINIFLOATS, NF4, UINTS
-from datatypes.format import FloatFormat
+from datatypes.catalog import INT16, INTS, MINIFLOATS, NF4, UINTS
+from datatypes.format import FloatFormat, IntFormat
 from hls.rtl_design import Design
 
 GUARD_BITS = 10  # of an accumulator above one product: 1,024 products without overflow
+
+
+def _integer(bits: int, *, unsigned: bool = False) -> IntFormat:
+    """The catalogue's integer of ``bits``: 2 to 8, or 16 signed."""
+    return INT16 if bits == INT16.bits and not unsigned else (UINTS if unsigned else INTS)[bits]
 
 
 def int_multiplier(weight_bits: int, activation_bits: int, *, unsigned: bool = False) -> Design:
@@ -17,8 +22,8 @@ def int_multiplier(weight_bits: int, activation_bits: int, *, unsigned: bool = F
         "int_multiplier",
         (("WEIGHT_BITS", weight_bits), ("ACTIVATION_BITS", activation_bits), ("ACTIVATION_UNSIGNED", int(unsigned))),
         f"w{weight_bits}{'u' if unsigned else 'a'}{activation_bits}",
-        INTS[weight_bits].name,
-        (UINTS if unsigned else INTS)[activation_bits].name,
+        _integer(weight_bits).name,
+        _integer(activation_bits, unsigned=unsigned).name,
     )
 
 
@@ -39,8 +44,8 @@ def int_dot(
             ("PRODUCT_REGISTER", int(stages > 1)),
         ),
         f"w{weight_bits}{'u' if unsigned else 'a'}{activation_bits}.x{lanes}{'r' * stages}",
-        INTS[weight_bits].name,
-        (UINTS if unsigned else INTS)[activation_bits].name,
+        _integer(weight_bits).name,
+        _integer(activation_bits, unsigned=unsigned).name,
         "integer",
         accumulator_bits,
         lanes,

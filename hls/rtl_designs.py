@@ -82,6 +82,14 @@ def _minifloat_lanes() -> Iterator[Design]:
         yield from (minifloat_dot(MINIFLOATS[name], MINIFLOATS[name], lanes=lanes) for name in STUDY_MINIFLOATS)
 
 
+def _minifloat_pair_units() -> Iterator[Design]:
+    """Multipliers and fixed-point products of the pairs, without an accumulator."""
+    for weight, activation in itertools.combinations(finite_minifloats(), 2):
+        if fixed_product_bits(weight, activation) <= FIXED_PRODUCT_LIMIT:
+            for module in ("minifloat_multiplier", "minifloat_product"):
+                yield minifloat_unit(module, weight, activation)
+
+
 def wide_float(exponent_bits: int, mantissa_bits: int, name: str) -> FloatFormat:
     """FP16 or BF16 as a MAC operand that holds finite values."""
     bits = 1 + exponent_bits + mantissa_bits
@@ -149,6 +157,51 @@ def _serial() -> Iterator[Design]:
     yield from (bit_bit_dot(lanes=lanes) for lanes in (16, 64, 256))
 
 
+def _int_wide() -> Iterator[Design]:
+    """Widths beyond the study's: what closed forms and fits of 2 to 8 bits say is tried on these."""
+    for unit in (int_multiplier, int_dot):
+        yield from (unit(w, 16) for w in (*INT_BITS, 16))
+
+
+def _lane_counts() -> Iterator[Design]:
+    """Lanes between and beyond those of the other sweeps, a few formats of every family."""
+    for lanes in (2, 8, 32):
+        yield from (int_dot(w, a, lanes=lanes) for w, a in ((2, 8), (4, 4), (4, 8), (8, 8)))
+        yield from (minifloat_dot(MINIFLOATS[name], MINIFLOATS[name], lanes=lanes) for name in ("e2m1", "e2m3", "e4m3"))
+        yield from (tender_dot(b, b, lanes=lanes) for b in (4, 8))
+        yield flint_int_dot(4, 8, lanes=lanes)
+        yield flint_flint_dot(4, lanes=lanes)
+        yield from (codebook_dot(programmable=programmable, lanes=lanes) for programmable in (False, True))
+        yield bit_serial_dot(8, 8, lanes=lanes)
+        yield bit_serial_dot(4, 8, lanes=lanes)
+        yield from (mx_block_dot(element, lanes=lanes) for element in ("e2m1", "e4m3"))
+    yield from (olive_dot(flint=flint, lanes=lanes) for flint in (False, True) for lanes in (4, 8))
+    yield from (nvfp4_block_dot(lanes=lanes) for lanes in (2, 8))
+    yield from (term_serial_dot(8, lanes=lanes) for lanes in (2, 8, 32))
+    yield from (bit_bit_dot(lanes=lanes) for lanes in (8, 32, 128))
+    for module in ("bitmod_group_accumulator", "bitmod_int_accumulator", "bitmod_pe"):
+        yield from (bitmod_part(module, lanes=lanes) for lanes in (3, 6, 16))
+
+
+def _more_formats() -> Iterator[Design]:
+    """Families of few formats with others: left out in turn, they say how far a family's prices carry."""
+    yield from (tender_dot(w, a) for w, a in ((3, 3), (4, 8), (5, 5), (6, 6), (6, 8)))
+    yield from (flint_int_dot(b, a) for b, a in ((3, 3), (3, 8), (4, 6), (5, 5)))
+    yield flint_flint_dot(3)
+    yield from (term_serial_dot(bits, lanes=lanes) for bits in (4, 6) for lanes in (1, 16))
+    yield from (term_serial_dot(bits, lanes=4, shift_bits=2) for bits in (4, 8))
+    for code_bits, entry_bits, activation_bits in ((2, 4, 8), (3, 6, 8), (4, 4, 4), (4, 6, 6), (5, 8, 8), (6, 8, 8)):
+        yield codebook_dot(
+            programmable=True, code_bits=code_bits, entry_bits=entry_bits, activation_bits=activation_bits
+        )
+    yield from (codebook_dot(programmable=False, entry_bits=e, activation_bits=a) for e, a in ((4, 4), (5, 8), (6, 6)))
+    yield from (mx_block_dot(element, lanes=4) for element in ("e3m0", "e2m2", "e3m3", "e5m0"))
+    yield float_mac(FP16_OPERAND, FP16_OPERAND, exponent_bits=8, mantissa_bits=13)
+    yield float_mac(BF16_OPERAND, BF16_OPERAND, exponent_bits=8, mantissa_bits=7)
+    yield from (float_mac(MINIFLOATS[name], BF16_OPERAND) for name in ("e2m1", "e4m3"))
+    yield from (float_mac(MINIFLOATS[name], MINIFLOATS[name]) for name in ("e3m0", "e3m3", "e2m4"))
+
+
 def _registered() -> Iterator[Design]:
     """Operands in registers, so that delay and frequency hold the multiplier; with and without a product register."""
     for stages in (1, 2):
@@ -172,6 +225,10 @@ SWEEPS: Mapping[str, Callable[[], Iterator[Design]]] = {
     "int_lanes": _int_lanes,
     "minifloat_lanes": _minifloat_lanes,
     "minifloat_pairs": _minifloat_pairs,
+    "minifloat_pair_units": _minifloat_pair_units,
+    "int_wide": _int_wide,
+    "lane_counts": _lane_counts,
+    "more_formats": _more_formats,
 }
 
 

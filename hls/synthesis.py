@@ -101,7 +101,7 @@ def measure_of(target: str, library: CellLibrary | None) -> tuple[Measure, tuple
         ValueError: a cell library is missing, or given for an FPGA.
     """
     fpgas: dict[str, tuple[Measure, tuple[str, ...]]] = {
-        "lut6": (lut6_rows, ("rowpair", "default", "booth")),
+        "lut6": (lut6_rows, ("rowpair", "rowpair_gates", "gates", "default", "booth")),
         "ecp5": (ecp5_rows, tuple(ECP5_FLOWS)),
     }
     if target in fpgas:

@@ -20,10 +20,15 @@ ROWPAIR_MAP = RTL / "rowpair_map.v"
 PREPARE = ("proc", "flatten", "opt", "wreduce", "opt_clean")
 # synth_xilinx without its memory stages: no design has one, and reading their libraries takes longer than the rest
 _XILINX = "synth_xilinx -family xcup -top batch -noiopad -noclkbuf -flatten"
+_ROWPAIR = (f"techmap -autoproc -map {ROWPAIR_MAP}", "opt")
 LUT6_FLOWS: Mapping[str, tuple[str, ...]] = {
-    "rowpair": (f"techmap -autoproc -map {ROWPAIR_MAP}", "opt"),
+    "rowpair": _ROWPAIR,
     "default": (),
     "booth": ("booth", "opt"),
+    # Shifters, decoders and selectors become gates before anything else is mapped, so that they are optimised together;
+    # adders stay on carry chains, or ("gates") become gates as well, which small products gain from.
+    "rowpair_gates": (*_ROWPAIR, "select -set chains t:$alu", "techmap t:* @chains %d", "opt -full"),
+    "gates": (*_ROWPAIR, "techmap", "opt -full"),
     "dsp": (),
 }
 

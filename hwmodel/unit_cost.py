@@ -17,6 +17,7 @@ from functools import cache
 
 from hwmodel.synthesis_table import SynthesisRow, best_rows
 from hwmodel.unit_cost_design import PeDesign, design_of_row
+from hwmodel.unit_cost_errors import held_out, is_small
 from hwmodel.unit_cost_libraries import SCALED_LIBRARIES, library_ratio
 from hwmodel.unit_cost_parts import group_of, parts_of
 from hwmodel.unit_cost_prices import closed_form, is_lut, part_price, part_prices, register_um2, samples
@@ -106,8 +107,6 @@ def price_pe(one: PeDesign, target: str = "lut6", *, dsp: bool = False, table: b
     row = _nearest(one, target) if table else None
     group = group_of(one.family)
     prices = part_prices(group, target)
-    held_out = prices.held_out
-    mean, worst = (held_out.mean, held_out.worst) if held_out.rows else (None, None)
     if row is not None:
         difference = part_price(one, target) - part_price(design_of_row(row), target)
         source = f"netlist {row.design}, its accumulator adjusted"
@@ -119,10 +118,12 @@ def price_pe(one: PeDesign, target: str = "lut6", *, dsp: bool = False, table: b
     origin = Origin.CLOSED_FORM if closed else Origin.FIT
     source = "sites of carry chains" if closed else f"{prices.rows} netlists of kind {group}"
     outside = not closed and _outside(one, target)
+    held = 0.0 if count is None or is_lut(target) else count * register_um2(target)
+    errors = held_out(group, target, small=is_small(logic + held, target))
+    mean, worst = (None, None) if errors is None else (errors.mean, errors.worst)
     if is_lut(target):
         none = Figure(0.0, origin, 0.0, 0.0, "no DSPs allowed")
         return UnitCost(one, target, Figure(logic, origin, mean, worst, source), flip_flops, none, None, outside)
-    held = 0.0 if count is None else count * register_um2(target)
     return UnitCost(one, target, None, flip_flops, None, Figure(logic + held, origin, mean, worst, source), outside)
 
 

@@ -104,7 +104,14 @@ def design(family: str, **parameters: int) -> PeDesign:
     return PeDesign(family, tuple(sorted(kept.items())))
 
 
-_ZERO_BY_DEFAULT = ("INPUT_REGISTER", "PRODUCT_REGISTER", "ACTIVATION_UNSIGNED", "PROGRAMMABLE", "FLINT")
+_ZERO_BY_DEFAULT = (
+    "INPUT_REGISTER",
+    "PRODUCT_REGISTER",
+    "ACTIVATION_UNSIGNED",
+    "WEIGHT_UNSIGNED",
+    "PROGRAMMABLE",
+    "FLINT",
+)
 
 
 def design_of_row(row: SynthesisRow) -> PeDesign:

@@ -9,8 +9,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from hwmodel.unit_cost_errors import error_table, held_out_errors
 from hwmodel.unit_cost_libraries import library_ratios
-from hwmodel.unit_cost_prices import error_table, fitted, fitted_targets, held_out_errors
+from hwmodel.unit_cost_prices import fitted, fitted_targets
 from hwmodel.unit_cost_truth import reference_errors
 
 

@@ -6,7 +6,7 @@ import math
 from functools import cache
 
 from hwmodel.unit_cost_design import PeDesign, design, float_range
-from hwmodel.unit_cost_integers import Parts, Pricer, array_parts, multiplier_luts, tree_bits
+from hwmodel.unit_cost_integers import Parts, Pricer, table_parts, tree_bits, unsigned_product
 
 
 @cache
@@ -48,13 +48,6 @@ def shift_muxes(width: int, largest: int) -> int:
     return sum(width + min(largest, (2 << stage) - 1) for stage in range(largest.bit_length()))
 
 
-def _small_product_luts(p: int, q: int) -> float:
-    """Unsigned; products of at most six signals are plain LUTs, about one for each bit of the product."""
-    if min(p, q) == 1:
-        return max(p, q) / 2
-    return float(p + q - 1 + (p + q > 5) if p + q <= 6 else multiplier_luts(p, q, unsigned=True))
-
-
 def float_fields(one: PeDesign) -> tuple[int, int, int, int]:
     """Exponent and mantissa bits of the weight, then of the activation."""
     if one.family == "mx_block_dot":
@@ -70,30 +63,32 @@ def float_fields(one: PeDesign) -> tuple[int, int, int, int]:
     return one.get(sides[0]), one.get(sides[1]), one.get(sides[2]), one.get(sides[3])
 
 
-def multiplier_parts(one: PeDesign, lut: bool) -> Parts:
-    """Parts of a significand product with its exponents and sign."""
+def multiplier_parts(one: PeDesign, price: Pricer) -> Parts:
+    """Significand product, sum of the shifts, sign.
+
+    Exponents of one bit shift nothing, so that a wider one beside them is only decoded; two wider ones are added.
+    """
     we, wm, ae, am = float_fields(one)
-    p, q = wm + 1, am + 1
-    lanes = one.lanes
-    parts: Parts = {
-        "exponents": float(lanes * sum(e > 1 for e in (we, ae))),
-        "wide_exponents": float(lanes * sum(e > 2 for e in (we, ae))),
-        "exponent_bits": float(lanes * sum(max(e - 3, 0) for e in (we, ae))),
+    lanes, wider = one.lanes, [e for e in (we, ae) if e > 1]
+    added = len(wider) == 2
+    return {
+        "product": lanes * price(unsigned_product(wm + 1, am + 1)),
+        "exponents": float(lanes * len(wider)),
+        "wide_exponents": float(lanes * sum(e > 2 for e in wider)),
+        "exponent_bits": float(lanes * sum(max(e - 3, 0) for e in wider)),
+        "exponent_sum": float(lanes * added * max(we, ae)),
         "sign": float(lanes),
     }
-    if lut:
-        return {"product": lanes * _small_product_luts(p, q), **parts}
-    return {**array_parts(p, q, lanes, unsigned=True), **parts}
 
 
-def fixed_point_parts(one: PeDesign, lut: bool) -> Parts:
-    """Parts of a product shifted into fixed point, and of the tree and exact accumulator that follow."""
+def fixed_point_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
+    """The product in fixed point, and its exact accumulation."""
     we, wm, ae, am = float_fields(one)
     largest = float_range(we) + float_range(ae)
     signed = wm + am + (3 if min(wm, am) else 2)  # significand product and sign; by a power of two a bit less
     width = wm + am + 3 + largest
     lanes = one.lanes
-    parts = multiplier_parts(one, lut)
+    parts = multiplier_parts(one, price)
     parts["hidden_bits"] = float(lanes * sum(e > 1 and m > 0 for e, m in ((we, wm), (ae, am))))
     parts["negation"] = float(lanes * signed)
     if wm + am == 0:  # signed powers of two: each bit is a function of the shift and the sign
@@ -110,45 +105,48 @@ def fixed_point_parts(one: PeDesign, lut: bool) -> Parts:
     return parts
 
 
-def _window(one: PeDesign) -> Parts:
-    """A float accumulator's window: addend, guard bits, room above; both shifters; the leading-zero count.
-
-    Sums: ``hls/rtl/float_accumulate.sv``.
-    """
-    we, wm, ae, am = float_fields(one)
-    exponent_bits = one.get("ACCUMULATOR_EXPONENT_BITS", 8)
-    mantissa_bits = one.get("ACCUMULATOR_MANTISSA_BITS", 23)
-    signed = wm + am + 3
-    lanes = one.lanes
-    if one.family in ("mx_block_dot", "nvfp4_block_dot") or lanes > 1:
-        block = one.get("BLOCK", 16 if one.family == "nvfp4_block_dot" else lanes)
-        largest = float_range(we) + float_range(ae)
-        magnitude = signed + largest + (block - 1).bit_length()
-        adders = tree_bits(signed + largest, lanes) + (magnitude if block > lanes else 0) + magnitude
-        if one.family == "nvfp4_block_dot":
-            adders += magnitude + 4 * 4  # the product of two scales' significands of four bits
-            magnitude += 8
-    else:
-        magnitude, adders = wm + am + 2, 0
-    window = 2 * mantissa_bits + magnitude + 7
-    return {
-        "window": float(window),
-        "window_muxes": window * math.log2(window),
-        "exponent": float(exponent_bits),
-        "adders": float(adders),
-    }
+_SCALE_BITS = 4  # significand of a UE4M3 scale
 
 
-def float_accumulated_parts(one: PeDesign, price: Pricer) -> Parts:
-    """Parts of products that are added in a float accumulator."""
-    we, wm, ae, am = float_fields(one)
-    block = one.family in ("mx_block_dot", "nvfp4_block_dot") or one.lanes > 1
+def _float_product(we: int, wm: int, ae: int, am: int, *, fixed: bool = False) -> PeDesign:
     sides = (("WEIGHT_EXPONENT", we), ("WEIGHT_MANTISSA", wm), ("ACTIVATION_EXPONENT", ae), ("ACTIVATION_MANTISSA", am))
     fields = {f"{side}_BITS": bits for side, bits in sides} | {"ACCUMULATOR_BITS": 0}
-    product = design("minifloat_product" if block else "minifloat_multiplier", **fields)
-    if one.family == "mx_block_dot" and we == 0:
-        product = design("int_multiplier", WEIGHT_BITS=wm + 1, ACTIVATION_BITS=am + 1, ACCUMULATOR_BITS=0)
-    parts = {"products": one.lanes * price(product), **_window(one)}
-    if one.family == "codebook_float_mac":
-        parts["table"] = 16.0 * (1 << one.get("CODE_BITS", 4)) * (1 if one.get("PROGRAMMABLE") else 0)
+    return design("minifloat_product" if fixed else "minifloat_multiplier", **fields)
+
+
+def float_accumulated_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
+    """Products, exact sums of a block, and the window of the float accumulator (``hls/rtl/float_accumulate.sv``).
+
+    The window holds addend, guard bits, and room above; both shifters and the leading-zero count follow its width.
+    """
+    we, wm, ae, am = float_fields(one)
+    lanes, family = one.lanes, one.family
+    mantissa_bits = one.get("ACCUMULATOR_MANTISSA_BITS", 23)
+    adders = 0
+    if family in ("mx_block_dot", "nvfp4_block_dot") or lanes > 1:
+        block = one.get("BLOCK", 16 if family == "nvfp4_block_dot" else lanes)
+        term = wm + am + 3 + float_range(we) + float_range(ae)
+        if family == "mx_block_dot" and we == 0:  # two's complement elements
+            term = wm + am + 2
+            product = design("int_multiplier", WEIGHT_BITS=wm + 1, ACTIVATION_BITS=am + 1, ACCUMULATOR_BITS=0)
+        else:
+            product = _float_product(we, wm, ae, am, fixed=True)
+        magnitude = term + (block - 1).bit_length()
+        adders = tree_bits(term, lanes) + (magnitude if block > lanes else 0) + magnitude  # the last one for the sign
+        products = lanes * price(product)
+        if family == "nvfp4_block_dot":  # the product of both scales is multiplied into the sum
+            products += price(unsigned_product(magnitude, 2 * _SCALE_BITS)) + price(_float_product(4, 3, 4, 3))
+            magnitude += 2 * _SCALE_BITS
+    else:
+        magnitude = wm + am + 2
+        products = price(_float_product(we, wm, ae, am))
+    window = 2 * mantissa_bits + magnitude + 7
+    parts = {
+        "products": products,
+        "window": float(window),
+        "window_muxes": window * math.log2(window),
+        "accumulator" if lut else "adder_bits": float(adders),
+    }
+    if family == "codebook_float_mac":
+        parts |= table_parts(one.get("CODE_BITS", 4), 16, 1, written=bool(one.get("PROGRAMMABLE")))
     return parts

@@ -1,10 +1,10 @@
-"""Parts of integer multipliers and dot products: closed forms on LUTs, arrays of adders in cells."""
+"""Parts of integer multipliers and dot products: closed forms on LUTs, arrays of adders and radix-4 rows in cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from hwmodel.unit_cost_design import PeDesign
+from hwmodel.unit_cost_design import PeDesign, design
 
 Parts = dict[str, float]  # amounts of physical parts by name
 Pricer = Callable[[PeDesign], float]  # LUTs, or combinational area, of a part that has a price of its own
@@ -33,6 +33,13 @@ def multiplier_luts(w: int, a: int, *, unsigned: bool = False) -> int:
     return narrow // 2 * (wide + 1) + (pairs - 1) * (wide + 2) - saved
 
 
+def small_product_luts(p: int, q: int) -> float:
+    """Unsigned; products of at most six signals are plain LUTs, about one for each bit of the product."""
+    if min(p, q) == 1:
+        return max(p, q) / 2
+    return float(p + q - 1 + (p + q > 5) if p + q <= 6 else multiplier_luts(p, q, unsigned=True))
+
+
 def tree_bits(width: int, lanes: int) -> int:
     """Adder bits of an exact tree over ``lanes`` terms of ``width`` bits, each level one bit wider.
 
@@ -54,31 +61,61 @@ def int_dot_luts(w: int, a: int, lanes: int, accumulator_bits: int, *, unsigned:
     return lanes * multiplier_luts(w, a, unsigned=unsigned) + tree_bits(w + a, lanes) + accumulator_bits
 
 
-def array_parts(p: int, q: int, lanes: int, *, unsigned: bool) -> Parts:
-    """Cells of an integer product: an array of adders, or radix-4 rows over the wider operand (``synth -booth``).
+def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: int) -> Parts:
+    """Cells of ``lanes`` integer products: radix-4 rows over the activation (``synth -booth``), else an adder array.
 
-    Rows need four bits on both sides and, signed, five on one; the array's adders are one fewer than rows and columns.
+    Yosys recodes operands of four bits and more whose product has eight. An unsigned activation is recoded with a zero
+    above it: with an even width its last digit is 0 or 1, a row of AND gates. In the array a signed narrow operand
+    subtracts its last row.
+
+    Args:
+        weight_bits, activation_bits: widths; of two unsigned operands the wider one is recoded.
+        lanes: how many.
+        signs: of the operands that are signed: 2, 1 (the weight) or 0.
     """
-    narrow, wide = min(p, q), max(p, q)
-    array = float(lanes * (narrow - 1) * (wide - 1))
-    if narrow < 4 or (wide < 5 and not unsigned):
-        return {"array": array, "gates": float(lanes * narrow * wide)}
-    rows = wide // 2 + 1 if unsigned else -(-wide // 2)
+    rows, columns = (activation_bits, weight_bits) if signs else sorted((weight_bits, activation_bits), reverse=True)
+    unsigned = signs < 2
+    if columns >= 4 and rows + unsigned * (signs > 0) >= 4 and rows + columns + (signs < 2) > 8:
+        digits = rows // 2 + 1 if unsigned else -(-rows // 2)
+        return {
+            "rows": float(lanes * -(-rows // 2) * (columns + (signs != 1))),
+            "row_adders": float(lanes * (digits - 1) * (columns + 1)),
+            "large_array": float(lanes * (rows - 1) * (columns - 1)),  # where the library's flow does not recode
+        }
+    narrow, wide = min(rows, columns), max(rows, columns)
+    subtracted = signs == 2 or (signs == 1 and columns < rows)
     return {
-        "rows": float(lanes * rows * (narrow + 1)),
-        "large_array": array,  # where the library's flow does not recode
+        "array": float(lanes * (narrow - 1) * (wide - 1)),
+        "array_sign": float(lanes * (wide - 1) * subtracted),
     }
 
 
+def unsigned_product(p: int, q: int) -> PeDesign:
+    """The product of two significands or magnitudes, to be priced as a multiplier of its own."""
+    return design("int_multiplier", WEIGHT_BITS=p, ACTIVATION_BITS=q, ACTIVATION_UNSIGNED=1, WEIGHT_UNSIGNED=1,
+                  ACCUMULATOR_BITS=0)  # fmt: skip
+
+
 def _integer_cells(one: PeDesign) -> Parts:
+    """Cells of a multiplier, MAC or dot product of integers."""
     w, a, lanes = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes
-    # tried and lost: prices of their own for narrow unsigned activations (worst MAC 19 % instead of 12 %)
-    parts = array_parts(w, a + one.get("ACTIVATION_UNSIGNED") if min(w, a) > 3 else a, lanes, unsigned=False)
+    parts = product_cells(w, a, lanes, signs=2 - one.get("ACTIVATION_UNSIGNED") - one.get("WEIGHT_UNSIGNED"))
     if one.family == "int_dot":
-        # one price for both: where no dot products are recorded, a tree's could not be told
+        parts.pop("array_sign", None)  # in front of an accumulator the sign of the last row costs nothing more
         parts["adder_bits"] = float(tree_bits(w + a, lanes) + one.get("ACCUMULATOR_BITS"))
+        parts["clear_bits"] = float(one.get("ACCUMULATOR_BITS"))
         parts["product"] = float(lanes * (w + a))
     return parts
+
+
+def table_parts(code_bits: int, entry_bits: int, lanes: int, *, written: bool) -> Parts:
+    """A code book: constants are a LUT for each two bits up to 16 entries; written ones mux their registers."""
+    if not written:
+        return {"constant": lanes * entry_bits / 2}
+    return {
+        "muxes": float(lanes * entry_bits * ((1 << code_bits) - 1)),
+        "write": float(entry_bits << code_bits),
+    }
 
 
 def integer_parts(one: PeDesign, lut: bool) -> Parts:
@@ -86,6 +123,8 @@ def integer_parts(one: PeDesign, lut: bool) -> Parts:
     if not lut:
         return _integer_cells(one)
     w, a, unsigned = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), bool(one.get("ACTIVATION_UNSIGNED"))
+    if one.get("WEIGHT_UNSIGNED"):
+        return {"closed_form": small_product_luts(w, a)}
     if one.family == "int_multiplier":
         return {"closed_form": float(multiplier_luts(w, a, unsigned=unsigned))}
     luts = int_dot_luts(w, a, one.lanes, one.get("ACCUMULATOR_BITS"), unsigned=unsigned)

@@ -1,53 +1,71 @@
-"""Parts of the PEs that single machines brought: serial ones, those that decode to integers first, BitMoD's."""
+"""Physical parts of serial PEs, code books, shift-MACs and BitMoD's.
+
+Widths are those of the modules in ``hls/rtl`` (``serial.sv``, ``codebook.sv``, ``shift_mac.sv``, ``bitmod.sv``).
+"""
 
 from __future__ import annotations
 
 from hwmodel.unit_cost_design import PeDesign, design
 from hwmodel.unit_cost_floats import shift_luts, shift_muxes
-from hwmodel.unit_cost_integers import Parts, Pricer, tree_bits
+from hwmodel.unit_cost_integers import Parts, Pricer, table_parts, tree_bits, unsigned_product
+
+
+def _shifts(width: int, largest: int, lanes: int, lut: bool) -> Parts:
+    """Of ``lanes`` shifters; on LUTs the last two-way stage apart, part of which the adders behind it absorb."""
+    if not lut:
+        return {"shift": float(lanes * shift_muxes(width, largest))}
+    sites, last = shift_luts(width, largest)
+    return {"shift": lanes * sites, "last_shift": lanes * last}
+
+
+# --- serial ----------------------------------------------------------------------------------------------------------
+
+
+def _adders(tree: float, registered: float, lut: bool) -> Parts:
+    """Adder bits of a tree and of what adds to a register; in cells clearing the register has a price of its own."""
+    if lut:
+        return {"tree": tree, "accumulator": registered}
+    return {"adder_bits": tree + registered, "clear_bits": registered}
 
 
 def serial_parts(one: PeDesign, lut: bool) -> Parts:
-    """Parts of a PE that takes one or both operands bit by bit, or term by term."""
+    """Bit-serial, both operands serial, or term-serial."""
     lanes, accumulator = one.lanes, float(one.get("ACCUMULATOR_BITS"))
     if one.family == "bit_bit_dot":
         count = (lanes + 1).bit_length()
-        return {"lanes": float(lanes), "shift": float(shift_muxes(count, 15)), "accumulator": accumulator}
+        return {"lanes": float(lanes), "shift": float(shift_muxes(count, 15)), **_adders(0.0, accumulator, lut)}
     if one.family == "term_serial_dot":
         signed, largest = one.get("ACTIVATION_BITS") + 1, (1 << one.get("SHIFT_BITS")) - 1
-        shift = sum(shift_luts(signed, largest)) if lut else float(shift_muxes(signed, largest))
         tree = float(tree_bits(signed + largest, lanes))
-        return {"terms": float(lanes * signed), "shift": lanes * shift, "tree": tree, "accumulator": accumulator}
+        shifts = _shifts(signed, largest, lanes, lut)
+        return {"terms": float(lanes * signed), **shifts, **_adders(tree, accumulator, lut)}
     parallel, serial = one.get("PARALLEL_BITS"), one.get("SERIAL_BITS")
     total = parallel + (lanes - 1).bit_length()
-    running = total + serial if one.get("ACCUMULATE", 1) else accumulator
+    running = total + serial + accumulator if one.get("ACCUMULATE", 1) else accumulator
     return {
-        "gates": float(lanes * parallel) if not lut else (parallel / 2 if lanes == 1 else 0.0),
-        "tree": float(tree_bits(parallel, lanes)),
-        "running": float(running),
-        "accumulator": accumulator if one.get("ACCUMULATE", 1) else 0.0,
+        # on LUTs the gates are inside the tree's first level, whose sites they lengthen by one for each adder
+        "gates": lanes / 2 if lut else float(lanes * parallel),
+        "negation": float(total),  # the last bit of a two's complement operand is subtracted
+        **_adders(float(tree_bits(parallel, lanes)), running, lut),
     }
+
+
+# --- decoded integers ------------------------------------------------------------------------------------------------
 
 
 def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     """What decodes to integers and multiplies them: the integer dot product, and what stands before it."""
+    if one.family == "flint_flint_dot":
+        return _flint_pair(one, lut, price)
     lanes, accumulator = one.lanes, one.get("ACCUMULATOR_BITS")
+    extra: Parts
     if one.family == "codebook_dot":
-        w, a, code = one.get("ENTRY_BITS"), one.get("ACTIVATION_BITS"), one.get("CODE_BITS")
-        written = one.get("PROGRAMMABLE")
-        extra = {
-            # a constant table of up to 16 entries is a LUT for each two bits; a written one muxes its registers
-            "constant": 0.0 if written else lanes * w / 2,
-            "muxes": float(lanes * w * ((1 << code) - 1)) if written else 0.0,
-            "write": float(w << code) if written else 0.0,
-        }
-        shift = 0
-    elif one.family in ("flint_int_dot", "flint_flint_dot"):
-        bits = one.get("BITS")
-        both = one.family == "flint_flint_dot"
-        w, a = bits - 1, bits - 1 if both else one.get("ACTIVATION_BITS")
-        shift = (bits - 1) * (2 if both else 1)
-        extra = {"decoders": float(lanes * bits * (2 if both else 1))}
+        w, a, code, shift = one.get("ENTRY_BITS"), one.get("ACTIVATION_BITS"), one.get("CODE_BITS"), 0
+        extra = table_parts(code, w, lanes, written=bool(one.get("PROGRAMMABLE")))
+    elif one.family == "flint_int_dot":
+        w, a = one.get("BITS") - 1, one.get("ACTIVATION_BITS")
+        shift = w
+        extra = {"decoders": lanes * _decoder_outputs(w), "negation": float(lanes * w)}
     elif one.family == "olive_dot":
         w = a = 4
         shift = 14 if one.get("FLINT") else 12
@@ -55,9 +73,8 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     else:  # tender_dot: a shift by one before the accumulator
         w, a, shift = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), 0
         extra = {"rescaling": float(accumulator)}
-    signed = w + a
-    extra["shift"] = lanes * (sum(shift_luts(signed, shift)) if lut else float(shift_muxes(signed, shift)))
-    extra["tree"] = float(tree_bits(signed + shift, lanes) - tree_bits(signed, lanes))
+    extra |= _shifts(w + a, shift, lanes, lut)
+    extra |= _adders(float(tree_bits(w + a + shift, lanes) - tree_bits(w + a, lanes)), 0.0, lut)
     dot = design(
         "int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"), LANES=lanes,
         ACCUMULATOR_BITS=accumulator,
@@ -65,6 +82,51 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     return {"dot": price(dot), **extra}
 
 
-def bitmod_parts(one: PeDesign) -> Parts:
-    """Parts of BitMoD's PE and its accumulators: lanes, and the rest."""
-    return {"lanes": float(one.lanes), "one": 1.0}
+def _decoder_outputs(magnitude_bits: int) -> float:
+    """Value and shift of an unsigned flint: a leading-zero count and a shift, each bit a function of the code."""
+    return float(magnitude_bits - 1 + magnitude_bits.bit_length())
+
+
+def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:
+    """ANT's PE: magnitudes multiplied, the product negated, shifted by the sum of two shifts and added."""
+    lanes, magnitude = one.lanes, one.get("BITS") - 1
+    value = magnitude - 1
+    signed, shift = 2 * value + 1, 2 * magnitude
+    return {
+        "product": lanes * price(unsigned_product(value, value)),
+        **_shifts(signed, shift, lanes, lut),
+        "decoders": 2 * lanes * _decoder_outputs(magnitude),
+        "negation": float(lanes * signed),
+        **_adders(float(tree_bits(signed + shift, lanes)), float(one.get("ACCUMULATOR_BITS")), lut),
+    }
+
+
+# --- BitMoD ----------------------------------------------------------------------------------------------------------
+
+_ALIGNED_BITS, _MANTISSA_BITS = 14, 15  # FP16 significand and three guard bits; group accumulator (hls/rtl/bitmod.sv)
+_SIGNIFICANCE_SHIFT = 7  # largest shift by a term's significance, three bits; sums are widened by six
+
+
+def bitmod_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
+    """The group accumulator, the whole PE around it, or the integer accumulator.
+
+    A single lane is its own maximum: nothing is compared or aligned.
+    """
+    lanes = one.lanes
+    if one.family == "bitmod_pe":
+        group = design("bitmod_group_accumulator", LANES=lanes, ACCUMULATOR_BITS=21)
+        return {"group": price(group), "dequantizer": 1.0}
+    growth = (lanes - 1).bit_length()
+    if one.family == "bitmod_int_accumulator":
+        term = one.get("ACTIVATION_BITS", 8) + 4  # one more for -(-128), three for the exponent
+        return {
+            "terms": float(lanes),  # gate, negation and shift by the exponent
+            "total": float(term + growth + _SIGNIFICANCE_SHIFT),
+            **_adders(float(tree_bits(term, lanes)), float(one.get("ACCUMULATOR_BITS", 24)), lut),
+        }
+    return {
+        "terms": float(lanes),  # exponent adder, gate and negation
+        "aligners": float(lanes if lanes > 1 else 0),  # maximum, distance and shift of a lane
+        "total": float(_ALIGNED_BITS + 1 + growth + _SIGNIFICANCE_SHIFT),
+        **_adders(float(tree_bits(_ALIGNED_BITS + 1, lanes)), 0.0, lut),
+    }

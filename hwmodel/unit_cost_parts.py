@@ -65,13 +65,13 @@ def parts_of(one: PeDesign, *, lut: bool, price: Pricer) -> Parts:
     if group.startswith("integer"):
         return integer_parts(one, lut)
     if group == "minifloat multiplier":
-        return multiplier_parts(one, lut)
+        return multiplier_parts(one, price)
     if group in ("minifloat product", "Kulisch"):
-        return fixed_point_parts(one, lut)
+        return fixed_point_parts(one, lut, price)
     if group == "float accumulator":
-        return float_accumulated_parts(one, price)
+        return float_accumulated_parts(one, lut, price)
     if group.endswith("serial"):
         return serial_parts(one, lut)
     if group.startswith("BitMoD"):
-        return bitmod_parts(one)
+        return bitmod_parts(one, lut, price)
     return decoded_parts(one, lut, price)

@@ -1,8 +1,7 @@
-"""Prices of physical parts from the recorded netlists, and how wrong they are on formats left out.
+"""Prices of physical parts from the recorded netlists.
 
 For each group of families and each target, non-negative least squares of the relative error; nothing is stored, so
-the prices follow the tables. Errors are by cross-validation: all rows that touch a format are left out together
-(``hwmodel.unit_cost_fit`` prints the table).
+the prices follow the tables. ``hwmodel.unit_cost_errors`` says how wrong they are.
 
 Source of the solver: Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23.
 """
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import pandas as pd
 
 from hwmodel.synthesis_table import SynthesisRow, best_rows, recorded_targets
 from hwmodel.unit_cost_design import PeDesign, design_of_row
@@ -24,26 +22,7 @@ LUT_TARGETS = frozenset({"lut6"})  # counted in LUTs; every other target in cell
 # Groups that follow from architecture alone on LUTs: no netlists are needed
 CLOSED_ON_LUTS = frozenset({"integer multiplier", "integer", "bit-serial"})
 NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
-_FEW_ROWS = 3  # fewer recorded rows give no prices
-# Groups whose recorded rows share one format: lanes and widths are left out instead
-_BY_DESIGN = frozenset({"bit-serial", "both serial", "term-serial", "code book", "flint", "OliVe", "Tender", "BitMoD",
-                        "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Errors on rows whose formats were left out of the fit, relative to the whole PE.
-
-    Args:
-        rows: how many.
-        mean, worst: of the magnitudes.
-        worst_design: name of the worst.
-    """
-
-    rows: int
-    mean: float
-    worst: float
-    worst_design: str
+FEW_ROWS = 3  # fewer recorded rows give no prices
 
 
 @dataclass(frozen=True)
@@ -54,14 +33,12 @@ class PartPrices:
         group, target: what was fitted.
         prices: LUTs, or um2 of combinational area, for a unit of each part.
         rows: recorded netlists fitted.
-        held_out: errors on formats left out.
     """
 
     group: str
     target: str
     prices: Mapping[str, float]
     rows: int
-    held_out: HeldOut
 
     def price(self, parts: Mapping[str, float]) -> float:
         """Of a design's parts."""
@@ -108,12 +85,21 @@ def nonnegative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndar
 
 
 @dataclass(frozen=True)
-class _Sample:
+class Sample:
+    """A recorded netlist as it is fitted.
+
+    Args:
+        row, design: the netlist.
+        parts: amounts.
+        value: fitted: LUTs, or combinational area.
+        whole: what errors are relative to: LUTs, or area.
+    """
+
     row: SynthesisRow
     design: PeDesign
     parts: Mapping[str, float]
-    value: float  # fitted: LUTs, or combinational area
-    whole: float  # what errors are relative to: LUTs, or area
+    value: float
+    whole: float
 
 
 def is_lut(target: str) -> bool:
@@ -143,7 +129,7 @@ def part_price(one: PeDesign, target: str) -> float:
 
 
 @cache
-def samples(group: str, target: str) -> tuple[_Sample, ...]:
+def samples(group: str, target: str) -> tuple[Sample, ...]:
     """Recorded designs of a group without pipeline registers, with their parts."""
     found = []
     for row in best_rows(target).values():
@@ -159,27 +145,44 @@ def samples(group: str, target: str) -> tuple[_Sample, ...]:
             whole = row.area_um2
             value = whole - (row.area_sequential_um2 or 0.0)
         if value > 0:
-            found.append(_Sample(row, one, parts, value, whole))
+            found.append(Sample(row, one, parts, value, whole))
     return tuple(found)
 
 
 def known_prices(group: str, target: str) -> dict[str, float]:
     """Prices that are not fitted: a bit of a carry chain is a LUT; what another group prices costs what it says there.
 
-    In cells a bit of a Kulisch MAC's adders is that of integers: recorded accumulators follow the width of the product,
-    so a fit could not tell them apart.
+    In cells a bit of an adder is that of integers: recorded accumulators follow the width of the product, so a fit
+    could not tell them apart. Shifters and negations of few recorded formats cost what they do in Kulisch MACs.
     """
-    elsewhere = {"products": 1.0, "dot": 1.0}
+    known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
-        if group == "bit-serial":  # the running sum has an adder and a subtractor, which synthesis does not merge
-            elsewhere |= {"running": 2.0, "gates": 1.0}
-        return {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0, "adders": 1.0, **elsewhere}
-    if group == "Kulisch":
-        return {"adder_bits": part_prices("integer", target).prices["adder_bits"]}
-    return elsewhere
+        known |= {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0}
+        if group == "bit-serial":
+            known |= {"gates": 1.0, "negation": 1.0}
+    elif group not in ("integer", "integer multiplier"):
+        known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
+    if group == "float accumulator":
+        known |= _borrowed("code book", target, ("constant", "muxes", "write"))
+    if group in _SHIFTING:
+        known |= _borrowed("Kulisch", target, ("shift", "last_shift", "negation"))
+    return known
 
 
-def _solve(chosen: Sequence[_Sample], known: Mapping[str, float]) -> dict[str, float]:
+_SHIFTING = frozenset({"flint", "OliVe", "term-serial"})
+
+
+def _borrowed(group: str, target: str, names: Sequence[str]) -> dict[str, float]:
+    """Prices that another group has on this target; none where too few of its netlists are recorded."""
+    try:
+        prices = part_prices(group, target).prices
+    except ValueError:
+        return {}
+    return {name: prices[name] for name in names if name in prices}
+
+
+def solve(chosen: Sequence[Sample], known: Mapping[str, float]) -> dict[str, float]:
+    """Prices of all parts: the known ones as they are, the others by least squares of the relative error."""
     names = sorted({name for sample in chosen for name in sample.parts} - known.keys())
     if not names:
         return dict(known)
@@ -191,39 +194,6 @@ def _solve(chosen: Sequence[_Sample], known: Mapping[str, float]) -> dict[str, f
     return {**known, **dict(zip(names, (float(x) for x in found), strict=True))}
 
 
-def folds(group: str, chosen: Sequence[_Sample]) -> dict[str, list[int]]:
-    """Rows to leave out together, by what they share: each format (all rows that touch it), else each design."""
-    parts: dict[str, list[int]] = {}
-    for index, sample in enumerate(chosen):
-        row = sample.row
-        if group in _BY_DESIGN:
-            keys = {row.design}
-        else:
-            keys = {row.weight_format} if group == "float accumulator" else {row.weight_format, row.activation_format}
-        for key in keys:
-            parts.setdefault(key, []).append(index)
-    return parts
-
-
-@cache
-def held_out_errors(group: str, target: str) -> pd.DataFrame:
-    """One row for each recorded design and each format left out: design, left_out, truth, ours, error (relative)."""
-    chosen = samples(group, target)
-    rows = []
-    for key, outside in folds(group, chosen).items():
-        inside = [sample for index, sample in enumerate(chosen) if index not in set(outside)]
-        if len(inside) < _FEW_ROWS and not closed_form(group, target):
-            continue
-        prices = _solve(inside, known_prices(group, target))
-        for index in outside:
-            sample = chosen[index]
-            ours = sum(prices.get(name, 0.0) * amount for name, amount in sample.parts.items())
-            error = (ours - sample.value) / sample.whole
-            rows.append({"design": sample.row.design, "left_out": key, "truth": sample.whole,
-                         "ours": sample.whole + ours - sample.value, "error": error})  # fmt: skip
-    return pd.DataFrame(rows, columns=["design", "left_out", "truth", "ours", "error"])
-
-
 @cache
 def part_prices(group: str, target: str) -> PartPrices:
     """Prices of a group's parts on a target, from all of its recorded rows.
@@ -232,20 +202,13 @@ def part_prices(group: str, target: str) -> PartPrices:
         ValueError: too few rows are recorded.
     """
     chosen = samples(group, target)
-    if not closed_form(group, target) and len(chosen) < _FEW_ROWS:
+    if not closed_form(group, target) and len(chosen) < FEW_ROWS:
         raise ValueError(
-            f"target {target} must have {_FEW_ROWS} recorded designs of kind {group} or more to price others, "
+            f"target {target} must have {FEW_ROWS} recorded designs of kind {group} or more to price others, "
             f"not {len(chosen)} (python -m hls.synthesis records them)"
         )
-    prices = _solve(chosen, known_prices(group, target))
-    errors = held_out_errors(group, target)
-    if errors.empty:
-        held_out = HeldOut(0, float("nan"), float("nan"), "")
-    else:
-        magnitude = errors["error"].abs()
-        worst = int(magnitude.argmax())
-        held_out = HeldOut(len(errors), float(magnitude.mean()), float(magnitude.max()), errors["design"][worst])
-    return PartPrices(group, target, prices, len(chosen), held_out)
+    prices = solve(chosen, known_prices(group, target))
+    return PartPrices(group, target, prices, len(chosen))
 
 
 def fitted_targets() -> tuple[str, ...]:
@@ -262,23 +225,3 @@ def fitted(targets: Iterable[str]) -> Iterator[PartPrices]:
             except ValueError:
                 continue
             yield prices
-
-
-def error_table(targets: Iterable[str]) -> pd.DataFrame:
-    """Errors on formats left out: target, group, rows, left_out, mean, worst, worst_design, worst_units (LUTs or um2).
-
-    Groups with too few rows are left away.
-    """
-    rows = []
-    for prices in fitted(targets):
-        held_out = prices.held_out
-        if held_out.rows == 0:
-            continue
-        errors = held_out_errors(prices.group, prices.target)
-        rows.append({
-            "target": prices.target, "group": prices.group, "rows": prices.rows,
-            "left_out": errors["left_out"].nunique(), "mean": held_out.mean, "worst": held_out.worst,
-            "worst_design": held_out.worst_design,
-            "largest_difference": float((errors["ours"] - errors["truth"]).abs().max()),
-        })  # fmt: skip
-    return pd.DataFrame(rows)

@@ -6,7 +6,7 @@ import pytest
 
 from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost_design import design_of_row
-from hwmodel.unit_cost_integers import int_dot_luts, multiplier_luts, tree_bits
+from hwmodel.unit_cost_integers import int_dot_luts, multiplier_luts, product_cells, tree_bits
 from hwmodel.unit_cost_truth import LUTS
 
 
@@ -53,3 +53,14 @@ def test_multiplier_luts(w: int, a: int, luts: int) -> None:
 def test_dot_luts_by_hand() -> None:
     # two 4 x 4 multipliers of 2 x 5 + 1 x 6 = 16 LUTs, one adder of 9 bits, an accumulator of 18
     assert int_dot_luts(4, 4, 2, 18) == 2 * 16 + 9 + 18
+
+
+def test_cells_of_a_product_by_hand():
+    # 3 x 4 signed: an array of two adders of three bits, the last row subtracted
+    assert product_cells(3, 4, 1, signs=2) == {"array": 6, "array_sign": 3}
+    # an unsigned narrow operand subtracts nothing
+    assert product_cells(4, 3, 2, signs=1) == {"array": 12, "array_sign": 0}
+    # 8 x 8 signed: four radix-4 digits, rows of nine bits, three adders of nine
+    assert product_cells(8, 8, 1, signs=2) == {"rows": 4 * 9, "row_adders": 3 * 9, "large_array": 49}
+    # unsigned activation of eight bits: a fifth digit that is 0 or 1
+    assert product_cells(8, 8, 1, signs=1) == {"rows": 4 * 8, "row_adders": 4 * 9, "large_array": 49}

@@ -49,3 +49,20 @@ def test_integer_parts_grow_with_lanes():
     # three adders: two of 13 bits, one of 14
     assert four["adder_bits"] == one["adder_bits"] + 2 * 13 + 14
     assert parts_of(pe_design(INTS[2], INTS[2]), lut=True, price=lambda _: 0.0) == {"closed_form": 4 + 14}
+
+
+def test_float_windows_by_hand():
+    fp16 = design("float_mac", WEIGHT_EXPONENT_BITS=5, WEIGHT_MANTISSA_BITS=10, ACTIVATION_EXPONENT_BITS=5,
+                  ACTIVATION_MANTISSA_BITS=10, ACCUMULATOR_BITS=32)  # fmt: skip
+    # product of 22 bits, twice 23 of the mantissa, seven more: MAGNITUDE + 2 above, MANTISSA + 3 below, a carry
+    assert parts_of(fp16, lut=True, price=lambda _: 0.0)["window"] == 22 + 2 * 23 + 7
+
+
+def test_one_lane_of_bitmod_aligns_nothing():
+    one, four = (
+        parts_of(design("bitmod_group_accumulator", LANES=n, ACCUMULATOR_BITS=21), lut=True, price=lambda _: 0.0)
+        for n in (1, 4)
+    )
+    assert one["aligners"] == 0
+    assert four["aligners"] == 4
+    assert four["total"] == one["total"] + 2  # two bits more for a sum of four

@@ -1,0 +1,154 @@
+"""How wrong fitted unit costs are: rows are left out of the fit, and priced by it.
+
+Three ways of leaving out, for every group of families on every target: *formats* (all rows that touch a format
+together; a pair of formats where a family knows few; single designs of families of one format), *lanes* (all rows of
+a number of lanes together) and *random* tenths. Errors are relative to the whole PE. Designs below ``SMALL_LUTS`` LUTs
+or ``SMALL_GATES`` gates stand apart: there one LUT is more than 5 %, so their difference in LUTs says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from hwmodel.unit_cost_prices import FEW_ROWS, Sample, closed_form, fitted, is_lut, known_prices, samples, solve
+
+SMALL_LUTS = 20.0
+SMALL_GATES = 100.0
+# Area of a two-input NAND of strength 1: sky130_fd_sc_hd__nand2_1, sg13g2_nand2_1 (um2) and OSU's NAND2X1 (its own
+# unit), from the liberty files that docs/synthesis.md names
+GATE_AREA: Mapping[str, float] = {"sky130hd": 3.7536, "sg13g2": 7.2576, "osu018": 24.0}
+# Groups whose recorded rows share one format, or know only few: formats of both sides are left out as a pair
+_BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "flint", "OliVe", "Tender", "BitMoD",
+                      "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
+_FEW_KEYS = 3  # fewer pairs or numbers of lanes: single designs, or nothing, are left out
+_RANDOM_PARTS, _SEED = 10, 20261122
+
+
+class LeftOut(Enum):
+    """What is left out of a fit together."""
+
+    FORMATS = "formats"
+    LANES = "lanes"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Errors on rows that were left out of the fit, relative to the whole PE.
+
+    Args:
+        rows: how many.
+        mean, worst: of the magnitudes.
+        worst_design: name of the worst.
+        largest_difference: in LUTs, or in the unit of area.
+    """
+
+    rows: int
+    mean: float
+    worst: float
+    worst_design: str
+    largest_difference: float
+
+
+def folds(group: str, chosen: Sequence[Sample], by: LeftOut = LeftOut.FORMATS) -> dict[str, list[int]]:
+    """Rows to leave out together, by what they share; empty where a group has too few lanes or rows for that."""
+    if by is LeftOut.RANDOM:
+        if len(chosen) < 2 * _RANDOM_PARTS:
+            return {}
+        order = np.random.default_rng(_SEED).permutation(len(chosen))
+        return {f"part {i}": [int(k) for k in order[i::_RANDOM_PARTS]] for i in range(_RANDOM_PARTS)}
+    keys = [_keys(group, sample, by) for sample in chosen]
+    if len({key for some in keys for key in some}) < _FEW_KEYS:
+        if by is LeftOut.LANES:
+            return {}
+        keys = [{sample.row.design} for sample in chosen]
+    parts: dict[str, list[int]] = {}
+    for index, some in enumerate(keys):
+        for key in sorted(some):
+            parts.setdefault(key, []).append(index)
+    return parts
+
+
+def _keys(group: str, sample: Sample, by: LeftOut) -> set[str]:
+    row = sample.row
+    if by is LeftOut.LANES:
+        return {f"x{row.lanes}"}
+    if group in _BY_PAIR:
+        return {f"{row.weight_format} x {row.activation_format}"}
+    return {row.weight_format} if group == "float accumulator" else {row.weight_format, row.activation_format}
+
+
+def is_small(size: float, target: str) -> bool:
+    """Whether a PE of that many LUTs, or that area, is a small one."""
+    return size < (SMALL_LUTS if is_lut(target) else SMALL_GATES * GATE_AREA.get(target, 0.0))
+
+
+@cache
+def held_out_errors(group: str, target: str, by: LeftOut = LeftOut.FORMATS) -> pd.DataFrame:
+    """One row for each recorded design and each key left out.
+
+    Columns: design, kind (the group; of dot products so named), left_out, truth, ours, error (relative), small.
+    """
+    chosen = samples(group, target)
+    rows = []
+    for key, outside in folds(group, chosen, by).items():
+        inside = [sample for index, sample in enumerate(chosen) if index not in set(outside)]
+        if len(inside) < FEW_ROWS and not closed_form(group, target):
+            continue
+        prices = solve(inside, known_prices(group, target))
+        for index in outside:
+            sample = chosen[index]
+            ours = sum(prices.get(name, 0.0) * amount for name, amount in sample.parts.items())
+            kind = f"{group}, dot" if group in ("integer", "Kulisch") and sample.row.lanes > 1 else group
+            rows.append({
+                "design": sample.row.design, "kind": kind, "left_out": key, "truth": sample.whole,
+                "ours": sample.whole + ours - sample.value, "error": (ours - sample.value) / sample.whole,
+                "small": is_small(sample.whole, target),
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=["design", "kind", "left_out", "truth", "ours", "error", "small"])
+
+
+def held_out(group: str, target: str, *, small: bool) -> HeldOut | None:
+    """Errors with formats left out, of designs of that size; of all where none is; ``None`` without any."""
+    errors = held_out_errors(group, target)
+    if errors.empty:
+        return None
+    alike = errors[errors["small"] == small]
+    return _summary(errors if alike.empty else alike)
+
+
+def _summary(errors: pd.DataFrame) -> HeldOut:
+    magnitude = errors["error"].abs()
+    worst = int(magnitude.to_numpy().argmax())
+    return HeldOut(
+        len(errors), float(magnitude.mean()), float(magnitude.max()), str(errors["design"].iloc[worst]),
+        float((errors["ours"] - errors["truth"]).abs().max()),
+    )  # fmt: skip
+
+
+def error_table(targets: Iterable[str], ways: Iterable[LeftOut] = tuple(LeftOut)) -> pd.DataFrame:
+    """Errors on rows left out: one row for each kind, target and way; kinds with too few rows are left away.
+
+    Columns: kind, target, left_out, netlists, and of those that are not small mean, worst, worst_design; small (how
+    many are), small_difference (the largest among them, in LUTs or units of area).
+    """
+    rows = []
+    chosen = [(prices.group, prices.target) for prices in fitted(targets)]
+    for by in ways:
+        for group, target in chosen:
+            for kind, errors in held_out_errors(group, target, by).groupby("kind", sort=False):
+                large, small = errors[~errors["small"]], errors[errors["small"]]
+                rest = None if large.empty else _summary(large)
+                rows.append({
+                    "kind": kind, "target": target, "left_out": by.value, "netlists": errors["design"].nunique(),
+                    "mean": None if rest is None else rest.mean, "worst": None if rest is None else rest.worst,
+                    "worst_design": "" if rest is None else rest.worst_design, "small": small["design"].nunique(),
+                    "small_difference": None if small.empty else _summary(small).largest_difference,
+                })  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,102 @@
+"""What is left out of a fit, and how wrong the fits are then."""
+
+import pytest
+
+from hwmodel.unit_cost_errors import (
+    SMALL_LUTS,
+    LeftOut,
+    error_table,
+    folds,
+    held_out,
+    held_out_errors,
+    is_small,
+)
+from hwmodel.unit_cost_prices import fitted_targets, part_prices, samples
+
+
+@pytest.mark.parametrize("target", fitted_targets())
+def test_kulisch_macs_of_formats_left_out_are_within_the_goal(target):
+    """At most 5 % on average and 15 % at worst, whole formats left out."""
+    if len(samples("Kulisch", target)) < 20:
+        pytest.skip(f"{target} has few minifloats yet")
+    errors = held_out_errors("Kulisch", target)["error"].abs()
+    assert errors.mean() <= 0.05
+    assert errors.quantile(0.98) <= 0.15
+
+
+@pytest.mark.parametrize("target", ["sky130hd", "sg13g2"])
+def test_integer_macs_of_widths_left_out_are_within_the_goal(target):
+    errors = held_out_errors("integer", target)["error"].abs()
+    assert errors.mean() <= 0.05
+    assert errors.quantile(0.98) <= 0.15
+
+
+def test_a_format_left_out_is_left_out_of_every_row_that_touches_it():
+    chosen = samples("Kulisch", "sky130hd")
+    left_out = folds("Kulisch", chosen)
+    for name, outside in left_out.items():
+        inside = [sample.row for index, sample in enumerate(chosen) if index not in outside]
+        assert all(name not in (row.weight_format, row.activation_format) for row in inside)
+    assert len(left_out) >= 24
+
+
+@pytest.mark.parametrize("target", ["lut6", "sky130hd", "sg13g2"])
+def test_float_accumulators_of_formats_left_out(target):
+    if len(samples("float accumulator", target)) < 4:
+        pytest.skip(f"few float accumulators are recorded in {target} yet")
+    errors = held_out_errors("float accumulator", target)["error"].abs()
+    assert errors.mean() <= 0.12
+    known = part_prices("float accumulator", target).prices
+    assert known["products"] == 1.0  # the multiplier inside costs what it costs alone
+
+
+def test_all_rows_of_a_number_of_lanes_are_left_out_together():
+    chosen = samples("BitMoD group accumulator", "lut6")
+    for name, outside in folds("BitMoD group accumulator", chosen, LeftOut.LANES).items():
+        inside = [sample.row.lanes for index, sample in enumerate(chosen) if index not in outside]
+        assert int(name.removeprefix("x")) not in inside
+        assert {chosen[index].row.lanes for index in outside} == {int(name.removeprefix("x"))}
+
+
+def test_random_parts_hold_every_row_once():
+    chosen = samples("Kulisch", "lut6")
+    parts = folds("Kulisch", chosen, LeftOut.RANDOM)
+    assert sorted(index for part in parts.values() for index in part) == list(range(len(chosen)))
+    assert max(len(part) for part in parts.values()) - min(len(part) for part in parts.values()) <= 1
+    assert folds("OliVe", samples("OliVe", "lut6"), LeftOut.RANDOM) == {}  # too few rows for ten parts
+
+
+@pytest.mark.parametrize("group", ["integer multiplier", "minifloat multiplier"])
+def test_small_multipliers_are_within_four_luts(group):
+    errors = held_out_errors(group, "lut6")
+    small = errors[errors["small"]]
+    assert len(small) > 40
+    assert (small["truth"] < SMALL_LUTS).all()
+    assert (small["ours"] - small["truth"]).abs().max() <= 4
+
+
+@pytest.mark.parametrize("target", ["lut6", "sky130hd", "sg13g2"])
+def test_larger_multipliers_of_widths_left_out(target):
+    errors = held_out_errors("integer multiplier", target)
+    large = errors[~errors["small"]]["error"].abs()
+    assert large.mean() <= 0.06
+    assert large.max() <= 0.18
+
+
+def test_a_small_pe_takes_the_errors_of_small_ones():
+    # 100 gates of sky130_fd_sc_hd__nand2_1, 3.7536 um2 each
+    assert is_small(375.0, "sky130hd")
+    assert not is_small(376.0, "sky130hd")
+    small, large = (held_out("minifloat multiplier", "lut6", small=small) for small in (True, False))
+    assert small.largest_difference < large.largest_difference
+    assert held_out("OliVe", "lut6", small=True) == held_out("OliVe", "lut6", small=False)  # none is small
+    assert held_out("Kulisch", "osu018", small=False).mean <= 0.05
+
+
+def test_the_table_has_a_row_for_each_kind_target_and_way():
+    table = error_table(("lut6",))
+    assert not table.duplicated(["kind", "target", "left_out"]).any()
+    assert {"integer, dot", "Kulisch", "float accumulator"} <= set(table["kind"])
+    large = table.dropna(subset=["mean"])
+    assert (large["mean"] <= large["worst"]).all()
+    assert set(table["left_out"]) == {way.value for way in LeftOut}
