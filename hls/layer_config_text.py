@@ -33,7 +33,7 @@ def config_text(plan: LayerPlan, name: str) -> str:
     structs.append(_input_text(plan, f"{name}_input"))
     for what, stage in (("middle", plan.middle), ("result", plan.result), ("output", plan.output)):
         if stage is not None:
-            structs.append(_stage_text(stage, f"{name}_{what}"))
+            structs.append(stage_text(stage, f"{name}_{what}"))
     structs.append(_layer_text(plan, name))
     body = "\n".join(structs)
     return f'#ifndef {guard}\n#define {guard}\n\n#include "codesign/layer.h"\n{headers}\n{body}\n#endif\n'
@@ -138,17 +138,18 @@ def _input_text(plan: LayerPlan, name: str) -> str:
         _integers({"hadamard": plan.hadamard}),
         _real("hadamard_root", root),
     ]
-    return _stage_text(plan.input, name, more)
+    return stage_text(plan.input, name, more)
 
 
-def _stage_text(stage: StagePlan, name: str, more: list[str] | None = None) -> str:
+def stage_text(stage: StagePlan, name: str, more: list[str] | None = None) -> str:
+    """The struct ``name`` of a stage, with further lines in it."""
     outer = "codesign::no_value" if stage.outer is None else value_type(stage.outer)
     scale_maximum = 0.0 if stage.scale is None or stage.outer is None else stage.scale.maximum
     text = _struct(
         name,
         [
             _integers({"columns": stage.columns, "tile_columns": stage.tile_columns}),
-            f"using quantizer = {_quantizer(stage.format, name)};",
+            f"using quantizer = {quantizer_type(stage.format, name)};",
             f"using scale = {'codesign::fp32_value' if stage.scale is None else value_type(stage.scale)};",
             f"using outer_scale = {outer};",
             f"static constexpr codesign::scale_rule rule = codesign::scale_rule::{stage.rule};",
@@ -160,11 +161,11 @@ def _stage_text(stage: StagePlan, name: str, more: list[str] | None = None) -> s
             *(more or []),
         ],
     )
-    return _table_text(stage.format, name) + text
+    return table_text(stage.format, name) + text
 
 
-def _quantizer(fmt: Format, name: str) -> str:
-    """C++ type that encodes floats as ``fmt``."""
+def quantizer_type(fmt: Format, name: str) -> str:
+    """C++ type that encodes floats as ``fmt``; that of a codebook reads the struct ``<name>_table``."""
     if fmt == FP16:
         return "codesign::fp16_quantizer"
     if isinstance(fmt, IntFormat):
@@ -179,8 +180,8 @@ def _quantizer(fmt: Format, name: str) -> str:
     return f"codesign::table_quantizer<{name}_table>"
 
 
-def _table_text(fmt: Format, name: str) -> str:
-    """Thresholds, codes and values of a codebook format; nothing for others."""
+def table_text(fmt: Format, name: str) -> str:
+    """The struct ``<name>_table``: thresholds, codes and values of a codebook format; nothing for others."""
     if not isinstance(fmt, CodebookFormat):
         return ""
     thresholds = ", ".join(_float(float(value)) for value in fmt.thresholds)

@@ -26,6 +26,7 @@ from hls.c_types import CArithmetic, Pair, arithmetic_of, bitmod_of, value_type
 from hls.layer_options import LayerOptions
 from hls.layer_parts import DensePart, dense_parts, group_size, has_exact_scale, is_csr, outer_is_last, tile_columns
 from hls.layer_reference import INPUT_SCALE_NOTE
+from hls.mixture import mixture_of
 from hwmodel.unit_cost_design import Arithmetic
 
 BEAT_BYTES = 64  # 512-bit bursts
@@ -451,8 +452,7 @@ def _arithmetic(config: TensorConfig, stage: StagePlan, options: LayerOptions, g
             raise ValueError(f"lanes of BitMoD's PE must divide groups of {group} or be 4, not {options.lanes}")
         return bitmod_of(config.formats, activation, scale=config.scale.format, lanes=options.lanes, group=group)
     if len(config.formats) > 1:
-        names = ", ".join(fmt.name for fmt in config.formats)
-        raise NotImplementedError(f"a mixture of {names} needs BitMoD's PE: set the arithmetic to bitmod")
+        return mixture_of(config.formats, activation, options, group)
     pair = Pair(config.formats[0], activation, options.lanes, group, options.accumulator)
     return arithmetic_of(pair, options.arithmetic)
 

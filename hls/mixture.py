@@ -1,0 +1,55 @@
+"""The C++ arithmetic of weights whose format a selector picks, group by group (``mixture.h``)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from datatypes.format import Format
+from hls.c_types import MAX_SUM_BITS, CArithmetic, is_float_input, largest_integer, number_type, unit_exponent
+from hls.layer_options import LayerOptions
+from hwmodel.unit_cost_design import Arithmetic
+
+
+def mixture_of(weight: tuple[Format, ...], activation: Format, options: LayerOptions, group: int) -> CArithmetic:
+    """All candidates' tables in one unit, whatever they are.
+
+    Args:
+        weight: candidates of equal width, one element for each code.
+        activation: any format that a header reads.
+        options: lanes and accumulator.
+        group: products of a sum.
+
+    Raises:
+        NotImplementedError: candidates without tables, an arithmetic that is not parallel, sums too wide.
+    """
+    names = ", ".join(fmt.name for fmt in weight)
+    if options.arithmetic is not Arithmetic.PARALLEL or any(fmt.dim > 1 or fmt.bits > 8 for fmt in weight):
+        raise NotImplementedError(f"a mixture of {names} has an arithmetic for single numbers of up to 8 bits alone")
+    unit = min(unit_exponent(fmt) for fmt in weight)
+    # codes without a finite value are never stored; their entries are zero
+    values = np.concatenate([np.nan_to_num(fmt.code_values, nan=0.0, posinf=0.0, neginf=0.0) for fmt in weight])
+    entries = [int(Fraction(float(value)) / Fraction(2) ** unit) for value in values]
+    bits = max(max(entries).bit_length(), (-min(entries) - 1).bit_length()) + 1
+    table = f"codesign::fixed_table<{', '.join(str(entry) for entry in entries)}>"
+    number = f"codesign::mixture_number<{weight[0].bits}, {bits}, {unit}, {table}>"
+    total = 0
+    if is_float_input(activation):
+        widths = f"{options.accumulator[0]}, {options.accumulator[1]}"
+        products = f"codesign::rounded_products<{number}, {number_type(activation)}, {widths}>"
+    else:
+        largest = max(abs(entry) for entry in entries)
+        total = (group * largest * largest_integer(activation)).bit_length() + 1
+        if total > MAX_SUM_BITS or bits > 64:
+            raise NotImplementedError(f"exact sums of {names} times {activation.name} take {total} bits")
+        products = f"codesign::exact_products<{number}, {number_type(activation)}, {total}>"
+    selector_bits = (len(weight) - 1).bit_length()
+    return CArithmetic(
+        type=f"codesign::mixture_arithmetic<{products}, {selector_bits}, {options.lanes}>",
+        headers=("codebook.h", "mixture.h", "shift_mac.h"),  # fixed_table; numbers of any activation
+        weight_bits=weight[0].bits,
+        activation_bits=activation.bits,
+        unit_exponent=0 if is_float_input(activation) else unit + unit_exponent(activation),
+        sum_bits=total,
+    )
