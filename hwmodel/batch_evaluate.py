@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwmodel.batch_axes import DesignSpace
-from hwmodel.batch_kernels import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, FORM_COLUMNS, INTEGERS, price_rows
+from hwmodel.batch_columns import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, FORM_COLUMNS, INTEGERS
+from hwmodel.batch_kernels import price_rows
 from hwmodel.batch_machines import MachineTables
 from hwmodel.batch_result import BatchResult as BatchResult
 from hwmodel.batch_tables import FormTable
@@ -110,7 +111,11 @@ class BatchPricer:
         s, c, a, i = np.unravel_index(np.arange(piece.start, piece.stop), self.space.shape[:4])
         columns = self.tables.arrays[a, i][:, 1::2] == 1
         ranges = np.stack([self.forms.ranges[s, c, a, phase, columns[:, phase].astype(int)] for phase in (0, 1)], 1)
-        settings = np.array([self.options.column_gating, self.options.dram_efficiency, detail], np.int64)
+        options = self.options
+        settings = np.array(
+            [options.column_gating, options.dram_efficiency, detail, options.whole_tiles, options.fill_and_drain],
+            np.int64,
+        )
         fixed = (np.stack([a, i], 1), np.ascontiguousarray(ranges), *self._arguments, settings)
         jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), _JOB)
         futures = [

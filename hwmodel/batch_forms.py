@@ -16,14 +16,15 @@ from enum import IntEnum
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.attention_product import attention_operands
-from hwmodel.evaluate import VECTOR_OPERATIONS, storage_bits
+from hwmodel.evaluate import VECTOR_OPERATIONS, copies_in_turn, storage_bits
 from hwmodel.operand_paths import Machine, slab_cycles, slabs_of
 from hwmodel.operand_streams import Config, OperandBits, activation_stream, weight_stream
 from hwmodel.operands import with_low_rank
-from hwmodel.options import Buffering, ModelOptions
+from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.side_work import Slab, gathered_activations, load_operations, side_operations, switch_cycles, widest_step
 from hwmodel.table_work import Table, tables_of
+from hwmodel.tile_plan import CAUSAL_SCORES, CAUSAL_VALUES, DENSE
 from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
@@ -66,6 +67,8 @@ class Form:
         tables: of its slabs.
         keys, heads, offset, lanes: of a causal product: positions attended to, query rows of one position, keys
             before the first query, lanes.
+        turns, mask, tile_steps, tile_lanes: as ``turns``, ``mask``, ``steps`` and ``lanes`` of
+            ``hwmodel.tile_plan.TileShape``.
     """
 
     kind: FormKind
@@ -95,6 +98,10 @@ class Form:
     heads: int = 1
     offset: int = 0
     lanes: int = 1
+    turns: int = 1
+    mask: int = DENSE
+    tile_steps: int = 1
+    tile_lanes: int = 1
 
 
 _WIDE = 1 << 20  # rows that make a port wider than the least one, whatever the width of a row
@@ -137,11 +144,6 @@ def forms_of(spec: LayerSpec, config: Config, machine: Machine) -> tuple[Form, .
     return (_vector(spec, machine),) if options.vector_unit else ()
 
 
-def _passes(spec: LayerSpec, options: ModelOptions) -> int:
-    """Copies that come one after another (``hwmodel.evaluate.Pricer``)."""
-    return spec.copies if options.buffering is Buffering.PER_COPY and not spec.shared_weight else 1
-
-
 def _embedding(spec: LayerSpec, config: Config, accelerator: Accelerator) -> Form:
     read = math.ceil(storage_bits((spec.k, spec.n), config) / spec.k) * spec.m * spec.copies
     written = spec.m * spec.copies * spec.n * WIDE_BITS
@@ -177,7 +179,7 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
         spec.m,
         spec.n,
         spec.copies,
-        passes=_passes(spec, options),
+        passes=copies_in_turn(spec, options),
         macs=spec.macs,
         steps=sum(ceil_div(slab.columns, path.lanes or pe.lanes) for slab, path in on_array),
         cycles=sum(cycles),
@@ -200,6 +202,7 @@ def _linear(spec: LayerSpec, config: Config, machine: Machine, *, encode_input: 
             accelerator, input_bits, max((path.lanes or pe.lanes for _, path in on_array), default=pe.lanes)
         ),
         vector=off_array,
+        **_tiles(spec, machine),
     )
     if isinstance(config, OperandBits):
         return form
@@ -262,7 +265,7 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
         spec.m,
         spec.n,
         spec.copies,
-        passes=_passes(spec, machine.options),
+        passes=copies_in_turn(spec, machine.options),
         macs=made.macs,
         steps=ceil_div(made.width if made.causal and scores else spec.k, made.lanes),
         cycles=0.0 if path is None else path.cycles,
@@ -280,4 +283,15 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
         heads=heads,
         offset=offset,
         lanes=made.lanes,
+        **_tiles(spec, machine, causal=made.causal),
     )
+
+
+def _tiles(spec: LayerSpec, machine: Machine, *, causal: bool = False) -> dict[str, int]:
+    """What a tile schedule asks of a form; as ``hwmodel.tile_plan.shape_of``."""
+    lanes = machine.accelerator.pe.lanes
+    mask = DENSE
+    if causal:
+        mask = CAUSAL_SCORES if spec.kind is LayerKind.ATTENTION_QK else CAUSAL_VALUES
+    turns = 1 if spec.shared_weight else spec.copies
+    return {"turns": turns, "mask": mask, "tile_steps": ceil_div(spec.k, lanes), "tile_lanes": lanes}

@@ -5,7 +5,7 @@ change is added up once: cycles and bits of the array, and reads and writes by t
 of the axes makes the array fetch again ("calm") then costs one sum for each memory and clock; the rest is priced for
 each pair of buffers, and its cycles for each memory and clock. Formulas are those of ``hwmodel.traffic``,
 ``hwmodel.operands``, ``hwmodel.attention_product`` and ``hwmodel.evaluate``, in integers wherever they are integers
-there. Kernels release the interpreter. All stay in one file: numba's cache does not see a change in another.
+there. Kernels release the interpreter. Numba's cache does not see a change in another file: ``batch_tiles.fresh`` does.
 """
 
 from __future__ import annotations
@@ -15,33 +15,68 @@ import math
 import numpy as np
 from numba import njit
 
-# columns of ``forms`` (int64)
-(
-    KIND, M, N, COPIES, PASSES, MACS, STEPS, GROUP_WAITS, OFF_ARRAY, WEIGHT_BITS, WEIGHT_WORDS, WEIGHT_BYTES,
-    INPUT_BITS, INPUT_WORDS, INPUT_BYTES, OUTPUT_BITS, OUTPUT_WORDS, VECTOR, VECTOR_CYCLES, LOAD, METADATA, GATHERS,
-    PORT_BITS, WEIGHT_WIDTH, INPUT_WIDTH, KEYS, HEADS, OFFSET, LANES, TABLES_START, TABLES_STOP,
-) = range(31)  # fmt: skip
-FORM_COLUMNS = 31
-CYCLES, ENERGY_CYCLES, SWITCH_WAITS = range(3)  # columns of ``form_floats``
-ENTRIES, ALONG, LOOKUPS, PORT, ROOM = range(5)  # columns of ``tables``
-TIMES, FIRST, COUNT, CALM = range(4)  # columns of ``items``
-PARTS = 3  # forms of an item at most: a product and its low-rank branch
-PREFILL_ROWS, PREFILL_COLUMNS, DECODE_ROWS, DECODE_COLUMNS = range(4)  # columns of ``arrays``, and of their sizes
-PE_PJ, ENCODER_PJ, LOGIC_MW, IDLE_PJ = range(4)  # columns of ``array_costs``
-READ, WRITE, LEAK = range(3)  # columns of SRAM tables: pJ an access, pJ a word, mW
-GATING, ROUND_UP, DETAIL = range(3)  # settings
-# results by phase: integers, then energies
-INTEGERS = (
-    "cycles", "dram_bits", "macs", "compute_cycles", "dram_cycles", "vector_cycles", "weight_bits", "input_bits",
-    "output_bits", "compulsory_bits",
+from hwmodel import batch_columns, batch_tiles, tile_schedule
+from hwmodel.batch_columns import (
+    ALONG,
+    CALM,
+    COPIES,
+    COUNT,
+    CYCLES,
+    DETAIL,
+    ENCODER_PJ,
+    ENERGY_CYCLES,
+    ENTRIES,
+    FILL,
+    FIRST,
+    GATHERS,
+    GATING,
+    GROUP_WAITS,
+    HEADS,
+    IDLE_PJ,
+    INPUT_BITS,
+    INPUT_BYTES,
+    INPUT_WIDTH,
+    INPUT_WORDS,
+    KEYS,
+    KIND,
+    LANES,
+    LEAK,
+    LOAD,
+    LOGIC_MW,
+    LOOKUPS,
+    MACS,
+    METADATA,
+    OFF_ARRAY,
+    OFFSET,
+    OUTPUT_BITS,
+    OUTPUT_WORDS,
+    PARTS,
+    PE_PJ,
+    PORT,
+    PORT_BITS,
+    PREFILL_COLUMNS,
+    READ,
+    ROOM,
+    ROUND_UP,
+    STEPS,
+    SWITCH_WAITS,
+    TABLES_START,
+    TABLES_STOP,
+    TIMES,
+    VECTOR,
+    VECTOR_CYCLES,
+    WEIGHT_BITS,
+    WEIGHT_BYTES,
+    WEIGHT_WIDTH,
+    WEIGHT_WORDS,
+    WHOLE_TILES,
+    WRITE,
+    M,
+    N,
 )  # fmt: skip
-ENERGIES = (
-    "energy_pj", "pe_pj", "encoder_pj", "vector_pj", "sram_read_pj", "sram_write_pj", "dram_pj", "leakage_pj",
-    "idle_pj",
-)  # fmt: skip
-BRIEF_INTEGERS, BRIEF_ENERGIES = 2, 1  # of these without details
+from hwmodel.batch_tiles import fetch_item, filled_item, fresh, same_in_all_rooms
 
-jit = njit(nogil=True, cache=True, error_model="numpy")
+jit = fresh(batch_columns, batch_tiles, tile_schedule)
 jit_inline = njit(nogil=True, error_model="numpy", inline="always")
 
 
@@ -103,7 +138,7 @@ def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  
 @jit
 def _add_row(  # type: ignore[no-untyped-def]
     low, high, items, forms, form_floats, tables, size, rows, columns, row_ports, column_ports, prefill_ports, ports,
-    costs, gating, traffic, busy, bits, held, read,
+    costs, gating, traffic, busy, work, bits, held, read,
 ):  # fmt: skip
     """What buffers, memory and clock do not change, of the items ``low`` to ``high`` of one phase.
 
@@ -113,6 +148,7 @@ def _add_row(  # type: ignore[no-untyped-def]
         row_ports, column_ports, prefill_ports: port by width, for the rows, the columns, the columns in prefill.
         traffic: out, [4, p]: reads and written words of the weight buffer and of the activation buffer, by port.
         busy: out, cycles of each item without the memory.
+        work: out, [items, PARTS], cycles of the array.
         bits: out, [items, PARTS], over the bus; held, read: out, ports of the same.
 
     Returns:
@@ -169,6 +205,7 @@ def _add_row(  # type: ignore[no-untyped-def]
             input_bits += times * forms[f, INPUT_BITS]
             output_bits += times * forms[f, OUTPUT_BITS]
             bits[at, part] = forms[f, WEIGHT_BITS] + forms[f, INPUT_BITS] + forms[f, OUTPUT_BITS]
+            work[at, part] = compute
             held[at, part] = of
             read[at, part] = to
         compute_cycles += times * compute_of_item
@@ -181,7 +218,7 @@ def _add_row(  # type: ignore[no-untyped-def]
 
 
 @jit
-def _add_item(times, least, bits, at, parts, bandwidths, round_up, sums, scratch):  # type: ignore[no-untyped-def]
+def _add_item(times, least, filled, bits, at, parts, bandwidths, round_up, sums, scratch):  # type: ignore[no-untyped-def]
     """Add an item's cycles, and those of its memory, to the rows of ``sums`` [2, b], for each memory and clock.
 
     Cycles are whole numbers held as floats (exact to 2**53), which makes these loops vector code. No array is cut into
@@ -189,6 +226,7 @@ def _add_item(times, least, bits, at, parts, bandwidths, round_up, sums, scratch
 
     Args:
         least: cycles without the memory.
+        filled: cycles with filling and draining, by memory and clock; 0 where these are not priced.
         bits: [items, PARTS] over the bus, of which ``parts`` of item ``at``.
         scratch: [2, b]: cycles of this item's memory; out, of this item.
     """
@@ -208,7 +246,8 @@ def _add_item(times, least, bits, at, parts, bandwidths, round_up, sums, scratch
     often, busy = float(times), float(least)
     for b in range(speeds):
         taken = scratch[0, b]
-        cycles = often * (taken if taken > busy else busy)
+        longer = taken if taken > busy else busy
+        cycles = often * (longer if longer > filled[b] else filled[b])
         scratch[1, b] = cycles
         sums[0, b] += cycles
         sums[1, b] += often * taken
@@ -216,22 +255,34 @@ def _add_item(times, least, bits, at, parts, bandwidths, round_up, sums, scratch
 
 @jit
 def _calm_cycles(  # type: ignore[no-untyped-def]
-    low, high, items, busy, bits, held, read, bandwidths, round_up, weight_srams, input_srams, calm, weight_leak,
-    input_leak, leaking, scratch,
+    low, high, forms, items, calms, busy, work, bits, held, read, rows, columns, bandwidths, clocks, settings,
+    weight_room, input_room, weight_srams, input_srams, calm, weight_leak, input_leak, leaking, filled, chosen, scratch,
 ):  # fmt: skip
     """Cycles of the items that are never fetched again, and what the buffers leak meanwhile, by memory and clock.
 
     Args:
+        calms: which items of this phase are.
+        weight_room, input_room: the least of all buffers.
         calm: out, [2, b]: cycles, and cycles of the memory.
         weight_leak, input_leak: out, [w, b] and [i, b], mW x cycles.
-        leaking: [2, p, b]; scratch: [2, b].
+        leaking: [2, p, b]; filled: [b]; chosen: [PARTS, 6]; scratch: [2, b].
     """
     calm[:] = 0.0
+    filled[:] = 0.0
     leaking[:] = 0.0
     for item in range(low, high):
-        if items[item, CALM]:
-            at, last = item - low, items[item, COUNT] - 1
-            _add_item(items[item, TIMES], busy[at], bits, at, last + 1, bandwidths, round_up, calm, scratch)
+        at = item - low
+        if calms[at]:
+            last = items[item, COUNT] - 1
+            if settings[FILL]:
+                fetch_item(forms, items, item, rows, columns, weight_room, input_room, settings, chosen)
+                for b in range(len(bandwidths)):
+                    filled[b] = filled_item(
+                        forms, items, item, work, at, rows, columns, chosen, bandwidths[b], clocks[b], weight_room,
+                        input_room,
+                    )  # fmt: skip
+            round_up = settings[ROUND_UP] != 0
+            _add_item(items[item, TIMES], busy[at], filled, bits, at, last + 1, bandwidths, round_up, calm, scratch)
             held_port, read_port = held[at, last], read[at, last]
             for b in range(len(bandwidths)):
                 leaking[0, held_port, b] += scratch[1, b]
@@ -293,7 +344,7 @@ def price_rows(  # type: ignore[no-untyped-def]
         weight_srams, input_srams: float64 [a, w, p, 3] and [a, i, p, 3].
         weight_rooms, input_rooms: int64 [a, w] and [a, i], bytes.
         bandwidths, dram_pj, clocks: bits in a cycle, pJ a bit, Hz by memory and clock together, [a, b].
-        settings: int64 [3].
+        settings: int64 [5].
         integers, energies: out, [columns, 2, r, w, i, b].
         runnable: out, bool [r, w, i, b].
         start, stop: rows to price.
@@ -304,7 +355,9 @@ def price_rows(  # type: ignore[no-untyped-def]
     most = np.int64(1)
     for row in range(start, stop):
         most = max(most, ranges[row, 0, 1] - ranges[row, 0, 0], ranges[row, 1, 1] - ranges[row, 1, 0])
-    busy, restless = np.zeros(most, np.int64), np.zeros(most, np.int64)
+    busy, restless, calms = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.bool_)
+    work, chosen, filled = np.zeros((most, PARTS), np.int64), np.zeros((PARTS, 6), np.int64), np.zeros(speeds)
+    scheduled = settings[WHOLE_TILES] != 0 or settings[FILL] != 0
     bits = np.zeros((most, PARTS), np.int64)
     held, read = np.zeros((most, PARTS), np.int64), np.zeros((most, PARTS), np.int64)
     traffic, leaking = np.zeros((4, len(ports))), np.zeros((2, len(ports), speeds))
@@ -324,23 +377,29 @@ def price_rows(  # type: ignore[no-untyped-def]
             costs = array_costs[machine, array]
             bandwidth, clock, bit_pj = bandwidths[machine], clocks[machine], dram_pj[machine]
             place = sizes[machine, array]
+            rows_of, columns_of = arrays[machine, array, 2 * phase], arrays[machine, array, 2 * phase + 1]
             whole, parts_pj = _add_row(
-                low, high, items, forms, form_floats, tables, size, arrays[machine, array, 2 * phase],
-                arrays[machine, array, 2 * phase + 1], port_ids[place[2 * phase]], port_ids[place[2 * phase + 1]],
+                low, high, items, forms, form_floats, tables, size, rows_of, columns_of,
+                port_ids[place[2 * phase]], port_ids[place[2 * phase + 1]],
                 port_ids[place[PREFILL_COLUMNS]], ports, costs, settings[GATING] != 0, traffic,
-                busy, bits, held, read,
+                busy, work, bits, held, read,
             )  # fmt: skip
             macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size = whole
             pe_pj, encoder_pj, operations = parts_pj
-            _calm_cycles(
-                low, high, items, busy, bits, held, read, bandwidth, round_up, weight_srams[machine],
-                input_srams[machine], calm, weight_leak, input_leak, leaking, scratch,
-            )  # fmt: skip
+            least_w, least_i = weight_rooms[machine].min(), input_rooms[machine].min()
             restless_count = 0
             for item in range(low, high):
-                if not items[item, CALM]:
+                calms[item - low] = items[item, CALM]
+                if scheduled:
+                    calms[item - low] = same_in_all_rooms(forms, items, item, least_w, least_i)
+                if not calms[item - low]:
                     restless[restless_count] = item
                     restless_count += 1
+            _calm_cycles(
+                low, high, forms, items, calms, busy, work, bits, held, read, rows_of, columns_of, bandwidth, clock,
+                settings, least_w, least_i, weight_srams[machine], input_srams[machine], calm, weight_leak, input_leak,
+                leaking, filled, chosen, scratch,
+            )  # fmt: skip
             for w in range(weights_start, weights_stop):
                 sram_w, room_w = weight_srams[machine, w], weight_rooms[machine, w]
                 read_w_pj, write_w_pj = _buffer_pj(traffic[:2], sram_w)
@@ -357,9 +416,14 @@ def price_rows(  # type: ignore[no-untyped-def]
                     for k in range(restless_count):
                         item = restless[k]
                         at, last, times = item - low, items[item, COUNT] - 1, items[item, TIMES]
+                        if scheduled:
+                            fetch_item(forms, items, item, rows_of, columns_of, room_w, room_i, settings, chosen)
                         for part in range(last + 1):
                             f = items[item, FIRST] + part
-                            weight_times, input_times = _fetches(forms, f, room_w, room_i)
+                            if scheduled:
+                                weight_times, input_times = chosen[part, 2], chosen[part, 3]
+                            else:
+                                weight_times, input_times = _fetches(forms, f, room_w, room_i)
                             again_w, again_i = times * (weight_times - 1), times * (input_times - 1)
                             bits[at, part] = (
                                 weight_times * forms[f, WEIGHT_BITS]
@@ -371,7 +435,13 @@ def price_rows(  # type: ignore[no-untyped-def]
                             vector_work += float(again_w * forms[f, LOAD])
                             write_pj += float(again_w * forms[f, WEIGHT_WORDS]) * sram_w[held[at, part], WRITE]
                             write_pj += float(again_i * forms[f, INPUT_WORDS]) * sram_i[read[at, part], WRITE]
-                        _add_item(times, busy[at], bits, at, last + 1, bandwidth, round_up, sums, scratch)
+                        if settings[FILL]:
+                            for b in range(speeds):
+                                filled[b] = filled_item(
+                                    forms, items, item, work, at, rows_of, columns_of, chosen, bandwidth[b], clock[b],
+                                    room_w, room_i,
+                                )  # fmt: skip
+                        _add_item(times, busy[at], filled, bits, at, last + 1, bandwidth, round_up, sums, scratch)
                         leak_mw = sram_w[held[at, last], LEAK] + sram_i[read[at, last], LEAK]
                         for b in range(speeds):
                             leak[b] += scratch[1, b] * leak_mw

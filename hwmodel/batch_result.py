@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hwmodel.batch_axes import DesignPoint, DesignSpace
-from hwmodel.batch_kernels import ENERGIES, INTEGERS
+from hwmodel.batch_columns import ENERGIES, INTEGERS
 from hwmodel.batch_machines import MachineTables
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 from datatypes.layer_config import LayerConfig
 from hwmodel.accelerator import Array
 from hwmodel.batch_axes import DesignSpace, Scenario
+from hwmodel.batch_columns import FORM_COLUMNS
 from hwmodel.batch_forms import Form, forms_of
-from hwmodel.batch_kernels import FORM_COLUMNS
 from hwmodel.evaluate import check_layer_names, not_runnable
 from hwmodel.operand_paths import Machine
 from hwmodel.operands import FP16_LAYER, Config, OperandBits
@@ -212,7 +212,9 @@ class FormTable:
             form.vector, ceil_div(form.vector, lanes), form.load, form.metadata_bits, form.gathers, form.port_bits,
             self.widths.setdefault(form.weight_width, len(self.widths)),
             self.widths.setdefault(form.input_width, len(self.widths)),
-            form.keys, form.heads, form.offset, form.lanes, tables_start, len(self.tables),
+            form.keys, form.heads, form.offset, form.lanes, tables_start, len(self.tables), form.turns,
+            form.copies // form.turns, form.mask, form.tile_steps, form.tile_lanes,
+            ceil_div(form.weight.buffer_bytes, form.turns), ceil_div(form.input.buffer_bytes, form.turns),
         )  # fmt: skip
         assert len(row) == FORM_COLUMNS
         if max(row) >= _LARGEST:

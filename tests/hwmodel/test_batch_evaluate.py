@@ -29,7 +29,7 @@ from hwmodel.batch_evaluate import BatchPricer, BatchResult, batch_evaluate
 from hwmodel.evaluate import Pricer, evaluate
 from hwmodel.gpu_presets import GPUS
 from hwmodel.operands import Config, OperandBits
-from hwmodel.options import HONEST, PAPER, Buffering, Fallback, ModelOptions
+from hwmodel.options import HONEST, PAPER, SCHEDULED, Buffering, Fallback, ModelOptions
 from hwmodel.paper import DESIGNS, paper_bits, paper_report
 from hwmodel.presets import ACCELERATORS, BITMOD
 from hwmodel.presets_memory import DRAMS
@@ -231,13 +231,22 @@ def test_random_designs_equal_evaluate(options: ModelOptions) -> None:
     assert sum(_drawn(3, options, 120, 16)) >= 40
 
 
+@pytest.mark.parametrize(
+    "options",
+    [SCHEDULED, replace(HONEST, whole_tiles=True), replace(PAPER, fill_and_drain=True)],
+    ids=["scheduled", "whole tiles", "paper with filling"],
+)
+def test_tile_schedules_equal_evaluate(options: ModelOptions) -> None:
+    assert sum(_drawn(5, options, 60, 8)) >= 15
+
+
 @pytest.mark.parametrize("seed", [11, 12])
 def test_random_options_equal_evaluate(seed: int) -> None:
     assert sum(_drawn(seed, _options(random.Random(seed)), 40, 10)) >= 5
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [HONEST, PAPER], ids=["honest", "paper"])
+@pytest.mark.parametrize("options", [HONEST, PAPER, SCHEDULED], ids=["honest", "paper", "scheduled"])
 @pytest.mark.parametrize("seed", range(100, 108))
 def test_thousands_of_random_designs_equal_evaluate(options: ModelOptions, seed: int) -> None:
     assert sum(_drawn(seed, options, 400)) >= 100

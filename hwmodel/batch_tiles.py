@@ -1,0 +1,159 @@
+"""``hwmodel.tile_schedule`` in the kernels of ``batch_evaluate``: what comes again, and filling and draining.
+
+The functions are those of ``tile_schedule``, compiled; here they are called as ``hwmodel.tile_plan`` calls them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from hwmodel import batch_columns, tile_schedule
+from hwmodel.batch_columns import (
+    COUNT,
+    FIRST,
+    HEADS,
+    INPUT_BITS,
+    INPUT_BYTES,
+    INPUT_TURN_BYTES,
+    KEYS,
+    KIND,
+    MASK,
+    OFFSET,
+    OUTPUT_BITS,
+    SHARED,
+    TILE_LANES,
+    TILE_STEPS,
+    TURNS,
+    VECTOR_CYCLES,
+    WEIGHT_BITS,
+    WEIGHT_BYTES,
+    WEIGHT_TURN_BYTES,
+    WHOLE_TILES,
+    M,
+    N,
+)  # fmt: skip
+from hwmodel.tile_schedule import LATENCY_S
+
+Compile = Callable[[Callable[..., Any]], Any]
+
+
+def fresh(*modules: ModuleType) -> Compile:
+    """``numba.njit`` whose cache is not used again where one of ``modules`` has changed.
+
+    Numba looks at the file of a function alone, and not at those of what it calls or of the constants in it.
+    """
+    stamp = zlib.crc32("".join(inspect.getsource(module) for module in modules).encode())
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        function.__qualname__ += f"_{stamp:08x}"  # part of the name in the cache
+        return njit(nogil=True, cache=True, error_model="numpy")(function)
+
+    return compiled
+
+
+_plain = njit(nogil=True, cache=True, error_model="numpy")
+_jit = fresh(batch_columns, tile_schedule)
+_choose_fetches = _plain(tile_schedule.choose_fetches)
+_part_cycles = _plain(tile_schedule.part_cycles)
+_first_slice = _plain(tile_schedule.first_slice)
+_layer_cycles = _plain(tile_schedule.layer_cycles)
+_last_vector_cycles = _plain(tile_schedule.last_vector_cycles)
+
+
+@_jit
+def _shape(forms, f, rows, columns):  # type: ignore[no-untyped-def]
+    """``hwmodel.tile_plan.numbers_of``."""
+    return (
+        forms[f, N], forms[f, M], forms[f, TILE_STEPS], forms[f, TURNS], forms[f, SHARED], rows, columns,
+        forms[f, MASK], forms[f, KEYS], forms[f, HEADS], forms[f, OFFSET], forms[f, TILE_LANES],
+    )  # fmt: skip
+
+
+@_jit
+def same_in_all_rooms(forms, items, item, weight_room, input_room):  # type: ignore[no-untyped-def]
+    """Whether tiles take turns alike in buffers of these sizes and in all larger ones: two of everything fit."""
+    for part in range(items[item, COUNT]):
+        f = items[item, FIRST] + part
+        if forms[f, KIND] > 4:
+            continue
+        if 2 * max(forms[f, WEIGHT_BYTES], forms[f, WEIGHT_TURN_BYTES]) > weight_room:
+            return False
+        if 2 * max(forms[f, INPUT_BYTES], forms[f, INPUT_TURN_BYTES]) > input_room:
+            return False
+    return True
+
+
+@_jit
+def fetch_item(forms, items, item, rows, columns, weight_room, input_room, settings, chosen):  # type: ignore[no-untyped-def]
+    """``hwmodel.tile_plan.tile_plan`` of each product of an item; ``chosen`` [parts, 6] is out."""
+    whole = settings[WHOLE_TILES] != 0
+    for part in range(items[item, COUNT]):
+        f = items[item, FIRST] + part
+        chosen[part, 0], chosen[part, 1], chosen[part, 4], chosen[part, 5] = 0, 1, 0, 0
+        chosen[part, 2], chosen[part, 3] = 1, 1
+        if forms[f, KIND] > 4:
+            continue
+        weight_bytes = forms[f, WEIGHT_TURN_BYTES] if whole else forms[f, WEIGHT_BYTES]
+        input_bytes = forms[f, INPUT_TURN_BYTES] if whole else forms[f, INPUT_BYTES]
+        fetches = _choose_fetches(
+            whole, forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], weight_bytes, input_bytes, weight_room, input_room,
+            _shape(forms, f, rows, columns),
+        )  # fmt: skip
+        for i in range(6):
+            chosen[part, i] = fetches[i]
+
+
+@_jit
+def filled_item(  # type: ignore[no-untyped-def]
+    forms, items, item, work, at, rows, columns, chosen, bandwidth, clock, weight_room, input_room
+):  # fmt: skip
+    """``hwmodel.tile_plan.filled_cycles`` and ``look_up_cycles`` of an item.
+
+    Args:
+        work: [items, PARTS], cycles of the array for each product; of item ``at``.
+        chosen: of ``fetch_item``.
+        bandwidth, clock: bits in a cycle, Hz.
+    """
+    first = items[item, FIRST]
+    if forms[first, KIND] == 6:
+        moved = forms[first, WEIGHT_BITS] + forms[first, INPUT_BITS] + forms[first, OUTPUT_BITS]
+        return np.ceil(moved / bandwidth + LATENCY_S * clock) if moved > 0 else 0.0
+    if forms[first, KIND] == 5:
+        return 0.0
+    dram = vector = taken = behind = slices = ready = last = latency = 0.0
+    for part in range(items[item, COUNT]):
+        f = first + part
+        shape = _shape(forms, f, rows, columns)
+        output_tiles = (forms[f, N] + rows - 1) // rows
+        token_tiles = (forms[f, M] + columns - 1) // columns * forms[f, SHARED]
+        tiles = forms[f, TURNS] * output_tiles * token_tiles
+        weight_bytes, input_bytes = forms[f, WEIGHT_TURN_BYTES], forms[f, INPUT_TURN_BYTES]
+        vector_cycles, array_cycles = forms[f, VECTOR_CYCLES], work[at, part]
+        if array_cycles == 0:
+            array_cycles, vector_cycles = vector_cycles, np.int64(0)
+        weight_once, input_once = forms[f, WEIGHT_BITS] / bandwidth, forms[f, INPUT_BITS] / bandwidth
+        weights, inputs = weight_once * chosen[part, 2], input_once * chosen[part, 3]
+        outputs = forms[f, OUTPUT_BITS] / bandwidth
+        dram += weights + inputs + outputs
+        vector += vector_cycles
+        if part == 0:
+            slices, data = _first_slice(weight_once, input_once, weight_bytes, input_bytes, shape)
+            ready = max(slices + array_cycles / tiles, data)
+            latency = LATENCY_S * clock if weight_once + input_once > 0 else 0.0
+        fetches = (
+            chosen[part, 0], chosen[part, 1], chosen[part, 2], chosen[part, 3], chosen[part, 4], chosen[part, 5]
+        )  # fmt: skip
+        cycles, behind = _part_cycles(
+            float(array_cycles), weights, inputs, outputs, weight_bytes, input_bytes, weight_room, input_room, fetches,
+            shape, slices if part == 0 else -1.0,
+        )  # fmt: skip
+        taken += cycles
+        last = _last_vector_cycles(vector_cycles, shape) + outputs / tiles
+    return float(_layer_cycles(taken, dram, vector, behind, latency, ready, last))
