@@ -19,7 +19,7 @@ from hwmodel.pe import PE, WIDE_BITS, PeKind
 from hwmodel.report import ResourceReport
 from hwmodel.unit_cost import Figure, Origin, UnitCost, price_pe
 from hwmodel.unit_cost_design import Arithmetic, FloatAccumulator, PeDesign, design, pe_design
-from hwmodel.unit_cost_integers import multiplier_luts
+from hwmodel.unit_cost_fused import price_fused_bricks
 from hwmodel.unit_cost_registers import registers
 
 _MX_ELEMENTS: Mapping[int, str] = {4: "e2m1", 6: "e2m3", 8: "e4m3"}  # OCP MX 1.0: a float element of each width
@@ -166,31 +166,13 @@ def design_of_pe(pe: PE) -> PeDesign:
     return _DESIGNS[pe.kind](pe)
 
 
-def _fused(pe: PE) -> UnitCost:
-    """Bricks of one bit more than their width (signed or not), and three adders for each four that are fused."""
-    side = 8 // pe.brick_bits  # bricks along each side of an 8 x 8 product
-    luts = side * side * multiplier_luts(pe.brick_bits + 1, pe.brick_bits + 1)
-    width, units = 2 * pe.brick_bits, side * side
-    while units > 1:
-        units //= 4
-        luts += units * 3 * (width * 3 // 2)  # a sum of two halves overlaps by half of their width
-        width *= 2
-    accumulator = 32  # Sharma et al., BitFusion, ISCA 2018: 32-bit partial sums
-    total = pe.lanes * luts + accumulator
-    source = "bricks and shift-add trees by closed form; 32-bit accumulator"
-    figure = Figure(float(total), Origin.COMPOSED, None, None, source)
-    flip_flops = Figure(float(accumulator), Origin.COMPOSED, None, None, "accumulator")
-    none = Figure(0.0, Origin.COMPOSED, None, None, "no DSPs")
-    return UnitCost(design("fused_bricks", LANES=pe.lanes, ACCUMULATOR_BITS=accumulator), "lut6", figure, flip_flops,
-                    none, None)  # fmt: skip
-
-
-def price_accelerator_pe(pe: PE, *, dsp: bool = False) -> UnitCost:
-    """LUTs, flip-flops and DSPs of one PE of an accelerator.
+def price_accelerator_pe(pe: PE, *, dsp: bool = False, target: str = "lut6") -> UnitCost:
+    """LUTs, flip-flops and DSPs, or cell area, of one PE of an accelerator.
 
     Args:
         pe: of any kind.
         dsp: put its integer multiply-adds into DSP48E2s, where the kind allows it.
+        target: ``lut6``, or a cell library that ``price_pe`` knows.
 
     Raises:
         ValueError: too few netlists of its kind are recorded.
@@ -199,15 +181,15 @@ def price_accelerator_pe(pe: PE, *, dsp: bool = False) -> UnitCost:
     if pe.kind is PeKind.FUSED_BRICKS:
         if dsp:
             raise NotImplementedError(f"fused bricks are LUT logic; PE {pe.name} has no DSPs")
-        return _fused(pe)
+        return price_fused_bricks(pe.brick_bits, pe.lanes, target)
     one = design_of_pe(pe)
-    if pe.luts is not None and not dsp:
+    if pe.luts is not None and not dsp and target == "lut6":
         luts = Figure(pe.luts, Origin.PUBLISHED, None, None, pe.source)
         none = Figure(0.0, Origin.PUBLISHED, None, None, "not stated: LUT logic")
         count = registers(one)
         held = None if count is None else Figure(float(count), Origin.CLOSED_FORM, None, None, "registers of the RTL")
         return UnitCost(one, "lut6", luts, held, none, None)
-    return price_pe(one, "lut6", dsp=dsp)
+    return price_pe(one, target, dsp=dsp)
 
 
 _MISSING = {

@@ -2,12 +2,14 @@
 
 import pytest
 
+from datatypes.catalog import INTS
 from hwmodel.fpga import device_by_name
 from hwmodel.fpga_accelerator import design_of_pe, estimate_on_fpga, price_accelerator_pe
 from hwmodel.pe import PeKind
 from hwmodel.presets import ACCELERATORS, BITFUSION, BITMOD, FP16_BASELINE, LOOM
 from hwmodel.synthesis_table import best_rows
-from hwmodel.unit_cost import Origin
+from hwmodel.unit_cost import Origin, price_pe
+from hwmodel.unit_cost_design import pe_design
 from hwmodel.unit_cost_prices import samples
 
 U250 = device_by_name("u250")
@@ -54,6 +56,25 @@ def test_fused_bricks_by_hand():
     assert cost.luts.value == 16 * 7 + 4 * 3 * 6 + 3 * 12 + 32
     assert cost.luts.origin is Origin.COMPOSED
     assert cost.luts.mean_error is None
+
+
+@pytest.mark.parametrize("target", ["lut6", "sg13g2"])
+@pytest.mark.parametrize("name", list(ACCELERATORS))
+def test_every_preset_has_luts_and_cell_area_from_synthesis(name, target):
+    cost = price_accelerator_pe(ACCELERATORS[name].pe, target=target)
+    figure = cost.luts if target == "lut6" else cost.area_um2
+    assert figure.value > 0
+    assert cost.flip_flops.value > 0
+
+
+# BitFusion's own synthesis at 45 nm (github.com/hsharma35/bitfusion): 8/2 fused unit; fixed multiply-adds beside it
+@pytest.mark.parametrize(("bits", "published_um2"), [(None, 1733.1), (4, 282.2), (8, 687.6)])
+def test_areas_at_45_nm_are_near_those_of_bitfusions_authors(bits, published_um2):
+    if bits is None:
+        cost = price_accelerator_pe(BITFUSION.pe, target="nangate45")
+    else:
+        cost = price_pe(pe_design(INTS[bits], INTS[bits]), "nangate45")
+    assert cost.area_um2.value == pytest.approx(published_um2, rel=0.15)  # the goal of unit costs, another library
 
 
 def test_a_small_board_is_too_small_and_says_for_what():
