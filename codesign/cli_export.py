@@ -131,7 +131,8 @@ def _chosen(source: QuantizedModel, slots: Mapping[str, WeightSlot], patterns: S
         ValueError: a pattern matches nothing, or none of what matches is a matrix product.
     """
     matched = matching(source.layers, patterns)
-    kept, left = [], []
+    kept: list[str] = []
+    left: list[str] = []
     for name in matched:
         slot = slots.get(name)
         product = slot is not None and not slot.experts and not isinstance(slot.module, nn.Embedding)

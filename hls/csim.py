@@ -231,11 +231,10 @@ class _Builder:
 
     def program(self, layer: Mapping[str, Any]) -> tuple[Path, float | None]:
         """The layer's program, and how long it took to compile; ``None`` where it was there."""
-        identifier = str(layer["identifier"]).encode()
         hashed = hashlib.sha256(self._shared)
         for name in layer["sources"]:
             for text in (name.encode(), _read(self.export.folder / name)):
-                hashed.update(text.replace(identifier, b"LAYER") + b"\0")
+                hashed.update(_without_name(text, layer) + b"\0")
         key = hashed.hexdigest()[:24]
         build = self.export.folder / BUILD
         program = build / f"csim_{key}"
@@ -259,6 +258,14 @@ class _Builder:
             finally:
                 temporary.unlink(missing_ok=True)
             return program, time.perf_counter() - start
+
+
+def _without_name(text: bytes, layer: Mapping[str, Any]) -> bytes:
+    """A source with the layer's own names taken out: its identifier, the guard made of it, and the first comment."""
+    identifier = str(layer["identifier"])
+    for word in (identifier, identifier.upper(), f"// Layer {layer['name']}:"):
+        text = text.replace(word.encode(), b"LAYER")
+    return text
 
 
 def _read(path: Path) -> bytes:

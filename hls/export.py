@@ -226,7 +226,8 @@ def _write_layer(folder: Path, item: ExportLayer, target: ExportTarget, headers:
     if not on_chip:
         data[WEIGHTS] = beat_bytes(plan.image)
     place = f"layers/{identifier}"
-    for name, content in {**texts, **vitis_texts(kernel), **data}.items():
+    files: dict[str, str | bytes] = {**texts, **vitis_texts(kernel), **data}
+    for name, content in files.items():
         _write(folder / place / name, content)
     return {
         "name": item.name,
