@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,17 @@ import typer
 
 from codesign import cli_bits, cli_explore, cli_export, cli_fpga, cli_lists, cli_serving, cli_simulate, cli_work
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
+from hwmodel.options import HONEST
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Model = Annotated[str, typer.Argument(help="Folder with config.json, GGUF file, or name of a packaged model.")]
 Recipe = Annotated[str, typer.Option("--recipe", "-r", help="A recipe (codesign recipes), such as bitmod4_g128.")]
 Device = Annotated[str, typer.Option(help="Torch device that blocks run on.")]
+WholeTiles = Annotated[bool, typer.Option("--whole-tiles", help="A tile without room is fetched again at every use.")]
+FillAndDrain = Annotated[
+    bool,
+    typer.Option("--fill-and-drain", help="Array, memory and vector unit wait where tiles and blocks begin and end."),
+]
 
 app = typer.Typer(
     name="codesign", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -94,13 +101,16 @@ def estimate(
     batch: Annotated[int, typer.Option(min=1)] = 1,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")] = 256,
     generate: Annotated[int, typer.Option(min=1, help="Tokens generated after it.")] = 256,
+    whole_tiles: WholeTiles = False,
+    fill_and_drain: FillAndDrain = False,
     layers: Annotated[bool, typer.Option(help="Every layer, not groups of equal ones.")] = False,
     as_json: Json = False,
 ) -> None:
     """Price a model on an accelerator from its shapes alone: cycles, seconds, energy, area, bits, bounds."""
     cli_work.estimate(
         model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
-        every_layer=layers, as_json=as_json,
+        options=replace(HONEST, whole_tiles=whole_tiles, fill_and_drain=fill_and_drain), every_layer=layers,
+        as_json=as_json,
     )  # fmt: skip
 
 
@@ -115,11 +125,13 @@ def simulate(
     dram_timing: Annotated[bool, typer.Option(help="Simulate DRAM rows, refresh and turnaround.")] = False,
     prefetch: Annotated[bool, typer.Option(help="Fetch weights of the next layers as soon as there is room.")] = False,
     systolic: Annotated[bool, typer.Option(help="Operands go from PE to PE: fill and drain for each tile.")] = False,
+    whole_tiles: WholeTiles = False,
+    fill_and_drain: FillAndDrain = False,
     layers: Annotated[bool, typer.Option(help="Every layer, not groups of equal ones.")] = False,
     as_json: Json = False,
 ) -> None:
     """Simulate a model tile by tile, event by event, beside the closed form: cycles, and where they went."""
-    machine = cli_simulate.Machine(dram_timing, prefetch, systolic)
+    machine = cli_simulate.Machine(dram_timing, prefetch, systolic, whole_tiles, fill_and_drain)
     cli_simulate.simulate_model(
         model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
         machine=machine, every_layer=layers, as_json=as_json,

@@ -43,6 +43,12 @@ def explore_space(
     losses: Annotated[
         str | None, typer.Option(help="Trials table of a study of this model: makes loss an objective.")
     ] = None,
+    whole_tiles: Annotated[
+        bool | None, typer.Option("--whole-tiles", help="A tile without room is fetched again at every use.")
+    ] = None,
+    fill_and_drain: Annotated[
+        bool | None, typer.Option("--fill-and-drain", help="Waits where tiles and blocks begin and end.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File for the fronts: .csv or .parquet.")] = None,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -55,6 +61,7 @@ def explore_space(
         "weight_buffers_kib": weight_buffers or buffers, "activation_buffers_kib": activation_buffers or buffers,
         "memories": memories, "bandwidths_gb_s": bandwidths, "frequencies_ghz": frequencies, "batches": batches,
         "prompts": prompts, "tokens": generate, "objectives": objectives, "losses": losses,
+        "whole_tiles": whole_tiles, "fill_and_drain": fill_and_drain,
     }  # fmt: skip
     if losses is not None and objectives is None:
         given["objectives"] = ",".join(("loss", *ExploreSpec().objectives))

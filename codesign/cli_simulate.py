@@ -14,6 +14,7 @@ from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Feed, SimulationOption
 from hwmodel.event_report import SimulationReport
 from hwmodel.event_simulator import simulate
 from hwmodel.gpu import Gpu
+from hwmodel.options import HONEST, ModelOptions
 from hwmodel.workload import Phase
 
 _COLUMNS = (
@@ -21,7 +22,7 @@ _COLUMNS = (
     "weights_percent", "inputs_percent", "outputs_percent", "other_percent",
 )  # fmt: skip
 _HEADINGS = {
-    "closed_cycles": "closed form", "filled_cycles": "closed form, blocks filled first", "cycles": "simulated",
+    "closed_cycles": "closed form", "filled_cycles": "with filling and draining", "cycles": "simulated",
     "difference_percent": "closed form - simulated [%]", "compute_percent": "computing [%]",
     "weights_percent": "waits for weights [%]", "inputs_percent": "for inputs [%]",
     "outputs_percent": "for outputs [%]", "other_percent": "fill, drain, tail [%]",
@@ -44,17 +45,25 @@ class Machine:
         dram_timing: rows, refresh and turnaround.
         prefetch: weights of later layers.
         systolic: operands go from PE to PE.
+        whole_tiles, fill_and_drain: of the closed form, and the tiles of the simulation (``hwmodel.options``).
     """
 
     dram_timing: bool
     prefetch: bool
     systolic: bool
+    whole_tiles: bool = False
+    fill_and_drain: bool = False
 
     @property
     def options(self) -> SimulationOptions:
         """For the simulator."""
         chosen = DRAM_TIMING if self.dram_timing else BANDWIDTH
         return replace(chosen, prefetch=self.prefetch, feed=Feed.SYSTOLIC if self.systolic else Feed.BROADCAST)
+
+    @property
+    def model_options(self) -> ModelOptions:
+        """For the closed form, whose bits the simulator moves."""
+        return replace(HONEST, whole_tiles=self.whole_tiles, fill_and_drain=self.fill_and_drain)
 
 
 def simulate_model(
@@ -71,7 +80,9 @@ def simulate_model(
     if generation.tokens:
         step = generation.at(Phase.DECODE, generation.middle)
         phases.append((step, configs_by_own_layer(step, configs)))
-    reports = [simulate(workload, by_layer, device, machine.options) for workload, by_layer in phases]
+    reports = [
+        simulate(workload, by_layer, device, machine.options, machine.model_options) for workload, by_layer in phases
+    ]
     table = pd.concat([report.to_frame().assign(phase=report.phase) for report in reports], ignore_index=True)
     totals = [_totals(report) for report in reports]
     if as_json:

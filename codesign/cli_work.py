@@ -41,6 +41,7 @@ from codesign.tasks import load_task
 from codesign.text import check_text_name, first_token, load_text, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
+from hwmodel.options import ModelOptions
 from hwmodel.units import cycles_to_s, pj_to_mj
 from hwmodel.workload import Phase
 
@@ -261,14 +262,14 @@ def traced_model(model: str, recipe_name: str, *, batch: int, prompt: int, gener
 
 
 def estimate(
-    model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int, every_layer: bool,
-    as_json: bool,
+    model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int,
+    options: ModelOptions, every_layer: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Price a model from its shapes."""
     (machine,) = accelerators_by_name((accelerator,)).values()
     traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
     generation, configs, name = traced.generation, traced.configs, traced.recipe
-    priced = price_generation(generation, configs, machine)
+    priced = price_generation(generation, configs, machine, options)
     totals = _totals(generation, priced, configs)
     rows = layer_rows(priced.prefill_report, generation.prefill, recipe=name, configs=configs)
     title = f"{traced.model}, {name}, on {machine.name}: "

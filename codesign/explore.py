@@ -11,7 +11,7 @@ bandwidth costs nothing but energy in the model, so let it be an objective, or n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class ExploreSpec:
         frequencies_ghz: clocks.
         batches, prompts, tokens: workloads.
         objectives: columns to minimise.
+        whole_tiles, fill_and_drain: options of the price (``hwmodel.options``).
         losses: trials table of a study of the same model (CSV or Parquet) with columns ``recipe`` and ``loss``.
     """
 
@@ -69,6 +70,8 @@ class ExploreSpec:
     prompts: tuple[int, ...] = (256,)
     tokens: tuple[int, ...] = (256,)
     objectives: tuple[str, ...] = ("total_s", "total_energy_j", "area_mm2")
+    whole_tiles: bool = False
+    fill_and_drain: bool = False
     losses: str | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +102,11 @@ def spec_from(values: Mapping[str, Any], where: str) -> ExploreSpec:
             raise ValueError(f"{where}: key {key!r} must be one of {', '.join(kinds)}")
         if key == "losses":
             made[key] = None if value is None else str(value)
+            continue
+        if kinds[key] == "bool":
+            if not isinstance(value, bool):
+                raise ValueError(f"{where}: {key} must be true or false, not {value!r}")
+            made[key] = value
             continue
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         items = [item.strip() if isinstance(item, str) else item for item in items]
@@ -173,7 +181,8 @@ def explore(
         own = configs_of(chosen, traced[0])
         configs[name] = configs_by_layer(traced[0].prefill, own) | configs_by_own_layer(traced[0].last_step, own)
         bits[name] = stored_weights(traced[0].prefill, own).bits_per_weight
-    pricer = BatchPricer(DesignSpace(scenarios, configs, _axes(spec)), HONEST)
+    options = replace(HONEST, whole_tiles=spec.whole_tiles, fill_and_drain=spec.fill_and_drain)
+    pricer = BatchPricer(DesignSpace(scenarios, configs, _axes(spec)), options)
     fronts = [RunningFront() for _ in workloads]
     kept: dict[int, dict[str, Any]] = {}
     runnable = 0

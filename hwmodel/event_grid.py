@@ -187,13 +187,19 @@ def summary(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def validate_events(model: str = MODELS[0]) -> pd.DataFrame:
-    """The closed form against the simulator for one model at batch 1: a row of ``summary`` for each preset and phase.
+    """The closed form against the simulator for one model at batch 1, plain and as a tile schedule (``SCHEDULED``).
 
     Slices are four times as long as the simulator's own, to be quick.
+
+    Returns:
+        A row of ``summary`` for each of both, preset and phase.
     """
     options = replace(BANDWIDTH, slice_bytes=COARSE * BANDWIDTH.slice_bytes)
-    table = pd.DataFrame([row.record() for row in grid((model,), QUICK, options=options)])
-    return summary(table, ("accelerator", "phase"))
+    tables = []
+    for name, model_options in (("plain", HONEST), ("tile schedule", SCHEDULED)):
+        rows = grid((model,), QUICK, options=options, model_options=model_options)
+        tables.append(pd.DataFrame([row.record() for row in rows]).assign(closed_form=name))
+    return summary(pd.concat(tables, ignore_index=True), ("closed_form", "accelerator", "phase"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -100,7 +100,7 @@ def _simulated(tables: Mapping[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
             "cases": row["layers"],
             "mean_error": row["mean_percent"] / 100,
             "worst_error": row["worst_percent"] / 100,
-            "standing": "closed form",
+            "standing": f"closed form, {row['closed_form']}",
         }
 
 

@@ -67,3 +67,19 @@ def test_an_encoder_decoder_simulates_as_it_is_priced(capsys, tmp_path):
     _, estimated, _ = _run(capsys, "estimate", tmp_path, *few)
     rows = json.loads(estimated)["layers"]
     assert closed == [sum(row["cycles"] for row in rows if row["phase"] == phase) for phase in ("prefill", "decode")]
+
+
+def test_a_tile_schedule_is_priced_alike_by_every_command(capsys, shapes):
+    switches = ("--whole-tiles", "--fill-and-drain")
+    sizes = (shapes, "--prompt", 16, "--generate", 4, "--json")
+    made, estimated, plain = (
+        json.loads(_run(capsys, *words)[1])
+        for words in (("simulate", *sizes, *switches), ("estimate", *sizes, *switches), ("estimate", *sizes))
+    )
+    for total in made["totals"]:
+        priced = sum(row["cycles"] for row in estimated["layers"] if row["phase"] == total["phase"])
+        assert priced == total["closed_cycles"] == total["filled_cycles"]
+    assert estimated["totals"]["total_cycles"] > plain["totals"]["total_cycles"]
+    explore = ("explore", shapes, "--prompts", 16, "--generate", 4, "--json", *switches)
+    (design,) = json.loads(_run(capsys, *explore)[1])["front"]
+    assert design["total_s"] == pytest.approx(estimated["totals"]["total_s"], rel=1e-12)

@@ -154,3 +154,9 @@ def test_arrays_and_unknown_keys():
     assert arrays_of("8x4")[0] == arrays_of("8x4")[1]
     with pytest.raises(ValueError, match="x.yaml: key 'recipe' must be one of recipes, "):
         spec_from({"recipe": "fp16"}, "x.yaml")
+
+
+def test_a_switch_is_true_or_false():
+    assert spec_from({"whole_tiles": True}, "here").whole_tiles
+    with pytest.raises(ValueError, match="here: fill_and_drain must be true or false, not 'maybe'"):
+        spec_from({"fill_and_drain": "maybe"}, "here")
