@@ -16,6 +16,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from hwmodel.synthesis_table import best_rows
+from hwmodel.unit_cost_parts import group_of
 from hwmodel.unit_cost_prices import FEW_ROWS, Sample, closed_form, fitted, is_lut, known_prices, samples, solve
 
 SMALL_LUTS = 20.0
@@ -28,6 +30,10 @@ _BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "
                       "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
 _FEW_KEYS = 3  # fewer pairs or numbers of lanes: single designs, or nothing, are left out
 _RANDOM_PARTS, _SEED = 10, 20261122
+
+
+# Modules of one size, or of a few that are all recorded: decoders and BitMoD's parts beside its accumulator
+RECORDED_ONLY = frozenset({"flint_decode", "olive_decode", "bitmod_term_encoder", "bitmod_dequantizer"})
 
 
 class LeftOut(Enum):
@@ -151,4 +157,28 @@ def error_table(targets: Iterable[str], ways: Iterable[LeftOut] = tuple(LeftOut)
                     "worst_design": "" if rest is None else rest.worst_design, "small": small["design"].nunique(),
                     "small_difference": None if small.empty else _summary(small).largest_difference,
                 })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def family_table(targets: Iterable[str]) -> pd.DataFrame:
+    """Every recorded family and how its PEs are priced: family, target, netlists, price, mean, worst.
+
+    ``price`` is ``recorded`` for modules without parameters to extrapolate (decoders, BitMoD's encoder), else the group
+    whose prices it shares, with its errors on formats left out.
+    """
+    rows = []
+    for target in targets:
+        recorded = [row.family for row in best_rows(target).values() if not row.registered_inputs]
+        for family in sorted(set(recorded)):
+            row = {"family": family, "target": target, "netlists": recorded.count(family)}
+            errors = pd.DataFrame()
+            if family in RECORDED_ONLY:
+                row["price"] = "recorded"
+            else:
+                row["price"] = group = group_of(family)
+                errors = held_out_errors(group, target)
+                errors = errors[errors["design"].str.startswith(f"{family}.") & ~errors["small"]]
+            known = None if errors.empty else _summary(errors)
+            row |= {"mean": None if known is None else known.mean, "worst": None if known is None else known.worst}
+            rows.append(row)
     return pd.DataFrame(rows)

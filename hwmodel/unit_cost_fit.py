@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hwmodel.unit_cost_errors import error_table, held_out_errors
+from hwmodel.unit_cost_errors import error_table, family_table, held_out_errors
 from hwmodel.unit_cost_libraries import library_ratios
 from hwmodel.unit_cost_prices import fitted, fitted_targets
 from hwmodel.unit_cost_truth import reference_errors
@@ -28,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: --target must be one of {', '.join(fitted_targets())}, not {unknown[0]!r}", file=sys.stderr)
         return 2
     percent = {"mean": "{:.1%}".format, "worst": "{:.1%}".format, "error": "{:+.1%}".format}
-    print("Formats left out of the fit, all rows that touch them together:")
+    print("Rows left out of the fit: formats (all that touch one), numbers of lanes, random tenths:")
     print(error_table(targets).to_string(index=False, formatters=percent))
+    print("\nFamilies of hls/rtl and what prices them, formats left out:")
+    print(family_table(targets).to_string(index=False, formatters=percent))
     print("\nSyntheses of other RTL of the same functions against what price_pe says without the table:")
     print(reference_errors().to_string(index=False, formatters=percent))
     print("\nArea over that of sky130hd, same designs:")

@@ -96,6 +96,8 @@ def fixed_point_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     elif lut:
         sites, last = shift_luts(signed, largest)
         parts["shift"], parts["last_shift"] = lanes * sites, lanes * last
+        # with one exponent alone to shift by, synthesis folds its decoder into the shifter and ends up larger
+        parts["lone_exponent"] = float(lanes * largest * (min(we, ae) < 2))
     else:
         parts["shift"] = float(lanes * shift_muxes(signed, largest))
         parts["range"] = float(lanes * width * largest.bit_length())

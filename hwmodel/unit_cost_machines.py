@@ -84,7 +84,8 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
 
 def _decoder_outputs(magnitude_bits: int) -> float:
     """Value and shift of an unsigned flint: a leading-zero count and a shift, each bit a function of the code."""
-    return float(magnitude_bits - 1 + magnitude_bits.bit_length())
+    outputs = magnitude_bits - 1 + magnitude_bits.bit_length()
+    return outputs / 2 if magnitude_bits < 4 else float(outputs)
 
 
 def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:

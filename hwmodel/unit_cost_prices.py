@@ -153,7 +153,7 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     """Prices that are not fitted: a bit of a carry chain is a LUT; what another group prices costs what it says there.
 
     In cells a bit of an adder is that of integers: recorded accumulators follow the width of the product, so a fit
-    could not tell them apart. Shifters and negations of few recorded formats cost what they do in Kulisch MACs.
+    could not tell them apart; shifters and negations of flint and of terms cost what they do in Kulisch MACs.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
@@ -164,12 +164,12 @@ def known_prices(group: str, target: str) -> dict[str, float]:
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
         known |= _borrowed("code book", target, ("constant", "muxes", "write"))
-    if group in _SHIFTING:
+    if group in _SHIFTING and not is_lut(target):
         known |= _borrowed("Kulisch", target, ("shift", "last_shift", "negation"))
     return known
 
 
-_SHIFTING = frozenset({"flint", "OliVe", "term-serial"})
+_SHIFTING = frozenset({"flint", "term-serial"})
 
 
 def _borrowed(group: str, target: str, names: Sequence[str]) -> dict[str, float]:
