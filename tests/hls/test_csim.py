@@ -35,7 +35,7 @@ CONFIG = """
 #include <ap_int.h>
 #include <cstdint>
 constexpr int BEATS = 3;
-constexpr float FACTOR = FACTOR_VALUE;
+constexpr float FACTOR = 2.0F;
 union codesign_bits { std::uint32_t bits; float value; };
 """
 
@@ -48,7 +48,7 @@ def ap_types():
         pytest.skip(str(error))
 
 
-def write_layer(folder, name, identifier, *, factor="2.0F", wrong=()):
+def write_layer(folder, name, identifier, *, wrong=()):
     place = folder / "layers" / identifier
     place.mkdir(parents=True)
     rng = np.random.default_rng(len(name))
@@ -59,7 +59,7 @@ def write_layer(folder, name, identifier, *, factor="2.0F", wrong=()):
     kernel = KernelText(name, identifier, (COLUMNS, COLUMNS), "twice", TOKENS, 0, True, 3, 3, COLUMNS, 32, (1, TOKENS),
                         "part", 5.0)  # fmt: skip
     (place / "kernel.cpp").write_text(KERNEL.replace("NAME", identifier))
-    (place / "config.h").write_text(CONFIG.replace("FACTOR_VALUE", factor))
+    (place / "config.h").write_text(CONFIG)
     (place / "testbench.cpp").write_text(bench_text(kernel))
     (place / "input.bin").write_bytes(row_bytes(values))
     (place / "output.bin").write_bytes(row_bytes(expected))
@@ -122,21 +122,23 @@ def test_mismatches_name_layer_row_token_and_values(good, tmp_path):
     assert len(short.mismatches) == 1 and short.mismatch_count == 3
 
 
-def test_an_edited_source_is_compiled_again(good, tmp_path):
+def test_an_edited_source_is_compiled_again_and_says_where_it_fails(good, tmp_path):
     folder = write_export(tmp_path / "out", ("a.one", "layer_a", {}), programs=good)
     config = folder / "layers/layer_a/config.h"
-    config.write_text(config.read_text().replace("2.0F", "3.0F"))
+    config.write_text('#include "nowhere.h"\n' + config.read_text())
     export = open_export(folder)
     assert edited_sources(export) == ["layers/layer_a/config.h"]
-    (result,) = simulate(export)
-    assert result.compile_s is not None and result.mismatch_count == result.compared
+    with pytest.raises(ValueError, match=r"layer a.one: kernel.cpp, testbench.cpp must compile: .*nowhere.h"):
+        simulate(export)
+    assert [path.name for path in (folder / "build").iterdir()] == [path.name for path in (good / "build").iterdir()]
 
 
-def test_what_does_not_compile_says_where(tmp_path):
-    folder = write_export(tmp_path / "out", ("a.one", "layer_a", {"factor": "nothing"}))
-    with pytest.raises(ValueError, match=r"layer a.one: kernel.cpp, testbench.cpp must compile: .*nothing"):
-        simulate(open_export(folder))
-    assert list((folder / "build").iterdir()) == []
+def test_names_that_are_numbers_do_not_make_other_sources_alike(tmp_path):
+    folder = write_export(tmp_path / "out", ("4", "layer_4_x0", {}), ("8", "layer_8_x0", {}))
+    for name in ("4", "8"):
+        (folder / f"layers/layer_{name}_x0/config.h").write_text(f'#include "width{name}.h"\n')
+        with pytest.raises(ValueError, match=f"layer {name}: .*width{name}.h"):
+            simulate(open_export(folder, [name]))
 
 
 @pytest.mark.parametrize("state", ["missing", "changed"])
