@@ -147,9 +147,8 @@ class Case:
         field, fraction = (code >> mantissa_bits) & ((1 << exponent_bits) - 1), code & ((1 << mantissa_bits) - 1)
         significand = fraction + ((1 << mantissa_bits) if field else 0)
         place = max(field - 1, 0) + lowest_place(self.accumulator)
-        negative = code >> (exponent_bits + mantissa_bits)
-        value = Fraction(significand) * Fraction(2) ** place * (-1 if negative else 1)
-        return int(np.float32(float(value)).view(np.uint32))
+        magnitude = np.float32(float(Fraction(significand) * Fraction(2) ** place))
+        return int(magnitude.view(np.uint32)) | (code >> (exponent_bits + mantissa_bits)) << 31
 
     @property
     def signed(self) -> bool:
@@ -236,6 +235,7 @@ MORE_CASES = (
     *(floating(INTS[bits], FP16_OPERAND, 2) for bits in (2, 4, 8)),
     *(floating(fmt, FP16_OPERAND, 3, 5, 10) for fmt in (E2M1, E3M0, E5M2)),
     floating(FP16_OPERAND, FP16_OPERAND, 2),
+    floating(FP16_OPERAND, FP16_OPERAND, 2, 5, 10),  # small products round to -0
     floating(BF16_OPERAND, BF16_OPERAND, 2),
 )
 

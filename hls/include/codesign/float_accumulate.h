@@ -143,53 +143,54 @@ struct float_int_mac {
 
 // --- arithmetic ------------------------------------------------------------------------------------------------------
 
-// A float's code as float32, exactly. E up to 7 and any bias of IEEE 754; E = 8 keeps float32's own fields.
+// A float's code as float32, exactly: bias of IEEE 754, no infinities.
 template <int EXPONENT_BITS, int MANTISSA_BITS>
 float float_of_code(ap_uint<1 + EXPONENT_BITS + MANTISSA_BITS> code) {
 #pragma HLS INLINE
   static_assert(EXPONENT_BITS <= 8 && MANTISSA_BITS <= 23, "the float must fit float32");
-  if constexpr (EXPONENT_BITS == 8) {
+  if constexpr (EXPONENT_BITS == 8) {  // float32's own fields
     return float_of_bits(ap_uint<32>(code) << (23 - MANTISSA_BITS));
   } else {
-    const minifloat_number<EXPONENT_BITS, MANTISSA_BITS> number(code);
-    const int exponent = number.shift.to_int() + number.unit_exponent;  // normal in float32: -85 at least
-    const float magnitude = float_of<MANTISSA_BITS + 2>(number.factor) * float_of_bits(ap_uint<32>(exponent + 127) << 23);
-    return magnitude;
+    ap_uint<1> sign;
+    ap_uint<MANTISSA_BITS + 1> significand;
+    ap_uint<EXPONENT_BITS> shift;
+    minifloat_decode<EXPONENT_BITS, MANTISSA_BITS>::step(code, sign, significand, shift);
+    const int exponent = shift.to_int() + lowest_place(EXPONENT_BITS, MANTISSA_BITS);  // -85 to 64
+    const float unit = float_of_bits(ap_uint<32>(exponent + 127) << 23);
+    const float magnitude = static_cast<float>(significand.to_int()) * unit;
+    return sign ? -magnitude : magnitude;  // of zero too: a small sum may have been rounded to -0
   }
 }
 
-// Products of any two kinds of numbers, one lane after the other, each rounded once into a float of the stated width;
-// overflow saturates. WEIGHT and ACTIVATION as in minifloat_arithmetic: FP16 is minifloat_number<5, 10>, BF16 <8, 7>.
-template <class WEIGHT, class ACTIVATION, int LANES, int EXPONENT_BITS = 8, int MANTISSA_BITS = 23>
-struct float_arithmetic {
+// How products are added: one rounding each, in order, into a float of the stated widths; overflow saturates. The sum
+// is its code. FP16 is minifloat_number<5, 10>, BF16 <8, 7>.
+template <class WEIGHT, class ACTIVATION, int EXPONENT_BITS = 8, int MANTISSA_BITS = 23>
+struct rounded_products {
+  using weight_t = WEIGHT;
+  using activation_t = ACTIVATION;
   using product = number_product<WEIGHT, ACTIVATION>;
-  static constexpr int lanes = LANES, weight_bits = WEIGHT::bits, activation_bits = ACTIVATION::bits, selector_bits = 0;
   static constexpr int unit_exponent = 0;
   static constexpr int offset = product::unit_exponent - lowest_place(EXPONENT_BITS, MANTISSA_BITS);
-  static constexpr int shift_bits =
-      larger(EXPONENT_BITS, clog2(WEIGHT::max_shift + ACTIVATION::max_shift + 1)) + 3;
+  static constexpr int shift_bits = larger(EXPONENT_BITS, clog2(WEIGHT::max_shift + ACTIVATION::max_shift + 1)) + 3;
   using adder = float_accumulate<product::factor_bits, shift_bits, EXPONENT_BITS, MANTISSA_BITS>;
   using sum_t = ap_uint<1 + EXPONENT_BITS + MANTISSA_BITS>;
 
-  static void clear(sum_t& sum) { sum = 0; }
-
-  static void accumulate(sum_t& sum, const ap_uint<weight_bits> (&w)[LANES], const ap_uint<activation_bits> (&a)[LANES],
-                         ap_uint<1>) {
+  static void add(sum_t& sum, const WEIGHT& weight, const ACTIVATION& activation) {
 #pragma HLS INLINE
-  lanes:
-    for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-      const WEIGHT weight(w[lane]);
-      const ACTIVATION activation(a[lane]);
-      const ap_int<product::factor_bits> factor = weight.factor * activation.factor;
-      const ap_uint<product::factor_bits> magnitude =
-          factor < 0 ? ap_uint<product::factor_bits>(-factor) : ap_uint<product::factor_bits>(factor);
-      adder::step(sum, ap_uint<1>(factor < 0), magnitude, weight.shift + activation.shift + offset, sum);
-    }
+    const ap_int<product::factor_bits> factor = weight.factor * activation.factor;
+    const bool negative = factor < 0;
+    const ap_uint<product::factor_bits> magnitude =
+        negative ? ap_uint<product::factor_bits>(-factor) : ap_uint<product::factor_bits>(factor);
+    adder::step(sum, ap_uint<1>(negative), magnitude, weight.shift + activation.shift + offset, sum);
   }
 
   static float value(const sum_t& sum) { return float_of_code<EXPONENT_BITS, MANTISSA_BITS>(sum); }
 };
+
+// Products of any two kinds of numbers, one lane after the other, each rounded once.
+template <class WEIGHT, class ACTIVATION, int LANES, int EXPONENT_BITS = 8, int MANTISSA_BITS = 23>
+using float_arithmetic =
+    number_arithmetic<rounded_products<WEIGHT, ACTIVATION, EXPONENT_BITS, MANTISSA_BITS>, LANES>;
 
 }  // namespace codesign
 

@@ -144,8 +144,7 @@ struct minifloat_number {
   }
 };
 
-// Exact products of any two kinds of numbers, minifloats or integers, added exactly. WEIGHT and ACTIVATION are
-// minifloat_number<...> or int_number<...>; the default SUM_BITS are for 65,536 products.
+// Widths and unit of a product of two numbers: of int_number, minifloat_number, and others that look like them.
 template <class WEIGHT, class ACTIVATION>
 struct number_product {
   static constexpr int factor_bits = WEIGHT::factor_bits + ACTIVATION::factor_bits;
@@ -153,28 +152,20 @@ struct number_product {
   static constexpr int unit_exponent = WEIGHT::unit_exponent + ACTIVATION::unit_exponent;
 };
 
-template <class WEIGHT, class ACTIVATION, int LANES, int SUM_BITS = number_product<WEIGHT, ACTIVATION>::fixed_bits + 16>
-struct minifloat_arithmetic {
+// How products are added: exactly (Kulisch). The sum is an integer in units of 2**unit_exponent, and SUM_BITS hold the
+// largest sum of a group; the default is for 65,536 products.
+template <class WEIGHT, class ACTIVATION, int SUM_BITS = number_product<WEIGHT, ACTIVATION>::fixed_bits + 16>
+struct exact_products {
+  using weight_t = WEIGHT;
+  using activation_t = ACTIVATION;
   using product = number_product<WEIGHT, ACTIVATION>;
-  static constexpr int lanes = LANES, weight_bits = WEIGHT::bits, activation_bits = ACTIVATION::bits, selector_bits = 0;
   static constexpr int unit_exponent = product::unit_exponent;
   using sum_t = ap_int<SUM_BITS>;
 
-  static void clear(sum_t& sum) { sum = 0; }
-
-  static void accumulate(sum_t& sum, const ap_uint<weight_bits> (&w)[LANES], const ap_uint<activation_bits> (&a)[LANES],
-                         ap_uint<1>) {
+  static void add(sum_t& sum, const WEIGHT& weight, const ACTIVATION& activation) {
 #pragma HLS INLINE
-    ap_int<product::fixed_bits + clog2(LANES)> lane_sum = 0;
-  lanes:
-    for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-      const WEIGHT weight(w[lane]);
-      const ACTIVATION activation(a[lane]);
-      const ap_int<product::factor_bits> factor = weight.factor * activation.factor;
-      lane_sum += ap_int<product::fixed_bits>(factor) << (weight.shift + activation.shift);
-    }
-    sum += lane_sum;
+    const ap_int<product::factor_bits> factor = weight.factor * activation.factor;
+    sum += ap_int<product::fixed_bits>(factor) << (weight.shift + activation.shift);
   }
 
   static float value(const sum_t& sum) {
@@ -183,6 +174,35 @@ struct minifloat_arithmetic {
     return float_of<SUM_BITS>(sum) * unit;
   }
 };
+
+// Codes of one element on both sides; PRODUCTS is exact_products, or rounded_products of float_accumulate.h.
+template <class PRODUCTS, int LANES>
+struct number_arithmetic {
+  using weight_t = typename PRODUCTS::weight_t;
+  using activation_t = typename PRODUCTS::activation_t;
+  static constexpr int lanes = LANES, weight_bits = weight_t::bits, activation_bits = activation_t::bits;
+  static constexpr int selector_bits = 0;
+  static constexpr int unit_exponent = PRODUCTS::unit_exponent;
+  using sum_t = typename PRODUCTS::sum_t;
+
+  static void clear(sum_t& sum) { sum = 0; }
+
+  static void accumulate(sum_t& sum, const ap_uint<weight_bits> (&w)[LANES], const ap_uint<activation_bits> (&a)[LANES],
+                         ap_uint<1>) {
+#pragma HLS INLINE
+  lanes_in_order:
+    for (int lane = 0; lane < LANES; ++lane) {
+#pragma HLS UNROLL
+      PRODUCTS::add(sum, weight_t(w[lane]), activation_t(a[lane]));
+    }
+  }
+
+  static float value(const sum_t& sum) { return PRODUCTS::value(sum); }
+};
+
+// Exact sums of products of any two kinds of numbers, minifloats or integers.
+template <class WEIGHT, class ACTIVATION, int LANES, int SUM_BITS = number_product<WEIGHT, ACTIVATION>::fixed_bits + 16>
+using minifloat_arithmetic = number_arithmetic<exact_products<WEIGHT, ACTIVATION, SUM_BITS>, LANES>;
 
 }  // namespace codesign
 
