@@ -135,9 +135,9 @@ def factor_scales() -> TensorConfig:
 QUICK = {
     "everything": everything,
     "elements_zero_pointed": zero_pointed,
-    "rotated": rotated,
 }
 SLOW = {
+    "rotated": rotated,
     "low_rank_fp16": lambda: low_rank(PLAIN, PLAIN, None),
     "low_rank_int8": lambda: low_rank(
         TensorConfig((INTS[8],), PerChannel()), TensorConfig((INTS[8],), PerChannel()), TOKEN8
