@@ -22,6 +22,9 @@ LUT_TARGETS = frozenset({"lut6"})  # counted in LUTs; every other target in cell
 # Groups that follow from architecture alone on LUTs: no netlists are needed
 CLOSED_ON_LUTS = frozenset({"integer multiplier", "integer", "bit-serial"})
 NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
+# Area of a two-input AND, the gate that clears a bit of an accumulator: sky130_fd_sc_hd__and2_0, sg13g2_and2_1 (um2),
+# OSU's AND2X1 (its own unit), from the liberty files that docs/synthesis.md names
+AND_AREA: Mapping[str, float] = {"sky130hd": 6.256, "sg13g2": 9.072, "osu018": 32.0}
 FEW_ROWS = 3  # fewer recorded rows give no prices
 
 
@@ -152,15 +155,18 @@ def samples(group: str, target: str) -> tuple[Sample, ...]:
 def known_prices(group: str, target: str) -> dict[str, float]:
     """Prices that are not fitted: a bit of a carry chain is a LUT; what another group prices costs what it says there.
 
-    In cells a bit of an adder is that of integers: recorded accumulators follow the width of the product, so a fit
-    could not tell them apart; shifters and negations of flint and of terms cost what they do in Kulisch MACs.
+    In cells a bit of an adder is that of integers, and a register that can be cleared has an AND gate more: recorded
+    accumulators follow the width of the product, so a fit could not tell them apart. Shifters and negations of flint
+    and of terms cost what they do in Kulisch MACs, tables of floats what they do in code books.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
         known |= {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0}
         if group == "bit-serial":
             known |= {"gates": 1.0, "negation": 1.0}
-    elif group not in ("integer", "integer multiplier"):
+    elif group == "integer":
+        known["clear_bits"] = AND_AREA.get(target, 0.0)
+    elif group != "integer multiplier":
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
         known |= _borrowed("code book", target, ("constant", "muxes", "write"))
