@@ -18,16 +18,23 @@ def no_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def open_headers() -> Path:
+    try:
+        return ap_types_folder()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
 def headers(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "ap_int.h").touch()
     return folder
 
 
-def test_hls4ml_is_found_but_not_imported():
-    folder = ap_types_folder()
-    assert (folder / "hls_stream.h").is_file()
-    assert "hls4ml" in folder.parts and "hls4ml" not in sys.modules
+def test_hls4ml_is_found_but_not_imported(open_headers):
+    assert (open_headers / "hls_stream.h").is_file()
+    assert "hls4ml" in open_headers.parts and "hls4ml" not in sys.modules
 
 
 def test_a_stated_folder_wins_then_the_environment_then_vitis(tmp_path, monkeypatch):
@@ -56,14 +63,14 @@ def test_without_a_compiler_the_message_names_it(monkeypatch):
         compiler()
 
 
-def test_vendor_headers_are_system_headers_and_ours_are_not(tmp_path):
+def test_vendor_headers_are_system_headers_and_ours_are_not(open_headers, tmp_path):
     command = compile_command([tmp_path / "a.cpp"], tmp_path / "a")
-    assert command[command.index("-isystem") + 1] == str(ap_types_folder())
+    assert command[command.index("-isystem") + 1] == str(open_headers)
     assert command[command.index("-I") + 1] == str(ap_types.INCLUDE)
     assert command[-3:] == [str(tmp_path / "a.cpp"), "-o", str(tmp_path / "a")]
 
 
-def test_a_program_that_does_not_compile_is_refused_with_the_first_error(tmp_path):
+def test_a_program_that_does_not_compile_is_refused_with_the_first_error(open_headers, tmp_path):
     source = tmp_path / "wrong.cpp"
     source.write_text("int main() { return nothing; }\n")
     with pytest.raises(CompileError, match=r"wrong\.cpp must compile: .*'nothing' was not declared"):

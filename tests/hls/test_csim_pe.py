@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from datatypes.catalog import INTS, MINIFLOATS, MX_INT8, UINTS
 from datatypes.format import FloatFormat, Format
 from hls import rtl_constructors as make
-from hls.ap_types import INCLUDE, CompileError, compile_program
+from hls.ap_types import INCLUDE, CompileError, ap_types_folder, compile_program, compiler
 from hls.csim_pe import Unit, arithmetic_unit, compare, compiled, run, unit_of
 from hls.rtl_designs import BF16_OPERAND, FP16_OPERAND, designs, finite_minifloats
 from hls.rtl_reference import REFERENCES
@@ -261,8 +261,17 @@ QUICK_UNITS = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> None:
+    try:
+        ap_types_folder()
+        compiler()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
 @pytest.fixture(scope="module")
-def program():
+def program(tools):
     """One program for the whole quick set: a compiler run costs more than all vectors."""
     with compiled(list(QUICK_UNITS)) as made:
         yield made
