@@ -133,7 +133,7 @@ struct bitmod_tile {
                                         sum[token][output].exponent, product, exponent);
         if (bit == SCALE::significant_bits - 1) {
           const result_t value = PRODUCT::value(product, exponent, factor.exponent, format.unit_exponent());
-          result[token][output] = group == 0 ? value : result_t(result[token][output] + value);
+          result[token][output] = (group == 0 ? result_t(0) : result[token][output]) + value;
         }
       }
     }

@@ -140,6 +140,7 @@ struct olive_decode {
 // An element of a pair as a number, and the two of a pair.
 template <bool FLINT>
 struct olive_number {
+  static constexpr int bits = 8;  // of the pair
   static constexpr int factor_bits = 4, max_shift = olive_decode<FLINT>::max_shift, unit_exponent = 0;
   ap_int<4> factor;
   ap_uint<3> shift;
@@ -216,7 +217,7 @@ struct olive_arithmetic {
   static_assert(LANES % 2 == 0, "OliVe's elements come in pairs");
   using activation_t = typename PRODUCTS::activation_t;
   static constexpr bool pairs = std::is_same<activation_t, olive_number<FLINT>>::value;
-  static constexpr int lanes = LANES, weight_bits = 8, activation_bits = pairs ? 8 : activation_t::bits;
+  static constexpr int lanes = LANES, weight_bits = 8, activation_bits = activation_t::bits;
   static constexpr int selector_bits = 0, weight_elements = 2, activation_elements = pairs ? 2 : 1;
   static constexpr int unit_exponent = PRODUCTS::unit_exponent;
   using sum_t = typename PRODUCTS::sum_t;
