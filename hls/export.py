@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from datatypes.config_json import config_to_dict
+from datatypes.format import Format
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from datatypes.quantized_layer import QuantizedLayer
 from hls.ap_types import INCLUDE
@@ -52,6 +53,7 @@ PARTS: Mapping[str, str] = {
     "v80": "xcv80-lsva4737-2MHP-e-S",
     "pynq_z1": "xc7z020clg400-1",
 }
+_FORMAT_NAME = re.compile(r"[A-Za-z0-9_.]{1,60}")
 _INCLUDE = re.compile(r'^\s*#include "codesign/(\w+\.h)"', re.MULTILINE)
 
 Steps = Callable[[str, int, int], None]
@@ -123,6 +125,7 @@ def check_exportable(names: Iterable[str], layers: Mapping[str, QuantizedLayer],
         if (layer.config, layer.shape) not in seen:
             seen.add((layer.config, layer.shape))
             with _naming(name):
+                describe(layer.config)
                 plan_layer(layer, options=target.options)
 
 
@@ -287,26 +290,35 @@ def _kernel(
 
 
 def describe(config: LayerConfig) -> str:
-    """An encoding in a few words.
+    """An encoding in a few words, which may stand in a comment of C++.
 
     >>> from datatypes.block_formats import MXFP4
     >>> describe(LayerConfig(weight=MXFP4))
     'weight e2m1 with scale e8m0, activation fp16'
+
+    Raises:
+        ValueError: a format's name is not of letters, digits and underscores.
     """
     weight = config.weight
     parts = [part.config for part in weight.parts] if isinstance(weight, PartitionedConfig) else [weight]
     said = []
     for part in parts:
-        formats = "/".join(fmt.name for fmt in part.formats) if part is not None else "fp16"
-        scale = "" if part is None or part.scale is None else f" with scale {part.scale.format.name}"
+        formats = "fp16" if part is None else "/".join(_plain_name(fmt) for fmt in part.formats)
+        scale = "" if part is None or part.scale is None else f" with scale {_plain_name(part.scale.format)}"
         said.append(f"weight {formats}{scale}")
-    activation = "fp16" if config.activation is None else config.activation.formats[0].name
+    activation = "fp16" if config.activation is None else _plain_name(config.activation.formats[0])
     branches = {
         "low-rank branch": config.low_rank,
         "outliers": config.outliers,
         "smoothing": config.smoothing,
     }
     return ", ".join([*said, f"activation {activation}", *(name for name, there in branches.items() if there)])
+
+
+def _plain_name(fmt: Format) -> str:
+    if not _FORMAT_NAME.fullmatch(fmt.name):
+        raise ValueError(f"a format's name must be up to 60 letters, digits and underscores, not {fmt.name!r}")
+    return fmt.name
 
 
 def _options(options: LayerOptions) -> dict[str, Any]:

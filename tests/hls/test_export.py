@@ -11,13 +11,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from datatypes.block_formats import MXFP4, double_quantized  # noqa: E402
-from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC, NF4  # noqa: E402
+from codesign.calibrate_model import GRADIENTS, observe  # noqa: E402
+from codesign.calibration import Statistic  # noqa: E402
+from codesign.models import resolve_model  # noqa: E402
+from codesign.recipes import recipe  # noqa: E402
+from codesign.text import load_text, tokenize, windows  # noqa: E402
+from datatypes.block_formats import MXFP4, MXFP6_E2M3, NVFP4, double_quantized  # noqa: E402
+from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC, NF4, OLIVE4_INT  # noqa: E402
 from datatypes.granularity import PerChannel, PerGroup  # noqa: E402
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
 from datatypes.layer_packing import pack_layer  # noqa: E402
 from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import QuantizedLayer  # noqa: E402
+from hls.csim import open_export, simulate  # noqa: E402
 from hls.export import (  # noqa: E402
     PARTS,
     ExportLayer,
@@ -31,10 +37,12 @@ from hls.export import (  # noqa: E402
 from hls.export_folder import read_manifest  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
 from hwmodel.fpga import DEVICES  # noqa: E402
+from hwmodel.unit_cost_design import Arithmetic  # noqa: E402
 
 N, K, TOKENS = 10, 70, 2
 INT8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16), dynamic=True)
 INT4 = LayerConfig(weight=TensorConfig((INTS[4],), PerGroup(32)), activation=INT8)
+OLIVE = TensorConfig((OLIVE4_INT,), PerChannel())
 OPTIONS = LayerOptions(tokens=TOKENS, lanes=8, tile_rows=4)
 
 
@@ -195,6 +203,80 @@ def test_what_an_encoding_is_in_words():
     assert describe(LayerConfig(weight=double_quantized((NF4,)))) == "weight nf4 with scale dynamic8, activation fp16"
 
 
+def test_a_format_whose_name_is_code_is_refused(tmp_path):
+    evil = replace(INTS[4], name='int4\n#include "/etc/passwd"')
+    config = replace(INT4, weight=TensorConfig((evil,), PerGroup(32)))
+    with pytest.raises(ValueError, match="layer model.q cannot be exported: a format's name must be up to 60 letters"):
+        export_layers(tmp_path / "out", [item(config=config)], target(), {"model": "m"})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_manifest_is_json_that_comes_back(tmp_path):
     made = export_layers(tmp_path / "out", [item()], target(), {"model": "m"})
     assert made == read_manifest(tmp_path / "out") == json.loads((tmp_path / "out/manifest.json").read_text())
+
+
+# --- a real layer of a real model, one for each family of kernels --------------------------------------------------
+
+REAL = "model.layers.0.self_attn.k_proj"  # 192 x 576 in SmolLM2-135M
+FAMILIES = {
+    "integers": ("int4_g64_fp16_a8", Arithmetic.PARALLEL),
+    "integers with zero points": ("int3_asym_g64_a8", Arithmetic.PARALLEL),
+    "integers with two levels of scales": ("int3_asym_g16_uint3_a8", Arithmetic.PARALLEL),
+    "integers beside FP16": ("int4_g64_fp16", Arithmetic.PARALLEL),
+    "minifloats, exact": ("e2m3_g64_a8", Arithmetic.PARALLEL),
+    "minifloats beside FP16": ("e4m3_fn_channel", Arithmetic.PARALLEL),
+    "MX blocks": (MXFP6_E2M3, Arithmetic.PARALLEL),
+    "NVFP4 blocks": (NVFP4, Arithmetic.PARALLEL),
+    "BitMoD": ("bitmod4_g64_uint8", Arithmetic.BITMOD),
+    "BitMoD, three bits and FP16 scales": ("bitmod3_g64", Arithmetic.BITMOD),
+    "BitMoD beside INT8": ("bitmod4_g64_a8", Arithmetic.BITMOD),
+    "codebook": ("nf4_g64_a8", Arithmetic.PARALLEL),
+    "mixture of ANT": ("ant4_a8", Arithmetic.PARALLEL),
+    "pairs of OliVe": (OLIVE, Arithmetic.PARALLEL),
+    "bit-serial weights": ("int4_g64_fp16_a8", Arithmetic.WEIGHT_SERIAL),
+    "both bit-serial": ("int3_g64_fp16_a8", Arithmetic.BOTH_SERIAL),
+    "serial terms": ("int4_g64_fp16_a8", Arithmetic.TERM_SERIAL),
+    "low-rank branch": ("l2qer_w4a8_mxint", Arithmetic.PARALLEL),
+    "element-wise outliers": ("gwq4_g64_a8", Arithmetic.PARALLEL),
+    "smoothing": ("smoothquant_int8_channel_a8", Arithmetic.PARALLEL),
+}
+
+
+@pytest.fixture(scope="module")
+def real_layer():
+    """Weight of ``REAL``, statistics and some of its inputs on real text."""
+    blocks = pytest.importorskip("codesign.blocks")
+    walked = blocks.BlockModel(resolve_model("smollm2-135m-offgrid"))
+    tokenizer = walked.source.tokenizer()
+    tokens = windows(tokenize(load_text("boolq-validation"), tokenizer, 256), 64)
+    stream = walked.embed([tokens])
+    with walked.block(0) as block:
+        seen = observe(walked, stream, 0, block, frozenset(Statistic) - GRADIENTS, keep_inputs=TOKENS)[REAL]
+    weight = walked.source.tensor(f"{REAL}.weight").to(torch.float32)
+    generator = torch.Generator().manual_seed(
+        1
+    )  # gradients would need the whole model; where they lead does not matter
+    for statistic in GRADIENTS:
+        seen.statistics[statistic] = torch.rand(weight.shape, generator=generator)
+    return weight, seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_real_layer_of_every_kernel_family_is_equal_bit_for_bit(real_layer, tmp_path, family):
+    weight, seen = real_layer
+    encoding, arithmetic = FAMILIES[family]
+    if isinstance(encoding, str):
+        made = recipe(encoding)
+        layer = made.algorithm.quantize(weight, seen, made.linear)
+    else:
+        activation = INT8 if encoding is OLIVE else replace(encoding, dynamic=True)
+        config = LayerConfig(weight=encoding, activation=activation)
+        layer = QuantizedLayer(config, quantize_tensor(weight, encoding), tuple(weight.shape))
+    x = seen[Statistic.INPUTS].to(torch.float16).numpy()
+    options = LayerOptions(tokens=TOKENS, lanes=16, tile_rows=8, arithmetic=arithmetic)
+    goal = target(options=options, on_chip_bytes=0)
+    export_layers(tmp_path / "out", [ExportLayer(REAL, layer, x)], goal, {"model": "smollm2-135m-offgrid"})
+    (result,) = simulate(open_export(tmp_path / "out"))
+    assert (result.compared, result.mismatch_count) == ((1 + TOKENS) * 192, 0), result.mismatches
