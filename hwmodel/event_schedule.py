@@ -91,7 +91,7 @@ def schedule(
                     accelerator.weight_buffer.capacity_bytes, options.refill)  # fmt: skip
     inputs = _room([(p.input_bytes, p.input_freed) for p in parts], input_need,
                    accelerator.activation_buffer.capacity_bytes, options.refill)  # fmt: skip
-    overhead = np.concatenate([_overhead(p, array, options.feed) for p in parts])
+    overhead, _ = _joined([_overhead(p, array, options.feed) for p in parts], [0] * len(parts))
     piece_ends = np.cumsum([len(p.cycles) for p in parts])
     last = np.cumsum([len(plan.parts) for plan in plans]) - 1
     excess = np.maximum(weights[1], inputs[1])
@@ -102,9 +102,9 @@ def schedule(
     ]
     weight_bits, input_bits, output_bits, macs = (np.array(column, np.int64) for column in moved)
     return Schedule(
-        ticks=(np.concatenate([p.cycles for p in parts]) + overhead) * TICKS,
+        ticks=(_joined([p.cycles for p in parts], [0] * len(parts))[0] + overhead) * TICKS,
         overhead_ticks=overhead * TICKS,
-        steps=np.concatenate([p.steps for p in parts]),
+        steps=_joined([p.steps for p in parts], [0] * len(parts))[0],
         tile=tile,
         weight_need=weight_need,
         input_need=input_need,
@@ -136,7 +136,9 @@ def _bursts(bits: list[Ints], burst: int, *, whole: bool = False) -> tuple[Ints,
         burst: bits of one.
         whole: count bursts that are full; the last one of a part always is.
     """
-    rounded = [b // burst if whole else -(-b // burst) for b in bits]
+    up = 0 if whole else burst - 1
+    shift = burst.bit_length() - 1  # nearly every burst is a power of two, and dividing is slow
+    rounded = [(b + up) >> shift if burst == 1 << shift else (b + up) // burst for b in bits]
     counts = [ceil_div(int(b[-1]), burst) for b in bits]
     for part, count in zip(rounded, counts, strict=True):
         part[-1] = count
@@ -145,6 +147,8 @@ def _bursts(bits: list[Ints], burst: int, *, whole: bool = False) -> tuple[Ints,
 
 def _joined(parts: list[Ints], counts: list[int]) -> tuple[Ints, Ints]:
     ends = np.cumsum(np.array(counts, np.int64))
+    if len(parts) == 1:
+        return parts[0], ends
     starts = ends - counts
     return np.concatenate([part + start for part, start in zip(parts, starts, strict=True)]), ends
 
@@ -162,25 +166,25 @@ def _room(held: list[tuple[Ints, Ints]], need: Ints, room_bytes: int, refill: Re
     written, _ = _joined([w for w, _ in held], totals)
     freed, _ = _joined([f for _, f in held], totals)
     half = max(room_bytes // 2, 1) if refill is Refill.HALVES else 1
-    return _limits(written, freed, need, room_bytes, half, refill is Refill.SINGLE)
+    counted = freed if half == 1 else freed // half * half
+    return _limits(written, freed, counted, need, room_bytes, refill is Refill.SINGLE)
 
 
 @jit
-def _limits(written, freed, need, room, half, single):  # type: ignore[no-untyped-def]
-    """``_room`` of cumulative bytes; freed room counts in multiples of ``half``."""
+def _limits(written, freed, counted, need, room, single):  # type: ignore[no-untyped-def]
+    """``_room`` of cumulative bytes; ``counted`` of those freed may be filled again."""
     pieces = len(need)
-    limit, excess = np.empty(pieces + 1, np.int64), np.zeros(pieces, np.int64)
-    fits = 0  # pieces whose data have room
-    for done in range(pieces + 1):
-        used_up = freed[done - 1] if done > 0 else 0
-        own = need[min(done, pieces - 1)]  # what the next piece needs is fetched in any case
-        if done < pieces:
-            excess[done] = max(written[done] - used_up - room, 0)
-        top = room + (used_up if half == 1 else used_up // half * half)
-        while fits < pieces and written[fits] <= top:
+    limit, excess = np.empty(pieces + 1, np.int64), np.empty(pieces, np.int64)
+    fits = used_up = ahead = 0  # pieces whose data have room; bytes freed by now; bursts of what has room
+    top = room
+    for done in range(pieces):
+        excess[done] = max(written[done] - used_up - room, 0)
+        while not single and fits < pieces and written[fits] <= top:
+            ahead = need[fits]
             fits += 1
-        ahead = need[fits - 1] if fits > 0 and not single else 0
-        limit[done] = max(ahead, own)
+        limit[done] = max(ahead, need[done])  # what the next piece needs is fetched in any case
+        used_up, top = freed[done], room + counted[done]
+    limit[pieces] = need[pieces - 1]
     return limit, excess
 
 

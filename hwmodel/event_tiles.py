@@ -131,15 +131,18 @@ def cut(plan: TilePlan, accelerator: Accelerator, array: Array, *, slice_bytes: 
     fill = _pieces_of_held_weights if held_weights else _pieces_of_held_inputs
     fill(tokens, visible, steps, edges, slice_steps, blocks, tiling.copies, weights_again, inputs_again, made, results)
     piece_steps, weight_new, input_new, weight_old, input_old, tile = made
-    tile_steps = np.bincount(tile, weights=piece_steps, minlength=tiles).astype(np.int64)
     on_vector = product.compute_cycles == 0 and product.vector_operations > 0
     vector = ceil_div(product.vector_operations, accelerator.vector.lanes)
+    vector_cycles = np.zeros(tiles, np.int64)
+    if vector and not on_vector:
+        tile_steps = np.bincount(tile, weights=piece_steps, minlength=tiles).astype(np.int64)
+        vector_cycles = _differences(_share(vector, results * tile_steps))
     weight_loads, input_loads = (1, blocks) if held_weights else (blocks, 1)
     weight_loads = weight_times if weights_again else weight_loads
     input_loads = input_times if inputs_again else input_loads
     weight_bytes, input_bytes = product.weight.buffer_bytes * weight_loads, product.input.buffer_bytes * input_loads
     return Pieces(
-        cycles=np.diff(_share(vector if on_vector else product.compute_cycles, piece_steps), prepend=0),
+        cycles=_differences(_share(vector if on_vector else product.compute_cycles, piece_steps)),
         steps=piece_steps,
         weight_bits=_share(product.weight.dram_bits * weight_times, weight_new),
         input_bits=_share(product.input.dram_bits * input_times, input_new),
@@ -148,7 +151,7 @@ def cut(plan: TilePlan, accelerator: Accelerator, array: Array, *, slice_bytes: 
         weight_freed=_share(weight_bytes, weight_old),
         input_freed=_share(input_bytes, input_old),
         tile=tile,
-        vector_cycles=np.diff(_share(0 if on_vector else vector, results * tile_steps), prepend=0),
+        vector_cycles=vector_cycles,
         output_bits=_share(product.output.dram_bits, results),
         macs=_share(product.macs, results),
         on_vector=on_vector,
@@ -168,23 +171,38 @@ def _slice_steps(product: Product, tiling: Tiling, slice_bytes: int) -> int:
 def _share(total: int, elements: Ints) -> Ints:
     """``floor(total * cumulative / whole)`` for the cumulative sum of ``elements`` and its last value, exact."""
     whole = int(elements.sum())
-    if whole == 0:
+    if whole == 0 or total == 0:
         return np.zeros(len(elements), np.int64)
     each, rest = divmod(int(total), whole)
     if rest * whole < 2**62:
-        return _spread(elements, each, rest, whole)
+        return _spread(elements, each, rest, whole, 1 / whole)
     return np.array([total * int(c) // whole for c in np.cumsum(elements)], np.int64)
 
 
+def _differences(cumulative: Ints) -> Ints:
+    """Undo the sum, in place."""
+    cumulative[1:] -= cumulative[:-1].copy()
+    return cumulative
+
+
 @jit
-def _spread(elements, each, rest, whole):  # type: ignore[no-untyped-def]
-    """``_share`` in 64-bit integers."""
+def _spread(elements, each, rest, whole, inverse):  # type: ignore[no-untyped-def]
+    """``_share`` in 64-bit integers; the quotient is guessed in floats and put right, as dividing integers is slow."""
     made = np.empty(len(elements), np.int64)
     cumulative = value = 0
     for i in range(len(elements)):
         if elements[i] > 0:
             cumulative += elements[i]
-            value = each * cumulative + rest * cumulative // whole
+            dividend = rest * cumulative
+            quotient = np.int64(dividend * inverse)
+            left = dividend - quotient * whole
+            while left < 0:
+                quotient -= 1
+                left += whole
+            while left >= whole:
+                quotient += 1
+                left -= whole
+            value = each * cumulative + quotient
         made[i] = value
     return made
 
