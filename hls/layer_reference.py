@@ -161,9 +161,9 @@ def stage_input(layer: QuantizedLayer, x: np.ndarray) -> StagedInput:
         ValueError: a value is not finite, before or after smoothing; no static scale among the notes.
         NotImplementedError: an activation format that no stage makes.
     """
-    y = x.astype(np.float32)
+    y: np.ndarray = x.astype(np.float32)
     if layer.smoothing is not None:
-        y = y / layer.smoothing.numpy().astype(np.float32)
+        y = y / layer.smoothing.to(torch.float32).numpy()
     for part in dense_parts(layer)[:1]:
         if part.config.hadamard:
             y = hadamard_rows(y, part.config.hadamard)
@@ -300,8 +300,8 @@ def _part(
             total, reach = total * staged.scale[:, :1], reach * staged.scale[:, :1]
     for factor in (last, decoded(tensor.row_scale, config.row_scale)):
         if factor is not None:
-            factor = factor.numpy()[None]
-            total, reach = total * factor, reach * np.abs(factor)
+            of_row = factor.numpy()[None]
+            total, reach = total * of_row, reach * np.abs(of_row)
     return total, reach * _relative_error(part, group, float_sums, options)
 
 

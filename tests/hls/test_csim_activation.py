@@ -148,7 +148,7 @@ def around(points: np.ndarray) -> np.ndarray:
 
 
 def probes(fmt: Format) -> np.ndarray:
-    """Every decision bound of a format (of 16 bits, every 97th) with its neighbours, values, what lies beyond, noise."""
+    """Decision bounds of a format (of 16 bits, every 97th) with their neighbours, values, what lies beyond, noise."""
     step = 1 if fmt.bits <= 8 else 97
     rng = np.random.default_rng(5)
     spread = rng.normal(size=400) * np.exp2(rng.integers(-150, 100, 400))

@@ -239,6 +239,12 @@ SLOW: dict[str, Callable[[], Made]] = {
     "pot4_int4": lambda: layer(TensorConfig((POT4,), PerGroup(16)), token_scales(INTS[4])),
     "olive_int4_int8": lambda: layer(TensorConfig((OLIVE4_INT,), PerChannel()), token_scales(INTS[8]), shape=(6, 51)),
     "olive_flint4_int4": lambda: layer(TensorConfig((OLIVE4_FLINT,), PerGroup(20)), token_scales(INTS[4]), lanes=6),
+    "olive_mixture_fp16": lambda: layer(
+        TensorConfig((OLIVE4_INT, OLIVE4_FLINT), PerChannel()), None, shape=(6, 51), lanes=6
+    ),
+    "olive_mixture_int8": lambda: layer(
+        TensorConfig((OLIVE4_INT, OLIVE4_FLINT), PerGroup(16)), token_scales(INTS[8]), shape=(6, 51)
+    ),
     "learned_codebook_fp16": squeezed,
     "fp16_weight": lambda: layer(TensorConfig((FP16,), scale=None), None, shape=(6, 37), lanes=4),
     "narrow_accumulator": lambda: layer(TensorConfig((INTS[4],), PerGroup(40)), None, accumulator=(5, 10)),

@@ -253,6 +253,14 @@ void multiply_part(const part_tile<PART, ROWS>& tile, int first, int rows,
                    const int (&gather)[PART::gather::present ? PART::columns : 1], const ACTIVATIONS& x, int token,
                    float (&total)[ROWS]) {
 #pragma HLS INLINE off
+// every row of the tile and every lane of the activation is read at once
+#pragma HLS ARRAY_PARTITION variable = tile.word complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = tile.word cyclic factor = PART::code_bits dim = 2
+#pragma HLS ARRAY_PARTITION variable = tile.scale block factor = ROWS
+#pragma HLS ARRAY_PARTITION variable = tile.zero_point block factor = ROWS
+#pragma HLS ARRAY_PARTITION variable = tile.selector block factor = ROWS
+#pragma HLS ARRAY_PARTITION variable = registers complete
+#pragma HLS ARRAY_PARTITION variable = x.code cyclic factor = PART::arithmetic::lanes dim = 2
   using arithmetic = typename PART::arithmetic;
   using sum_t = typename arithmetic::sum_t;
   constexpr int lanes = arithmetic::lanes;
