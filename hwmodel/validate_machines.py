@@ -21,7 +21,9 @@ from hwmodel.evaluate import evaluate
 from hwmodel.options import PAPER
 from hwmodel.presets import ANT_INT, BISMO_PYNQ, BISMO_ULTRA96, BITLET, BITVERT, LOOM, OLIVE_INT, PRAGMATIC, STRIPES
 from hwmodel.presets_fused import BITFUSION, BITFUSION_PE
-from hwmodel.presets_serial import bismo_luts
+from hwmodel.presets_serial import BISMO_PE
+from hwmodel.unit_cost import recorded
+from hwmodel.unit_cost_design import design
 from hwmodel.unit_cost_truth import unit_cost_checks
 from hwmodel.validate_costs import lqer, nodes, weight_traffic
 from hwmodel.validate_serving import serving_checks
@@ -80,13 +82,17 @@ def bitfusion() -> Iterator[Check]:
 
 
 def bismo() -> Iterator[Check]:
-    """BISMO's binary peaks; its LUT model is the presets' own."""
+    """BISMO's binary peaks; LUTs of its arrays from our own RTL of a unit, since the presets' are its cost model's."""
+    netlist = recorded(design("bit_bit_dot", LANES=BISMO_PE.lanes, ACCUMULATOR_BITS=32), "lut6")
+    assert netlist is not None and netlist.luts is not None
+    unit = float(netlist.luts)
     for machine, printed, luts in ((BISMO_PYNQ, 6.55, 29.7e3), (BISMO_ULTRA96, 15.36, 46.4e3)):
         tops = 2 * _macs_per_cycle(machine, 1, 1, m=machine.prefill_array.columns) * machine.frequency_hz * 1e-12
         yield Check(machine.name, "binary TOPS", printed, tops, Standing.LAW, _BISMO, "2 Dm Dn Dk f, priced as a layer")
         yield Check(
-            machine.name, "LUTs of the array", luts, machine.pe_count * bismo_luts(machine.pe.lanes), Standing.INPUT,
-            f"{_BISMO}; version 2's cost model", "Dm Dn (1.17 Dk + 44.1 + 120.1), which is the preset's figure too",
+            machine.name, "LUTs of the array", luts, machine.pe_count * unit, Standing.REBUILT,
+            f"{_BISMO}; version 2's cost model",
+            f"{machine.pe_count} netlists of {unit:g} LUTs of our own unit; the preset keeps theirs",
         )  # fmt: skip
     yield Check(
         "bismo_ultra96", "effective TOPS at 4x4 bits", 0.96,

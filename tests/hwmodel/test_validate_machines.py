@@ -46,11 +46,16 @@ def test_inputs_carry_no_error(table: pd.DataFrame) -> None:
     inputs = table[table["standing"] == Standing.INPUT.value]
     assert set(inputs["subject"] + ": " + inputs["quantity"]) == {
         "BitFusion: area of a spatially fused unit, um2",
-        "bismo_pynq_z1: LUTs of the array",
-        "bismo_ultra96: LUTs of the array",
         "FP16: LUTs of LQER's layer",
     }
     assert inputs["error"].isna().all() and table.drop(inputs.index)["error"].notna().all()
+
+
+def test_bismos_arrays_from_netlists_of_a_unit(table: pd.DataFrame) -> None:
+    rows = table[table["quantity"] == "LUTs of the array"].set_index("subject")
+    # data/synthesis_lut6.csv: bit_bit_dot.x256 has 452 LUTs in the smallest flow; 8 x 8 and 10 x 10 of them
+    assert rows["ours"].to_dict() == {"bismo_pynq_z1": 64 * 452, "bismo_ultra96": 100 * 452}
+    assert rows["error"].abs().max() < 0.03
 
 
 def test_every_row_has_a_source_and_every_open_one_a_reason(table: pd.DataFrame) -> None:
