@@ -32,6 +32,9 @@ struct bitmod_tile {
     return total;
   }
 
+  static constexpr int shortest_group = SCALE::significant_bits;
+  static constexpr int longest_group = group_cycles(0, bitmod_max_terms);
+
   // Returns the cycles until the last group is handed over, as counted by the loops: cycles(format.terms()).
   static int run(const bitmod_format& format, const ap_uint<8> (&weight)[OUTPUTS][K],
                  const ap_uint<2> (&selector)[OUTPUTS][groups], const ap_uint<SCALE::bits> (&scale)[OUTPUTS][groups],
@@ -50,7 +53,7 @@ struct bitmod_tile {
       ap_uint<2> step = 0;
     cycles_of_group:
       for (int cycle = 0; cycle < length; ++cycle) {
-#pragma HLS LOOP_TRIPCOUNT min=SCALE::significant_bits max=ceil_div(GROUP, LANES)*bitmod_max_terms
+#pragma HLS LOOP_TRIPCOUNT min=shortest_group max=longest_group
 #pragma HLS PIPELINE II=1
         if (group > 0 && cycle < SCALE::significant_bits) {
           dequantize(format, scale, group - 1, cycle, sum, dequantizer, result);
