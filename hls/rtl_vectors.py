@@ -168,7 +168,8 @@ def codebook_dot(design: Design, rng: np.random.Generator) -> Vectors:
     activation_bits, programmable = parameter(design, "ACTIVATION_BITS"), parameter(design, "PROGRAMMABLE")
     entries = np.array(codebook_entries(NF4.code_values, entry_bits), dtype=object)
     if programmable:
-        entries = np.arange(1 << code_bits).astype(object) * 5 - (1 << (entry_bits - 1))  # any values will do
+        # any values that fit will do
+        entries = np.arange(1 << code_bits).astype(object) * 5 % (1 << entry_bits) - (1 << (entry_bits - 1))
     first = 1 << code_bits if programmable else 0
     w, a = random_codes(rng, code_bits, activation_bits, design.lanes, cycles=first + 4)
     restart = random_restarts(rng, w.shape[:2])

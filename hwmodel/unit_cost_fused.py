@@ -61,7 +61,7 @@ def price_fused_bricks(brick_bits: int, lanes: int = 1, target: str = "lut6") ->
     ratio = library_ratio(target).value if target in SCALED_LIBRARIES else 1.0
     brick = price_pe(pe_design(INTS[brick_bits + 1], INTS[brick_bits + 1], arithmetic=Arithmetic.MULTIPLIER), base)
     assert brick.area_um2 is not None
-    bits = adders + ACCUMULATOR_BITS
-    area = bricks * brick.area_um2.value + bits * part_prices("integer", base).prices["adder_bits"]
-    area += ACCUMULATOR_BITS * register_um2(base)
+    prices = part_prices("integer", base).prices
+    area = bricks * brick.area_um2.value + (adders + ACCUMULATOR_BITS) * prices["adder_bits"]
+    area += ACCUMULATOR_BITS * (prices["clear_bits"] + register_um2(base))
     return UnitCost(one, target, None, flip_flops, None, Figure(area * ratio, Origin.COMPOSED, None, None, source))

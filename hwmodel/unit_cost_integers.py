@@ -104,7 +104,6 @@ def _integer_cells(one: PeDesign) -> Parts:
         parts.pop("array_sign", None)  # in front of an accumulator the sign of the last row costs nothing more
         parts["adder_bits"] = float(tree_bits(w + a, lanes) + one.get("ACCUMULATOR_BITS"))
         parts["clear_bits"] = float(one.get("ACCUMULATOR_BITS"))
-        parts["product"] = float(lanes * (w + a))
     return parts
 
 

@@ -69,7 +69,9 @@ def test_what_was_measured_survives_an_interruption(tmp_path):
 
 
 def test_flows_are_literal():
-    with pytest.raises(ValueError, match="flow must be one of rowpair, default, booth, rowpair_gates, gates, dsp, not 'fast'"):
+    with pytest.raises(
+        ValueError, match="flow must be one of rowpair, default, booth, rowpair_gates, gates, dsp, not 'fast'"
+    ):
         lut6_commands("fast")
     assert "-nodsp" not in " ".join(lut6_commands("dsp"))
 
@@ -90,7 +92,10 @@ def test_a_cell_library_needs_its_file(target, message):
         (["--target", "osu018"], "target must be lut6, ecp5, or a cell library given with --liberty, not 'osu018'"),
         (["--target", "osu018", "--liberty", "nowhere.lib"], "liberty must be files, not 'nowhere.lib'"),
         (["--target", "lut6", "--only", "int_dot.w9*"], "only must match a design of all, not 'int_dot.w9*'"),
-        (["--target", "lut6", "--flow", "fast"], "flow of lut6 must be of rowpair, rowpair_gates, gates, default, booth, not fast"),
+        (
+            ["--target", "lut6", "--flow", "fast"],
+            "flow of lut6 must be of rowpair, rowpair_gates, gates, default, booth, not fast",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(arguments, message, tmp_path, capsys, monkeypatch):
