@@ -77,6 +77,9 @@ def value_type(fmt: Format) -> str:
     if isinstance(fmt, FloatFormat) and fmt.bits <= MAX_TABLE_BITS:
         fields = f"{fmt.exponent_bits}, {fmt.mantissa_bits}, {fmt.exponent_bias}, {_flag(fmt.sign_bits > 0)}"
         return f"codesign::minifloat_value<{fields}, {fmt.bits}>"
+    if isinstance(fmt, CodebookFormat) and fmt.bits <= 8:
+        entries, _, unit = table_entries(fmt)
+        return f"codesign::table_value<{fmt.bits}, {unit}, {', '.join(str(entry) for entry in entries)}>"
     raise NotImplementedError(f"no header decodes values stored as {fmt.name}")
 
 

@@ -28,6 +28,7 @@ from datatypes.catalog import (
     OLIVE4_FLINT,
     OLIVE4_INT,
     POT4,
+    TERNARY,
     UE4M3,
     UINTS,
 )
@@ -110,6 +111,7 @@ def test_sums_are_as_wide_as_the_largest_one_needs(weight, activation, group, bi
         (E8M0, "exponent_value<8, 127>"),
         (UE4M3, "minifloat_value<4, 3, 7, false, 8>"),
         (E5M2, "minifloat_value<5, 2, 15, true, 8>"),
+        (TERNARY, "table_value<2, 0, 0, 1, 0, -1>"),
     ],
 )
 def test_types_of_stored_values(fmt, text):
@@ -117,8 +119,8 @@ def test_types_of_stored_values(fmt, text):
 
 
 def test_what_no_header_holds_is_one_sentence():
-    with pytest.raises(NotImplementedError, match="no header decodes values stored as nf4"):
-        value_type(NF4)
+    with pytest.raises(NotImplementedError, match="no header decodes values stored as olive4_int"):
+        value_type(OLIVE4_INT)
     with pytest.raises(NotImplementedError, match="no header reads codes of e8m0 as numbers"):
         number_type(E8M0)
     with pytest.raises(
@@ -291,6 +293,30 @@ QUICK = [
 
 def test_every_kind_of_arithmetic_equals_the_values_of_its_formats(tmp_path):
     assert compare(tmp_path, QUICK) > 10_000
+
+
+@pytest.mark.slow
+def test_stored_values_decode_as_their_formats_on_every_code(tmp_path):
+    chosen = [fmt for fmt in FORMATS.values() if fmt.bits <= 16 and fmt.dim == 1]
+    calls = "".join(f"  run<{value_type(fmt)}>();\n" for fmt in chosen)
+    source = tmp_path / "values.cpp"
+    source.write_text(
+        '#include <cstdio>\n#include "codesign/fields.h"\ntemplate <class V> void run() {\n'
+        "  for (int code = 0; code < 1 << V::bits; ++code) {\n"
+        "    const float value = V::decode(code);\n    std::fwrite(&value, 4, 1, stdout);\n  }\n}\n"
+        f"int main() {{\n{calls}}}\n"
+    )
+    compile_program([source], tmp_path / "values", flags=("-O0",))
+    found, place = (
+        np.frombuffer(subprocess.run([tmp_path / "values"], capture_output=True, check=True).stdout, "<f4"),
+        0,
+    )
+    for fmt in chosen:
+        got, place = found[place : place + (1 << fmt.bits)], place + (1 << fmt.bits)
+        wanted = fmt.code_values.astype(np.float32)
+        usable = np.isfinite(wanted) & ~np.isin(np.arange(len(wanted)), list(fmt.unused_codes))
+        assert np.array_equal(got[usable], wanted[usable]), fmt.name
+    assert place == found.size
 
 
 @pytest.mark.slow

@@ -232,6 +232,7 @@ FAMILIES = {
     "BitMoD, three bits and FP16 scales": ("bitmod3_g64", Arithmetic.BITMOD),
     "BitMoD beside INT8": ("bitmod4_g64_a8", Arithmetic.BITMOD),
     "codebook": ("nf4_g64_a8", Arithmetic.PARALLEL),
+    "codebook with two levels of scales": ("nf4_g64_dq_a8", Arithmetic.PARALLEL),
     "mixture of ANT": ("ant4_a8", Arithmetic.PARALLEL),
     "pairs of OliVe": (OLIVE, Arithmetic.PARALLEL),
     "bit-serial weights": ("int4_g64_fp16_a8", Arithmetic.WEIGHT_SERIAL),

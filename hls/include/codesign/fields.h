@@ -72,6 +72,18 @@ struct minifloat_value {
 
 using fp16_value = minifloat_value<5, 10, 15>;
 
+// Any other table (bitsandbytes' dynamic type): ENTRIES in code order, in units of 2**UNIT_EXPONENT; each is a float32.
+template <int BITS, int UNIT_EXPONENT, std::int64_t... ENTRIES>
+struct table_value {
+  static_assert(sizeof...(ENTRIES) == 1 << BITS, "a table has an entry for each code");
+  static constexpr int bits = BITS;
+  static float decode(ap_uint<BITS> stored) {
+#pragma HLS INLINE
+    constexpr std::int64_t entries[] = {ENTRIES...};
+    return static_cast<float>(entries[stored.to_uint()]) * power_of_two(UNIT_EXPONENT);
+  }
+};
+
 // Bits that are not decoded: entries of a table that an arithmetic loads.
 template <int BITS>
 struct raw_value {
