@@ -162,7 +162,17 @@ class DesignAxes:
         return replace(made, **changes) if changes else made  # type: ignore[arg-type]
 
     def with_array(self, which: int, array: int) -> Accelerator:
-        """An accelerator with another array."""
+        """An accelerator with another array; made once."""
+        known = self._with_arrays.get((which, array))
+        if known is None:
+            known = self._with_arrays[which, array] = self._with_array(which, array)
+        return known
+
+    @cached_property
+    def _with_arrays(self) -> dict[tuple[int, int], Accelerator]:
+        return {}
+
+    def _with_array(self, which: int, array: int) -> Accelerator:
         base, arrays = self.accelerators[which], self.arrays[array]
         if arrays is None:
             return base

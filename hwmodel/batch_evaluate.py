@@ -90,7 +90,7 @@ class BatchPricer:
         done, whole = 0, len(self.space)
         with ThreadPoolExecutor(_threads(threads)) as pool:
             for piece in _pieces(rows, weights, row_designs, size):
-                result = self._piece(piece, detail, pool)
+                result = self._piece(piece, detail, pool, _threads(threads))
                 done += len(result)
                 if progress is not None:
                     progress(done, whole)
@@ -101,7 +101,7 @@ class BatchPricer:
         """Rows of the grid, and the lengths of the axes within a row."""
         return int(np.prod(self.space.shape[:4])), self.space.shape[4:]
 
-    def _piece(self, piece: _Piece, detail: bool, pool: ThreadPoolExecutor) -> BatchResult:
+    def _piece(self, piece: _Piece, detail: bool, pool: ThreadPoolExecutor, workers: int) -> BatchResult:
         _, inner = self._rows
         count = piece.stop - piece.start
         shape = (count, piece.weights_stop - piece.weights_start, inner[1], inner[2] * inner[3])
@@ -117,7 +117,7 @@ class BatchPricer:
             np.int64,
         )
         fixed = (np.stack([a, i], 1), np.ascontiguousarray(ranges), *self._arguments, settings)
-        jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), _JOB)
+        jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), max(1, min(_JOB, -(-integers[0, 0].size // workers))))
         futures = [
             pool.submit(
                 price_rows, *fixed, integers, energies, runnable, job.start, job.stop,

@@ -137,28 +137,38 @@ def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  
 
 @jit
 def _add_row(  # type: ignore[no-untyped-def]
-    low, high, items, forms, form_floats, tables, size, rows, columns, row_ports, column_ports, prefill_ports, ports,
-    costs, gating, traffic, busy, work, bits, held, read,
+    low, high, items, forms, form_floats, tables, rows, columns, row_ports, ports, traffic, port_bits, columns_seen,
+    busy, work, bits, held, read,
 ):  # fmt: skip
     """What buffers, memory and clock do not change, of the items ``low`` to ``high`` of one phase.
 
+    Ports are named by *slot*, as their place depends on the array: width by rows, width by columns, width by columns in
+    prefill, then the ports themselves. So all of this holds for every array of as many rows and as many passes.
+
     Args:
-        size: room that the tables of earlier phases need in the weight buffer.
         rows, columns: of the array.
-        row_ports, column_ports, prefill_ports: port by width, for the rows, the columns, the columns in prefill.
-        traffic: out, [4, p]: reads and written words of the weight buffer and of the activation buffer, by port.
+        row_ports: port by width, for the rows.
+        traffic: out, [4, slots]: reads and written words of the weight buffer and of the activation buffer.
+        port_bits: out, [slots]: bits read through the activation port once (vector operations).
+        columns_seen: out, [2, forms]: distinct tokens, and the energy of the array's cycles for each (``_share``).
         busy: out, cycles of each item without the memory.
         work: out, [items, PARTS], cycles of the array.
-        bits: out, [items, PARTS], over the bus; held, read: out, ports of the same.
+        bits: out, [items, PARTS], over the bus; held, read: out, slots of the same.
 
     Returns:
-        Integers: macs, array cycles, vector cycles, bits of weights, inputs, outputs, room for tables; and energies of
-        PEs and encoders, and operations of the vector unit.
+        macs, array cycles, vector cycles, bits of weights, inputs, outputs, room for tables, distinct tokens, whether a
+        causal mask cuts tiles; and operations of the vector unit.
     """
+    widths = len(row_ports)
+    direct = 3 * widths
     traffic[:] = 0.0
+    port_bits[:] = 0.0
+    size = seen = np.int64(0)
+    place = np.int64(-1)
+    masked = False
     macs = compute_cycles = vector_cycles = weight_bits = input_bits = output_bits = np.int64(0)
-    pe_pj = encoder_pj = operations = 0.0
-    m, passes, share = np.int64(0), np.int64(0), 1.0
+    operations = 0.0
+    m, passes = np.int64(0), np.int64(0)
     n, row_tiles = np.int64(0), np.int64(0)
     for item in range(low, high):
         times, at = items[item, TIMES], item - low
@@ -169,34 +179,40 @@ def _add_row(  # type: ignore[no-untyped-def]
             if forms[f, M] != m:  # divisions are what costs here
                 m = forms[f, M]
                 passes = _ceil_div(m, columns)
-                share = m / (passes * columns) if gating else 1.0
+                place = np.int64(0)
+                while place < seen and columns_seen[0, place] != m:
+                    place += 1
+                if place == seen:
+                    columns_seen[0, place], columns_seen[1, place] = m, 0.0
+                    seen += 1
             if forms[f, N] != n:
                 n = forms[f, N]
                 row_tiles = _ceil_div(n, rows)
-            to = prefill_ports[forms[f, INPUT_WIDTH]] if kind == 6 else column_ports[forms[f, INPUT_WIDTH]]
-            of = to if kind >= 5 else row_ports[forms[f, WEIGHT_WIDTH]]
+            to = forms[f, INPUT_WIDTH] + (2 * widths if kind == 6 else widths)
+            of = to if kind >= 5 else forms[f, WEIGHT_WIDTH]
             steps, compute, weighted = _array_cycles(
                 forms, form_floats, tables, f, row_tiles, passes, rows, columns
             )  # fmt: skip
             if kind <= 4:
+                masked = masked or kind == 2 or kind == 3
+                wide = ports[row_ports[of]]
                 if forms[f, OFF_ARRAY]:
-                    steps += np.int64(math.ceil(forms[f, OFF_ARRAY] * 16 / ports[of]))
-                metadata = float(forms[f, METADATA]) / ports[of] * passes * forms[f, COPIES]
+                    steps += np.int64(math.ceil(forms[f, OFF_ARRAY] * 16 / wide))
+                metadata = float(forms[f, METADATA]) / wide * passes * forms[f, COPIES]
                 traffic[0, of] += times * (steps + metadata)
                 traffic[1, of] += times * float(forms[f, WEIGHT_WORDS])
                 traffic[2, to] += times * float(steps)
-                traffic[2, 0] += times * float(forms[f, GATHERS])
+                traffic[2, direct] += times * float(forms[f, GATHERS])
                 traffic[3, to] += times * float(forms[f, INPUT_WORDS] + forms[f, OUTPUT_WORDS])
             elif kind == 5:
-                traffic[2, to] += times * (forms[f, PORT_BITS] / ports[to])
+                port_bits[to] += times * float(forms[f, PORT_BITS])
                 traffic[3, to] += times * (forms[f, PORT_BITS] / 64)
             for t in range(forms[f, TABLES_START], forms[f, TABLES_STOP]):
                 size = max(size, tables[t, ROOM])
                 words = tables[t, ENTRIES] * 16 * min(rows, n) * _table_loads(tables, t, row_tiles) / 64
-                traffic[0, 0] += times * forms[f, COPIES] * words
-                traffic[0, tables[t, PORT]] += times * forms[f, COPIES] * float(tables[t, LOOKUPS] * passes)
-            pe_pj += times * costs[PE_PJ] * weighted * share
-            encoder_pj += times * costs[ENCODER_PJ] * float(compute)
+                traffic[0, direct] += times * forms[f, COPIES] * words
+                traffic[0, direct + tables[t, PORT]] += times * forms[f, COPIES] * float(tables[t, LOOKUPS] * passes)
+            columns_seen[1, place] += times * weighted
             operations += times * float(forms[f, VECTOR] + forms[f, LOAD])
             macs += times * forms[f, MACS]
             compute_of_item += compute
@@ -212,9 +228,31 @@ def _add_row(  # type: ignore[no-untyped-def]
         vector_cycles += times * vector_of_item
         busy[at] = max(compute_of_item, vector_of_item)
     return (
-        (macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size),
-        (pe_pj, encoder_pj, operations),
+        (macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size, seen),
+        masked,
+        operations,
     )
+
+
+@jit
+def _share(columns_seen, seen, columns, gating):  # type: ignore[no-untyped-def]
+    """Energy of the array's cycles, in energies of one, of the columns that have work."""
+    total = 0.0
+    for place in range(seen):
+        m = np.int64(columns_seen[0, place])
+        share = m / (_ceil_div(m, columns) * columns) if gating else 1.0
+        total += columns_seen[1, place] * share
+    return total
+
+
+@jit
+def _as_many_passes(columns_seen, seen, columns, before):  # type: ignore[no-untyped-def]
+    """Whether all items take as many passes over ``columns`` as over as many as ``before``."""
+    for place in range(seen):
+        m = np.int64(columns_seen[0, place])
+        if _ceil_div(m, columns) != _ceil_div(m, before):
+            return False
+    return True
 
 
 @jit
@@ -256,16 +294,16 @@ def _add_item(times, least, filled, bits, at, parts, bandwidths, round_up, sums,
 @jit
 def _calm_cycles(  # type: ignore[no-untyped-def]
     low, high, forms, items, calms, busy, work, bits, held, read, rows, columns, bandwidths, clocks, settings,
-    weight_room, input_room, weight_srams, input_srams, calm, weight_leak, input_leak, leaking, filled, chosen, scratch,
+    weight_room, input_room, calm, leaking, filled, chosen, scratch,
 ):  # fmt: skip
-    """Cycles of the items that are never fetched again, and what the buffers leak meanwhile, by memory and clock.
+    """Cycles of the items that are never fetched again, by memory and clock, and by the slots that leak meanwhile.
 
     Args:
         calms: which items of this phase are.
         weight_room, input_room: the least of all buffers.
         calm: out, [2, b]: cycles, and cycles of the memory.
-        weight_leak, input_leak: out, [w, b] and [i, b], mW x cycles.
-        leaking: [2, p, b]; filled: [b]; chosen: [PARTS, 6]; scratch: [2, b].
+        leaking: out, [2, slots, b], cycles.
+        filled: [b]; chosen: [PARTS, 6]; scratch: [2, b].
     """
     calm[:] = 0.0
     filled[:] = 0.0
@@ -287,17 +325,24 @@ def _calm_cycles(  # type: ignore[no-untyped-def]
             for b in range(len(bandwidths)):
                 leaking[0, held_port, b] += scratch[1, b]
                 leaking[1, read_port, b] += scratch[1, b]
+
+
+@jit
+def _leaks(leaking, port_of, weight_srams, input_srams, weight_leak, input_leak):  # type: ignore[no-untyped-def]
+    """What the buffers leak in ``leaking`` [2, slots, b]; out, [w, b] and [i, b], mW x cycles."""
+    speeds = leaking.shape[2]
     weight_leak[:] = 0.0
     input_leak[:] = 0.0
-    for port in range(leaking.shape[1]):
-        if leaking[0, port, 0]:
+    for slot in range(leaking.shape[1]):
+        port = port_of[slot]
+        if leaking[0, slot, 0]:
             for w in range(len(weight_leak)):
-                for b in range(len(bandwidths)):
-                    weight_leak[w, b] += leaking[0, port, b] * weight_srams[w, port, LEAK]
-        if leaking[1, port, 0]:
+                for b in range(speeds):
+                    weight_leak[w, b] += leaking[0, slot, b] * weight_srams[w, port, LEAK]
+        if leaking[1, slot, 0]:
             for i in range(len(input_leak)):
-                for b in range(len(bandwidths)):
-                    input_leak[i, b] += leaking[1, port, b] * input_srams[i, port, LEAK]
+                for b in range(speeds):
+                    input_leak[i, b] += leaking[1, slot, b] * input_srams[i, port, LEAK]
 
 
 @jit_inline
@@ -323,6 +368,15 @@ def _buffer_pj(traffic, srams):  # type: ignore[no-untyped-def]
         read_pj += traffic[0, port] * srams[port, READ]
         write_pj += traffic[1, port] * srams[port, WRITE]
     return read_pj, write_pj
+
+
+@jit
+def _sizes_of(arrays, rows, start, stop, which):  # type: ignore[no-untyped-def]
+    """Column ``which`` of the arrays of some rows of the grid."""
+    made = np.empty(stop - start, np.int64)
+    for row in range(start, stop):
+        made[row - start] = arrays[rows[row, 0], rows[row, 1], which]
+    return made
 
 
 @jit
@@ -360,46 +414,89 @@ def price_rows(  # type: ignore[no-untyped-def]
     scheduled = settings[WHOLE_TILES] != 0 or settings[FILL] != 0
     bits = np.zeros((most, PARTS), np.int64)
     held, read = np.zeros((most, PARTS), np.int64), np.zeros((most, PARTS), np.int64)
-    traffic, leaking = np.zeros((4, len(ports))), np.zeros((2, len(ports), speeds))
+    widths = port_ids.shape[1]
+    slots = 3 * widths + len(ports)
+    traffic, leaking, port_bits = np.zeros((4, len(ports))), np.zeros((2, slots, speeds)), np.zeros(slots)
+    slot_traffic, port_of, columns_seen = (
+        np.zeros((4, slots)),
+        np.arange(slots) - 3 * widths,
+        np.zeros((2, PARTS * most)),
+    )
+    room_of = np.zeros(stop - start, np.int64)  # that the tables of a row need in the weight buffer
     calm, scratch = np.zeros((2, speeds)), np.zeros((2, speeds))
     weight_leak, input_leak = np.zeros((weights, speeds)), np.zeros((inputs, speeds))
     sums, leak = np.zeros((2, speeds)), np.zeros(speeds)
 
     for row in range(start, stop):
-        machine, array = rows[row, 0], rows[row, 1]
-        size = np.int64(0)
         if ranges[row, 0, 0] < 0 or ranges[row, 1, 0] < 0:
-            size = np.int64(1) << 62
-        for phase in range(2):
-            if size == np.int64(1) << 62:
-                break
+            room_of[row - start] = np.int64(1) << 62
+    for phase in range(2):
+        # rows that share items, rows and passes of the array one after another: most of the work is done once for them
+        order = start + np.argsort(_sizes_of(arrays, rows, start, stop, 2 * phase + 1), kind="mergesort")
+        order = order[np.argsort(_sizes_of(arrays, rows, start, stop, 2 * phase)[order - start], kind="mergesort")]
+        order = order[np.argsort(ranges[start:stop, phase, 0][order - start], kind="mergesort")]
+        before = np.int64(-1)
+        seen = restless_count = np.int64(0)
+        macs = compute_cycles = vector_cycles = weight_bits = input_bits = output_bits = size = np.int64(0)
+        masked, operations = False, 0.0
+        for row in order:
+            if room_of[row - start] == np.int64(1) << 62:
+                continue
+            machine, array = rows[row, 0], rows[row, 1]
             low, high = ranges[row, phase, 0], ranges[row, phase, 1]
             costs = array_costs[machine, array]
             bandwidth, clock, bit_pj = bandwidths[machine], clocks[machine], dram_pj[machine]
             place = sizes[machine, array]
             rows_of, columns_of = arrays[machine, array, 2 * phase], arrays[machine, array, 2 * phase + 1]
-            whole, parts_pj = _add_row(
-                low, high, items, forms, form_floats, tables, size, rows_of, columns_of,
-                port_ids[place[2 * phase]], port_ids[place[2 * phase + 1]],
-                port_ids[place[PREFILL_COLUMNS]], ports, costs, settings[GATING] != 0, traffic,
-                busy, work, bits, held, read,
-            )  # fmt: skip
-            macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size = whole
-            pe_pj, encoder_pj, operations = parts_pj
-            least_w, least_i = weight_rooms[machine].min(), input_rooms[machine].min()
-            restless_count = 0
-            for item in range(low, high):
-                calms[item - low] = items[item, CALM]
-                if scheduled:
-                    calms[item - low] = same_in_all_rooms(forms, items, item, least_w, least_i)
-                if not calms[item - low]:
-                    restless[restless_count] = item
-                    restless_count += 1
-            _calm_cycles(
-                low, high, forms, items, calms, busy, work, bits, held, read, rows_of, columns_of, bandwidth, clock,
-                settings, least_w, least_i, weight_srams[machine], input_srams[machine], calm, weight_leak, input_leak,
-                leaking, filled, chosen, scratch,
-            )  # fmt: skip
+            known = False
+            if before >= 0 and rows[before, 0] == machine:
+                columns_before = arrays[machine, rows[before, 1], 2 * phase + 1]
+                known = (
+                    ranges[before, phase, 0] == low
+                    and ranges[before, phase, 1] == high
+                    and arrays[machine, rows[before, 1], 2 * phase] == rows_of
+                ) and (
+                    columns_before == columns_of
+                    or (
+                        not scheduled and not masked and _as_many_passes(columns_seen, seen, columns_of, columns_before)
+                    )
+                )
+            if not known:
+                before = row
+                whole, masked, operations = _add_row(
+                    low, high, items, forms, form_floats, tables, rows_of, columns_of, port_ids[place[2 * phase]],
+                    ports, slot_traffic, port_bits, columns_seen, busy, work, bits, held, read,
+                )  # fmt: skip
+                macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size, seen = whole
+                least_w, least_i = weight_rooms[machine].min(), input_rooms[machine].min()
+                restless_count = np.int64(0)
+                for item in range(low, high):
+                    calms[item - low] = items[item, CALM]
+                    if scheduled:
+                        calms[item - low] = same_in_all_rooms(forms, items, item, least_w, least_i)
+                    if not calms[item - low]:
+                        restless[restless_count] = item
+                        restless_count += 1
+                _calm_cycles(
+                    low, high, forms, items, calms, busy, work, bits, held, read, rows_of, columns_of, bandwidth, clock,
+                    settings, least_w, least_i, calm, leaking, filled, chosen, scratch,
+                )  # fmt: skip
+            room_of[row - start] = max(room_of[row - start], size)
+            traffic[:] = 0.0
+            for slot in range(slots):
+                if slot < widths:
+                    port_of[slot] = port_ids[place[2 * phase], slot]
+                elif slot < 2 * widths:
+                    port_of[slot] = port_ids[place[2 * phase + 1], slot - widths]
+                elif slot < 3 * widths:
+                    port_of[slot] = port_ids[place[PREFILL_COLUMNS], slot - 2 * widths]
+                port = port_of[slot]
+                for which in range(4):
+                    traffic[which, port] += slot_traffic[which, slot]
+                traffic[2, port] += port_bits[slot] / ports[port]
+            pe_pj = costs[PE_PJ] * _share(columns_seen, seen, columns_of, settings[GATING] != 0)
+            encoder_pj = costs[ENCODER_PJ] * float(compute_cycles)
+            _leaks(leaking, port_of, weight_srams[machine], input_srams[machine], weight_leak, input_leak)
             for w in range(weights_start, weights_stop):
                 sram_w, room_w = weight_srams[machine, w], weight_rooms[machine, w]
                 read_w_pj, write_w_pj = _buffer_pj(traffic[:2], sram_w)
@@ -433,8 +530,8 @@ def price_rows(  # type: ignore[no-untyped-def]
                             weights_moved += again_w * forms[f, WEIGHT_BITS]
                             inputs_moved += again_i * forms[f, INPUT_BITS]
                             vector_work += float(again_w * forms[f, LOAD])
-                            write_pj += float(again_w * forms[f, WEIGHT_WORDS]) * sram_w[held[at, part], WRITE]
-                            write_pj += float(again_i * forms[f, INPUT_WORDS]) * sram_i[read[at, part], WRITE]
+                            write_pj += float(again_w * forms[f, WEIGHT_WORDS]) * sram_w[port_of[held[at, part]], WRITE]
+                            write_pj += float(again_i * forms[f, INPUT_WORDS]) * sram_i[port_of[read[at, part]], WRITE]
                         if settings[FILL]:
                             for b in range(speeds):
                                 filled[b] = filled_item(
@@ -442,7 +539,7 @@ def price_rows(  # type: ignore[no-untyped-def]
                                     room_w, room_i,
                                 )  # fmt: skip
                         _add_item(times, busy[at], filled, bits, at, last + 1, bandwidth, round_up, sums, scratch)
-                        leak_mw = sram_w[held[at, last], LEAK] + sram_i[read[at, last], LEAK]
+                        leak_mw = sram_w[port_of[held[at, last]], LEAK] + sram_i[port_of[read[at, last]], LEAK]
                         for b in range(speeds):
                             leak[b] += scratch[1, b] * leak_mw
                     moved = weights_moved + inputs_moved + output_bits
@@ -473,9 +570,10 @@ def price_rows(  # type: ignore[no-untyped-def]
                         same_pj = (0.0, pe_pj, encoder_pj, operations_pj, read_pj, write_pj)
                         for column in range(1, 6):
                             energies[column, phase, row, to, i] = same_pj[column]
+    for row in range(start, stop):
         for w in range(weights_start, weights_stop):
             to = w - weights_first
-            fits = size <= weight_rooms[machine, w]
+            fits = room_of[row - start] <= weight_rooms[rows[row, 0], w]
             runnable[row, to] = fits
             if not fits:
                 integers[:, :, row, to] = 0
