@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hls.rtl_constructors import int_dot
+from datatypes.catalog import MINIFLOATS
+from hls.rtl_constructors import int_dot, minifloat_dot
+from hls.synthesis import lut6_rows
 from hls.synthesis_cells import cell_library, cell_rows, sta_program
 from hls.synthesis_ecp5 import ecp5_rows
 from hls.synthesis_yosys import yosys_version
@@ -32,6 +34,19 @@ def test_an_int8_mac_in_sg13g2_has_the_recorded_area_and_delay(shared_dir: Path,
     if sta_program() is None:
         pytest.skip("OpenSTA must be installed for delay and power (Debian package opensta)")
     assert row.delay_ps == pytest.approx(recorded.delay_ps, rel=0.01)
+
+
+def test_shifters_as_gates_compute_the_same_in_fewer_luts(tmp_path):
+    """Every netlist is simulated against its reference before it is counted."""
+    e3m1 = MINIFLOATS["e3m1"]
+    luts = {}
+    for flow in ("rowpair", "rowpair_gates", "gates"):
+        folder = tmp_path / flow
+        folder.mkdir()
+        (row,) = lut6_rows([minifloat_dot(e3m1, e3m1)], flow, folder)
+        assert row.checked > 0
+        luts[flow] = row.luts
+    assert luts["rowpair_gates"] < min(luts["rowpair"], luts["gates"])
 
 
 def test_an_int4_mac_is_placed_and_routed(tmp_path):
