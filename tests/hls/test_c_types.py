@@ -40,6 +40,7 @@ from hls.c_types import (
     arithmetic_of,
     bitmod_of,
     bitmod_register,
+    is_float_input,
     largest_integer,
     number_type,
     sum_bits,
@@ -324,6 +325,14 @@ def test_stored_values_decode_as_their_formats_on_every_code(tmp_path):
 @pytest.mark.parametrize("kind", [IntFormat, FloatFormat, CodebookFormat])
 def test_every_format_of_the_catalogue_on_every_code(tmp_path, kind, activation):
     chosen = [fmt for fmt in SMALL if isinstance(fmt, kind)]
+    if not is_float_input(activation):  # values of e7m0 reach over 127 binary places: no exact sum within 128 bits
+        wide = [fmt for fmt in chosen if fmt.name.startswith("e7m0")]
+        chosen = [fmt for fmt in chosen if fmt not in wide]
+        for fmt in wide:
+            with pytest.raises(
+                NotImplementedError, match=f"exact sums of 2 products of {fmt.name} .* more than the 128"
+            ):
+                arithmetic_of(Pair(fmt, activation, 2, 2))
     for first in range(0, len(chosen), 24):  # more in one program need more memory
         cases = [(fmt, activation, Arithmetic.PARALLEL) for fmt in chosen[first : first + 24]]
         assert compare(tmp_path, cases)
