@@ -39,12 +39,12 @@ from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.quantize import encode_with_scale, quantize_tensor
 from datatypes.rounding import decode, encode
 from datatypes.scale import store_positive
-from hls.ap_types import INCLUDE, ap_types_folder, compile_program, compiler
+from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program, compiler
 from hls.c_types import value_type
 from hls.layer_config_text import quantizer_type, stage_text, table_text
 from hls.layer_plan import plan_stage
 
-FLAGS = ("-O0",)  # what compiles fastest
+FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 TOKENS, COLUMNS = 4, 50
 
 _HEAD = """#include <cstdio>

@@ -57,7 +57,7 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.ap_types import ap_types_folder, compiler
+from hls.ap_types import WARNINGS, ap_types_folder, compiler
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
 from hls.layer_plan import plan_layer
@@ -75,7 +75,7 @@ def _needs_a_compiler() -> None:
 
 
 Made = tuple[QuantizedLayer, LayerOptions]
-FLAGS = ("-O0",)  # what compiles fastest
+FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 TOKENS = 5  # two calls of three tokens: the second from a table on the chip, and not full
 
 
