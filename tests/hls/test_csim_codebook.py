@@ -11,8 +11,10 @@ import pytest
 from datatypes.catalog import FORMATS, FP16, INTS, MINIFLOATS, NF4, POT4, UINTS
 from datatypes.format import CodebookFormat, Format
 from hls import rtl_constructors as make
+from hls.csim_pe import Unit
 from hls.rtl_designs import designs
-from hls.rtl_vectors import random_codes, random_restarts, steps_of
+from hls.rtl_simulation import bits_of, lanes_of
+from hls.rtl_vectors import Vectors, flag, random_codes, random_restarts, steps_of
 from hls.rtl_vectors_float import accumulated, finite, lowest_place, smallest_step
 
 QUICK = (make.codebook_dot(programmable=True, code_bits=3, lanes=4),)
@@ -68,6 +70,27 @@ def table(bench, weight: CodebookFormat, activation: Format, lanes: int):
     products = (np.array(weights, object)[w] * np.array(activations, object)[a]).sum(axis=2)
     stimulus = bench.stimulus(w, a, clear, weight_bits=weight.bits, activation_bits=activation.bits)
     return unit, bench.vectors(stimulus, running(products, clear), power + other)
+
+
+def table_alone(code_bits: int, entry_bits: int, lanes: int):
+    """The register file, part of the dot products and in no sweep: a written entry is read after the clock edge."""
+    rng, shape = np.random.default_rng(53), (40, 16)
+    write, write_code = rng.random(shape) < 0.5, rng.integers(0, 1 << code_bits, shape)
+    write_entry, code = rng.integers(0, 1 << entry_bits, shape), rng.integers(0, 1 << code_bits, (*shape, lanes))
+    rows, entries = np.zeros((shape[1], 1 << code_bits), np.int64), []
+    for cycle in range(shape[0]):
+        cases = np.flatnonzero(write[cycle])
+        rows[cases, write_code[cycle, cases]] = write_entry[cycle, cases]
+        picked = np.take_along_axis(rows, code[cycle], axis=1)
+        entries.append((picked << (entry_bits * np.arange(lanes))).sum(axis=1))
+    inputs = ("write", "write_code", "write_entry", "code")
+    cpp = f"codesign::codebook_table<{code_bits}, {entry_bits}, {lanes}, true>"
+    stimulus = {
+        "write": flag(write), "write_code": bits_of(write_code, code_bits),
+        "write_entry": bits_of(write_entry, entry_bits), "code": lanes_of(code, code_bits),
+    }  # fmt: skip
+    unit = Unit("codebook_table", cpp, "codesign/codebook.h", inputs, ("entry",))
+    return unit, Vectors(stimulus, {"entry": np.stack(entries)}, signed=False)
 
 
 class Book:
@@ -156,7 +179,8 @@ def test_quick_twins_and_arithmetics_equal_the_values_of_their_tables(quick_chec
 
 @pytest.mark.slow
 def test_every_twin_of_the_sweep_equals_the_values_of_its_table(arithmetic_bench):
-    assert arithmetic_bench.check(arithmetic_bench.twins(designs("codebook"))) > 70_000
+    work = [*arithmetic_bench.twins(designs("codebook")), table_alone(3, 6, 2)]
+    assert arithmetic_bench.check(work) > 70_000
 
 
 TABLES = [fmt for fmt in FORMATS.values() if isinstance(fmt, CodebookFormat)]
