@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -116,11 +117,12 @@ class BatchPricer:
             [options.column_gating, options.dram_efficiency, detail, options.whole_tiles, options.fill_and_drain],
             np.int64,
         )
-        fixed = (np.stack([a, i], 1), np.ascontiguousarray(ranges), *self._arguments, settings)
+        fixed: tuple[Any, ...] = (np.stack([a, i], 1), np.ascontiguousarray(ranges), *self._arguments, settings)
         jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), max(1, min(_JOB, -(-integers[0, 0].size // workers))))
+        price: Callable[..., None] = price_rows
         futures = [
             pool.submit(
-                price_rows, *fixed, integers, energies, runnable, job.start, job.stop,
+                price, *fixed, integers, energies, runnable, job.start, job.stop,
                 piece.weights_start + job.weights_start, piece.weights_start + job.weights_stop, piece.weights_start,
             )
             for job in jobs

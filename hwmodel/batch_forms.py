@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
@@ -287,7 +288,7 @@ def _attention(spec: LayerSpec, config: Config, machine: Machine) -> Form:
     )
 
 
-def _tiles(spec: LayerSpec, machine: Machine, *, causal: bool = False) -> dict[str, int]:
+def _tiles(spec: LayerSpec, machine: Machine, *, causal: bool = False) -> dict[str, Any]:
     """What a tile schedule asks of a form; as ``hwmodel.tile_plan.shape_of``."""
     lanes = machine.accelerator.pe.lanes
     mask = DENSE
