@@ -1,4 +1,4 @@
-"""The closed form with blocks that are filled first, against hand counts and against the simulator."""
+"""Tile schedules: what comes again, and filling and draining, against hand counts and against the simulator."""
 
 import math
 from dataclasses import replace
@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from datatypes.layer_config import LayerConfig
+from hwmodel.evaluate import evaluate
 from hwmodel.event_grid import CLOSE, QUICK, grid, summary
 from hwmodel.event_options import BANDWIDTH
 from hwmodel.event_simulator import simulate
-from hwmodel.presets import ANT, BITMOD, FIGNA, FP16_BASELINE, OLIVE
+from hwmodel.options import SCHEDULED
+from hwmodel.presets import ACCELERATORS, ANT, BITMOD, FIGNA, FP16_BASELINE, OLIVE
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 pd = pytest.importorskip("pandas")
@@ -47,3 +49,35 @@ def test_both_closed_forms_stay_near_the_simulator_on_the_small_grid() -> None:
     assert made["filled_within_2"] == 100
     assert made["filled_mean"] < 100 * CLOSE / 4
     assert abs(made["sum_percent"]) < 100 * CLOSE
+
+
+def _priced(m: int, k: int, n: int) -> tuple[int, int]:
+    """How often weights and inputs come for FP16 weights on the FP16 baseline: bits over the bits of all once."""
+    layer = LayerSpec("linear", LayerKind.LINEAR, m, k, n)
+    price = evaluate(Workload("one", Phase.DECODE, (layer,)), LayerConfig(), FP16_BASELINE, SCHEDULED).layers[0].price
+    weights, inputs = price.weight_bits / (16 * n * k), price.input_bits / (16 * m * k)
+    assert weights == int(weights) and inputs == int(inputs)
+    return int(weights), int(inputs)
+
+
+def test_whole_tiles_by_hand() -> None:
+    """Decode on 64 rows x 12 columns, buffers of 512 KiB: a weight tile is 128 k bytes, an input tile 24 k."""
+    assert (FP16_BASELINE.decode_array.rows, FP16_BASELINE.decode_array.columns) == (64, 12)
+    assert _priced(12, 8192, 256) == (1, 1)  # one token tile: weights of 1 MiB a tile are used once
+    assert _priced(24, 4096, 256) == (1, 1)  # a weight tile of 512 KiB fits, and inputs stay
+    assert _priced(24, 8192, 256) == (2, 1)  # it does not: again for each of 2 token tiles, inputs of 384 KiB held
+    # 60 tokens are 5 tiles of 192 KiB, 2 of which have room: 3 blocks, but a weight tile of 1 MiB comes at every visit
+    assert _priced(60, 8192, 256) == (5, 1)
+    # with weight tiles of 512 KiB it comes for each block: inputs of 64 x 4096 x 2 bytes just fit
+    assert _priced(64, 4096, 256) == (1, 1)
+    assert _priced(120, 4096, 640) == (2, 1)  # inputs of 960 KiB in tiles of 96: 5 in a block, 10 in all
+
+
+def test_the_tile_schedule_is_within_two_percent_of_the_simulator() -> None:
+    options = replace(BANDWIDTH, slice_bytes=8192)
+    machines = (FP16_BASELINE, BITMOD, ACCELERATORS["stripes"])
+    chosen = ("fp16", "int4_g128_kv8", "int8_channel_a8_kv8")
+    rows = list(grid(("OPT-1.3B",), {Phase.PREFILL: (), Phase.DECODE: (1, 64)}, machines, chosen, options, SCHEDULED))
+    assert len(rows) > 50
+    assert max(abs(row.layer.difference) for row in rows) < CLOSE
+    assert max(row.layer.excess_bytes for row in rows) == 0
