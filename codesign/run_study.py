@@ -29,8 +29,8 @@ from codesign.store import code_fingerprint, jsonable, write_atomic
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
 from codesign.text import first_token, load_text
-from hwmodel.accelerator_file import load_accelerator
 from hwmodel.gpu import Machine
+from hwmodel.gpu_file import load_machine
 from hwmodel.gpu_presets import MACHINES, machine_by_name
 from hwmodel.options import HONEST
 from hwmodel.workload import Phase
@@ -51,7 +51,7 @@ def accelerators_by_name(names: tuple[str, ...]) -> dict[str, Machine]:
     found: dict[str, Machine] = {}
     for name in names:
         is_file = name not in MACHINES and name.endswith((".yaml", ".yml"))
-        machine: Machine = load_accelerator(Path(name)) if is_file else machine_by_name(name)
+        machine: Machine = load_machine(Path(name)) if is_file else machine_by_name(name)
         if machine.name in found:
             raise ValueError(f"accelerators of a study must have different names, not two called {machine.name!r}")
         found[machine.name] = machine

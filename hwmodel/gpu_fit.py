@@ -1,22 +1,25 @@
 """Fits the constants of ``GpuLibrary``: ``python -m hwmodel.gpu_fit`` writes ``data/gpu_library.csv``.
 
-Nelder-Mead on the mean absolute log error plus 0.3 times the root mean square, each constant kept in its bounds by a
-logistic map. The defaults come from all Vidur rows of a GPU (Ampere: A100; Hopper: H100) at one token count in six, and
-for CUDA 13 from one in three of our H100 rows. ``--cross`` prints instead what a fit on one part predicts of another.
-Needs scipy (extra ``test``) and Vidur's table; takes two minutes.
+Least squares with a robust (pseudo-Huber) loss on the log errors of single products and of whole layers; each constant
+is kept in its bounds by a logistic map and drawn weakly to its start. The defaults come from all Vidur rows of a GPU
+(Ampere: A100; Hopper: H100) at one token count in six, and for CUDA 13 from one in three of our H100 rows. ``--cross``
+prints instead what a fit on one part predicts of another: the other model, the other GPU, shapes (a quarter each),
+tensor-parallel sizes and token ranges that had no part in it.
+Needs scipy (extra ``test``) and Vidur's table; takes half a minute, ``--cross`` two to three.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize
+from scipy.optimize import least_squares
 
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemm import gemm_seconds, wide_work
@@ -28,14 +31,18 @@ from hwmodel.gpu_truth import measured, vidur_gemms
 BOUNDS: Mapping[str, tuple[float, float, float]] = {
     "launch_s": (1e-6, 2.7e-6, 4e-6), "wave_s": (0.1e-6, 1.5e-6, 6e-6), "tensor_share": (0.6, 0.9, 1.0),
     "feed_bytes_per_mac": (0.012, 0.031, 0.15), "dram_share": (0.7, 0.88, 0.95),
-    "dram_latency_s": (0.2e-6, 0.6e-6, 2.5e-6), "prefetch_depth": (48, 192, 600), "overlap_norm": (1.5, 6, 20),
-    "feed_norm": (1.5, 8, 20), "lone_share": (0.5, 0.95, 1.0), "split_s": (0.8e-6, 2e-6, 5e-6),
-    "throttle": (0, 0.2, 0.6), "throttle_s": (20e-6, 300e-6, 3000e-6), "choice_temperature": (0.003, 0.05, 0.4),
+    "dram_latency_s": (0.2e-6, 0.6e-6, 2.5e-6), "overlap_norm": (1.5, 6, 20), "store_over_dram": (0.3, 2, 20),
+    "drift": (0, 0.1, 0.8), "split_s": (0.8e-6, 2e-6, 5e-6), "throttle": (0, 0.2, 0.6),
+    "throttle_s": (20e-6, 300e-6, 3000e-6), "choice_temperature": (0.003, 0.05, 0.4), "choice_loss": (0, 0.05, 0.4),
     "large_tile_bias": (-0.1, 0.03, 0.4), "split_bias": (-0.1, 0.05, 0.6),
 }  # fmt: skip
-_RMS_WEIGHT = 0.3
-_EVALUATIONS = 350  # twice: Nelder-Mead restarts once from its own answer
+_HUBER = 0.05  # log errors above count linearly
+_LAYER_WEIGHT = 1.0
+_RIDGE = 0.003  # weight of the squared distance from the start, in units of the logistic map
+_EVALUATIONS = 25
 _EVERY_TOKENS, _EVERY_ROW = 6, 3
+_FOLDS = 4
+_TOKEN_RANGES = (128, 512, 1024, 4096)
 
 Rows = tuple[Gpu, pd.DataFrame]
 
@@ -61,19 +68,41 @@ def log_errors(rows: Rows, library: GpuLibrary | None = None) -> npt.NDArray[np.
 
 
 def fit(sets: list[Rows], name: str, tiles: Tiles, source: str) -> GpuLibrary:
-    """Constants that suit the rows of all ``sets`` best, each set with equal weight."""
+    """Constants that suit the rows of all ``sets`` best, each set with equal weight.
 
-    def loss(z: npt.NDArray[np.float64]) -> float:
+    Rows of a set with the columns model and tensor_parallel are also compared layer by layer.
+    """
+    start = _pack()
+    groups = [_layers(table) for _, table in sets]
+
+    def residuals(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         library = GpuLibrary(name=name, tiles=tiles, source=source, **_unpack(z))
-        errors = [log_errors(rows, library) for rows in sets]
-        return float(np.mean([np.abs(e).mean() + _RMS_WEIGHT * np.sqrt((e**2).mean()) for e in errors]))
+        found = [math.sqrt(_RIDGE) * (z - start)]
+        for rows, layer in zip(sets, groups, strict=True):
+            errors, seconds = log_errors(rows, library), rows[1]["seconds"].to_numpy()
+            found.append(_robust(errors) / math.sqrt(len(sets)))
+            if layer is not None:
+                whole = np.log(np.bincount(layer, seconds * np.exp(errors)) / np.bincount(layer, seconds))
+                found.append(_LAYER_WEIGHT * _robust(whole) / math.sqrt(len(sets)))
+        return np.concatenate(found)
 
-    z = _pack()
-    for _ in range(2):
-        steps = np.diag(np.where(z < 0, 0.8, -0.8))
-        options = {"maxfev": _EVALUATIONS, "adaptive": True, "initial_simplex": np.vstack([z, z + steps])}
-        z = minimize(loss, z, method="Nelder-Mead", options=options).x
-    return GpuLibrary(name=name, tiles=tiles, source=source, **_unpack(z))
+    # 6: within a quarter of a percent of a bound
+    answer = least_squares(residuals, start, diff_step=1e-3, max_nfev=_EVALUATIONS, bounds=(-6, 6))
+    return GpuLibrary(name=name, tiles=tiles, source=source, **_unpack(answer.x))
+
+
+def _robust(errors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Residuals whose sum of squares is the mean pseudo-Huber loss."""
+    loss: npt.NDArray[np.float64] = np.sqrt(2 * (np.hypot(1.0, errors / _HUBER) - 1) / len(errors))
+    return loss
+
+
+def _layers(table: pd.DataFrame) -> npt.NDArray[np.int64] | None:
+    """The layer that each row belongs to; ``None`` where the table names none."""
+    if "tensor_parallel" not in table.columns:
+        return None
+    numbers: npt.NDArray[np.int64] = table.groupby(["model", "tensor_parallel", "m"]).ngroup().to_numpy()
+    return numbers
 
 
 def thin(table: pd.DataFrame) -> pd.DataFrame:
@@ -87,7 +116,10 @@ def errors_of(rows: Rows, library: GpuLibrary | None = None) -> dict[str, float]
 
     A layer is one row of Vidur's table: its four projections together.
     """
-    table = rows[1].assign(ours=rows[1]["seconds"] * np.exp(log_errors(rows, library)))
+    return _figures(rows[1].assign(ours=rows[1]["seconds"] * np.exp(log_errors(rows, library))))
+
+
+def _figures(table: pd.DataFrame) -> dict[str, float]:
     single = (table["ours"] / table["seconds"] - 1).abs()
     figures = {"rows": len(table), "mean": single.mean(), "p95": single.quantile(0.95), "worst": single.max()}
     if "tensor_parallel" in table:
@@ -117,19 +149,45 @@ def defaults() -> Iterator[GpuLibrary]:
 
 
 def cross_validation() -> pd.DataFrame:
-    """Errors on rows that had no part in the fit: the other model, and the other GPU."""
+    """Errors on rows that had no part in the fit: the other model and GPU, shapes, parallel sizes, token counts."""
     table = vidur_gemms()
     found = []
+
+    def add(trained: str, tested: str, rows: Rows, library: GpuLibrary | None = None) -> None:
+        found.append({"fitted_on": trained, "tested_on": tested, **errors_of(rows, library)})
+
     for gpu, other in ((A100, H100), (H100, A100)):
         for model, rest in (("Llama", "CodeLlama"), ("CodeLlama", "Llama")):
-            library = fit([_thin(_vidur(gpu, table, model))], "cross", CUBLAS12_TILES, "cross validation")
-            tests = {f"{gpu.name} {rest}": _vidur(gpu, table, rest), f"{other.name} both": _vidur(other, table)}
-            for test, rows in tests.items():
-                found.append({"fitted_on": f"{gpu.name} {model}", "tested_on": test, **errors_of(rows, library)})
-        library = fit([_thin(_vidur(gpu, table))], "cross", CUBLAS12_TILES, "cross validation")
-        rows = _vidur(other, table)
-        found.append({"fitted_on": f"{gpu.name} both", "tested_on": f"{other.name} both", **errors_of(rows, library)})
+            library = _cross_fit(_vidur(gpu, table, model))
+            add(f"{gpu.name} {model}", f"{gpu.name} {rest}", _vidur(gpu, table, rest), library)
+            add(f"{gpu.name} {model}", f"{other.name} both", _vidur(other, table), library)
+        add(f"{gpu.name} both", f"{other.name} both", _vidur(other, table), _cross_fit(_vidur(gpu, table)))
+        rows = _vidur(gpu, table)[1]
+        for part, fold in _parts(rows).items():
+            ours = pd.Series(0.0, index=rows.index)
+            for held_out in sorted(fold.unique()):
+                test = rows[fold == held_out]
+                errors = log_errors((gpu, test), _cross_fit((gpu, rows[fold != held_out])))
+                ours[test.index] = test["seconds"] * np.exp(errors)
+            found.append(
+                {"fitted_on": f"{gpu.name}, {part}", "tested_on": "those left out", **_figures(rows.assign(ours=ours))}
+            )
     return pd.DataFrame(found)
+
+
+def _cross_fit(rows: Rows) -> GpuLibrary:
+    return fit([_thin(rows)], "cross", CUBLAS12_TILES, "cross validation")
+
+
+def _parts(rows: pd.DataFrame) -> dict[str, pd.Series[int]]:
+    """Ways to cut the rows into parts, each left out in turn."""
+    shapes = rows.groupby(["n", "k"]).ngroup()
+    order = np.random.default_rng(1).permutation(shapes.max() + 1)
+    return {
+        "three quarters of the shapes": pd.Series(order[shapes] % _FOLDS, index=rows.index),
+        "three of four parallel sizes": rows["tensor_parallel"],
+        "three of four ranges of tokens": pd.cut(rows["m"], [0, *_TOKEN_RANGES], labels=False),
+    }
 
 
 def write(libraries: Iterator[GpuLibrary], path: Path) -> None:

@@ -38,19 +38,19 @@ class GpuLibrary:
         name: of the set.
         tiles: tiles the library chooses among.
         launch_s: start and end of a kernel.
-        wave_s: filling the pipeline and writing the tile, once for each wave of thread blocks.
-        tensor_share: of the tensor cores' peak in the inner loop of the best tile.
+        wave_s: filling the pipeline, once for each round of thread blocks.
+        tensor_share: of the tensor cores' peak in the inner loop of a tile that the feed does not hold back.
         feed_bytes_per_mac: operand bytes that reach an SM from L2, for each multiply-add of its peak.
         dram_share: of peak bandwidth with enough bytes under way.
         dram_latency_s: of a load, in Little's law.
-        prefetch_depth: steps of k that a thread block loads ahead, where shared memory allows.
         overlap_norm: exponent p of (compute**p + memory**p)**(1/p); large is perfect overlap.
-        feed_norm: the same between tensor cores and their feed.
-        lone_share: rate of a thread block without a neighbour on its SM, over that with one.
+        store_over_dram: rate at which tiles are written, over the DRAM's peak bandwidth.
+        drift: how much of the idle part of a last round is hidden, because thread blocks do not run in step.
         split_s: the extra kernel that adds the parts of k up.
-        throttle: slow-down of long products by the power limit.
+        throttle: slow-down of long products by the power limit, for tensor cores always busy.
         throttle_s: duration, at peak, of products that suffer half of it (gaps between short ones cool the GPU).
         choice_temperature: log-ratio of times that the library's choice of tile cannot tell apart.
+        choice_loss: log-ratio of the time of its choice over the soft minimum of all candidates.
         large_tile_bias: how much it prefers tiles e times as large, as log-ratio of times.
         split_bias: how much it avoids splitting k, likewise.
         source: measured rows behind them.
@@ -64,28 +64,32 @@ class GpuLibrary:
     feed_bytes_per_mac: float
     dram_share: float
     dram_latency_s: float
-    prefetch_depth: float
     overlap_norm: float
-    feed_norm: float
-    lone_share: float
+    store_over_dram: float
+    drift: float
     split_s: float
     throttle: float
     throttle_s: float
     choice_temperature: float
+    choice_loss: float
     large_tile_bias: float
     split_bias: float
     source: str
 
     def __post_init__(self) -> None:
-        for what in ("tensor_share", "dram_share", "lone_share"):
+        for what in ("tensor_share", "dram_share"):
             if not 0 < getattr(self, what) <= 1:
                 raise ValueError(
                     f"{what} of library {self.name} must be above 0 and at most 1, not {getattr(self, what)!r}"
                 )
-        for what in ("overlap_norm", "feed_norm"):
-            if not getattr(self, what) >= 1:
-                raise ValueError(f"{what} of library {self.name} must be at least 1, not {getattr(self, what)!r}")
-        for what in ("launch_s", "wave_s", "split_s", "throttle"):
+        if not 0 <= self.drift <= 1:
+            raise ValueError(f"drift of library {self.name} must be in [0, 1], not {self.drift!r}")
+        if not self.overlap_norm >= 1:
+            raise ValueError(f"overlap_norm of library {self.name} must be at least 1, not {self.overlap_norm!r}")
+        for what in ("feed_bytes_per_mac", "store_over_dram", "throttle_s", "choice_temperature"):
+            if not getattr(self, what) > 0:
+                raise ValueError(f"{what} of library {self.name} must be above 0, not {getattr(self, what)!r}")
+        for what in ("launch_s", "wave_s", "split_s", "throttle", "dram_latency_s", "choice_loss"):
             if not getattr(self, what) >= 0:
                 raise ValueError(f"{what} of library {self.name} must be at least 0, not {getattr(self, what)!r}")
 

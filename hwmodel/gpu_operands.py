@@ -22,17 +22,35 @@ from hwmodel.workload import ATTENTION_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec
 INTEGER_DECODE = 7.5
 TABLE_DECODE = 13.0
 BYTE_DECODE = 4.0  # ASSUMPTION: whole bytes need no unpacking, half of an integer's work
+# Thread instructions to unpack a weight to the 4- or 8-bit operand of a tensor core, as executed in our own GEMV
+# (kernels_gpu/NOTES.md, decode GEMV, version 2, disassembly): INT4 codes to INT8 1.2, 3/8 of them on the half-wide pipe
+# to unpack; codes that go through a table of bytes (BitMoD-3) 2.6
+INTEGER_UNPACK = 1.2
+TABLE_UNPACK = 2.6
+# Thread instructions to scale one partial sum of a group: a multiply-add; before it an integer becomes a float, at half
+# rate (CUDA C++ Programming Guide, arithmetic throughput: 64 conversions a cycle and SM, 128 multiply-adds)
+FLOAT_SCALE = 1.0
+INTEGER_SCALE = 3.0
 
 
 @dataclass(frozen=True)
 class Operands:
-    """Bits of all copies and what the tensor cores make of them."""
+    """Bits of all copies and what the tensor cores make of them.
+
+    Args:
+        weight_bits, input_bits, output_bits: that move.
+        rate_kind: operand of the tensor cores.
+        decode_per_weight: thread instructions to turn a stored weight into that operand.
+        scale_per_output: thread instructions to scale the partial sums of one output, all groups together; 0 where
+            scales are applied while decoding.
+    """
 
     weight_bits: int
     input_bits: int
     output_bits: int
     rate_kind: str
     decode_per_weight: float
+    scale_per_output: float = 0.0
 
 
 def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Operands:
@@ -61,8 +79,11 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
     weight = FP16_WEIGHT if config.weight is None else config.weight
     kind = tensor_kind(weight, config.activation, gpu)
     if kind != "fp16":
-        decode = 0.0
-    elif isinstance(weight, PartitionedConfig):
+        assert isinstance(weight, TensorConfig)
+        decode = unpack_operations(weight, kind)
+        scaling = scale_operations(weight, kind, spec.n, spec.k)
+        return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode, scaling)
+    if isinstance(weight, PartitionedConfig):
         decode = sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1)
     else:
         decode = decode_operations(weight)
@@ -100,6 +121,24 @@ def decode_operations(config: TensorConfig | float) -> float:
     else:
         own = TABLE_DECODE
     return own + (0.0 if config.residual is None else decode_operations(config.residual))
+
+
+def unpack_operations(weight: TensorConfig, kind: str) -> float:
+    """Thread instructions to turn a stored weight into an operand of ``kind``; 0 where the code is that operand."""
+    if weight.code_bits >= OPERAND_BITS[kind]:
+        return 0.0
+    return INTEGER_UNPACK if all(isinstance(f, IntFormat) for f in weight.formats) else TABLE_UNPACK
+
+
+def scale_operations(weight: TensorConfig, kind: str, n: int, k: int) -> float:
+    """Thread instructions to scale the partial sums of one output of a ``[n, k]`` weight; 0 for one scale a row.
+
+    With several groups in a row each group's sum is scaled before it is added; one scale a row is a part of writing.
+    """
+    groups = weight.granularity.scale_shape((n, k))[-1]
+    if weight.scale is None or groups <= 1:
+        return 0.0
+    return groups * (INTEGER_SCALE if kind.startswith("int") else FLOAT_SCALE)
 
 
 def _wide(fmt: Format) -> bool:

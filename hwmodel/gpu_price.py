@@ -1,8 +1,9 @@
 """Prices of layers on a GPU, in the same ``Price`` as every accelerator's.
 
     * Products with a weight: ``gpu_gemm``, with the stored bits of weight, input and output. A weight and an input both
-      encoded in a kind that the tensor cores take run at that rate; otherwise weights are decoded to FP16 by the
-      threads outside the tensor cores, once for each row of tiles, or all at once before a 16-bit product.
+      encoded in a kind that the tensor cores take run at that rate, narrower codes unpacked to it and sums of groups
+      scaled by the threads outside the tensor cores; otherwise those threads decode weights to FP16, once for each row
+      of tiles, or all at once before a 16-bit product.
     * Attention, fused: scores stay on chip, one launch for both products, softmax in their shadow. Unfused: products of
       ``gpu_gemm`` and a softmax kernel of its own.
     * Norms, activations and softmax move their operands through DRAM at a share of its bandwidth; embeddings likewise.
@@ -37,6 +38,7 @@ from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 _ATTENTION_SHARE = 0.68
 _ATTENTION_EXTRA_S = 4.0e-6
 _ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
+_ATTENTION_KEYS = 128  # keys of a step: the same names
 _ATTENTION_LEAST_ROWS = 16  # rows of a tensor-core instruction
 # Kernels that decode and multiply take as long for 16 tokens as for one: a tensor-core instruction has 16 rows
 _NARROW_TOKENS = 16
@@ -139,7 +141,9 @@ def _product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
         traffic_bytes=column(moved / BYTE_BITS),
         rate=column(gpu.macs_per_cycle(operands.rate_kind) / gpu.macs_per_cycle()),
         weight_bytes=column(min(operands.weight_bits / (spec.n * spec.k * spec.copies), WIDE_BITS) / BYTE_BITS),
+        input_bytes=column(min(operands.input_bits / (spec.m * spec.k * spec.copies), WIDE_BITS) / BYTE_BITS),
         decode_operations=column(operands.decode_per_weight * spec.n * spec.k),
+        scale_operations=column(operands.scale_per_output * spec.m * spec.n),
     )
     seconds = float(gemm_seconds(work, gpu)[0])
     return _timed(spec.macs, operands, seconds, gpu)
@@ -149,16 +153,22 @@ def _narrow_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """A kernel for few tokens that decodes each weight once and streams: DRAM or instructions, whichever is slower."""
     moved = operands.weight_bits + operands.input_bits + operands.output_bits
     memory_s = moved / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
-    decoding_s = operands.decode_per_weight * spec.n * spec.k * spec.copies / gpu.lane_operations_per_s
-    tensor_s = spec.copies * _NARROW_TOKENS * spec.n * spec.k / gpu.macs_per_cycle() / gpu.frequency_hz
+    operations = operands.decode_per_weight * spec.n * spec.k + operands.scale_per_output * spec.m * spec.n
+    decoding_s = operations * spec.copies / gpu.lane_operations_per_s
+    tensor_s = (
+        spec.copies * _NARROW_TOKENS * spec.n * spec.k / gpu.macs_per_cycle(operands.rate_kind) / gpu.frequency_hz
+    )
     return _timed(spec.macs, operands, max(memory_s, decoding_s, tensor_s) + _NARROW_START_S, gpu)
 
 
 def _decodes_first(spec: LayerSpec, operands: Operands, gpu: Gpu) -> bool:
     """Whether decoding again for every row of tiles takes longer than FP16 weights through DRAM and back.
 
-    The stored bits have no say, so that fewer of them never move more.
+    The stored bits have no say, so that fewer of them never move more. Codes for narrower tensor cores are always
+    unpacked in the tile.
     """
+    if operands.rate_kind != "fp16":
+        return False
     again_s = operands.decode_per_weight * (ceil_div(spec.m, _DECODED_ROWS) - 1) / gpu.lane_operations_per_s
     return again_s > 2 * WIDE_BITS / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
 
@@ -226,7 +236,10 @@ def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
 def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
     """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch.
 
-    Tensor cores work at a fitted share; the thread block with most keys ends last, one block's time after the mean.
+    A thread block takes up to 128 query rows (padded to 16), its tensor cores work at a fitted share. While there are
+    fewer thread blocks than SMs, keys are cut among idle SMs in whole tiles; with more, the thread block with most keys
+    ends last, one block's time after the mean. Every thread block decodes its keys and values anew, unless decoding
+    all of them first is faster. Grows with query rows and keys, and falls with SMs of a given rate.
     """
     tokens, width = cache_shape(spec)
     cache = cache_tensor(spec, config)
@@ -235,18 +248,22 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     macs = round(spec.macs * share)
     rows = ceil_div(spec.m, _ATTENTION_LEAST_ROWS) * _ATTENTION_LEAST_ROWS
     rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
-    slowest_s = min(rows, _ATTENTION_ROWS) * tokens * width / (rate / gpu.multiprocessors)
-    blocks = ceil_div(spec.m, _ATTENTION_ROWS) * spec.copies
-    compute_s = rows / spec.m * macs / rate
-    if spec.m > _ATTENTION_ROWS:  # one block's keys are cut among several SMs
-        compute_s = slowest_s if blocks < gpu.multiprocessors else compute_s + slowest_s
-    decode_s = decode_operations(cache) * tokens * width * spec.copies / gpu.lane_operations_per_s
+    blocks_a_copy, key_tiles = ceil_div(spec.m, _ATTENTION_ROWS), ceil_div(tokens, _ATTENTION_KEYS)
+    blocks = blocks_a_copy * spec.copies
+    tile_s = min(rows, _ATTENTION_ROWS) * _ATTENTION_KEYS * width / (rate / gpu.multiprocessors)
+    if blocks <= gpu.multiprocessors:
+        compute_s = tile_s * ceil_div(key_tiles, gpu.multiprocessors // blocks)
+    else:
+        compute_s = rows / spec.m * macs / rate + tile_s * key_tiles
+    elements, bytes_per_s = tokens * width * spec.copies, gpu.dram.bytes_per_s * gpu.library.dram_share
+    decode_s = decode_operations(cache) * elements / gpu.lane_operations_per_s
+    decode_s = min(decode_s * blocks_a_copy, decode_s + 2 * elements * WIDE_BITS / BYTE_BITS / bytes_per_s)
     if spec.weight_of is not None:  # values that are a part of the keys: read and decoded with them
         bits, decode_s = 0, 0.0
     queries = spec.m * width * WIDE_BITS * spec.copies
     scores = spec.kind is LayerKind.ATTENTION_QK
     operands = Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
-    memory_s = (operands.weight_bits + queries) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    memory_s = (operands.weight_bits + queries) / BYTE_BITS / bytes_per_s
     launch_s = gpu.library.launch_s + _ATTENTION_EXTRA_S if scores else 0.0
     return _timed(macs, operands, max(compute_s + decode_s, memory_s) + launch_s, gpu)
 
