@@ -42,7 +42,7 @@ from datatypes.catalog import (
     UINT8,
     UINTS,
 )  # fmt: skip
-from datatypes.format import Format, LearnedFormat
+from datatypes.format import Format, LearnedFormat, VectorFormat
 from datatypes.granularity import PerBlock, PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import (
     CodebookConfig,
@@ -156,6 +156,29 @@ def squeezed() -> Made:
     return layer(weight, None, shape=(6, 40), lanes=8, tensor=tensor)
 
 
+def vectors() -> Made:
+    """Pairs from a table of FP16 for all rows, and a second table for what they leave (VPTQ, along the inputs)."""
+    learned, book = LearnedFormat("pairs", 4, "test", dimension=2), CodebookConfig(FP16, PerTensor())
+    second = TensorConfig((learned,), PerTensor(), None, codebook=book)
+    weight = TensorConfig((learned,), PerTensor(), None, codebook=book, residual=second)
+
+    def codes(seed: int) -> torch.Tensor:
+        return torch.randint(0, 16, (6, 21), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+    rest = QuantizedTensor(second, (6, 41), codes(1), codebook=normal(1, 16, 2, seed=4).to(torch.float16) / 8)
+    tensor = QuantizedTensor(
+        weight, (6, 41), codes(2), codebook=normal(1, 16, 2, seed=5).to(torch.float16), residual=rest
+    )
+    return layer(weight, token_scales(INTS[8]), shape=(6, 41), lanes=6, tensor=tensor)
+
+
+def grid() -> Made:
+    """A fixed grid of points in two dimensions, as HIGGS has them."""
+    points = tuple((float(a) / 4, float(b) / 8) for a in range(-4, 4) for b in range(-3, 5))
+    fmt = VectorFormat("grid", 6, "test", dimension=2, points=points)
+    return layer(TensorConfig((fmt,), PerGroup(16)), None, shape=(6, 45), lanes=4)
+
+
 def partitioned() -> Made:
     """Two widths in slabs of 16 columns, stored in another order."""
     slab, n, k = 16, 9, 80
@@ -246,6 +269,8 @@ SLOW: dict[str, Callable[[], Made]] = {
         TensorConfig((OLIVE4_INT, OLIVE4_FLINT), PerGroup(16)), token_scales(INTS[8]), shape=(6, 51)
     ),
     "learned_codebook_fp16": squeezed,
+    "learned_pairs_residual_int8": vectors,
+    "vector_grid_fp16": grid,
     "fp16_weight": lambda: layer(TensorConfig((FP16,), scale=None), None, shape=(6, 37), lanes=4),
     "narrow_accumulator": lambda: layer(TensorConfig((INTS[4],), PerGroup(40)), None, accumulator=(5, 10)),
     "partitioned_permuted": partitioned,
