@@ -22,7 +22,8 @@ from datatypes.layer_packing import pack_layer
 from datatypes.packing import pack_field, pack_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.c_types import CArithmetic, Pair, arithmetic_of, bitmod_of, value_type
+from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of
+from hls.c_types import CArithmetic, value_type
 from hls.layer_options import LayerOptions
 from hls.layer_parts import DensePart, dense_parts, group_size, has_exact_scale, is_csr, outer_is_last, tile_columns
 from hls.layer_reference import INPUT_SCALE_NOTE
