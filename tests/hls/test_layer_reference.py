@@ -36,6 +36,8 @@ from datatypes.layer_config import (
     LowRankConfig,
     OutlierConfig,
     OutlierLayout,
+    Part,
+    PartitionedConfig,
     ScaleConfig,
     ScaleRule,
     SecondLevel,
@@ -43,6 +45,7 @@ from datatypes.layer_config import (
 )
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
+from datatypes.tensor import QuantizedTensor
 from hls.exact_numbers import exact_product, float32_of, in_units, rounded_sum
 from hls.layer_options import LayerOptions
 from hls.layer_reference import hadamard_rows, interleaved_products, layer_reference
@@ -207,6 +210,42 @@ def test_element_outliers_replace_their_codes() -> None:
     outliers = Outliers(torch.tensor([5.0, -6.0, 7.0], dtype=torch.float16), torch.tensor([1, 0, 89]), rows)
     config = LayerConfig(weight=weight, outliers=OutlierConfig(fraction=3 / (N * K)))
     layer = QuantizedLayer(config, quantize_tensor(normal(N, K), weight), (N, K), outliers=outliers)
+    made = layer_reference(layer, inputs())
+    assert (np.abs(made.values - exact(layer, inputs())) <= made.bound).all()
+
+
+def test_slabs_in_another_order_multiply_their_own_inputs() -> None:
+    place = torch.tensor([0, 1, 1, 0, 0, 1, 0, 1, 0]).repeat_interleave(10)
+    parts = tuple(Part(int((place == i).sum()), TensorConfig((INTS[b],), PerGroup(16))) for i, b in enumerate((3, 6)))
+    weight = normal(N, K)
+    tensors = tuple(quantize_tensor(weight[:, place == i], part.config) for i, part in enumerate(parts))
+    order = torch.randperm(K, generator=torch.Generator().manual_seed(1))
+    config = LayerConfig(weight=PartitionedConfig(parts, 10), activation=tokens(INTS[8]), permuted=True)
+    layer = QuantizedLayer(config, tensors, (N, K), part_of_column=place, permutation=order)
+    made = layer_reference(layer, inputs())
+    assert (np.abs(made.values - exact(layer, inputs())) <= made.bound).all()
+
+
+def test_a_residual_is_added() -> None:
+    second = TensorConfig((INTS[3],), PerGroup(45))
+    config = TensorConfig((INTS[4],), PerGroup(16), residual=second)
+    first = quantize_tensor(normal(N, K), TensorConfig((INTS[4],), PerGroup(16)))
+    rest = quantize_tensor(normal(N, K) - first.dequantize(), second)
+    tensor = QuantizedTensor(config, (N, K), first.codes, scale=first.scale, residual=rest)
+    layer = QuantizedLayer(LayerConfig(weight=config, activation=tokens(INTS[8])), tensor, (N, K))
+    made = layer_reference(layer, inputs())
+    assert (np.abs(made.values - exact(layer, inputs())) <= made.bound).all()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_outlier_columns_take_the_place_of_theirs(keep: bool) -> None:
+    columns, weight = torch.tensor([0, 44, 89]), TensorConfig((INTS[4],), PerGroup(16))
+    dense = normal(N, K)
+    if not keep:
+        dense = dense[:, [c for c in range(K) if c not in columns.tolist()]]
+    outliers = Outliers(normal(N, 3, seed=4).to(torch.float16) * 10, columns)
+    config = LayerConfig(weight=weight, outliers=OutlierConfig(OutlierLayout.COLUMNS, 3 / K, keep_dense_slot=keep))
+    layer = QuantizedLayer(config, quantize_tensor(dense, weight), (N, K), outliers=outliers)
     made = layer_reference(layer, inputs())
     assert (np.abs(made.values - exact(layer, inputs())) <= made.bound).all()
 
