@@ -143,6 +143,7 @@ def whole_export(folder: Path) -> Iterator[Path]:
         ValueError: what is there may not be replaced (``check_replaceable``).
     """
     check_replaceable(folder)
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." get a name, links stay links
     made = sorted(_missing_parents(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PART_SUFFIX}")

@@ -1,6 +1,7 @@
 """Folders of exports: whole or nothing, and never over something else."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,16 @@ def test_another_export_takes_the_place_of_the_earlier_one(tmp_path):
     export(out, name="other.txt")
     assert names(out) == ["deep", MANIFEST, "other.txt"]
     assert names(tmp_path) == ["out"]
+
+
+def test_a_folder_may_be_given_from_inside(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    export(Path())
+    assert names(tmp_path) == ["empty"] and read_manifest(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path)
+    export(Path("empty") / ".." / "other")
+    assert names(tmp_path) == ["empty", "other"]
 
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
