@@ -33,7 +33,8 @@ from hls.export_folder import read_manifest, whole_export, write_manifest
 from hls.host_note import host_note
 from hls.layer_config_text import config_text
 from hls.layer_options import LayerOptions
-from hls.layer_plan import LayerPlan, plan_layer
+from hls.layer_plan import LayerPlan
+from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
 from hls.names import identifier_of
 from hls.output_rows import OutputRows, output_rows
@@ -270,7 +271,8 @@ def _kernel(
     item: ExportLayer, identifier: str, plan: LayerPlan, golden: OutputRows, target: ExportTarget, *, on_chip: bool
 ) -> KernelText:
     tokens = len(item.input)
-    shared = not plan.input.per_token or (plan.output is not None and not plan.output.per_token)
+    stages = [stage for stage in (plan.input, plan.middle, plan.result, plan.output) if stage is not None]
+    shared = any(not (stage.per_token and (stage.outer is None or stage.outer_per_token)) for stage in stages)
     return KernelText(
         layer=item.name,
         name=identifier,

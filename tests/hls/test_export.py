@@ -18,7 +18,7 @@ from codesign.recipes import recipe  # noqa: E402
 from codesign.text import load_text, tokenize, windows  # noqa: E402
 from datatypes.block_formats import MXFP4, MXFP6_E2M3, NVFP4, double_quantized  # noqa: E402
 from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC, NF4, OLIVE4_INT  # noqa: E402
-from datatypes.granularity import PerChannel, PerGroup  # noqa: E402
+from datatypes.granularity import PerChannel, PerGroup, PerTensor  # noqa: E402
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
 from datatypes.layer_packing import pack_layer  # noqa: E402
 from datatypes.quantize import quantize_tensor  # noqa: E402
@@ -172,14 +172,18 @@ def test_targets_are_checked():
 
 
 def test_shared_scales_are_not_tried_with_fewer_tokens(tmp_path):
-    per_tensor = replace(INT8, granularity=TensorConfig((NF4,)).granularity)
-    config = replace(INT4, activation=per_tensor)
-    (layer,) = export_layers(tmp_path / "out", [item(config=config)], target(), {"model": "m"})["layers"]
-    bench = (tmp_path / "out" / layer["folder"] / "testbench.cpp").read_text()
-    assert f"const int calls[] = {{{TOKENS}}};" in bench
-    (layer,) = export_layers(tmp_path / "two", [item()], target(), {"model": "m"})["layers"]
-    bench = (tmp_path / "two" / layer["folder"] / "testbench.cpp").read_text()
-    assert f"const int calls[] = {{1, {TOKENS}}};" in bench
+    per_tensor, nvfp4 = replace(INT8, granularity=PerTensor()), replace(NVFP4, dynamic=True)
+    configs = {  # what is shared, and the tokens of each call
+        "nothing": (INT4, f"1, {TOKENS}"),
+        "input": (replace(INT4, activation=per_tensor), f"{TOKENS}"),
+        "second level": (LayerConfig(weight=NVFP4, activation=nvfp4), f"{TOKENS}"),
+        "output": (replace(INT4, output=per_tensor), f"{TOKENS}"),
+    }
+    for name, (config, calls) in configs.items():
+        folder = tmp_path / name
+        (layer,) = export_layers(folder, [item(config=config)], target(), {"model": "m"})["layers"]
+        bench = (folder / layer["folder"] / "testbench.cpp").read_text()
+        assert f"const int calls[] = {{{calls}}};" in bench, name
 
 
 def test_seeded_inputs_depend_on_name_and_seed_alone():
@@ -280,4 +284,5 @@ def test_a_real_layer_of_every_kernel_family_is_equal_bit_for_bit(real_layer, tm
     goal = target(options=options, on_chip_bytes=0)
     export_layers(tmp_path / "out", [ExportLayer(REAL, layer, x)], goal, {"model": "smollm2-135m-offgrid"})
     (result,) = simulate(open_export(tmp_path / "out"))
-    assert (result.compared, result.mismatch_count) == ((1 + TOKENS) * 192, 0), result.mismatches
+    tokens = TOKENS if encoding is NVFP4 else 1 + TOKENS  # one scale for all tokens: a single call
+    assert (result.compared, result.mismatch_count) == (tokens * 192, 0), result.mismatches
