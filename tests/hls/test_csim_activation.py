@@ -42,7 +42,7 @@ from datatypes.scale import store_positive
 from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program, compiler
 from hls.c_types import value_type
 from hls.layer_config_text import quantizer_type, stage_text, table_text
-from hls.layer_plan import plan_stage
+from hls.stage_planning import plan_stage
 
 FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 TOKENS, COLUMNS = 4, 50

@@ -60,7 +60,7 @@ from datatypes.tensor import QuantizedTensor
 from hls.ap_types import WARNINGS, ap_types_folder, compiler
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
-from hls.layer_plan import plan_layer
+from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
 from hwmodel.unit_cost_design import Arithmetic
 

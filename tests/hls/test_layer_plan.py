@@ -43,7 +43,8 @@ from datatypes.quantized_layer import Outliers, QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 from hls.layer_config_text import config_text
 from hls.layer_options import LayerOptions
-from hls.layer_plan import BEAT_BYTES, LayerPlan, plan_layer
+from hls.layer_plan import BEAT_BYTES, LayerPlan
+from hls.layer_planning import plan_layer
 from hwmodel.unit_cost_design import Arithmetic
 
 N, K = 6, 70

@@ -47,8 +47,9 @@ from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 from hls.exact_numbers import exact_product, float32_of, in_units, rounded_sum
+from hls.input_reference import hadamard_rows
 from hls.layer_options import LayerOptions
-from hls.layer_reference import hadamard_rows, interleaved_products, layer_reference
+from hls.layer_reference import interleaved_products, layer_reference
 from hls.rtl_vectors_float import round_float
 from hwmodel.unit_cost_design import Arithmetic
 
