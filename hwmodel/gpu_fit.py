@@ -5,7 +5,7 @@ is kept in its bounds by a logistic map and drawn weakly to its start. The defau
 (Ampere: A100; Hopper: H100) at one token count in six, and for CUDA 13 from one in three of our H100 rows. ``--cross``
 prints instead what a fit on one part predicts of another: the other model, the other GPU, shapes (a quarter each),
 tensor-parallel sizes and token ranges that had no part in it.
-Needs scipy (extra ``test``) and Vidur's table; takes half a minute, ``--cross`` two to three.
+Needs scipy (extra ``test``) and Vidur's table; takes half a minute, ``--cross`` four.
 """
 
 from __future__ import annotations

@@ -38,8 +38,7 @@ from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 _ATTENTION_SHARE = 0.68
 _ATTENTION_EXTRA_S = 4.0e-6
 _ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
-_ATTENTION_KEYS = 128  # keys of a step: the same names
-_ATTENTION_LEAST_ROWS = 16  # rows of a tensor-core instruction
+_ATTENTION_STEP = 16  # rows of a tensor-core instruction (PTX ISA, mma.m16n8k16); keys are not cut shorter either
 # Kernels that decode and multiply take as long for 16 tokens as for one: a tensor-core instruction has 16 rows
 _NARROW_TOKENS = 16
 _NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm times leaves at no weights
@@ -237,24 +236,24 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch.
 
     A thread block takes up to 128 query rows (padded to 16), its tensor cores work at a fitted share. While there are
-    fewer thread blocks than SMs, keys are cut among idle SMs in whole tiles; with more, the thread block with most keys
-    ends last, one block's time after the mean. Every thread block decodes its keys and values anew, unless decoding
-    all of them first is faster. Grows with query rows and keys, and falls with SMs of a given rate.
+    fewer thread blocks than SMs, keys are cut among idle SMs; with more, the thread block with most keys ends last, one
+    block's time after the mean. Every thread block decodes its keys and values anew, unless decoding all of them first
+    is faster. Grows with query rows and keys, and falls with SMs of a given rate.
     """
     tokens, width = cache_shape(spec)
     cache = cache_tensor(spec, config)
     bits = math.ceil(tokens * width * cache) if isinstance(cache, float) else cache.traffic_bits((tokens, width))
     share = causal_share(tokens, spec.m, spec.past) if spec.causal and options.causal_mask else 1.0
     macs = round(spec.macs * share)
-    rows = ceil_div(spec.m, _ATTENTION_LEAST_ROWS) * _ATTENTION_LEAST_ROWS
+    rows = ceil_div(spec.m, _ATTENTION_STEP) * _ATTENTION_STEP
     rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
-    blocks_a_copy, key_tiles = ceil_div(spec.m, _ATTENTION_ROWS), ceil_div(tokens, _ATTENTION_KEYS)
+    blocks_a_copy = ceil_div(spec.m, _ATTENTION_ROWS)
     blocks = blocks_a_copy * spec.copies
-    tile_s = min(rows, _ATTENTION_ROWS) * _ATTENTION_KEYS * width / (rate / gpu.multiprocessors)
+    key_s = min(rows, _ATTENTION_ROWS) * width / (rate / gpu.multiprocessors)  # one key in a thread block
     if blocks <= gpu.multiprocessors:
-        compute_s = tile_s * ceil_div(key_tiles, gpu.multiprocessors // blocks)
+        compute_s = key_s * max(tokens / (gpu.multiprocessors // blocks), min(tokens, _ATTENTION_STEP))
     else:
-        compute_s = rows / spec.m * macs / rate + tile_s * key_tiles
+        compute_s = rows / spec.m * macs / rate + key_s * tokens
     elements, bytes_per_s = tokens * width * spec.copies, gpu.dram.bytes_per_s * gpu.library.dram_share
     decode_s = decode_operations(cache) * elements / gpu.lane_operations_per_s
     decode_s = min(decode_s * blocks_a_copy, decode_s + 2 * elements * WIDE_BITS / BYTE_BITS / bytes_per_s)
