@@ -243,7 +243,7 @@ FAMILIES = {
     "both bit-serial": ("int3_g64_fp16_a8", Arithmetic.BOTH_SERIAL),
     "serial terms": ("int4_g64_fp16_a8", Arithmetic.TERM_SERIAL),
     "low-rank branch": ("l2qer_w4a8_mxint", Arithmetic.PARALLEL),
-    "element-wise outliers": ("gwq4_g64_a8", Arithmetic.PARALLEL),
+    "element-wise outliers": ("gwq4_g128", Arithmetic.PARALLEL),
     "smoothing": ("smoothquant_int8_channel_a8", Arithmetic.PARALLEL),
 }
 
