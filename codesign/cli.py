@@ -11,7 +11,17 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from codesign import cli_bits, cli_explore, cli_export, cli_fpga, cli_lists, cli_serving, cli_simulate, cli_work
+from codesign import (
+    cli_bits,
+    cli_explore,
+    cli_export,
+    cli_fpga,
+    cli_hls_report,
+    cli_lists,
+    cli_serving,
+    cli_simulate,
+    cli_work,
+)
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
 from hwmodel.options import HONEST
 
@@ -177,6 +187,7 @@ def bits(
 app.command()(cli_fpga.fpga)
 app.command()(cli_export.export)
 app.command()(cli_export.csim)
+app.command(name="hls-report")(cli_hls_report.hls_report)
 app.command(name="explore")(cli_explore.explore_space)
 
 

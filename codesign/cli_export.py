@@ -27,6 +27,7 @@ from hls.layer_options import LayerOptions
 from hls.weights import BEAT_BYTES
 from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FpgaDevice, device_by_name, planning_clock_hz
+from hwmodel.fpga_calibration import load_calibration
 from hwmodel.pe import PeKind
 from hwmodel.unit_cost_design import Arithmetic
 
@@ -67,13 +68,17 @@ def export(
     on_chip: Annotated[
         int, typer.Option(min=0, help="Weight images of at most so many bytes become part of their kernels.")
     ] = ON_CHIP_BYTES,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Corrects the estimates: a file that codesign hls-report wrote.")
+    ] = None,
     as_json: _JSON = False,
 ) -> None:
     """Write layers of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
     board = device_by_name(device)
     target = ExportTarget(
-        board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens), on_chip_bytes=on_chip
-    )
+        board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens), on_chip_bytes=on_chip,
+        calibration=None if calibration is None else load_calibration(calibration),
+    )  # fmt: skip
     if inputs != SEEDED:
         check_text_name(inputs)
     check_replaceable(out)
@@ -102,6 +107,10 @@ def export(
         show_json(manifest)
         return
     show_table(_exported(manifest), title=f"{source.name} for {board.name} ({target.part})", as_json=False)
+    show_table(estimates(manifest), title=f"Estimates at {target.clock_mhz:g} MHz, a kernel each", as_json=False)
+    calibrations = sorted({layer["estimate"]["calibration"] for layer in manifest["layers"]} - {""})
+    for said in calibrations:
+        say(said)
     say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
 
 
@@ -189,6 +198,26 @@ def _exported(manifest: Mapping[str, Any]) -> pd.DataFrame:
             for layer in manifest["layers"]
         ]
     )  # fmt: skip
+
+
+def estimates(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each layer: what it takes, how long a call lasts and needs from memory, whether it fits."""
+    rows = []
+    for layer in manifest["layers"]:
+        made = layer["estimate"]
+        taken, cycles = made["resources"], made["cycles"]
+        need, there = made["bytes_per_s"], made["device_bytes_per_s"]
+        rows.append(
+            {
+                "layer": layer["name"], "luts": round(taken["luts"]), "flip_flops": round(taken["flip_flops"]),
+                "dsps": round(taken["dsps"]), "bram36": taken["bram36"], "uram288": taken["uram288"],
+                "fits": made["fits"], "cycles": cycles["latency"],
+                "cycles_two_ports": made["cycles_with_two_ports"]["latency"],
+                "macs_per_cycle": made["macs"] / cycles["latency"], "bound": cycles["bound"],
+                "bandwidth": None if there is None else need / there,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def csim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
@@ -12,6 +13,7 @@ from codesign.run_study import accelerators_by_name
 from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import DEVICES, device_by_name
 from hwmodel.fpga_accelerator import FpgaEstimate, estimate_on_fpga
+from hwmodel.fpga_calibration import load_calibration
 from hwmodel.unit_cost import Figure
 
 
@@ -63,6 +65,9 @@ def fpga(
     ] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="Board (codesign fpga lists them).")] = "u250",
     dsp: Annotated[bool, typer.Option(help="Integer multiply-adds in DSPs instead of LUTs.")] = False,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Corrects the estimate: a file that codesign hls-report wrote.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Put an accelerator on an FPGA: LUTs, flip-flops, DSPs, memories, what each number is, whether it fits."""
@@ -73,7 +78,8 @@ def fpga(
     (machine,) = accelerators_by_name((accelerator,)).values()
     if not isinstance(machine, Accelerator):
         raise ValueError(f"accelerator must be an array of PEs to be put on an FPGA, not the GPU {machine.name}")
-    estimate = estimate_on_fpga(machine, board, dsp=dsp)
+    corrections = None if calibration is None else load_calibration(calibration)
+    estimate = estimate_on_fpga(machine, board, dsp=dsp, calibration=corrections)
     parts, budget, error = parts_table(estimate), budget_table(estimate), estimate.lut_error
     planned = estimate.planning_clock_hz
     if as_json:
@@ -81,6 +87,7 @@ def fpga(
             "accelerator": estimate.accelerator, "device": estimate.device, "fits": estimate.budget.fits,
             "tightest": estimate.budget.tightest.resource, "copies": estimate.budget.copies, "lut_error": error,
             "clock_hz": estimate.clock_hz, "planning_clock_hz": planned, "missing": list(estimate.missing),
+            "calibration": estimate.calibration,
             "parts": parts.to_dict(orient="records"), "budget": budget.to_dict(orient="records"),
         })  # fmt: skip
         return
@@ -91,4 +98,6 @@ def fpga(
     clock = "no published clock for this family" if planned is None else f"plan with {planned / 1e6:.0f} MHz"
     sure = "unknown for a part" if error is None else f"{error:.1%} expected, the packing rule aside"
     say(f"{verdict}; {clock} (the accelerator's own: {estimate.clock_hz / 1e6:.0f} MHz); error of the LUTs: {sure}")
+    if estimate.calibration:
+        say(estimate.calibration)
     say(f"not counted: {'; '.join(estimate.missing)}")

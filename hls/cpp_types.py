@@ -1,4 +1,4 @@
-"""C++ types of generated configs taken apart: ``codesign::int_arithmetic<4, 8, false, 16, 18>`` as a name and arguments.
+"""C++ types of generated configs taken apart: ``codesign::int_arithmetic<4, 8, false, 16, 18>``, name and arguments.
 
 What estimates read of an arithmetic or of a stored value: the text that is compiled is the only thing that says which
 hardware is meant, so it is what they read. Names lose their namespace; integers and booleans become Python's.

@@ -29,6 +29,7 @@ from datatypes.format import Format
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from datatypes.quantized_layer import QuantizedLayer
 from hls.ap_types import INCLUDE
+from hls.estimate import estimate_layer
 from hls.export_folder import read_manifest, whole_export, write_manifest
 from hls.host_note import host_note
 from hls.layer_config_text import config_text
@@ -41,6 +42,8 @@ from hls.output_rows import OutputRows, output_rows
 from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, KernelText, bench_text, kernel_text, makefile_text, vitis_texts
 from hls.weights import BEAT_BYTES, beat_bytes, image_text, row_beats, row_bytes
 from hwmodel.fpga import FpgaDevice
+from hwmodel.fpga_calibration import FpgaCalibration
+from hwmodel.units import mhz_to_hz
 
 ON_CHIP_BYTES = 1 << 16  # of an image that becomes part of the kernel: 15 block RAMs of 36 kb
 # Parts of the boards, as AMD's board files name them (github.com/Xilinx/XilinxBoardStore).
@@ -86,12 +89,14 @@ class ExportTarget:
         clock_mhz: clock to synthesise for.
         options: how a layer is computed and cut.
         on_chip_bytes: weight images of at most so many bytes are part of their kernels.
+        calibration: corrects the estimates; ``None`` for none.
     """
 
     device: FpgaDevice
     clock_mhz: float
     options: LayerOptions = field(default=LayerOptions())
     on_chip_bytes: int = ON_CHIP_BYTES
+    calibration: FpgaCalibration | None = None
 
     def __post_init__(self) -> None:
         if self.device.name not in PARTS:
@@ -174,10 +179,11 @@ def export_layers(
     with whole_export(folder) as made:
         entries: list[dict[str, Any]] = []
         headers: set[str] = set()
+        estimates: dict[str, dict[str, Any]] = {}
         for item in layers:
             steps(item.name, len(entries), count)
             with _naming(item.name):
-                entries.append(_write_layer(made, item, target, headers))
+                entries.append(_write_layer(made, item, target, headers, estimates))
         if not entries:
             raise ValueError("an export must hold at least one layer")
         for header in sorted(headers):
@@ -210,8 +216,10 @@ def _write(path: Path, content: str | bytes) -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def _write_layer(folder: Path, item: ExportLayer, target: ExportTarget, headers: set[str]) -> dict[str, Any]:
-    """The folder of one layer, and its manifest entry."""
+def _write_layer(
+    folder: Path, item: ExportLayer, target: ExportTarget, headers: set[str], estimates: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """The folder of one layer, and its manifest entry; ``estimates`` are kept for layers alike but for weights."""
     identifier = identifier_of(item.name)
     plan = plan_layer(item.layer, bias=item.bias, options=target.options)
     _check_input(item, target.options)
@@ -229,6 +237,11 @@ def _write_layer(folder: Path, item: ExportLayer, target: ExportTarget, headers:
     data = {INPUT: row_bytes(item.input), OUTPUT: golden.data}
     if not on_chip:
         data[WEIGHTS] = beat_bytes(plan.image)
+    alike = f"{on_chip} {config_text(plan, 'layer')}"
+    if alike not in estimates:
+        estimates[alike] = estimate_layer(
+            plan, target.device, mhz_to_hz(target.clock_mhz), on_chip=on_chip, calibration=target.calibration
+        ).to_dict()
     place = f"layers/{identifier}"
     files: dict[str, str | bytes] = {**texts, **vitis_texts(kernel), **data}
     for name, content in files.items():
@@ -253,6 +266,7 @@ def _write_layer(folder: Path, item: ExportLayer, target: ExportTarget, headers:
         "bias": item.bias is not None,
         "config": config_to_dict(item.layer.config),
         "bits": item.layer.config.storage_bits(item.layer.shape).total,
+        "estimate": estimates[alike],
         "sources": sorted(f"{place}/{name}" for name in texts),
         "data": sorted(f"{place}/{name}" for name in data),
     }

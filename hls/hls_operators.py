@@ -1,8 +1,8 @@
 """Operators that Vitis HLS builds a kernel of: cycles from input to output, and what one takes on the fabric.
 
-Recorded ones come from published reports of Vitis HLS 2022.2 for an Alveo U250 at 3.33 ns (github.com/bavlyshehata/ADMM_BP
-8f59b41, ``krnl_bp_csynth.rpt`` and ``krnl_bp_Pipeline_l_main_csynth.rpt``): the tool's own estimates before place and
-route. Others have a closed form from their structure, without a known error.
+Recorded ones come from published reports of Vitis HLS 2022.2 for an Alveo U250 at 3.33 ns (``krnl_bp_csynth.rpt`` and
+``krnl_bp_Pipeline_l_main_csynth.rpt`` of github.com/bavlyshehata/ADMM_BP 8f59b41): the tool's own estimates before
+place and route. Others have a closed form from their structure, without a known error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STAGES: dict[Operator, int] = {
     Operator.FLOAT_ADD: 7,  # fadd_32ns_32ns_32_7_full_dsp_1 in REPORT
     Operator.FLOAT_MULTIPLY: 4,  # fmul_32ns_32ns_32_4_max_dsp_1 in REPORT
     Operator.FLOAT_COMPARE: 2,  # fcmp_32ns_32ns_1_2_no_dsp_1 in REPORT
-    # ..._16_no_dsp_1 and ..._6_no_dsp_1: the names that Vitis HLS gives both beside adders of 7 stages in public designs
+    # ..._16_no_dsp_1, ..._6_no_dsp_1: the names that Vitis HLS gives both in public designs whose adders have 7 stages
     Operator.FLOAT_DIVIDE: 16,
     Operator.TO_FLOAT: 6,
     Operator.RAM_READ: 2,  # ASSUMPTION: address, then output register

@@ -1,9 +1,9 @@
 """How often every loop of an exported layer runs in one call: the loops of ``include/codesign`` by their labels.
 
-``layer_loops(plan, tokens)`` walks the same ranges as ``layer.h``: which beats of the weight image a tile of rows needs,
-how many steps a group takes, how many rows are written. A test compiles the headers with a counter in every loop and
-compares. What an iteration costs is said beside it: the operators on its longest path, and in how many cycles the next
-iteration may start. ``hls.estimate_cycles`` puts the loops together. Outliers that are single weights count as spread
+``layer_loops(plan, tokens)`` walks the same ranges as ``layer.h``: which beats of the weight image a tile of rows
+needs, how many steps a group takes, how many rows are written. A test compiles the headers with a counter in every
+loop and compares. What an iteration costs is said beside it: the operators on its longest path, and in how many cycles
+the next may start. ``hls.estimate_cycles`` puts the loops together. Outliers that are single weights count as spread
 evenly over the rows.
 """
 
@@ -110,8 +110,8 @@ def _rows_of(plan: FieldPlan, columns: int, first: int, rows: int) -> tuple[int,
 # --- reading and taking ----------------------------------------------------------------------------------------------
 
 
-def _moved(ranges: list[_Range], taker: Process, tile: int | None = None) -> Iterator[Loop]:
-    """Reading a field's ranges and taking them apart; one entry of the field a cycle in each plane."""
+def _moved(ranges: list[_Range], tile: int | None = None) -> Iterator[Loop]:
+    """Bursts of some ranges."""
     used = [part for part in ranges if part.bits]
     if used:
         yield Loop(
@@ -121,7 +121,7 @@ def _moved(ranges: list[_Range], taker: Process, tile: int | None = None) -> Ite
 
 def _field(plan: FieldPlan, first: int, count: int, taker: Process, tile: int | None = None) -> Iterator[Loop]:
     bits = value_bits(plan.value)
-    yield from _moved(_field_ranges(bits, plan.count, first, count), taker, tile)
+    yield from _moved(_field_ranges(bits, plan.count, first, count), tile)
     planes = len(plane_widths(bits))
     if count:
         path = (Operator.RAM_READ, Operator.LOGIC)
@@ -131,7 +131,7 @@ def _field(plan: FieldPlan, first: int, count: int, taker: Process, tile: int | 
 def _packed_rows(words: int, first: int, rows: int, taker: Process, tile: int | None) -> Iterator[Loop]:
     """Rows of packed codes: 16 words a beat."""
     found = _Range(first * words * WORD_BITS, rows * words * WORD_BITS)
-    yield from _moved([found], taker, tile)
+    yield from _moved([found], tile)
     per_beat = BEAT_BITS // WORD_BITS
     path = (Operator.LOGIC, Operator.LOGIC)
     yield Loop(taker, "beats", 1, found.beats, path, port_interval=-(-per_beat // PORTS), tile=tile)
@@ -198,7 +198,9 @@ def bitmod_terms(register: int) -> int:
 
 def is_rounded(part: PartPlan) -> bool:
     """Whether each product is rounded into a float accumulator."""
-    return "rounded_products" in part.arithmetic.type or "float_arithmetic" in part.arithmetic.type
+    made = parse_type(part.arithmetic.type)
+    products = [one.name for one in made.arguments if isinstance(one, CppType)]
+    return made.name == "float_arithmetic" or "rounded_products" in products
 
 
 def steps_interval(part: PartPlan, lanes: int) -> int:
@@ -304,9 +306,13 @@ def _outlier_tile(plan: LayerPlan, tile: int, first: int, rows: int) -> Iterator
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
+def _tiles(stage: StagePlan) -> int:
+    return -(-stage.columns // stage.tile_columns)
+
+
 def _quantize(stage: StagePlan, tokens: int, process: Process) -> Iterator[Loop]:
     """``activation.h``: extremes, scales, codes."""
-    tiles = -(-stage.columns // stage.tile_columns)
+    tiles = _tiles(stage)
     columns = tokens * stage.columns
     if stage.rule == "none" and stage.scale is None and stage.static_scale is None:
         yield Loop(process, "plain_tiles", tokens, tokens * tiles, (Operator.LOGIC,))
@@ -314,19 +320,19 @@ def _quantize(stage: StagePlan, tokens: int, process: Process) -> Iterator[Loop]
         return
     rows = tokens if stage.per_token else 1
     if stage.static_scale is None:
-        path = (Operator.RAM_READ, Operator.FLOAT_COMPARE)
-        yield Loop(process, "columns_seen", tokens, columns, path, port_interval=sum(stages(one) for one in path))
+        seen = (Operator.RAM_READ, Operator.FLOAT_COMPARE)
+        yield Loop(process, "columns_seen", tokens, columns, seen, port_interval=sum(stages(one) for one in seen))
     scale = (Operator.FLOAT_DIVIDE, *[Operator.LOGIC] * 4)
     yield Loop(process, "scale_tiles", rows, rows * tiles, (Operator.RAM_READ, *scale), 0, 0)
     if stage.outer is not None:
         yield Loop(process, "outer_tiles", rows, rows * tiles, (Operator.RAM_READ, Operator.FLOAT_COMPARE), 0, 0)
-        path = (Operator.RAM_READ, *scale, Operator.FLOAT_MULTIPLY)
-        yield Loop(process, "stored_tiles", rows, rows * tiles, path, 0, 0, tail=scale)
+        stored = (Operator.RAM_READ, *scale, Operator.FLOAT_MULTIPLY)
+        yield Loop(process, "stored_tiles", rows, rows * tiles, stored, 0, 0, tail=scale)
     else:
-        path = (Operator.RAM_READ, *[Operator.LOGIC] * 4, Operator.FLOAT_MULTIPLY)
-        yield Loop(process, "one_level_tiles", rows, rows * tiles, path, 0, 0)
-    path = (Operator.RAM_READ, Operator.FLOAT_DIVIDE, *[Operator.LOGIC] * 4)
-    yield Loop(process, "encoded_columns", tokens, columns, path)
+        stored = (Operator.RAM_READ, *[Operator.LOGIC] * 4, Operator.FLOAT_MULTIPLY)
+        yield Loop(process, "one_level_tiles", rows, rows * tiles, stored, 0, 0)
+    encoded = (Operator.RAM_READ, Operator.FLOAT_DIVIDE, *[Operator.LOGIC] * 4)
+    yield Loop(process, "encoded_columns", tokens, columns, encoded)
     if not stage.per_token and tokens > 1:
         yield Loop(process, "shared_tiles", tokens - 1, (tokens - 1) * tiles, (Operator.RAM_READ,))
 
@@ -415,14 +421,14 @@ def _write_output(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
         return
     yield from _quantize(plan.output, tokens, process)
     code_beats = -(-row_words(n, plan.output.format.bits) * WORD_BITS // BEAT_BITS)
-    scale_beats = -(--(-n // plan.output.tile_columns) * 32 // BEAT_BITS)
+    scale_beats = -(-_tiles(plan.output) * 32 // BEAT_BITS)
     words = BEAT_BITS // WORD_BITS
     yield Loop(process, "words_cleared", tokens, tokens * code_beats * words, (Operator.LOGIC,))
-    path = (Operator.RAM_READ, Operator.LOGIC)
-    yield Loop(process, "columns_packed", tokens, tokens * n, path, port_interval=sum(stages(one) for one in path))
-    path = (Operator.RAM_READ, Operator.AXI)
-    yield Loop(process, "code_beats_out", tokens, tokens * code_beats, path, port_interval=words // PORTS)
-    yield Loop(process, "scale_beats_out", tokens, tokens * scale_beats, path, port_interval=words // PORTS)
+    packed = (Operator.RAM_READ, Operator.LOGIC)
+    yield Loop(process, "columns_packed", tokens, tokens * n, packed, port_interval=sum(stages(one) for one in packed))
+    sent = (Operator.RAM_READ, Operator.AXI)
+    yield Loop(process, "code_beats_out", tokens, tokens * code_beats, sent, port_interval=words // PORTS)
+    yield Loop(process, "scale_beats_out", tokens, tokens * scale_beats, sent, port_interval=words // PORTS)
 
 
 def layer_loops(plan: LayerPlan, tokens: int) -> list[Loop]:

@@ -14,6 +14,7 @@ from datatypes.catalog import FP16, INTS, MINIFLOATS
 from datatypes.format import Format, IntFormat
 from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FINN_LIMITS, NOTHING, Budget, FpgaDevice, FpgaResources, Limits, budget, planning_clock_hz
+from hwmodel.fpga_calibration import FpgaCalibration, calibrated
 from hwmodel.fpga_memory import smallest_blocks
 from hwmodel.pe import PE, WIDE_BITS, PeKind
 from hwmodel.report import ResourceReport
@@ -68,6 +69,7 @@ class FpgaEstimate:
         clock_hz: the accelerator's own.
         planning_clock_hz: of the device; ``None`` where none is known.
         missing: what is not counted, one sentence each.
+        calibration: what corrected the budget; empty for nothing. Parts are as they were.
     """
 
     accelerator: str
@@ -77,10 +79,11 @@ class FpgaEstimate:
     clock_hz: float
     planning_clock_hz: float | None
     missing: tuple[str, ...]
+    calibration: str = ""
 
     @property
     def resources(self) -> FpgaResources:
-        """Sum of the parts."""
+        """Sum of the parts, not calibrated."""
         return sum((part.resources for part in self.parts), NOTHING)
 
     @property
@@ -200,7 +203,12 @@ _MISSING = {
 
 
 def estimate_on_fpga(
-    accelerator: Accelerator, device: FpgaDevice, *, dsp: bool = False, limits: Limits = FINN_LIMITS
+    accelerator: Accelerator,
+    device: FpgaDevice,
+    *,
+    dsp: bool = False,
+    limits: Limits = FINN_LIMITS,
+    calibration: FpgaCalibration | None = None,
 ) -> FpgaEstimate:
     """``accelerator`` on ``device``.
 
@@ -209,6 +217,7 @@ def estimate_on_fpga(
         device: with LUT6s.
         dsp: integer multiply-adds in DSPs.
         limits: shares that a plan may use.
+        calibration: from reports of synthesis: corrects what the budget takes.
 
     Raises:
         ValueError: the device's LUTs have four inputs, or too few netlists of the PE's kind are recorded.
@@ -238,8 +247,10 @@ def estimate_on_fpga(
     for name, memory, port_bits in ports:
         blocks = smallest_blocks(memory.capacity_bytes * 8, port_bits, ultra_at_hand=device.uram288 > 0)
         parts.append(FpgaPart(name, 1, memory=blocks))
-    total = sum((part.resources for part in parts), NOTHING)
+    total, said = sum((part.resources for part in parts), NOTHING), ""
+    if calibration is not None:
+        total, said = calibrated(total, calibration, device.family)
     return FpgaEstimate(
         accelerator.name, device.name, tuple(parts), budget(total, device, limits), accelerator.frequency_hz,
-        planning_clock_hz(device), tuple(missing),
+        planning_clock_hz(device), tuple(missing), said,
     )  # fmt: skip

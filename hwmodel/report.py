@@ -211,6 +211,8 @@ class ResourceReport:
         luts, flip_flops, dsps, brams: FPGA resources.
         area_um2, power_mw: cell area and power.
         max_frequency_hz: from timing analysis.
+        urams: UltraRAMs.
+        latency_cycles, interval_cycles: of a kernel: start to end, and from one call to the next.
     """
 
     design: str
@@ -223,3 +225,6 @@ class ResourceReport:
     area_um2: float | None = None
     power_mw: float | None = None
     max_frequency_hz: float | None = None
+    urams: int | None = None
+    latency_cycles: int | None = None
+    interval_cycles: int | None = None

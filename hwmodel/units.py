@@ -42,6 +42,16 @@ def cycles_to_s(cycles: float, frequency_hz: float) -> float:
     return cycles / frequency_hz
 
 
+def mhz_to_hz(frequency_mhz: float) -> float:
+    """Megahertz to hertz."""
+    return frequency_mhz * 1e6
+
+
+def ns_to_s(time_ns: float) -> float:
+    """Nanoseconds to seconds."""
+    return time_ns * 1e-9
+
+
 def leakage_pj(power_mw: float, cycles: float, frequency_hz: float) -> float:
     """Energy of a constant power over some cycles.
 

@@ -1,0 +1,145 @@
+"""``codesign hls-report``: what Vitis HLS and Vivado said, beside what was estimated; and the calibration from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from codesign.console import records, say, show_json, show_table
+from hls.export_folder import BUILD, read_manifest
+from hls.vitis_report import ParsedReport, read_report
+from hwmodel.fpga import device_by_name
+from hwmodel.fpga_calibration import (
+    RESOURCES,
+    FpgaCalibration,
+    calibrate,
+    load_calibration,
+    merged,
+    save_calibration,
+)
+from hwmodel.report import ResourceReport
+from hwmodel.units import mhz_to_hz
+
+_COMPARED = (*RESOURCES, "latency_cycles", "interval_cycles", "max_frequency_hz")
+
+
+def found_reports(folder: Path, identifiers: Sequence[str]) -> list[Path]:
+    """The ``csynth.xml`` of each layer under the ``build/`` of an export, in order; the shortest path of several."""
+    paths = []
+    for identifier in identifiers:
+        there = sorted((folder / BUILD / identifier).rglob("csynth.xml"), key=lambda path: (len(path.parts), path))
+        paths += there[:1]
+    return paths
+
+
+def joined(reports: Sequence[ParsedReport]) -> list[ResourceReport]:
+    """One report for each design: what comes later fills in and replaces, so that place and route goes last."""
+    order = {"csynth": 0, "utilization": 1, "timing": 2}
+    made: dict[str, ResourceReport] = {}
+    for parsed in sorted(reports, key=lambda one: order[one.kind]):
+        new = parsed.report
+        old = made.get(new.design)
+        if old is None:
+            made[new.design] = new
+            continue
+        stated = {f.name: getattr(new, f.name) for f in fields(new) if getattr(new, f.name) not in (None, "")}
+        made[new.design] = replace(old, **stated)
+    return list(made.values())
+
+
+def estimated_report(layer: Mapping[str, Any], device: str) -> ResourceReport:
+    """What a manifest's entry says, as a report; uncorrected by any calibration.
+
+    Raises:
+        ValueError: the entry has no estimate, or a calibrated one.
+    """
+    made = layer.get("estimate")
+    if not isinstance(made, dict) or not isinstance(made.get("resources"), dict):
+        raise ValueError(f"layer {layer['name']} must have an estimate in its manifest: export it again")
+    if made.get("calibration"):
+        raise ValueError(
+            f"layer {layer['name']} must have been exported without a calibration to be compared with reports"
+        )
+    taken, cycles = made["resources"], made["cycles"]
+    return ResourceReport(
+        layer["identifier"], device, "codesign estimate", luts=round(taken["luts"]),
+        flip_flops=round(taken["flip_flops"]), dsps=round(taken["dsps"]), brams=taken["bram36"],
+        urams=round(taken["uram288"]), max_frequency_hz=made["clock_hz"], latency_cycles=cycles["latency"],
+        interval_cycles=cycles["interval_of_calls"],
+    )  # fmt: skip
+
+
+def compared(pairs: Sequence[tuple[ResourceReport, ResourceReport]]) -> pd.DataFrame:
+    """One row for each design and figure that is measured: both values and their ratio."""
+    rows = []
+    for measured, estimated in pairs:
+        for name in _COMPARED:
+            real, guess = getattr(measured, name), getattr(estimated, name)
+            if real is not None:
+                ratio = real / guess if guess else None
+                rows.append({"design": measured.design, "figure": name, "measured": real, "estimated": guess,
+                             "ratio": ratio})  # fmt: skip
+    return pd.DataFrame(rows, columns=["design", "figure", "measured", "estimated", "ratio"])
+
+
+def hls_report(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="csynth.xml, report_utilization or report_timing_summary; or those under --export."),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Folder of codesign export whose designs the reports are of.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Write measured over estimated here; a file that is there is completed.")
+    ] = None,
+    clock: Annotated[float | None, typer.Option(help="MHz that a timing summary without a clock was made for.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Read reports of Vitis HLS and Vivado, compare them with the estimates of an export, write a calibration."""
+    if clock is not None and not clock > 0:
+        raise ValueError(f"clock must be above 0 MHz, not {clock!r}")
+    if calibration is not None and export is None:
+        raise ValueError("calibration needs the export whose estimates the reports are compared with: --export")
+    manifest = None if export is None else read_manifest(export)
+    paths = list(files or [])
+    if manifest is not None and export is not None and not paths:
+        paths = found_reports(export, [layer["identifier"] for layer in manifest["layers"]])
+        if not paths:
+            raise ValueError(f"{export}/{BUILD} must hold csynth.xml of a layer (make synth), or reports must be named")
+    if not paths:
+        raise ValueError("a report or an export must be named")
+    hertz = None if clock is None else mhz_to_hz(clock)
+    reports = joined([read_report(path, clock_hz=hertz) for path in paths])
+    if manifest is None:
+        frame = pd.DataFrame([{f.name: getattr(one, f.name) for f in fields(one)} for one in reports])
+        show_table(frame, title="Reports", as_json=as_json)
+        return
+    known = {layer["identifier"]: layer for layer in manifest["layers"]}
+    strange = [report.design for report in reports if report.design not in known]
+    if strange:
+        raise ValueError(f"a report must be of a layer of {export} ({next(iter(known))}, ...), not of {strange[0]!r}")
+    board = device_by_name(manifest["device"]["name"])
+    pairs = [(report, estimated_report(known[report.design], board.name)) for report in reports]
+    frame = compared(pairs)
+    ratios = calibrate(pairs, board.family)
+    if calibration is not None:
+        old = load_calibration(calibration) if calibration.exists() else FpgaCalibration(())
+        save_calibration(merged(old, ratios), calibration)
+    if as_json:
+        show_json({
+            "figures": records(frame), "family": board.family,
+            "ratios": [{"resource": r.resource, "ratio": r.ratio, "spread": r.spread, "designs": list(r.designs)}
+                       for r in ratios],
+        })  # fmt: skip
+        return
+    show_table(frame, title=f"Measured and estimated, {board.name}", as_json=False)
+    for ratio in ratios:
+        say(f"{ratio.resource} on {ratio.family}: {ratio.ratio:.2f} of the estimate, spread {ratio.spread:.2f}")
+    if calibration is not None:
+        say(f"{calibration}: codesign export --calibration {calibration}, codesign fpga --calibration {calibration}")

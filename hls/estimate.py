@@ -1,0 +1,226 @@
+"""What an exported layer takes on a device, and how long a call lasts: resources, interval, latency, bandwidth, fit.
+
+``estimate_layer(plan, device, clock_hz)`` prices the generated code part by part (``hls.estimate_logic``), its arrays
+(``hls.estimate_buffers``) and its loops (``hls.estimate_cycles``). Every figure says what it is; what nothing prices is
+named. Reports of a user's own synthesis correct it (``hwmodel.fpga_calibration``). ``docs/hls_estimate.md`` says what
+was compared with what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hls.estimate_buffers import FIFOS, Buffer, buffers
+from hls.estimate_cycles import CallCycles, call_cycles, image_bytes_read
+from hls.estimate_logic import logic_parts
+from hls.layer_loops import layer_loops
+from hls.layer_plan import LayerPlan
+from hls.weights import BEAT_BYTES, row_beats
+from hwmodel.fpga import NOTHING, Budget, FpgaDevice, FpgaResources, budget
+from hwmodel.fpga_accelerator import FpgaPart
+from hwmodel.fpga_calibration import FpgaCalibration, calibrated
+from hwmodel.report import ResourceReport
+
+TOOL = "codesign hls estimate"
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """A layer on a device.
+
+    Args:
+        name: of the design.
+        device: it is put on.
+        clock_hz: that it is planned with.
+        parts: logic, with counts and origins.
+        arrays: memories, as blocks of the device.
+        missing: what is not counted.
+        tokens: of the call that is timed.
+        macs: multiplications of the dense parts in that call.
+        cycles: with the intervals that pragmas ask for; ``port_cycles``: with two ports an array.
+        bytes_moved: of a call: weight image, input, output.
+        resources: of everything, calibrated if there is a calibration.
+        budget: of these, against the device's limits.
+        calibration: what corrected the resources; empty for nothing.
+    """
+
+    name: str
+    device: FpgaDevice
+    clock_hz: float
+    parts: tuple[FpgaPart, ...]
+    arrays: tuple[tuple[Buffer, FpgaResources], ...]
+    missing: tuple[str, ...]
+    tokens: int
+    macs: int
+    cycles: CallCycles
+    port_cycles: CallCycles
+    bytes_moved: int
+    resources: FpgaResources
+    budget: Budget
+    calibration: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Of one call, as pragmas ask."""
+        return self.cycles.latency / self.clock_hz
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bandwidth that the call needs to last no longer."""
+        return self.bytes_moved / self.seconds
+
+    @property
+    def lut_error(self) -> float | None:
+        """Expected relative error of the parts' LUTs whose error is known; ``None`` if it is known of none."""
+        known = [part for part in self.parts if part.lut_error is not None and part.luts is not None]
+        luts = sum(part.resources.luts for part in known)
+        return sum(part.lut_error or 0.0 for part in known) / luts if luts else None
+
+    @property
+    def known_share(self) -> float:
+        """Share of the parts' LUTs whose error is known."""
+        luts = sum(part.resources.luts for part in self.parts)
+        known = sum(part.resources.luts for part in self.parts if part.lut_error is not None)
+        return known / luts if luts else 0.0
+
+    def report(self) -> ResourceReport:
+        """As a record to compare reports with."""
+        total = self.resources
+        return ResourceReport(
+            self.name, self.device.name, TOOL, luts=round(total.luts), flip_flops=round(total.flip_flops),
+            dsps=round(total.dsps), brams=total.bram36, urams=round(total.uram288),
+            max_frequency_hz=self.clock_hz, latency_cycles=self.cycles.latency,
+            interval_cycles=self.cycles.call_interval,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest: JSON-able, the same bytes for the same layer."""
+        return {
+            "clock_hz": self.clock_hz,
+            "resources": {key: round(value, 1) for key, value in asdict(self.resources).items()},
+            "limits": {
+                use.resource: {"share": round(use.share, 6), "limit": use.limit, "fits": use.fits}
+                for use in self.budget.uses
+                if use.used or use.capacity
+            },
+            "fits": self.budget.fits,
+            "tightest": self.budget.tightest.resource,
+            "lut_error": None if self.lut_error is None else round(self.lut_error, 4),
+            "luts_of_known_error": round(self.known_share, 4),
+            "tokens": self.tokens,
+            "macs": self.macs,
+            "cycles": _cycles(self.cycles),
+            "cycles_with_two_ports": _cycles(self.port_cycles),
+            "seconds": float(f"{self.seconds:.6g}"),
+            "bytes": self.bytes_moved,
+            "bytes_per_s": round(self.bytes_per_s),
+            "device_bytes_per_s": self.device.offchip_bytes_per_s,
+            "parts": [_part(part) for part in self.parts],
+            "memories": [_memory(buffer, taken) for buffer, taken in self.arrays],
+            "missing": list(self.missing),
+            "calibration": self.calibration,
+        }
+
+
+def _cycles(cycles: CallCycles) -> dict[str, Any]:
+    return {
+        "latency": cycles.latency, "input": cycles.input, "prepare": cycles.prepare, "tiles": cycles.tiles,
+        "output": cycles.output, "interval_of_calls": cycles.call_interval, "steps": cycles.steps,
+        "interval_of_steps": cycles.interval, "bound": cycles.bound,
+    }  # fmt: skip
+
+
+def _rounded(error: float | None) -> float | None:
+    return None if error is None else round(error, 4)
+
+
+def _part(part: FpgaPart) -> dict[str, Any]:
+    def value(figure: Any) -> float | None:
+        return None if figure is None else round(figure.value, 2)
+
+    return {
+        "part": part.name, "count": part.count, "luts": value(part.luts), "flip_flops": value(part.flip_flops),
+        "dsps": value(part.dsps), "origin": "" if part.luts is None else part.luts.origin.value,
+        "mean_error": None if part.luts is None else _rounded(part.luts.mean_error),
+        "worst_error": None if part.luts is None else _rounded(part.luts.worst_error),
+        "source": "" if part.luts is None else part.luts.source,
+    }  # fmt: skip
+
+
+def _memory(buffer: Buffer, taken: FpgaResources) -> dict[str, Any]:
+    used = {key: value for key, value in asdict(taken).items() if value}
+    return {
+        "array": buffer.name, "banks": buffer.banks, "width_bits": buffer.width_bits, "depth": buffer.depth,
+        "copies": buffer.copies, **used,
+    }  # fmt: skip
+
+
+def estimate_layer(
+    plan: LayerPlan,
+    device: FpgaDevice,
+    clock_hz: float,
+    *,
+    name: str = "",
+    on_chip: bool = False,
+    calibration: FpgaCalibration | None = None,
+) -> LayerEstimate:
+    """What a planned layer takes, with a call of as many tokens as it holds.
+
+    Args:
+        plan: of the layer.
+        device: with LUTs of six inputs.
+        clock_hz: of the kernel.
+        name: of the design.
+        on_chip: whether the weight image is a table of the kernel.
+        calibration: from reports of synthesis.
+
+    Raises:
+        ValueError: LUTs of four inputs, or a clock that is none.
+    """
+    if device.lut_inputs != 6:
+        raise ValueError(f"device must have LUTs of 6 inputs for these counts, not {device.lut_inputs} ({device.name})")
+    if not clock_hz > 0:
+        raise ValueError(f"clock_hz of a kernel must be above 0, not {clock_hz!r}")
+    parts, missing = logic_parts(plan, on_chip=on_chip)
+    ultra = device.uram288 > 0
+    arrays = tuple((one, one.resources(ultra_at_hand=ultra)) for one in buffers(plan, on_chip=on_chip))
+    total = sum((part.resources for part in parts), NOTHING)
+    total = sum((taken for _, taken in arrays), total)
+    total = sum((fifo.resources for fifo in FIFOS), total)
+    said = ""
+    if calibration is not None:
+        total, said = calibrated(total, calibration, device.family)
+    bandwidth = device.offchip_bytes_per_s
+    if not on_chip and bandwidth is None:
+        missing.append(f"the memory behind the weight port: {device.name} has none whose bandwidth is known")
+    behind = None if on_chip else bandwidth or BEAT_BYTES * clock_hz
+    tokens = plan.options.tokens
+    loops = layer_loops(plan, tokens)
+    return LayerEstimate(
+        name=name,
+        device=device,
+        clock_hz=clock_hz,
+        parts=tuple(parts),
+        arrays=arrays,
+        missing=tuple(missing),
+        tokens=tokens,
+        macs=tokens * plan.shape[0] * sum(part.columns for part in plan.parts),
+        cycles=call_cycles(plan, loops, clock_hz, bytes_per_s=behind),
+        port_cycles=call_cycles(plan, loops, clock_hz, bytes_per_s=behind, ports=True),
+        bytes_moved=_bytes(plan, tokens) + (0 if on_chip else image_bytes_read(loops)),
+        resources=total,
+        budget=budget(total, device),
+        calibration=said,
+    )
+
+
+def _bytes(plan: LayerPlan, tokens: int) -> int:
+    """Inputs and outputs of a call."""
+    n, k = plan.shape
+    if plan.output is None:
+        written = row_beats(n, 16 if plan.fp16_output else 32)
+    else:
+        tiles = -(-n // plan.output.tile_columns)
+        written = row_beats(-(-n // 32) * 32, plan.output.format.bits) + row_beats(tiles, 32)
+    return tokens * BEAT_BYTES * (row_beats(k, 16) + written)
