@@ -1,0 +1,160 @@
+// Keys or values of one position in memory: codes and scales of all heads, a record of whole beats.
+//
+// A record is, in words of 32 bits: the packed codes of head 0, of head 1, ... (rows of blocks, words.h); then an entry
+// for each tile of each head: the stored scale from bit 0 on, and from the next bit (or the next word, where both do
+// not fit into one) the zero point. A format without scales has no entries.
+#ifndef CODESIGN_KV_CACHE_H
+#define CODESIGN_KV_CACHE_H
+
+#include "codesign/activation.h"
+#include "codesign/streams.h"
+
+namespace codesign {
+
+template <class STAGE, int HEADS>
+struct cache_record {
+  using made = activations<STAGE, HEADS>;
+  using quantizer = typename STAGE::quantizer;
+  static_assert(!made::scaled || std::is_same_v<typename STAGE::outer_scale, no_value>, "scales have one level");
+  static_assert(STAGE::per_token, "every head of every position has scales of its own");
+  static constexpr int code_bits = quantizer::bits;
+  static constexpr int code_words = row_words(STAGE::columns, code_bits);  // of one head
+  static constexpr int scale_bits = made::scaled ? STAGE::scale::bits : 0;
+  static constexpr int zero_bits = made::asymmetric ? code_bits : 0;
+  static constexpr bool apart = scale_bits + zero_bits > word_bits;
+  static constexpr int entry_words = made::scaled ? (apart ? 2 : 1) : 0;
+  static constexpr int entries = HEADS * code_words;  // where they start
+  static constexpr int words = entries + HEADS * made::tiles * entry_words;
+  static constexpr int beats = ceil_div(words, beat_words);
+
+  ap_uint<word_bits> word[beats * beat_words];
+
+  // Codes and scales that `quantize` made of x.
+  void encode(const float (&x)[HEADS][STAGE::columns], const made& coded) {
+#pragma HLS INLINE off
+  words_cleared:
+    for (int i = 0; i < beats * beat_words; ++i) word[i] = 0;
+    ap_uint<quantizer::bits> zero[HEADS][made::tiles];
+    zero_points(x, coded, zero);
+  heads_packed:
+    for (int head = 0; head < HEADS; ++head) {
+      ap_uint<word_bits> row[code_words];
+    row_cleared:
+      for (int i = 0; i < code_words; ++i) row[i] = 0;
+    columns_packed:
+      for (int column = 0; column < STAGE::columns; ++column) {
+#pragma HLS PIPELINE II = 1
+        ap_uint<code_bits> code = coded.code[head][column];
+        if constexpr (made::asymmetric) code = code + zero[head][column / STAGE::tile_columns];
+        pack_code<code_bits>(code, column, row);
+      }
+    row_copied:
+      for (int i = 0; i < code_words; ++i) word[head * code_words + i] = row[i];
+      if constexpr (made::scaled) {
+      tiles_packed:
+        for (int tile = 0; tile < made::tiles; ++tile) {
+          const int place = entries + (head * made::tiles + tile) * entry_words;
+          word[place] = stored_scale<typename STAGE::scale>::encode(coded.scale[head][tile]);
+          if constexpr (made::asymmetric) {
+            if constexpr (apart) word[place + 1] = zero[head][tile];
+            else word[place].range(scale_bits + zero_bits - 1, scale_bits) = zero[head][tile];
+          }
+        }
+      }
+    }
+  }
+
+  // What attention multiplies: codes less their zero points, and scales.
+  void decode(made& coded) const {
+#pragma HLS INLINE off
+  heads_unpacked:
+    for (int head = 0; head < HEADS; ++head) {
+      ap_uint<word_bits> row[code_words];
+    row_copied:
+      for (int i = 0; i < code_words; ++i) row[i] = word[head * code_words + i];
+    columns_unpacked:
+      for (int column = 0; column < STAGE::columns; ++column) {
+#pragma HLS PIPELINE II = 1
+        const ap_uint<code_bits> code = code_of_row<code_bits>(row, column);
+        if constexpr (made::asymmetric) {
+          const int place = entries + (head * made::tiles + column / STAGE::tile_columns) * entry_words;
+          ap_uint<zero_bits> zero;
+          if constexpr (apart) zero = word[place + 1];
+          else zero = word[place].range(scale_bits + zero_bits - 1, scale_bits);
+          coded.code[head][column] = ap_int<made::bits>(ap_int<made::bits + 1>(code) - ap_int<made::bits + 1>(zero));
+        } else {
+          coded.code[head][column] = code;
+        }
+      }
+    tiles_unpacked:
+      for (int tile = 0; tile < made::tiles; ++tile) {
+        if constexpr (made::scaled) {
+          const ap_uint<word_bits> entry = word[entries + (head * made::tiles + tile) * entry_words];
+          coded.scale[head][tile] = STAGE::scale::decode(ap_uint<STAGE::scale::bits>(entry));
+        } else {
+          coded.scale[head][tile] = 1.0F;
+        }
+      }
+    }
+  }
+
+  void write(beat_t* memory, int start) const {
+#pragma HLS INLINE off
+  beats_out:
+    for (int beat = 0; beat < beats; ++beat) {
+#pragma HLS PIPELINE II = 1
+      beat_t made_beat = 0;
+    words_out:
+      for (int i = 0; i < beat_words; ++i) {
+#pragma HLS UNROLL
+        made_beat.range(i * word_bits + word_bits - 1, i * word_bits) = word[beat * beat_words + i];
+      }
+      memory[start + beat] = made_beat;
+    }
+  }
+
+  void read(const beat_t* memory, int start) {
+#pragma HLS INLINE off
+  beats_in:
+    for (int beat = 0; beat < beats; ++beat) {
+#pragma HLS PIPELINE II = 1
+      const beat_t taken = memory[start + beat];
+    words_in:
+      for (int i = 0; i < beat_words; ++i) {
+#pragma HLS UNROLL
+        word[beat * beat_words + i] = taken.range(i * word_bits + word_bits - 1, i * word_bits);
+      }
+    }
+  }
+
+ private:
+  // The zero point of each tile once more, as `quantize` takes it from the smallest value and the stored scale.
+  static void zero_points(const float (&x)[HEADS][STAGE::columns], const made& coded,
+                          ap_uint<quantizer::bits> (&zero)[HEADS][made::tiles]) {
+#pragma HLS INLINE
+    if constexpr (made::asymmetric) {
+    zero_heads:
+      for (int head = 0; head < HEADS; ++head) {
+      zero_tiles:
+        for (int tile = 0; tile < made::tiles; ++tile) {
+          float down = 0.0F;
+        zero_columns:
+          for (int i = 0; i < STAGE::tile_columns; ++i) {
+            const int column = tile * STAGE::tile_columns + i;
+            if (column < STAGE::columns && x[head][column] < down) down = x[head][column];
+          }
+          const float place = round_even(quantizer::minimum - down / coded.scale[head][tile]);
+          zero[head][tile] = quantizer::encode(place);  // saturates as the stage does
+        }
+      }
+    } else {
+      for (int head = 0; head < HEADS; ++head) {
+        for (int tile = 0; tile < made::tiles; ++tile) zero[head][tile] = 0;
+      }
+    }
+  }
+};
+
+}  // namespace codesign
+
+#endif
