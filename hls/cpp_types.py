@@ -74,7 +74,7 @@ def parse_type(text: str) -> CppType:
             names.append(last.name)
             stack.append([])
         elif token == ">":
-            if not names:
+            if not names or tokens[index - 1] == ",":
                 raise ValueError(f"brackets of a C++ type must match, not {text!r}")
             arguments = tuple(stack.pop())
             stack[-1].append(CppType(names.pop(), arguments))

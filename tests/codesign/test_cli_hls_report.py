@@ -1,0 +1,116 @@
+"""``codesign hls-report``: reports beside estimates, and the calibration that export and fpga apply."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from codesign.cli import main  # noqa: E402
+from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC  # noqa: E402
+from datatypes.granularity import PerChannel, PerGroup  # noqa: E402
+from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
+from datatypes.quantize import quantize_tensor  # noqa: E402
+from datatypes.quantized_layer import QuantizedLayer  # noqa: E402
+from hls.export import ExportLayer, ExportTarget, export_layers, seeded_input  # noqa: E402
+from hls.layer_options import LayerOptions  # noqa: E402
+from hwmodel.fpga import DEVICES  # noqa: E402
+
+N, K, TOKENS = 10, 70, 2
+DESIGN = "layer_model_q_x1"
+REPORT = """<profile><ReportVersion><Version>2023.2</Version></ReportVersion>
+<UserAssignments><Part>xcu250-figd2104-2L-e</Part><TopModelName>{design}</TopModelName></UserAssignments>
+<PerformanceEstimates><SummaryOfOverallLatency><Worst-caseLatency>{cycles}</Worst-caseLatency></SummaryOfOverallLatency>
+</PerformanceEstimates><AreaEstimates><Resources><LUT>{luts}</LUT><FF>{ffs}</FF></Resources></AreaEstimates></profile>
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An export of one layer, and its estimate."""
+    weight = TensorConfig((INTS[4],), PerGroup(32))
+    config = LayerConfig(
+        weight=weight, activation=TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16), dynamic=True)
+    )
+    values = torch.randn(N, K, generator=torch.Generator().manual_seed(0))
+    layer = QuantizedLayer(config, quantize_tensor(values, weight), (N, K))
+    folder = tmp_path_factory.mktemp("export") / "out"
+    item = ExportLayer("model.q", layer, seeded_input("model.q", (TOKENS, K), 0), np.ones(N, np.float32))
+    target = ExportTarget(DEVICES["u250"], 300.0, LayerOptions(tokens=TOKENS, lanes=8, tile_rows=4))
+    manifest = export_layers(folder, [item], target, {"model": "m", "recipe": "r"})
+    return folder, manifest["layers"][0]["estimate"]
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+def written(tmp_path, estimate, factor=2.0, design=DESIGN):
+    path = tmp_path / "csynth.xml"
+    taken = estimate["resources"]
+    path.write_text(
+        REPORT.format(
+            design=design, luts=round(taken["luts"] * factor), ffs=round(taken["flip_flops"]),
+            cycles=estimate["cycles"]["latency"] + 1,
+        )
+    )  # fmt: skip
+    return path
+
+
+def test_a_report_alone_is_shown(exported, tmp_path, capsys):
+    code, out, _ = run(capsys, "hls-report", written(tmp_path, exported[1]), "--json")
+    (row,) = json.loads(out)
+    assert code == 0 and row["design"] == DESIGN and row["tool"].startswith("Vitis HLS 2023.2")
+
+
+def test_measured_over_estimated_becomes_a_calibration_that_commands_apply(exported, tmp_path, capsys):
+    folder, estimate = exported
+    file = tmp_path / "mine.json"
+    code, out, _ = run(
+        capsys, "hls-report", written(tmp_path, estimate), "--export", folder, "--calibration", file, "--json"
+    )
+    made = json.loads(out)
+    assert code == 0 and made["family"] == "UltraScale+"
+    assert {ratio["resource"]: round(ratio["ratio"], 3) for ratio in made["ratios"]} == {"luts": 2.0, "flip_flops": 1.0}
+    figures = {row["figure"]: row for row in made["figures"]}
+    assert figures["latency_cycles"]["measured"] == estimate["cycles"]["latency"] + 1
+    # and back into an estimate
+    code, out, _ = run(capsys, "fpga", "-a", "bitmod", "--json")
+    plain = {use["resource"]: use["used"] for use in json.loads(out)["budget"]}
+    code, out, _ = run(capsys, "fpga", "-a", "bitmod", "--calibration", file, "--json")
+    corrected = json.loads(out)
+    used = {use["resource"]: use["used"] for use in corrected["budget"]}
+    assert used["luts"] == pytest.approx(2 * plain["luts"], rel=1e-3)
+    assert corrected["calibration"].startswith("calibrated by mine.json on UltraScale+: luts x 2.00")
+
+
+def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, capsys):
+    folder, estimate = exported
+    place = folder / "build" / DESIGN / "vitis" / "hls" / "syn" / "report"
+    place.mkdir(parents=True)
+    written(place, estimate, 0.5)
+    code, out, err = run(capsys, "hls-report", "--export", folder)
+    assert code == 0 and DESIGN in out and "luts on UltraScale+: 0.50 of the estimate" in err
+
+
+def test_mistakes_are_one_sentence(exported, tmp_path, capsys):
+    folder, estimate = exported
+    strange = written(tmp_path, estimate, design="somebody_else")
+    for arguments, said in (
+        ((), "a report or an export must be named"),
+        ((strange, "--export", folder), "a report must be of a layer"),
+        ((strange, "--calibration", tmp_path / "x.json"), "calibration needs the export"),
+        ((tmp_path / "none.xml",), "a report must be a file"),
+        ((strange, "--clock", "0"), "clock must be above 0"),
+        ((strange, "--export", tmp_path), "must be a folder that codesign export wrote"),
+    ):
+        code, _, err = run(capsys, "hls-report", *arguments)
+        assert code == 2, arguments
+        assert said in " ".join(err.split()), (arguments, err)
+    assert not (tmp_path / "x.json").exists()
+    code, _, err = run(capsys, "fpga", "-a", "bitmod", "--calibration", strange)
+    assert code == 2 and "must be JSON" in " ".join(err.split())
