@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datatypes.quantize import quantize_tensor
 from hwmodel.report import Measurement
 from kernels_gpu.gemv_launch import (
     PackedMatrix,
@@ -36,7 +35,7 @@ from kernels_gpu.gemv_launch import (
     tokens_at_once,
 )
 from kernels_gpu.gemv_plan import plan_of
-from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
 from kernels_gpu.launch import device_facts, query_smi, require_cuda
 from kernels_gpu.native import BoundLaunch
@@ -80,7 +79,7 @@ def packed(recipe: str, shape: tuple[int, int]) -> tuple[PackedMatrix, Tensor]:
     """A packed weight of random numbers on the device, and what it decodes to."""
     generator = torch.Generator("cuda").manual_seed(sum(shape))
     weight = torch.randn(shape, generator=generator, device="cuda") * 0.02
-    quantized = quantize_tensor(weight, RECIPES[recipe])
+    quantized = quantize_randomly(weight, RECIPES[recipe])
     return from_quantized(quantized, "cuda"), quantized.dequantize()
 
 

@@ -32,10 +32,11 @@ from numba import cuda, float32, int32, uint32
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_decode import make_decoders, make_scale
 from kernels_gpu.gemv_inputs import make_stage_inputs
+from kernels_gpu.gemv_learned import make_learned_tables
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
 from kernels_gpu.gemv_spec import WARP, ZEROS, Field, GemvSpec
 
-ARGUMENTS = "ppppppp" + "iiiiii"
+ARGUMENTS = "ppppppp" + "iiiiiii"
 
 
 def make_copy_codes(spec: GemvSpec) -> Any:
@@ -117,10 +118,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     results = 2 * column_tiles  # of a lane: rows g and g + 8 of each tile of columns
     threads, groups, slots, stages = warps * WARP, spec.groups, spec.slots, spec.stages
     pitch, stage_words, whole = spec.pitch, spec.stage_words, spec.whole_stages
-    scale_field, zero_field, low_field, selector_field = spec.fields
+    scale_field, zero_field, low_field, lowest_field, selector_field = spec.fields
     scale_bits, scale_window, scale_at = scale_field.bits, scale_field.words, scale_field.at
     zero_bits, zero_window, zero_at = zero_field.bits, zero_field.words, zero_field.at
     low_bits, low_window, low_at = low_field.bits, low_field.words, low_field.at
+    lowest_bits, lowest_window, lowest_at = lowest_field.bits, lowest_field.words, lowest_field.at
     choice_bits, choice_window, choice_at = selector_field.bits, selector_field.words, selector_field.at
     table_words = sum(plan.tables, ()) or (0,)
     one_table = len(plan.tables) <= 1
@@ -137,7 +139,12 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     stage_inputs = make_stage_inputs(spec)
     copy_codes = make_copy_codes(spec)
     copy_scale, copy_zero = make_copy_field(spec, scale_field), make_copy_field(spec, zero_field)
-    copy_low, copy_choice = make_copy_field(spec, low_field), make_copy_field(spec, selector_field)
+    copy_low, copy_lowest = make_copy_field(spec, low_field), make_copy_field(spec, lowest_field)
+    copy_choice = make_copy_field(spec, selector_field)
+    learned, as_halves, block_words = plan.learned, plan.halves, spec.block_words
+    learned_at, learned_pitch, learned_words = spec.learned_at, spec.learned_pitch, plan.learned_words
+    learned_tables = make_learned_tables(spec)
+    fetch_codebooks, build_tables, held_words = learned_tables.fetch, learned_tables.build, learned_tables.words
     wait_for_stage = ptx_tile.wait_all_but(depth - 1)
 
     @cuda.jit(device=True)
@@ -160,6 +167,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             bit = uint32(position(row, first, low_bits) + field * uint32(low_bits))
             low = small(shared, uint32(at + uint32(low_at) + g * uint32(low_window)), bit, low_bits)
             made = uint32((made << uint32(low_bits)) | low)
+        if lowest_window > 0:
+            bit = uint32(position(row, first, lowest_bits) + field * uint32(lowest_bits))
+            low = small(shared, uint32(at + uint32(lowest_at) + g * uint32(lowest_window)), bit, lowest_bits)
+            made = uint32((made << uint32(lowest_bits)) | low)
         return made
 
     @cuda.jit(device=True)
@@ -181,7 +192,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         return small(shared, uint32(at + uint32(choice_at) + g * uint32(choice_window)), bit, choice_bits)
 
     @cuda.jit(device=True)
-    def step_run(shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set, y):
+    def step_run(
+        shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set,
+        own_tables, y,
+    ):  # fmt: skip
         """Add the products of a run of 128 inputs to ``y``."""
         g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
         upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
@@ -191,8 +205,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         lower_codes = load_block(shared, uint32(place + uint32(8 * pitch)))
         own = uint32(run * uint32(RUN) + c * uint32(BLOCK))  # of the codes; a run's candidates may differ by lane
         of_codes = uint32(own // uint32(group) - first)
-        upper_tables = tables_of(shared, choice_of(shared, at, upper, g, first, of_codes, upper_set))
-        lower_tables = upper_tables
+        if learned:
+            tables_at_g = uint32(own_tables + g * uint32(learned_pitch))
+            upper_tables = tables_of(shared, tables_at_g)
+            lower_tables = tables_of(shared, uint32(tables_at_g + uint32(8 * learned_pitch)))
+        else:
+            upper_tables = tables_of(shared, choice_of(shared, at, upper, g, first, of_codes, upper_set))
+            lower_tables = upper_tables
         if not one_table:
             lower_choice = choice_of(shared, at, lower, uint32(g + uint32(8)), first, of_codes, lower_set)
             lower_tables = tables_of(shared, lower_choice)
@@ -222,13 +241,18 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 if tokens % part_lanes != 0:
                     token = token if token < uint32(tokens) else uint32(0)
                     of_sum = of_sum if of_sum < uint32(tokens) else uint32(0)
-                source = uint32(
-                    uint32(inputs_at) + (token * uint32(2) + digit) * uint32(plane) + c * uint32(8) + run * uint32(32)
-                )
+                plane_of = token if as_halves else uint32(token * uint32(2) + digit)
+                source = uint32(uint32(inputs_at) + plane_of * uint32(plane) + c * uint32(block_words))
+                source = uint32(source + run * uint32(4 * block_words))
                 if parts > 1:
                     source = uint32(0) if idle else source
-                b0 = ptx_tile.shared_4(shared, source)
-                b1 = ptx_tile.shared_4(shared, uint32(source + uint32(4)))
+                b = ptx_tile.shared_4(shared, source) + ptx_tile.shared_4(shared, uint32(source + uint32(4)))
+                if as_halves:
+                    b2 = ptx_tile.shared_4(shared, uint32(source + uint32(8)))
+                    b3 = ptx_tile.shared_4(shared, uint32(source + uint32(12)))
+                    inputs = b + b2 + b3
+                else:
+                    inputs = b
                 zero_sum = int32(0)
                 if sums_per_run > 0:
                     sum_at = uint32((of_sum * uint32(all_runs) + run) * uint32(sums_per_run))
@@ -236,7 +260,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
                     zero_sum = int32(ptx.signed(found) * int32(zero_step))
                 upper_sum, lower_sum = products(
-                    upper_codes, lower_codes, upper_tables, lower_tables, b0 + b1, half,
+                    upper_codes, lower_codes, upper_tables, lower_tables, inputs, half,
                     int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum),
                 )  # fmt: skip
                 x_step = ptx.bits_float(
@@ -247,8 +271,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     y[2 * t + 1] = ptx.fma(ptx.mul(lower_step, x_step), lower_sum, y[2 * t + 1])
 
     def kernel(
-        words, scales, zeros, selectors, outers, x, out, n, tiles, scale_words, zero_words, low_base, selector_words
-    ):
+        words, scales, zeros, selectors, outers, x, out, n, tiles, scale_words, zero_words, low_base,
+        lowest_base, selector_words,
+    ):  # fmt: skip
         shared = ptx_tile.shared_words()
         thread = uint32(cuda.threadIdx.x)
         lane, warp = uint32(thread & uint32(31)), uint32(thread >> uint32(5))
@@ -260,6 +285,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         y = cuda.local.array(results, float32)
         for i in range(results):
             y[i] = float32(0)
+        held = cuda.local.array(held_words, uint32)
         tile, slot, at = uint32(cuda.blockIdx.x), uint32(0), uint32(mine)
         done_tile, done_slot, done_at, parity = uint32(tile), uint32(0), uint32(mine), uint32(0)
         filled = uint32(0)
@@ -283,14 +309,15 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     )
                     upper_set = choices_of(shared, done_at, upper, g, first)
                     lower_set = choices_of(shared, done_at, lower, uint32(g + uint32(8)), first)
+                    own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
                     for pair in range(runs // 2):  # two at a time, so that one waits while the other computes
                         step_run(
                             shared, uint32(2 * pair), stage, first, done_at, row0, lane,
-                            upper_scale_at, lower_scale_at, upper_set, lower_set, y,
+                            upper_scale_at, lower_scale_at, upper_set, lower_set, own_tables, y,
                         )  # fmt: skip
                         step_run(
                             shared, uint32(2 * pair + 1), stage, first, done_at, row0, lane,
-                            upper_scale_at, lower_scale_at, upper_set, lower_set, y,
+                            upper_scale_at, lower_scale_at, upper_set, lower_set, own_tables, y,
                         )  # fmt: skip
                 ptx.sync_warp()
 
@@ -308,6 +335,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         copy_zero(shared, at, zeros, next_row0, first, none, uint32(zero_words), lane)
                     if low_window > 0:
                         copy_low(shared, at, zeros, next_row0, first, uint32(low_base), uint32(zero_words), lane)
+                    if lowest_window > 0:
+                        copy_lowest(shared, at, zeros, next_row0, first, uint32(lowest_base), uint32(zero_words), lane)
                     if choice_window > 0:
                         copy_choice(shared, at, selectors, next_row0, first, none, uint32(selector_words), lane)
                 slot = uint32(slot + uint32(1))
@@ -325,6 +354,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                             ptx_tile.put_1(shared, uint32(i), uint32(0))
                         for i in range(table_total):
                             ptx_tile.put_1(shared, uint32(tables_at + i), uint32(table_words[i]))
+                    if learned:
+                        fetch_codebooks(outers, row0, rows, thread, held)
+                        build_tables(shared, uint32(learned_at), thread, held)
+                        fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
                     ptx_tile.wait_for_previous()
                     stage_inputs(shared, x, thread)
                     cuda.syncthreads()
@@ -334,7 +367,17 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             if done_slot < uint32(slots):
                 continue
             buffer = uint32(uint32(reduction_at) + parity * uint32(warps * TILE_ROWS * tokens))
+            own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
             done_slot, parity, done_tile = uint32(0), uint32(parity ^ uint32(1)), uint32(done_tile + blocks)
+            upper_unit, lower_unit = float32(1), float32(1)
+            if learned:
+                # read before the barrier: after it other threads may make tables for the tile after the next one
+                step_at = uint32(own_tables + g * uint32(learned_pitch) + uint32(learned_words))
+                upper_unit = ptx.bits_float(ptx_tile.shared_1(shared, step_at))
+                lower_unit = ptx.bits_float(ptx_tile.shared_1(shared, uint32(step_at + uint32(8 * learned_pitch))))
+                next_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
+                build_tables(shared, next_tables, thread, held)
+                fetch_codebooks(outers, uint32((done_tile + blocks) * uint32(TILE_ROWS)), rows, thread, held)
             for t in range(column_tiles):
                 upper_y, lower_y = y[2 * t], y[2 * t + 1]
                 y[2 * t], y[2 * t + 1] = float32(0), float32(0)
@@ -345,6 +388,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 if parts > 2:
                     upper_y = ptx.add(upper_y, ptx.shuffle_xor(upper_y, 2))
                     lower_y = ptx.add(lower_y, ptx.shuffle_xor(lower_y, 2))
+                if learned:
+                    upper_y, lower_y = ptx.mul(upper_y, upper_unit), ptx.mul(lower_y, lower_unit)
                 if token < uint32(tokens) and (c & uint32(parts - 1)) == uint32(0):
                     target = uint32(buffer + (warp * uint32(tokens) + token) * uint32(TILE_ROWS) + g)
                     ptx_tile.put_1(shared, target, ptx.float_bits(upper_y))

@@ -1,7 +1,8 @@
 """Device functions of the GEMV: codes to registers of bytes, products of a block of 32, stored scales to float32.
 
 Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below:
-    bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 17/16, 4 bits 7/8 (one digit) and 11/8 (two digits).
+    bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 17/16, 4 bits 7/8 (one digit) and 11/8 (two digits);
+    planes of 5 bits 15/16, 6 bits 15/16, 7 bits 21/16. Halves: ``kernels_gpu.gemv_halves``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.gemv_halves import make_half_products
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind
+from kernels_gpu.gemv_planes import looked_up_2, looked_up_3, looked_up_4, make_joined, make_load_words, nibbles
 
 
 @dataclass(frozen=True)
@@ -88,102 +91,9 @@ def _make_outer(kind: ScaleKind | None) -> Any:
     return outer_value
 
 
-def _make_load_block(bits: int) -> Any:
-    if bits == 2:
-
-        @cuda.jit(device=True)
-        def load_block(shared, at):
-            return ptx_tile.shared_2(shared, at)
-    elif bits == 3:
-
-        @cuda.jit(device=True)
-        def load_block(shared, at):
-            return (
-                ptx_tile.shared_1(shared, at),
-                ptx_tile.shared_1(shared, uint32(at + uint32(1))),
-                ptx_tile.shared_1(shared, uint32(at + uint32(2))),
-            )
-    elif bits == 4:
-
-        @cuda.jit(device=True)
-        def load_block(shared, at):
-            return ptx_tile.shared_4(shared, at)
-    else:
-
-        @cuda.jit(device=True)
-        def load_block(shared, at):
-            return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
-
-    return load_block
-
-
 @cuda.jit(device=True)
 def _bytes(words, tables):
     return words
-
-
-@cuda.jit(device=True)
-def _even_nibbles(word):
-    return uint32((word << uint32(4)) & uint32(0xF0F0F0F0))
-
-
-@cuda.jit(device=True)
-def _odd_nibbles(word):
-    return uint32(word & uint32(0xF0F0F0F0))
-
-
-@cuda.jit(device=True)
-def _nibbles(words, tables):
-    a, b, c, d = words
-    return (
-        _even_nibbles(a), _odd_nibbles(a), _even_nibbles(b), _odd_nibbles(b),
-        _even_nibbles(c), _odd_nibbles(c), _even_nibbles(d), _odd_nibbles(d),
-    )  # fmt: skip
-
-
-@cuda.jit(device=True)
-def _upper_half(word):
-    return uint32(word >> uint32(16))
-
-
-@cuda.jit(device=True)
-def _looked_up_2(word, t):
-    """Registers of sixteen 2-bit codes."""
-    even, odd = uint32(word & uint32(0x33333333)), uint32((word >> uint32(2)) & uint32(0x33333333))
-    return (
-        ptx.pick_bytes(t, t, even),
-        ptx.pick_bytes(t, t, odd),
-        ptx.pick_bytes(t, t, _upper_half(even)),
-        ptx.pick_bytes(t, t, _upper_half(odd)),
-    )
-
-
-@cuda.jit(device=True)
-def _looked_up_3(high, low, t0, t1):
-    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in two bytes that alternate with zeros."""
-    low = uint32((low | (low << uint32(4))) & uint32(0x0F0F0F0F))
-    low = uint32(((low << uint32(2)) | (low << uint32(4))) & uint32(0xCCCCCCCC))
-    even = uint32(ptx.select_bits(high, low, uint32(0x33333333)) & uint32(0x77777777))
-    odd = ptx.select_bits(uint32(high >> uint32(2)), uint32(low >> uint32(1)), uint32(0x33333333))
-    return (
-        ptx.pick_bytes(t0, t1, even),
-        ptx.pick_bytes(t0, t1, odd),
-        ptx.pick_bytes(t0, t1, _upper_half(even)),
-        ptx.pick_bytes(t0, t1, _upper_half(odd)),
-    )
-
-
-@cuda.jit(device=True)
-def _looked_up_4(words, t0, t1, turned):
-    """Registers of 32 4-bit codes in one of the two tables; ``turned`` turns bit 3 of every code over."""
-    a, b = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
-    c, d = uint32(words[2] ^ turned), uint32(words[3] ^ turned)
-    return (
-        ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, _upper_half(a)),
-        ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, _upper_half(b)),
-        ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, _upper_half(c)),
-        ptx.pick_bytes(t0, t1, d), ptx.pick_bytes(t0, t1, _upper_half(d)),
-    )  # fmt: skip
 
 
 def _make_registers(plan: Plan, index: int) -> Any:
@@ -191,12 +101,14 @@ def _make_registers(plan: Plan, index: int) -> Any:
     if plan.decoding is Decoding.BYTES:
         return _bytes
     if plan.decoding is Decoding.NIBBLES:
-        return _nibbles
+        return nibbles
+    if plan.decoding is Decoding.PLANES:
+        return make_joined(plan.bits)
     if plan.bits == 2:
 
         @cuda.jit(device=True)
         def registers(words, tables):
-            return _looked_up_2(words[0], tables[index]) + _looked_up_2(words[1], tables[index])
+            return looked_up_2(words[0], tables[index]) + looked_up_2(words[1], tables[index])
     elif plan.bits == 3:
         at = 2 * index
 
@@ -205,13 +117,13 @@ def _make_registers(plan: Plan, index: int) -> Any:
             zero = uint32(0)
             first, second = ptx.pick_bytes(words[2], zero, 0x4140), ptx.pick_bytes(words[2], zero, 0x4342)
             t0, t1 = tables[at], tables[at + 1]
-            return _looked_up_3(words[0], first, t0, t1) + _looked_up_3(words[1], second, t0, t1)
+            return looked_up_3(words[0], first, t0, t1) + looked_up_3(words[1], second, t0, t1)
     else:
         at, turned = 2 * index, 0x88888888 if index % 2 else 0
 
         @cuda.jit(device=True)
         def registers(words, tables):
-            return _looked_up_4(words, tables[at], tables[at + 1], uint32(turned))
+            return looked_up_4(words, tables[at], tables[at + 1], uint32(turned))
 
     return registers
 
@@ -222,6 +134,8 @@ def _make_tables_of(plan: Plan, tables_at: int) -> Any:
     They come from shared memory; or are constants in which one byte is put in by a permutation, as for BitMoD's
     special values.
     """
+    if plan.learned:
+        return _make_learned_tables_of(plan.learned_words)
     count = len(plan.tables[0]) if plan.tables else 0
     constants = (plan.tables[0] if plan.tables else ()) + (0,) * (8 - count)
     if not plan.tables:
@@ -266,6 +180,18 @@ def _make_tables_of(plan: Plan, tables_at: int) -> Any:
     return tables_of
 
 
+def _make_learned_tables_of(count: int) -> Any:
+    """Device function ``(shared, word) -> table words`` of the row whose tables begin at ``word``."""
+
+    @cuda.jit(device=True)
+    def tables_of(shared, word):
+        if count == 8:
+            return ptx_tile.shared_4(shared, word) + ptx_tile.shared_4(shared, uint32(word + uint32(4)))
+        return ptx_tile.shared_4(shared, word)
+
+    return tables_of
+
+
 def _bytes_at(plan: Plan, word: int, byte: int | None) -> int:
     """A byte of a table word for each candidate, as one word."""
     if byte is None:
@@ -294,6 +220,9 @@ def _make_patch(base: int, specials: int, byte: int | None) -> Any:
 
 def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     """The device functions of one encoding."""
+    if plan.halves:
+        products = make_half_products(plan)
+        return Decoders(make_load_words(plan.bits), products, _make_tables_of(plan, tables_at), _make_outer(plan.outer))
     product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
     sets, split = plan.sets, plan.group == 16
     two_sided = plan.sets > plan.digits
@@ -344,4 +273,4 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
             )
         return float32(int32(upper_sum - upper_zero)), float32(int32(lower_sum - lower_zero))
 
-    return Decoders(_make_load_block(plan.bits), products, _make_tables_of(plan, tables_at), _make_outer(plan.outer))
+    return Decoders(make_load_words(plan.bits), products, _make_tables_of(plan, tables_at), _make_outer(plan.outer))

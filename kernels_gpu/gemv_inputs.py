@@ -1,5 +1,7 @@
 """Device function of the GEMV: inputs to two signed bytes each, with a scale for each run of 128, in shared memory.
 
+Where products are those of halves, one half each instead, with a power of two for each run (``gemv_halves``).
+
 ``x = scale * (256 * high + low)``: the sum of x / scale and 1.5 * 2**23 + 128 has the balanced digits in its low bytes.
 Loads are issued in batches before anything is computed, since each waits some hundred cycles for L2.
 """
@@ -18,6 +20,7 @@ INPUT_LEVELS = 32512  # 127 * 256: the largest magnitude whose digits are -128 t
 MAGIC = 12582912.0 + 128.0  # 1.5 * 2**23 leaves integers in the low bits of a float32; 128 makes the digits balanced
 EIGHT_MAGIC_BITS = 8 * 0x4B400080 & 0xFFFFFFFF  # what eight of them leave in the sum of the bits
 TINY = 1e-30  # magnitudes below count as zero
+HALF_SCALE_EXPONENT = 12  # a run's largest magnitude becomes 2**12 to 2**13 as a half: far from 65504 and from 2**-14
 
 
 def make_stage_inputs(spec: GemvSpec) -> Any:
@@ -32,6 +35,7 @@ def make_stage_inputs(spec: GemvSpec) -> Any:
     batches = rounds // batch
     lanes_of_sum = 16 // sums_per_run if sums_per_run else 16
     whole = k == all_runs * RUN
+    halves, block_words = spec.plan.halves, spec.block_words
 
     @cuda.jit(device=True)
     def element(word, odd):
@@ -100,6 +104,43 @@ def make_stage_inputs(spec: GemvSpec) -> Any:
         largest = ptx.maximum_or_nan(largest, ptx.shuffle_xor(largest, 2))
         largest = ptx.maximum_or_nan(largest, ptx.shuffle_xor(largest, 4))
         largest = ptx.maximum_or_nan(largest, ptx.shuffle_xor(largest, 8))
+        if halves:
+            store_halves(shared, words, token, within, largest)
+        else:
+            store_digits(shared, words, token, within, largest)
+
+    @cuda.jit(device=True)
+    def two_halves(first, second, factor):
+        low, high = ptx.to_half(ptx.mul(first, factor)), ptx.to_half(ptx.mul(second, factor))
+        return uint32(low | uint32(high << uint32(16)))
+
+    @cuda.jit(device=True)
+    def store_halves(shared, words, token, within, largest):
+        exponent = uint32(ptx.float_bits(largest) & uint32(0x7F800000))
+        up = uint32(HALF_SCALE_EXPONENT << 23)
+        factor, unit_step = float32(0), float32(0)
+        if largest > float32(TINY):
+            factor = ptx.bits_float(uint32(uint32(0x7F000000) + up - exponent))  # 2**127 over 2**exponent, and so on
+            unit_step = ptx.bits_float(uint32(exponent - up))
+        x0, x1 = element(words[0], False), element(words[0], True)
+        x2, x3 = element(words[1], False), element(words[1], True)
+        x4, x5 = element(words[2], False), element(words[2], True)
+        x6, x7 = element(words[3], False), element(words[3], True)
+        if even_odd:
+            x1, x2, x3, x4, x5, x6 = x2, x4, x6, x1, x3, x5
+        target = uint32(uint32(inputs_at) + token * uint32(plane) + (within >> uint32(2)) * uint32(block_words))
+        target = uint32(target + (within & uint32(3)) * uint32(4))
+        ptx_tile.put_4(
+            shared, target, two_halves(x0, x1, factor), two_halves(x2, x3, factor), two_halves(x4, x5, factor),
+            two_halves(x6, x7, factor),
+        )  # fmt: skip
+        if (within & uint32(15)) == uint32(0):
+            place = uint32(uint32(scales_at) + token * uint32(all_runs) + (within >> uint32(4)))
+            # infinity less infinity is NaN, as below
+            ptx_tile.put_1(shared, place, ptx.float_bits(ptx.add(unit_step, ptx.sub(largest, largest))))
+
+    @cuda.jit(device=True)
+    def store_digits(shared, words, token, within, largest):
         to_digits = float32(0)
         if largest > float32(TINY):
             to_digits = ptx.mul(float32(INPUT_LEVELS), ptx.reciprocal(largest))

@@ -32,6 +32,7 @@ from kernels_gpu.native import (
 from kernels_gpu.ptx import SIMULATED
 
 MAX_TOKENS = 16
+E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
 REGISTERS = 65536  # of a block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 
 
@@ -75,6 +76,8 @@ def packed_matrix(
         wanted["selector"] = flat_words(groups, plan.selector_bits)
     if plan.outer is not None:
         wanted["outer_scale"] = flat_words(n if plan.outer_by_row else 1, plan.outer.bits)
+    if plan.learned:
+        wanted["codebook"] = ceil_div(n << plan.bits, 2)
     for name, words in wanted.items():
         if name not in arrays:
             raise ValueError(f"arrays of a packed {config.formats[0].name} matrix must hold {name}, not {[*arrays]!r}")
@@ -111,6 +114,8 @@ _MEASURED = {
     Decoding.BYTES: (Shape(16, 2, 2, 1), Shape(8, 4, 2), Shape(8, 4, 2)),
     Decoding.NIBBLES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
     Decoding.TABLE: (Shape(16, 2, 2, 1), Shape(16, 2, 1), Shape(8, 4, 2)),
+    Decoding.PLANES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
+    Decoding.HALVES: (Shape(8, 2, 2), Shape(8, 2, 2), Shape(8, 2, 2)),
 }
 _SIXTEEN_ENTRIES = (Shape(8, 2, 2, 1), Shape(8, 4, 1), Shape(16, 2, 2))
 _TWO_DIGITS = (Shape(8, 2, 1), Shape(8, 4, 1), Shape(8, 2, 2))
@@ -196,6 +201,8 @@ def prepare(
             f"{tokens} tokens of {k} inputs must fit into {MAX_SHARED_BYTES} bytes of shared memory, "
             f"not {spec.shared_bytes}"
         )
+    if plan.one_nan and x.is_cuda and torch.cuda.get_device_capability(x.device) < E4M3_CAPABILITY:
+        raise NotImplementedError(f"compute capability must be at least {E4M3_CAPABILITY} for E4M3 weights")
     kernel = _kernel(spec, x.device)
     if kernel.registers * cut.warps * WARP > REGISTERS:
         raise NotImplementedError(
@@ -209,9 +216,13 @@ def prepare(
     grid = min(tiles, max(1, fit) * _multiprocessors(x.device))
     none = x.new_zeros(8)
     arrays = {name: weight.arrays.get(name, none) for name in ("scale", "zero_point", "selector", "outer_scale")}
-    low_plane = 0
+    if plan.learned:
+        arrays["outer_scale"] = weight.arrays["codebook"]  # the kernel has one pointer for both
+    low_plane = lowest_plane = 0
     if plan.zero_bits:
-        low_plane = flat_words(weight.config.granularity.count(weight.shape), plane_widths(plan.zero_bits)[0])
+        count, widths = weight.config.granularity.count(weight.shape), (*plane_widths(plan.zero_bits), 0)
+        low_plane = flat_words(count, widths[0])
+        lowest_plane = low_plane + flat_words(count, widths[1])
     return BoundLaunch(
         kernel,
         grid,
@@ -229,6 +240,7 @@ def prepare(
             arrays["scale"].nbytes // 4,
             arrays["zero_point"].nbytes // 4,
             low_plane,
+            lowest_plane,
             arrays["selector"].nbytes // 4,
         ),
         shared_bytes=spec.shared_bytes,

@@ -12,6 +12,11 @@ they are (``t``) and one with bit 3 turned over (``u``), and ``value = t - u`` a
     code c < 8:  t[c] - top(u[c])               code 8 + j:  top(t[j]) - u[j]         top(x) = -1 if x < 0 else 0
 
 ``signed_tables`` solves these for any sixteen values. No select, no interleaving: seven instructions for eight weights.
+
+Integers of 5 to 7 bits stand in the upper bits of a byte, put together from their planes: ``2**(8 - bits)`` times the
+value. Minifloats of 5 to 8 bits are no small integers (E3M2 spans 448 steps): they become half-precision numbers, the
+exponent's bits where those of a half are, so that ``half(code) = value * 2**(bias - 15)``, and the products run on
+half-precision tensor cores. Learned codebooks (one table of FP16 for each row) become two digits on the device.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from enum import Enum
 import numpy as np
 
 from datatypes.catalog import BF16, E8M0, FP16, FP32, UE4M3, UINT8
-from datatypes.format import Format, IntFormat, LearnedFormat
+from datatypes.format import FloatFormat, FloatVariant, Format, IntFormat, LearnedFormat
 from datatypes.granularity import PerChannel, PerTensor
 from datatypes.layer_config import TensorConfig
 
@@ -34,6 +39,7 @@ LARGEST_TWO_DIGITS = 126 * DIGIT_BASE + 126
 RUN = 128  # inputs that four lanes take in one step, 32 each
 BLOCK = 32
 TILE_ROWS = 16  # rows of mma.m16n8k32
+HALF_EXPONENT_BITS, HALF_BIAS = 5, 15  # binary16 of IEEE 754-2019
 
 
 class Decoding(Enum):
@@ -42,6 +48,8 @@ class Decoding(Enum):
     BYTES = "bytes"  # 8-bit integers as they are
     NIBBLES = "nibbles"  # 4-bit integers in the upper half of a byte: 16 times the value
     TABLE = "table"  # 2, 3 or 4 bits by lookup
+    PLANES = "planes"  # integers of 5 to 7 bits, from their planes to the upper bits of a byte
+    HALVES = "halves"  # floats of 5 to 8 bits, to half precision
 
 
 class ScaleKind(Enum):
@@ -145,6 +153,8 @@ class Plan:
         scale, outer: kinds of the stored scales; ``outer_by_row`` is false for one outer scale in all.
         zero_bits: of an unsigned integer zero point, in units of ``zero_step`` integer units; 0 without.
         learned: codebooks of FP16, one for each row, stand in the tensor.
+        exponent_bits: of a float that becomes a half; 0 for others.
+        one_nan: the float's code of ones is NaN, as in E4M3 of OFP8.
     """
 
     bits: int
@@ -160,6 +170,8 @@ class Plan:
     zero_bits: int
     zero_step: int
     learned: bool = False
+    exponent_bits: int = 0
+    one_nan: bool = False
 
     @property
     def selector_bits(self) -> int:
@@ -174,7 +186,19 @@ class Plan:
     @property
     def even_odd(self) -> bool:
         """Whether registers hold codes 0, 2, 4, 6 and 1, 3, 5, 7 of each eight rather than 0 to 3 and 4 to 7."""
-        return self.decoding is Decoding.NIBBLES or (self.decoding is Decoding.TABLE and self.bits < 4)
+        if self.decoding in (Decoding.NIBBLES, Decoding.PLANES):
+            return True
+        return self.bits < 4 if self.decoding is Decoding.TABLE else self.decoding is Decoding.HALVES and self.bits < 8
+
+    @property
+    def halves(self) -> bool:
+        """Whether products are those of half-precision numbers."""
+        return self.decoding is Decoding.HALVES
+
+    @property
+    def learned_words(self) -> int:
+        """Words of a row's digit tables, made on the device from its codebook; 0 for formats that are not learned."""
+        return {3: 4, 4: 8}[self.bits] if self.learned else 0
 
     @property
     def parts(self) -> int:
@@ -217,12 +241,17 @@ def plan_of(config: TensorConfig) -> Plan:
     fmt = formats[0]
     decoding, signed, digits, step = Decoding.TABLE, True, 1, 1.0
     tables: tuple[tuple[int, ...], ...] = ()
+    exponent_bits = 0
     if isinstance(fmt, LearnedFormat):
         digits = 2
-    elif isinstance(fmt, IntFormat) and bits in (4, 8):
-        decoding = Decoding.BYTES if bits == 8 else Decoding.NIBBLES
+    elif isinstance(fmt, IntFormat) and bits >= 4:
+        decoding = {4: Decoding.NIBBLES, 8: Decoding.BYTES}.get(bits, Decoding.PLANES)
         signed = fmt.signed_codes
-        step = fmt.step / (16 if bits == 4 else 1)
+        step = fmt.step / (1 << 8 - bits)
+    elif isinstance(fmt, FloatFormat) and bits > 4:
+        decoding, exponent_bits = Decoding.HALVES, fmt.exponent_bits
+        # E4M3 of OFP8 is converted to its value, others keep the exponent's bits
+        step = 1.0 if fmt.variant is FloatVariant.FN else 2.0 ** (HALF_BIAS - fmt.exponent_bias)
     else:
         values = np.stack([np.asarray(f.code_values) for f in formats])
         found = integer_step(values)
@@ -234,10 +263,11 @@ def plan_of(config: TensorConfig) -> Plan:
         tables = tuple(digit_tables(row.tolist(), bits, digits) for row in units)
     zero_bits, zero_step = 0, 0
     if config.zero_point is not None:
-        zero_bits, zero_step = config.zero_point.bits, 16 if decoding is Decoding.NIBBLES else 1
+        zero_bits, zero_step = config.zero_point.bits, 1 if decoding is Decoding.TABLE else 1 << 8 - bits
     return Plan(
         bits, decoding, signed, digits, tables, step, group, scale, outer, outer_by_row, zero_bits, zero_step,
-        isinstance(fmt, LearnedFormat),
+        isinstance(fmt, LearnedFormat), exponent_bits,
+        isinstance(fmt, FloatFormat) and exponent_bits > 0 and fmt.variant is FloatVariant.FN,
     )  # fmt: skip
 
 
@@ -287,12 +317,48 @@ def _refuse_unsupported(config: TensorConfig) -> None:
     if config.zero_point_level is not None or any(level.offset is not None for level in config.second_levels):
         raise NotImplementedError("zero_point_level and outer_offset must be left out for the GPU kernels")
     learned = isinstance(fmt, LearnedFormat)
-    wanted = (3, 4) if learned else (2, 3, 4, 8) if isinstance(fmt, IntFormat) else (2, 3, 4)
+    wanted = (2, 3, 4)
+    if learned:
+        wanted = (3, 4)
+    elif isinstance(fmt, IntFormat | FloatFormat):
+        wanted = tuple(range(2, 9))
     if fmt.bits not in wanted:
         raise NotImplementedError(
             f"bits of {type(fmt).__name__} must be {', '.join(map(str, wanted))} for the GPU kernels, not {fmt.bits!r}"
         )
-    if len(config.formats) > 1 and isinstance(fmt, IntFormat) and fmt.bits in (4, 8):
+    if isinstance(fmt, FloatFormat) and fmt.bits > 4:
+        _refuse_unsupported_float(config, fmt)
+    if learned:
+        _refuse_unsupported_codebook(config)
+    if len(config.formats) > 1 and isinstance(fmt, IntFormat) and fmt.bits >= 4:
         raise NotImplementedError(f"formats must be one for integers on the GPU, not {len(config.formats)}")
     if not learned and config.codebook is not None:
         raise NotImplementedError("codebook must be left out for formats that are not learned")
+
+
+def _refuse_unsupported_float(config: TensorConfig, fmt: FloatFormat) -> None:
+    """Floats whose bits are not those of a half, moved."""
+    if len(config.formats) > 1 or config.zero_point is not None:
+        raise NotImplementedError("formats must be one, without zero points, for floats above 4 bits on the GPU")
+    same_specials = (
+        (fmt.variant is FloatVariant.FINITE and fmt.exponent_bits < HALF_EXPONENT_BITS)
+        or (fmt.variant is FloatVariant.IEEE and fmt.exponent_bits == HALF_EXPONENT_BITS)
+        or (fmt.variant is FloatVariant.FN and (fmt.exponent_bits, fmt.mantissa_bits) == (4, 3))
+    )
+    fits = fmt.bits == 1 + fmt.exponent_bits + fmt.mantissa_bits and fmt.exponent_bits <= HALF_EXPONENT_BITS
+    if not (same_specials and fits and fmt.sign_bits):
+        raise NotImplementedError(
+            f"floats above 4 bits must be finite, E5M2 of IEEE or E4M3 of OFP8 for the GPU kernels, not {fmt.name}"
+        )
+
+
+def _refuse_unsupported_codebook(config: TensorConfig) -> None:
+    codebook = config.codebook
+    assert codebook is not None  # as TensorConfig checks
+    if codebook.format.name != FP16.name or not isinstance(codebook.granularity, PerChannel):
+        raise NotImplementedError(
+            f"codebook of a GPU kernel must be fp16, one for each row, not {codebook.format.name} for "
+            f"{codebook.granularity!r}"
+        )
+    if config.scale is not None or config.zero_point is not None or len(config.formats) > 1:
+        raise NotImplementedError("scale and zero_point must be left out for learned formats on the GPU")

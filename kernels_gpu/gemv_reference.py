@@ -16,6 +16,7 @@ LEVELS = 32512  # 127 * 256, see kernels_gpu.gemv
 HALF_STEP = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}  # of a result, IEEE 754 and bfloat16: to nearest
 SMALLEST = {torch.float16: 2.0**-25, torch.bfloat16: 2.0**-134}  # half the smallest subnormal
 FLOAT_STEP = 2.0**-24  # of float32, to nearest
+HALF_INPUT_STEP = 2.0**-37  # half the smallest subnormal of a half, of a run's largest magnitude, at least 2**12
 
 
 def fixed_point(x: np.ndarray) -> np.ndarray:
@@ -52,6 +53,8 @@ def tolerance(x: Tensor, weight: Tensor, plan: Plan, expected: Tensor) -> Tensor
     weights = weight.double().abs()
     absolute = x.double().abs() @ weights.T
     from_inputs = largest @ weights.T * (0.5 / LEVELS) + absolute * (4 * FLOAT_STEP)
+    if plan.halves:
+        from_inputs = largest @ weights.T * HALF_INPUT_STEP
     from_codebook = torch.zeros_like(absolute)
     if plan.digits == 2:
         # half a unit of 1 / LARGEST_TWO_DIGITS of each group's largest weight, which its scale times the table's is
@@ -61,6 +64,8 @@ def tolerance(x: Tensor, weight: Tensor, plan: Plan, expected: Tensor) -> Tensor
         from_codebook = x.double().abs() @ tops.reshape(len(weights), -1)[:, :k].T * (1.0 / LARGEST_TWO_DIGITS)
     runs = -(-k // RUN)
     # each of the runs is scaled (three roundings) and added (one for each addition that follows, to both levels)
-    from_sums = absolute * (FLOAT_STEP * (runs + 16))
+    # and tensor cores cut each of the 17 terms of a run's eight half-precision products to float32's last place or
+    # better (Fasi et al., Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science 7:e330, 2021)
+    from_sums = absolute * (FLOAT_STEP * (runs + 16 + (8 * 17 if plan.halves else 0)))
     rounded = expected.abs() * HALF_STEP[x.dtype] + SMALLEST[x.dtype]
     return from_inputs + from_codebook + from_sums + rounded

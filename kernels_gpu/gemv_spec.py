@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 
 from datatypes.planes import plane_widths, row_words
-from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan
+from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
 WORD = 32
-ZEROS = 8  # words of zeros that idle lanes read
+ZEROS = 16  # words of zeros that idle lanes read: as many as a block of inputs takes
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -117,7 +117,7 @@ class GemvSpec:
     @property
     def pitch(self) -> int:
         """Words between rows of a stage, so that the lanes of a load meet different banks."""
-        allowed = {2: (8, 24), 4: (16,)}.get(self.plan.bits, (4, 12, 20, 28))
+        allowed = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(self.plan.bits, (4, 12, 20, 28))
         return next(p for p in range(self.stage_row_words, self.stage_row_words + 64, 4) if p % 32 in allowed)
 
     def _window(self, bits: int) -> int:
@@ -135,15 +135,15 @@ class GemvSpec:
         return ceil_div(WORD - alignment + fields * bits, WORD)
 
     @property
-    def fields(self) -> tuple[Field, Field, Field, Field]:
-        """Scale, zero point (its high plane, its low plane) and selector."""
+    def fields(self) -> tuple[Field, Field, Field, Field, Field]:
+        """Scale, zero point (its planes, from high bits to low ones) and selector."""
         planes = plane_widths(self.plan.zero_bits) if self.plan.zero_bits else ()
-        high, low = (*planes, 0, 0)[:2]
+        scale_bits = 0 if self.plan.scale is None else self.plan.scale.bits
         at, made = TILE_ROWS * self.pitch, []
-        for bits in (0 if self.plan.scale is None else self.plan.scale.bits, high, low, self.plan.selector_bits):
+        for bits in (scale_bits, *(*planes, 0, 0, 0)[:3], self.plan.selector_bits):
             made.append(Field(bits, self._window(bits), at))
             at += TILE_ROWS * made[-1].words
-        return made[0], made[1], made[2], made[3]
+        return made[0], made[1], made[2], made[3], made[4]
 
     @property
     def stage_words(self) -> int:
@@ -164,19 +164,34 @@ class GemvSpec:
         return ZEROS
 
     @property
-    def inputs_at(self) -> int:
-        """Word of the inputs' digits: a plane for each digit of each token."""
+    def learned_pitch(self) -> int:
+        """Words of a row's learned tables and its step, a multiple of four."""
+        return self.plan.learned_words + 4
+
+    @property
+    def learned_at(self) -> int:
+        """Word of two buffers of learned tables, by row of a tile."""
         return self.tables_at + ceil_div(sum(map(len, self.plan.tables)), 4) * 4
+
+    @property
+    def inputs_at(self) -> int:
+        """Word of the inputs: a plane for each digit of each token, or one of halves for each token."""
+        return self.learned_at + (2 * TILE_ROWS * self.learned_pitch if self.plan.learned else 0)
+
+    @property
+    def block_words(self) -> int:
+        """Words of the inputs of a block of 32; halves have four more, so that blocks lie in different banks."""
+        return BLOCK // 2 + 4 if self.plan.halves else BLOCK // 4
 
     @property
     def plane(self) -> int:
         """Words of a plane; four more than its inputs take, so that both digits lie in different banks."""
-        return self.all_runs * RUN // 4 + 4
+        return self.all_runs * RUN // BLOCK * self.block_words + 4
 
     @property
     def input_scales_at(self) -> int:
         """Word of the inputs' scales, by token and run."""
-        return self.inputs_at + 2 * self.tokens * self.plane
+        return self.inputs_at + (1 if self.plan.halves else 2) * self.tokens * self.plane
 
     @property
     def input_sums_at(self) -> int:

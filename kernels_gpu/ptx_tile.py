@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba import cuda, types, uint32
 from numba.core import cgutils
 
+from datatypes.catalog import E4M3
 from kernels_gpu.ptx import SIMULATED
 
 if SIMULATED:
@@ -103,18 +104,47 @@ if SIMULATED:
         """Store two words at a multiple of two."""
         shared[at], shared[at + 1] = first, second
 
-    def _product(a_type, a0, a1, a2, a3, b0, b1, c):
+    def put_4(shared, at, a, b, c, d):
+        """Store four words at a multiple of four."""
+        shared[at], shared[at + 1], shared[at + 2], shared[at + 3] = a, b, c, d
+
+    def put_byte(shared, byte, value):
+        """Store the low eight bits."""
+        shared.view(np.uint8)[byte] = np.uint8(int(value) & 0xFF)
+
+    _E4M3 = np.array(E4M3.code_values, np.float16)
+
+    def halves_of_e4m3(pair):
+        """Two E4M3 codes in the low sixteen bits as two halves."""
+        return _E4M3[[int(pair) & 0xFF, int(pair) >> 8 & 0xFF]].view(np.uint32)[0]
+
+    def product_half(a0, a1, a2, a3, b0, b1, c):
+        """c + A B for halves: mma.m16n8k16; a 16 x 16 tile A, a 16 x 8 tile B, a 16 x 8 tile c of float32."""
+        words, lane = _fragments([a0, a1, a2, a3, b0, b1])
+        group, part = lane // 4, lane % 4
+        # [row, part, register, half]
+        a = words[:, :, :4].copy().view(np.float16).reshape(8, 4, 4, 2).astype(np.float64)
+        b = words[:, :, 4:].copy().view(np.float16).reshape(8, 4, 2, 2).astype(np.float64)
+        sums = [(a[group, :, first::2] * b[2 * part + column]).sum() for first in range(2) for column in range(2)]
+        threading.current_thread().syncthreads()
+        return tuple(np.float32(old + new) for old, new in zip(c, sums, strict=True))
+
+    def _fragments(registers):
+        """Registers of a warp's lanes, ``[row or column, part, register]``, and this lane."""
         thread = threading.current_thread()
         posted = thread._manager.__dict__.setdefault("fragments", {})
-        lane, warp = thread.thread_id % 32, thread.thread_id // 32 * 32
-        posted[thread.thread_id] = np.array([a0, a1, a2, a3, b0, b1], np.uint32)
+        warp = thread.thread_id // 32 * 32
+        posted[thread.thread_id] = np.array(registers, np.uint32)
         thread.syncthreads()
-        words = np.stack([posted[warp + i] for i in range(32)]).reshape(8, 4, 6)  # [row or column, part, register]
+        return np.stack([posted[warp + i] for i in range(32)]).reshape(8, 4, -1), thread.thread_id % 32
+
+    def _product(a_type, a0, a1, a2, a3, b0, b1, c):
+        words, lane = _fragments([a0, a1, a2, a3, b0, b1])
         group, part = lane // 4, lane % 4
         a = words[:, :, :4].copy().view(a_type).reshape(8, 4, 4, 4).astype(np.int64)  # [row, part, register, byte]
         b = words[:, :, 4:].copy().view(np.int8).reshape(8, 4, 2, 4).astype(np.int64)
         sums = [int((a[group, :, first::2] * b[2 * part + column]).sum()) for first in range(2) for column in range(2)]
-        thread.syncthreads()
+        threading.current_thread().syncthreads()
         return tuple(np.int32(old + new) for old, new in zip(c, sums, strict=True))
 
     def product_s8(a0, a1, a2, a3, b0, b1, c):
@@ -288,20 +318,54 @@ else:
 
         return types.void(_u, _u, _u, _u), generate
 
-    def _mma(a_type):
+    @intrinsic
+    def put_4(typingctx, shared, at, a, b, c, d):
+        def generate(context, builder, sig, args):
+            place = _in_shared(builder, args[0], args[1], 4)
+            text = "st.shared.v4.u32 [$0], {$1, $2, $3, $4};"
+            function_type = ir.FunctionType(_VOID, [_I32] * 5)
+            asm = ir.InlineAsm(function_type, text, "r,r,r,r,r,~{memory}", side_effect=True)
+            builder.call(asm, [place, *args[2:]])
+            return context.get_dummy_value()
+
+        return types.void(_u, _u, _u, _u, _u, _u), generate
+
+    @intrinsic
+    def put_byte(typingctx, shared, byte, value):
+        def generate(context, builder, sig, args):
+            place = builder.add(args[0], args[1])
+            text = "{ .reg .u16 t; cvt.u16.u32 t, $1; st.shared.u8 [$0], t; }"
+            asm = ir.InlineAsm(ir.FunctionType(_VOID, [_I32] * 2), text, "r,r,~{memory}", side_effect=True)
+            builder.call(asm, [place, args[2]])
+            return context.get_dummy_value()
+
+        return types.void(_u, _u, _u), generate
+
+    @intrinsic
+    def halves_of_e4m3(typingctx, pair):
+        def generate(context, builder, sig, args):
+            text = "{ .reg .b16 l, h; mov.b32 {l, h}, $1; cvt.rn.f16x2.e4m3x2 $0, l; }"
+            asm = ir.InlineAsm(ir.FunctionType(_I32, [_I32]), text, "=r,r", side_effect=False)
+            return builder.call(asm, args)
+
+        return _u(_u), generate
+
+    def _mma(shape, kinds, result):
+        """``kinds``: of the result, A, B and c; ``result``: numba type of both the result and c."""
         text = (
-            f"mma.sync.aligned.m16n8k32.row.col.s32.{a_type}.s8.s32 "
+            f"mma.sync.aligned.{shape}.row.col.{kinds} "
             "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};"
         )
+        kind, letter = (_I32, "r") if result is _i else (ir.FloatType(), "f")
 
         @intrinsic
         def one(typingctx, a0, a1, a2, a3, b0, b1, c):
-            four = types.UniTuple(_i, 4)
+            four = types.UniTuple(result, 4)
 
             def generate(context, builder, sig, args):
                 old = [builder.extract_value(args[6], i) for i in range(4)]
-                function_type = ir.FunctionType(ir.LiteralStructType([_I32] * 4), [_I32] * 10)
-                constraints = ",".join(["=r"] * 4 + ["r"] * 10)
+                function_type = ir.FunctionType(ir.LiteralStructType([kind] * 4), [_I32] * 6 + [kind] * 4)
+                constraints = ",".join([f"={letter}"] * 4 + ["r"] * 6 + [letter] * 4)
                 made = builder.call(
                     ir.InlineAsm(function_type, text, constraints, side_effect=False), [*args[:6], *old]
                 )
@@ -311,4 +375,5 @@ else:
 
         return one
 
-    product_s8, product_u8 = _mma("s8"), _mma("u8")
+    product_s8, product_u8 = _mma("m16n8k32", "s32.s8.s8.s32", _i), _mma("m16n8k32", "s32.u8.s8.s32", _i)
+    product_half = _mma("m16n8k16", "f32.f16.f16.f32", types.float32)

@@ -10,10 +10,9 @@ from datatypes.catalog import NF4
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
-from datatypes.quantize import quantize_tensor
 from kernels_gpu import ptx
 from kernels_gpu.gemv_launch import Shape, allocate_result, from_quantized, gemv, packed_matrix, prepare
-from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
@@ -22,7 +21,7 @@ ONE_WARP = Shape(warps=1, runs=2, depth=1)
 
 def quantized(recipe, n, k, device="cpu", seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return quantize_tensor(torch.randn((n, k), generator=generator).to(device), RECIPES[recipe])
+    return quantize_randomly(torch.randn((n, k), generator=generator).to(device), RECIPES[recipe])
 
 
 def random_inputs(m, k, dtype=torch.float16, device="cpu"):
@@ -47,9 +46,23 @@ def test_every_encoding_with_ragged_inputs(recipe):
 
 
 @simulated
-@pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64"])
+@pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64", "learned4"])
 def test_two_warps_two_tiles_a_ring_and_ragged_rows(recipe):
     check(quantized(recipe, 18, 600), random_inputs(2, 600, torch.bfloat16), Shape(warps=2, runs=2, depth=2))
+
+
+@simulated
+@pytest.mark.parametrize("recipe", ["learned3", "e5m2_g128"])
+def test_a_nan_codebook_or_code_spoils_its_row(recipe):
+    tensor = quantized(recipe, 16, 128)
+    if tensor.codebook is None:
+        tensor.codes[5, 100] = 0x7F  # of E5M2, as of E4M3: OFP8, table 1
+    else:
+        tensor.codebook[5, 2] = float("nan")
+    x = random_inputs(1, 128)
+    out = allocate_result(1, 16, x).fill_(0)
+    prepare(from_quantized(tensor, "cpu"), x, out, shape=ONE_WARP)()
+    assert torch.equal(out.isnan()[0], torch.arange(16) == 5)
 
 
 @simulated

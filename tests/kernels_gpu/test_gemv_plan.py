@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FORMATS, FP16, FP32, INTS_SYMMETRIC, NF4, UINTS
-from datatypes.granularity import PerBlock, PerChannel, PerGroup
-from datatypes.layer_config import ScaleConfig, SecondLevel, SparsityConfig, TensorConfig
+from datatypes.format import LearnedFormat
+from datatypes.granularity import PerBlock, PerChannel, PerGroup, PerTensor
+from datatypes.layer_config import CodebookConfig, ScaleConfig, SecondLevel, SparsityConfig, TensorConfig
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, digit_tables, integer_step, plan_of, signed_tables, top
-from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.gemv_recipes import LEARNED, RECIPES
 
 
 def bytes_of(words):
@@ -46,7 +47,7 @@ def test_a_value_beyond_a_byte_is_one_sentence():
 def test_tables_hold_every_code_s_value(name):
     config = RECIPES[name]
     plan = plan_of(config)
-    if plan.decoding is not Decoding.TABLE:
+    if plan.decoding is not Decoding.TABLE or plan.learned:
         assert not plan.tables
         return
     words = {2: 1, 3: 2, 4: 4}[plan.bits]
@@ -89,7 +90,35 @@ def test_a_row_is_one_part():
 REFUSED = {
     "group of 48": (TensorConfig((NF4,), PerGroup(48)), "scales of a GPU kernel must be for rows or for groups"),
     "block": (TensorConfig((NF4,), PerBlock(4, 64)), "scales of a GPU kernel must be for rows or for groups"),
-    "six bits": (TensorConfig((FORMATS["e3m2"],), PerGroup(128)), "bits of FloatFormat must be 2, 3, 4"),
+    "infinities": (
+        TensorConfig((FORMATS["e3m2_ieee"],), PerGroup(128)),
+        "floats above 4 bits must be finite with at most 4",
+    ),
+    "five exponent bits, finite": (
+        TensorConfig((FORMATS["e5m1"],), PerGroup(128)),
+        "floats above 4 bits must be finite with at most 4",
+    ),
+    "six exponent bits": (
+        TensorConfig((FORMATS["e6m1"],), PerGroup(128)),
+        "floats above 4 bits must be finite with at most 4",
+    ),
+    "float mixture": (
+        TensorConfig((FORMATS["e3m2"], FORMATS["e2m3"]), PerGroup(128)),
+        "formats must be one, without zero points, for floats above 4 bits",
+    ),
+    "sixteen bits": (TensorConfig((FORMATS["int16"],), PerGroup(128)), "bits of IntFormat must be 2, 3, 4, 5, 6, 7, 8"),
+    "learned with 6 bits": (
+        TensorConfig((LearnedFormat("six", 6, "here"),), PerChannel(), None, codebook=CodebookConfig()),
+        "bits of LearnedFormat must be 3, 4 for the GPU kernels, not 6",
+    ),
+    "one codebook in all": (
+        TensorConfig((LEARNED[4],), PerChannel(), None, codebook=CodebookConfig(FP16, PerTensor())),
+        r"codebook of a GPU kernel must be fp16, one for each row, not fp16 for PerTensor\(\)",
+    ),
+    "learned with scales": (
+        TensorConfig((LEARNED[4],), PerGroup(64), codebook=CodebookConfig()),
+        "scale and zero_point must be left out for learned formats",
+    ),
     "sparse": (TensorConfig((NF4,), PerGroup(64), sparsity=SparsityConfig()), "sparsity must be left out"),
     "real offset": (TensorConfig((UINTS[4],), PerGroup(64), zero_point=FP16), "zero_point must be left out"),
     "scale": (TensorConfig((NF4,), PerGroup(64), ScaleConfig(FORMATS["int16"])), "scales of a GPU kernel must be fp16"),

@@ -19,7 +19,7 @@ def spec_of(name, k=4096, tokens=1, warps=8, runs=4, depth=2):
 def test_lanes_of_a_load_meet_different_banks(name, runs):
     spec = spec_of(name, runs=runs)
     bits = spec.plan.bits
-    width = {2: 2, 3: 1, 4: 4, 8: 4}[bits]  # words of one load
+    width = {2: 2, 3: 1, 4: 4, 5: 1, 6: 2, 7: 1, 8: 4}[bits]  # words of one load
     lanes_at_once = 32 // width  # shared memory serves 32 words at a time
     for first in range(0, 32, lanes_at_once):
         banks = [
@@ -47,12 +47,15 @@ def test_windows_hold_the_fields_of_a_stage(name, k, runs):
 
 
 @pytest.mark.parametrize(
-    ("name", "k", "tokens"), list(itertools.product(("int4_g128", "uint4_g128", "nvfp4"), KS, (1, 5)))
+    ("name", "k", "tokens"),
+    list(itertools.product(("int4_g128", "uint7_g128", "nvfp4", "e4m3_g128", "learned4"), KS, (1, 5))),
 )
 def test_regions_follow_one_another(name, k, tokens):
     spec = spec_of(name, k, tokens)
-    digits = 2 * tokens * spec.all_runs * RUN // 4
-    assert spec.inputs_at + digits <= spec.input_scales_at
+    # two digits of a byte, or a half, for each input of each token
+    assert spec.inputs_at + 2 * tokens * spec.all_runs * RUN // 4 <= spec.input_scales_at
+    tables = 2 * 16 * spec.learned_pitch if spec.plan.learned else 0  # two buffers of a tile's rows
+    assert spec.learned_at + tables <= spec.inputs_at and spec.learned_at % 4 == spec.learned_pitch % 4 == 0
     assert spec.input_scales_at + tokens * spec.all_runs <= spec.input_sums_at
     assert spec.input_sums_at + tokens * spec.sums_per_run * spec.all_runs <= spec.ring_at
     assert spec.ring_at % 4 == spec.stage_words % 4 == spec.inputs_at % 4 == spec.plane % 4 == 0  # 16-byte copies

@@ -1,0 +1,188 @@
+"""Device functions of the GEMV that put codes together from their planes: words of a block of 32 codes to bytes.
+
+The layout of planes is that of ``datatypes.packing``. Unless said otherwise, eight codes make two registers, the first
+of codes 0, 2, 4, 6 and the second of codes 1, 3, 5, 7.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import cuda, uint32
+
+from kernels_gpu import ptx, ptx_tile
+
+# bits 0, 2, 4, 6 (or 1, 3, 5, 7) of a byte, times these, stand at bits 3, 11, 19, 27 of the product; other terms fall
+# beside them, and their carries end before them
+SPREAD_EVEN, SPREAD_ODD = 1 << 3 | 1 << 9 | 1 << 15 | 1 << 21, 1 << 2 | 1 << 8 | 1 << 14 | 1 << 20
+LOW_TWO = 0x0C080400  # two low bits of a code of six, where they stand in its byte
+LOW_THREE = (0x0C080400, 0x0E0A0602)  # three of seven, by the index of ``looked_up_3``: high two bits, then the low one
+
+
+def make_load_words(bits: int) -> Any:
+    """Device function ``(shared, at) -> words`` of a block."""
+    if bits == 2:
+
+        @cuda.jit(device=True)
+        def load_words(shared, at):
+            return ptx_tile.shared_2(shared, at)
+    elif bits == 4:
+
+        @cuda.jit(device=True)
+        def load_words(shared, at):
+            return ptx_tile.shared_4(shared, at)
+    elif bits == 8:
+
+        @cuda.jit(device=True)
+        def load_words(shared, at):
+            return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+    elif bits == 6:
+
+        @cuda.jit(device=True)
+        def load_words(shared, at):
+            return (
+                ptx_tile.shared_2(shared, at)
+                + ptx_tile.shared_2(shared, uint32(at + uint32(2)))
+                + ptx_tile.shared_2(shared, uint32(at + uint32(4)))
+            )
+    else:
+
+        @cuda.jit(device=True)
+        def three(shared, at):
+            return (
+                ptx_tile.shared_1(shared, at),
+                ptx_tile.shared_1(shared, uint32(at + uint32(1))),
+                ptx_tile.shared_1(shared, uint32(at + uint32(2))),
+            )
+
+        if bits == 3:
+            return three
+
+        @cuda.jit(device=True)
+        def load_words(shared, at):
+            first = three(shared, at)
+            second = (
+                ptx_tile.shared_1(shared, uint32(at + uint32(3))),
+                ptx_tile.shared_1(shared, uint32(at + uint32(4))),
+            )
+            if bits == 5:
+                return first + second
+            third = (
+                ptx_tile.shared_1(shared, uint32(at + uint32(5))),
+                ptx_tile.shared_1(shared, uint32(at + uint32(6))),
+            )
+            return first + second + third
+
+    return load_words
+
+
+@cuda.jit(device=True)
+def even_nibbles(word):
+    return uint32((word << uint32(4)) & uint32(0xF0F0F0F0))
+
+
+@cuda.jit(device=True)
+def odd_nibbles(word):
+    return uint32(word & uint32(0xF0F0F0F0))
+
+
+@cuda.jit(device=True)
+def nibbles(words, tables):
+    a, b, c, d = words
+    return (
+        even_nibbles(a), odd_nibbles(a), even_nibbles(b), odd_nibbles(b),
+        even_nibbles(c), odd_nibbles(c), even_nibbles(d), odd_nibbles(d),
+    )  # fmt: skip
+
+
+@cuda.jit(device=True)
+def _upper_half(word):
+    return uint32(word >> uint32(16))
+
+
+@cuda.jit(device=True)
+def looked_up_2(word, t):
+    """Registers of sixteen 2-bit codes."""
+    even, odd = uint32(word & uint32(0x33333333)), uint32((word >> uint32(2)) & uint32(0x33333333))
+    return (
+        ptx.pick_bytes(t, t, even),
+        ptx.pick_bytes(t, t, odd),
+        ptx.pick_bytes(t, t, _upper_half(even)),
+        ptx.pick_bytes(t, t, _upper_half(odd)),
+    )
+
+
+@cuda.jit(device=True)
+def looked_up_3(high, low, t0, t1):
+    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in two bytes that alternate with zeros."""
+    low = uint32((low | (low << uint32(4))) & uint32(0x0F0F0F0F))
+    low = uint32(((low << uint32(2)) | (low << uint32(4))) & uint32(0xCCCCCCCC))
+    even = uint32(ptx.select_bits(high, low, uint32(0x33333333)) & uint32(0x77777777))
+    odd = ptx.select_bits(uint32(high >> uint32(2)), uint32(low >> uint32(1)), uint32(0x33333333))
+    return (
+        ptx.pick_bytes(t0, t1, even),
+        ptx.pick_bytes(t0, t1, odd),
+        ptx.pick_bytes(t0, t1, _upper_half(even)),
+        ptx.pick_bytes(t0, t1, _upper_half(odd)),
+    )
+
+
+@cuda.jit(device=True)
+def looked_up_4(words, t0, t1, turned):
+    """Registers of 32 4-bit codes in one of the two tables; ``turned`` turns bit 3 of every code over."""
+    a, b = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
+    c, d = uint32(words[2] ^ turned), uint32(words[3] ^ turned)
+    return (
+        ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, _upper_half(a)),
+        ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, _upper_half(b)),
+        ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, _upper_half(c)),
+        ptx.pick_bytes(t0, t1, d), ptx.pick_bytes(t0, t1, _upper_half(d)),
+    )  # fmt: skip
+
+
+@cuda.jit(device=True)
+def _spread_4(word, byte):
+    """Registers of eight 1-bit codes of a byte, at bit 3 of each byte."""
+    bits = uint32(word >> uint32(8 * byte))
+    even = uint32(uint32(bits & uint32(0x55)) * uint32(SPREAD_EVEN))
+    odd = uint32(uint32(bits & uint32(0xAA)) * uint32(SPREAD_ODD))
+    return uint32(even & uint32(0x08080808)), uint32(odd & uint32(0x08080808))
+
+
+@cuda.jit(device=True)
+def _joined_words(words, low):
+    """Nibbles of four words, joined with the eight registers of what stands below them."""
+    a, b, c, d = words[0], words[1], words[2], words[3]
+    mask = uint32(0xF0F0F0F0)
+    return (
+        ptx.and_or(uint32(a << uint32(4)), mask, low[0]), ptx.and_or(a, mask, low[1]),
+        ptx.and_or(uint32(b << uint32(4)), mask, low[2]), ptx.and_or(b, mask, low[3]),
+        ptx.and_or(uint32(c << uint32(4)), mask, low[4]), ptx.and_or(c, mask, low[5]),
+        ptx.and_or(uint32(d << uint32(4)), mask, low[6]), ptx.and_or(d, mask, low[7]),
+    )  # fmt: skip
+
+
+def make_joined(bits: int) -> Any:
+    """Device function ``(words, tables) -> eight registers`` of codes of 5 to 7 bits in the upper bits of bytes."""
+    if bits == 5:
+
+        @cuda.jit(device=True)
+        def joined(words, tables):
+            low = _spread_4(words[4], 0) + _spread_4(words[4], 1) + _spread_4(words[4], 2) + _spread_4(words[4], 3)
+            return _joined_words(words, low)
+    elif bits == 6:
+
+        @cuda.jit(device=True)
+        def joined(words, tables):
+            table = uint32(LOW_TWO)
+            return _joined_words(words, looked_up_2(words[4], table) + looked_up_2(words[5], table))
+    else:
+
+        @cuda.jit(device=True)
+        def joined(words, tables):
+            zero = uint32(0)
+            first, second = ptx.pick_bytes(words[6], zero, 0x4140), ptx.pick_bytes(words[6], zero, 0x4342)
+            t0, t1 = uint32(LOW_THREE[0]), uint32(LOW_THREE[1])
+            return _joined_words(words, looked_up_3(words[4], first, t0, t1) + looked_up_3(words[5], second, t0, t1))
+
+    return joined
