@@ -259,6 +259,9 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         "decoders of stored scales and encoders of codes in the activation stage",
     ]
     for index, part in enumerate(plan.parts):
+        if parse_type(part.arithmetic.type).name == "int_arithmetic":
+            count = rows * plan.options.lanes
+            missing.append(f"what changes if the tool puts any of the {count} products of part {index} into DSPs")
         try:
             parts += _pe_parts(part, index, rows)
         except (NotImplementedError, ValueError) as error:

@@ -85,7 +85,8 @@ def test_measured_over_estimated_becomes_a_calibration_that_commands_apply(expor
     corrected = json.loads(out)
     used = {use["resource"]: use["used"] for use in corrected["budget"]}
     assert used["luts"] == pytest.approx(2 * plain["luts"], rel=1e-3)
-    assert corrected["calibration"].startswith("calibrated by mine.json on UltraScale+: luts x 2.00")
+    assert corrected["calibration"].startswith("calibrated by mine.json on UltraScale+: ")
+    assert "luts x 2.00 (spread 1.00, 1 designs)" in corrected["calibration"]
 
 
 def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, capsys):
