@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from datatypes.planes import row_words
 from hls.cpp_types import value_bits
-from hls.layer_loops import BEAT_BITS, WORD_BITS, loaded_entries
+from hls.layer_loops import loaded_entries
 from hls.layer_plan import FieldPlan, LayerPlan, PartPlan, StagePlan
+from hls.loop import BEAT_BITS, WORD_BITS
 from hwmodel.fpga import FpgaResources
 from hwmodel.fpga_memory import bram36_count, fifo_luts, lutram_luts, uram_count
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from hls.hls_operators import Operator, stages
-from hls.layer_loops import BEAT_BITS, PORTS, Loop, Process, steps_interval
+from hls.layer_loops import steps_interval
 from hls.layer_plan import LayerPlan
+from hls.loop import BEAT_BITS, PORTS, Loop, Process
 
 LOOP_CYCLES = 1  # into a loop and out of it: the report above
 AXI_LATENCY = 64  # cycles before a burst's first beat: default of the Vitis kernel flow, AMD UG1399

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from hls.cpp_types import CppType, parse_type
 from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
-from hls.layer_loops import BEAT_BITS, WORD_BITS, is_rounded
+from hls.layer_loops import is_rounded
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan
+from hls.loop import BEAT_BITS, WORD_BITS
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin, price_pe
 from hwmodel.unit_cost_design import PeDesign, design

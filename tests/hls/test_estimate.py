@@ -17,9 +17,10 @@ from hls.estimate_buffers import Buffer, buffers  # noqa: E402
 from hls.estimate_cycles import AXI_LATENCY, call_cycles, loop_cycles  # noqa: E402
 from hls.estimate_logic import pe_of  # noqa: E402
 from hls.hls_operators import Operator, stages  # noqa: E402
-from hls.layer_loops import Loop, Process, layer_loops  # noqa: E402
+from hls.layer_loops import layer_loops  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
 from hls.layer_planning import plan_layer  # noqa: E402
+from hls.loop import Loop, Process  # noqa: E402
 from hwmodel.accelerator import Array  # noqa: E402
 from hwmodel.evaluate import evaluate  # noqa: E402
 from hwmodel.fpga import DEVICES, FpgaResources  # noqa: E402

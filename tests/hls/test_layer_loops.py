@@ -20,17 +20,16 @@ from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import Outliers, QuantizedLayer  # noqa: E402
 from hls.ap_types import ap_types_folder, compiler  # noqa: E402
 from hls.layer_loops import (  # noqa: E402
-    Process,
     bitmod_terms,
     cycles_of_step,
     group_steps,
     iterations_by_label,
     layer_loops,
-    plane_widths,
     steps_interval,
 )
 from hls.layer_options import LayerOptions  # noqa: E402
 from hls.layer_planning import plan_layer  # noqa: E402
+from hls.loop import Process, plane_widths  # noqa: E402
 from hls.loop_counter import count_loops, counted_header  # noqa: E402
 from hwmodel.unit_cost_design import Arithmetic  # noqa: E402
 

@@ -1,0 +1,126 @@
+"""A loop of an exported layer in closed form, and those that bring arrays of the weight image into a kernel.
+
+What ``hls.layer_loops`` and ``hls.stage_loops`` are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from hls.cpp_types import value_bits
+from hls.hls_operators import Operator
+from hls.layer_plan import FieldPlan
+
+BEAT_BITS, WORD_BITS = 512, 32
+PORTS = 2  # of a block RAM: AMD UG573
+
+
+class Process(Enum):
+    """The steps of the pipeline that run side by side, and those in front of and behind the tiles."""
+
+    READ_INPUT = "read_input"
+    QUANTIZE_INPUT = "quantize_input"
+    PREPARE = "prepare"  # in `multiply`, before the first tile: gathers, outlier columns, the low-rank branch
+    READ_WEIGHTS = "read_weights"
+    FILL_TILE = "fill_tile"
+    MULTIPLY_TILE = "multiply_tile"
+    COLLECT_OUTPUT = "collect_output"
+    WRITE_OUTPUT = "write_output"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop in one call of a layer.
+
+    Args:
+        process: where it runs.
+        label: as in the header.
+        entries: times that it is entered.
+        iterations: of all entries together.
+        path: operators behind one another in an iteration.
+        interval: cycles from one iteration to the next, as pragmas ask and dependences allow; 0: not pipelined.
+        port_interval: the same if arrays that no pragma cuts have two ports, and no two accesses are known to be one.
+        tail: operators behind the loop, once an entry.
+        tile: which tile of rows; ``None`` for none.
+    """
+
+    process: Process
+    label: str
+    entries: int
+    iterations: int
+    path: tuple[Operator, ...] = ()
+    interval: int = 1
+    port_interval: int = 1
+    tail: tuple[Operator, ...] = ()
+    tile: int | None = None
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Bits of an array that are read at once."""
+
+    first: int
+    bits: int
+
+    @property
+    def beats(self) -> int:
+        if not self.bits:
+            return 0
+        return (self.first + self.bits - 1) // BEAT_BITS - self.first // BEAT_BITS + 1
+
+
+def plane_widths(bits: int) -> list[int]:
+    """Widths of the planes of a field, high bits first (``datatypes.packing``).
+
+    >>> plane_widths(6), plane_widths(16)
+    ([4, 2], [16])
+    """
+    return [1 << power for power in range(5, -1, -1) if bits >> power & 1]
+
+
+def field_ranges(bits: int, total: int, first: int, count: int) -> list[_Range]:
+    """What ``read_field`` reads of a field of ``total`` entries."""
+    ranges, plane = [], 0
+    for width in plane_widths(bits):
+        ranges.append(_Range(plane + first * width, count * width))
+        plane += -(-total * width // WORD_BITS) * WORD_BITS
+    return ranges
+
+
+def rows_of_field(plan: FieldPlan, columns: int, first: int, rows: int) -> tuple[int, int]:
+    """First entry and entries that rows need (``field_rows``)."""
+    per_row = -(-columns // plan.tile_columns) * plan.per_tile
+    above, last = first // plan.tile_rows, (first + rows - 1) // plan.tile_rows
+    return above * per_row, (last - above + 1) * per_row
+
+
+# --- reading and taking ----------------------------------------------------------------------------------------------
+
+
+def burst_loops(ranges: list[_Range], tile: int | None = None) -> Iterator[Loop]:
+    """Bursts of some ranges."""
+    used = [part for part in ranges if part.bits]
+    if used:
+        yield Loop(
+            Process.READ_WEIGHTS, "burst", len(used), sum(part.beats for part in used), (Operator.AXI,), tile=tile
+        )
+
+
+def field_loops(plan: FieldPlan, first: int, count: int, taker: Process, tile: int | None = None) -> Iterator[Loop]:
+    bits = value_bits(plan.value)
+    yield from burst_loops(field_ranges(bits, plan.count, first, count), tile)
+    planes = len(plane_widths(bits))
+    if count:
+        path = (Operator.RAM_READ, Operator.LOGIC)
+        yield Loop(taker, "entries_of_plane", planes, planes * count, path, tile=tile)
+
+
+def packed_row_loops(words: int, first: int, rows: int, taker: Process, tile: int | None) -> Iterator[Loop]:
+    """Rows of packed codes: 16 words a beat."""
+    found = _Range(first * words * WORD_BITS, rows * words * WORD_BITS)
+    yield from burst_loops([found], tile)
+    per_beat = BEAT_BITS // WORD_BITS
+    path = (Operator.LOGIC, Operator.LOGIC)
+    yield Loop(taker, "beats", 1, found.beats, path, port_interval=-(-per_beat // PORTS), tile=tile)
