@@ -14,6 +14,7 @@ import typer
 from torch import nn
 
 from codesign.console import say, show_json, show_table
+from codesign.export_block import POSITIONS, SEEDED, golden_inputs, write_block
 from codesign.export_inputs import text_inputs
 from codesign.quantized_folder import QuantizedModel, load_quantized
 from codesign.run_study import accelerators_by_name
@@ -21,6 +22,7 @@ from codesign.steps import progress
 from codesign.text import check_text_name, first_token, load_text, tokenize, windows
 from codesign.weight_slots import WeightSlot, all_slots
 from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_export, simulate
+from hls.decoder_block import MAX_POSITIONS
 from hls.export import ON_CHIP_BYTES, ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
 from hls.export_folder import check_replaceable
 from hls.layer_options import LayerOptions
@@ -31,7 +33,6 @@ from hwmodel.fpga_calibration import load_calibration
 from hwmodel.pe import PeKind
 from hwmodel.unit_cost_design import Arithmetic
 
-SEEDED = "seeded"
 CONTEXT = 64  # tokens of a window of the text that golden inputs come from
 _MEGA = 1e6
 _ARITHMETICS: Mapping[PeKind, Arithmetic] = {  # the others multiply in parallel
@@ -50,6 +51,12 @@ def export(
     layers: Annotated[
         list[str] | None, typer.Option("--layers", "-l", help="Layer, or pattern such as '*.q_proj'; may be repeated.")
     ] = None,
+    block: Annotated[
+        int | None, typer.Option(min=0, help="A whole decoder block, by its number, in place of single layers.")
+    ] = None,
+    positions: Annotated[
+        int, typer.Option(min=1, max=MAX_POSITIONS, help="Positions that the KV cache of a block holds.")
+    ] = POSITIONS,
     accelerator: Annotated[
         str | None,
         typer.Option("--accelerator", "-a", help="Preset or YAML file whose PEs multiply; by default plain MACs."),
@@ -73,7 +80,7 @@ def export(
     ] = None,
     as_json: _JSON = False,
 ) -> None:
-    """Write layers of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
+    """Write layers or a block of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
     board = device_by_name(device)
     target = ExportTarget(
         board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens), on_chip_bytes=on_chip,
@@ -83,6 +90,14 @@ def export(
         check_text_name(inputs)
     check_replaceable(out)
     source = load_quantized(model)
+    if block is not None:
+        if layers:
+            raise ValueError(f"layers must not be chosen beside block {block}, which has its own")
+        golden_block = golden_inputs(source, inputs, positions=positions, tokens=tokens, seed=seed)
+        _show_block(
+            write_block(source, block, golden_block, out, target, accelerator=accelerator), out, as_json=as_json
+        )
+        return
     slots = {slot.name: slot for slot in all_slots(source.skeleton())}
     names = _chosen(source, slots, layers or [])
     check_exportable(names, source.layers, target)
@@ -111,6 +126,21 @@ def export(
     calibrations = sorted({layer["estimate"]["calibration"] for layer in manifest["layers"]} - {""})
     for said in calibrations:
         say(said)
+    say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
+
+
+def _show_block(manifest: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    if as_json:
+        show_json(manifest)
+        return
+    (block,) = manifest["layers"]
+    device = manifest["device"]
+    shown = ("name", "heads", "kv_heads", "head_dim", "intermediate", "positions")
+    row = {key: block[key] for key in shown} | {
+        "encoding": block["description"], "weights": "on chip" if block["on_chip"] else "in memory",
+        "image_bytes": block["image"]["beats"] * BEAT_BYTES, "cache_bytes": block["cache_bytes"],
+    }  # fmt: skip
+    show_table(pd.DataFrame([row]), title=f"{manifest['model']} for {device['name']} ({device['part']})", as_json=False)
     say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
 
 

@@ -258,6 +258,7 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
         "output": "fp32",
         "output_beats": row,
         "cache_beats": kernel.record_beats[1],
+        "cache_bytes": block.positions * kernel.record_beats[1] * BEAT_BYTES,
         "image": {
             "beats": plan.beats,
             "arrays": [{"name": a.name, "beat": a.beat, "words": a.words} for a in plan.arrays],
