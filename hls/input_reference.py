@@ -61,11 +61,17 @@ def stage_input(layer: QuantizedLayer, x: np.ndarray) -> StagedInput:
         raise ValueError("activations must be finite, not hold NaN or infinity")
     config = layer.config.activation
     if config is None:
-        with np.errstate(over="ignore"):
-            limit = np.float32(np.finfo(np.float16).max)
-            plain = np.clip(y, -limit, limit).astype(np.float16)
+        plain = half_rounded(y)
         return StagedInput(plain.astype(np.float64), -24, None, None, plain)
     return encode_rows(y, config, _static_scale(layer, config))
+
+
+def half_rounded(x: np.ndarray) -> np.ndarray:
+    """float32 as FP16, saturating."""
+    limit = np.float32(np.finfo(np.float16).max)
+    with np.errstate(over="ignore"):
+        rounded: np.ndarray = np.clip(x, -limit, limit).astype(np.float16)
+    return rounded
 
 
 def _static_scale(layer: QuantizedLayer, config: TensorConfig) -> float | None:

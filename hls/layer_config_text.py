@@ -16,7 +16,7 @@ from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, PartPl
 
 _PART_FIELDS = (
     "scale", "outer_scale", "outer_offset", "zero_point", "zero_point_scale", "zero_point_offset", "selector",
-    "codebook", "row_scale", "gather",
+    "codebook", "mask", "row_scale", "column_scale", "gather",
 )  # fmt: skip
 
 
@@ -120,12 +120,14 @@ def _part_text(part: PartPlan, name: str) -> str:
         [
             _integers({"columns": part.columns, "code_bits": part.code_bits, "code_dim": part.code_dim}),
             _integers({"codes_beat": part.codes_beat, "group": part.group}),
+            _integers({"outputs": part.outputs, "kept": part.kept, "block": part.block}),
             f"using arithmetic = {part.arithmetic.type};",
             *(f"using {member} = {_field(part.fields.get(member))};" for member in _PART_FIELDS),
             _flag("exact_scale", part.exact_scale),
             _flag("outer_last", part.outer_last),
             f"static constexpr codesign::zero_kind zero = codesign::zero_kind::{part.zero};",
             _integers({"one_code": part.one_code, "one_exponent": part.one_exponent}),
+            _integers({"idle_weight": part.idle_weight, "idle_activation": part.idle_activation}),
             f"static constexpr std::uint32_t registers[{len(registers)}] = {{{words}}};",
         ],
     )

@@ -1,23 +1,25 @@
 """A quantized layer as an exported kernel multiplies it: dense parts, the input of each of their columns, groups.
 
 Permutations, slabs of a partitioned weight and dropped outlier columns become one list of inputs for each part; a
-residual is a part of its own; codes under outliers become the code of value zero. What no kernel does is refused here:
-column scales, sparsity masks, vectors along the outputs, a norm behind the product.
+residual is a part of its own; codes under outliers become the code of value zero (``hls.layer_outliers``). What no
+kernel does is refused here: column scales beside quantized inputs, a norm behind the product.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
+from datatypes.catalog import FP16
+from datatypes.format import FloatFormat, Format, IntFormat
 from datatypes.granularity import Granularity
-from datatypes.layer_config import OutlierLayout, TensorConfig
+from datatypes.layer_config import TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
+from hls.layer_outliers import without_outliers
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,16 @@ class DensePart:
     def columns(self) -> int:
         """Inputs that it multiplies."""
         return self.tensor.shape[1]
+
+    @property
+    def code_columns(self) -> int:
+        """Columns that one code spans."""
+        return 1 if self.config.vectors_along_output else self.config.formats[0].dim
+
+    @property
+    def code_rows(self) -> int:
+        """Outputs that one code spans."""
+        return self.config.formats[0].dim if self.config.vectors_along_output else 1
 
     @property
     def gathered(self) -> bool:
@@ -79,67 +91,23 @@ def dense_parts(layer: QuantizedLayer) -> tuple[DensePart, ...]:
         rest: QuantizedTensor | None = part.tensor
         name = part.name
         while rest is not None:
-            _check(rest.config)
-            made.append(_without_outliers(DensePart(name, rest, part.inputs), layer))
+            _check(rest.config, layer.config.activation)
+            made.append(DensePart(name, without_outliers(rest, part.inputs, layer), part.inputs))
             rest, name = rest.residual, f"{name}.residual"
     return tuple(made)
 
 
-def _check(config: TensorConfig) -> None:
-    missing = {
-        "column scales": config.column_scale is not None,
-        "sparsity masks": config.sparsity is not None,
-        "vectors along the outputs": config.vectors_along_output,
-    }
-    for what, there in missing.items():
-        if there:
-            raise NotImplementedError(f"a kernel takes no {what}: export the layer without them")
+def _check(config: TensorConfig, activation: TensorConfig | None) -> None:
+    if config.column_scale is not None and not is_fp16(activation):
+        raise NotImplementedError(
+            "column scales of a weight multiply inputs of fp16: leave the layer's activation unquantized, "
+            "or store them as its smoothing"
+        )
 
 
-def _without_outliers(part: DensePart, layer: QuantizedLayer) -> DensePart:
-    """Codes under outliers replaced by the code that adds nothing."""
-    outliers = layer.outliers
-    if outliers is None or outliers.columns.numel() == 0 or part.columns < layer.shape[1]:
-        if outliers is not None and isinstance(layer.weight, tuple):
-            raise NotImplementedError("a weight in parts takes no outliers beside it")
-        return part
-    column_of = np.empty(layer.shape[1], dtype=np.int64)
-    column_of[part.inputs] = np.arange(part.columns)
-    columns = torch.from_numpy(column_of[outliers.columns.numpy()])
-    codes = part.tensor.codes.clone()
-    zeros = zero_codes(part.tensor)
-    if outliers.row_pointers is None:
-        codes[:, columns] = zeros[:, columns].to(codes.dtype)
-    else:
-        rows = torch.repeat_interleave(torch.arange(layer.shape[0]), outliers.row_pointers.diff())
-        codes[rows, columns] = zeros[rows, columns].to(codes.dtype)
-    return replace(part, tensor=replace(part.tensor, codes=codes))
-
-
-def zero_codes(tensor: QuantizedTensor) -> torch.Tensor:
-    """The code of value zero for every element, int64 ``[n, k]``: what adds nothing.
-
-    Raises:
-        NotImplementedError: there is none.
-    """
-    config, shape = tensor.config, tensor.shape
-    fmt = config.formats[0]
-    if fmt.dim > 1 or isinstance(fmt, LearnedFormat):
-        raise NotImplementedError(f"outliers need a code of value zero under them, which {fmt.name} cannot promise")
-    if config.zero_point is not None:
-        if config.zero_point_level is not None or not isinstance(config.zero_point, IntFormat):
-            raise NotImplementedError("outliers need a code of value zero under them, which a real zero point has not")
-        assert tensor.zero_point is not None
-        return expand_tiles(tensor.zero_point, config.granularity, shape).to(torch.int64)
-    if tensor.codes.dtype.is_floating_point:
-        return torch.zeros(shape, dtype=torch.int64)
-    found = [np.flatnonzero(candidate.code_values == 0) for candidate in config.formats]
-    if any(not len(codes) for codes in found):
-        raise NotImplementedError(f"outliers need a code of value zero under them, which {fmt.name} has not")
-    table = torch.tensor([int(codes[0]) for codes in found])
-    if tensor.selector is None:
-        return table[0].expand(shape)
-    return table[expand_tiles(tensor.selector, config.selector_granularity, shape).to(torch.int64)]
+def is_fp16(activation: TensorConfig | None) -> bool:
+    """Whether a layer's inputs are plain FP16 numbers."""
+    return activation is None or (activation.scale is None and activation.formats == (FP16,))
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------
@@ -186,9 +154,11 @@ def group_size(part: DensePart, activation: TensorConfig | None, tokens: int = 1
                     f"activation scales must not change within groups of {group} gathered columns: "
                     "use one scale for a token, or slabs of whole groups"
                 )
-    if group % config.formats[0].dim and group < part.columns:
+    if group % part.code_columns and group < part.columns:
+        raise NotImplementedError(f"groups of {group} columns must hold whole codes of {part.code_columns} elements")
+    if config.sparsity is not None and group % config.sparsity.block and group < part.columns:
         raise NotImplementedError(
-            f"groups of {group} columns must hold whole codes of {config.formats[0].dim} elements"
+            f"groups of {group} columns must hold whole blocks of {config.sparsity.block} columns of a sparse weight"
         )
     return group
 
@@ -223,8 +193,3 @@ def has_exact_scale(part: DensePart, activation: TensorConfig | None, *, tokens:
     plain = config.zero_point is None or (isinstance(config.zero_point, IntFormat) and config.zero_point_level is None)
     single = activation.scale is None or activation.granularity.tile((tokens, 1 << 30))[1] >= 1 << 30
     return whole and plain and single and not isinstance(config.formats[0], FloatFormat)
-
-
-def is_csr(layer: QuantizedLayer) -> bool:
-    """Whether outliers are single weights."""
-    return layer.config.outliers is not None and layer.config.outliers.layout is not OutlierLayout.COLUMNS

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datatypes.format import Format, IntFormat
 from datatypes.granularity import Granularity
+from datatypes.layer_config import SparsityConfig
 from hls.c_types import CArithmetic
 from hls.layer_options import LayerOptions
 
@@ -49,7 +50,14 @@ class FieldPlan:
 
 @dataclass(frozen=True)
 class PartPlan:
-    """One dense part: what its struct says. ``fields`` holds those that are there, by member name."""
+    """One dense part: what its struct says.
+
+    Args:
+        fields: those that are there, by member name.
+        outputs: rows of the weight that one code spans.
+        kept, block: of every ``block`` columns of a row so many are stored; 1 and 1 for all.
+        idle_weight, idle_activation: codes of lanes past the columns, one of them of value zero.
+    """
 
     columns: int
     code_bits: int
@@ -63,6 +71,16 @@ class PartPlan:
     zero: str
     one_code: int
     one_exponent: int
+    outputs: int = 1
+    kept: int = 1
+    block: int = 1
+    idle_weight: int = 0
+    idle_activation: int = 0
+
+    @property
+    def stored_columns(self) -> int:
+        """Elements of a row that have codes."""
+        return SparsityConfig(self.kept, self.block).kept_columns(self.columns)
 
 
 @dataclass(frozen=True)

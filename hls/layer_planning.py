@@ -6,36 +6,23 @@ What the headers cannot hold is refused here, in words of the layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datatypes.catalog import FP16, FP32, INT32
-from datatypes.format import FloatFormat, IntFormat, LearnedFormat
-from datatypes.layer_config import SecondLevel, TensorConfig
 from datatypes.layer_packing import pack_layer
 from datatypes.packing import pack_field, pack_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of
-from hls.c_types import CArithmetic, value_type
+from hls.c_types import value_type
 from hls.layer_options import LayerOptions
-from hls.layer_parts import DensePart, dense_parts, group_size, has_exact_scale, is_csr, outer_is_last, tile_columns
-from hls.layer_plan import (
-    FactorPlan,
-    FieldPlan,
-    LayerPlan,
-    OutlierPlan,
-    PartPlan,
-    StagePlan,
-    WeightImage,
-    tiled_field,
-)
-from hls.mixture import mixture_of
+from hls.layer_outliers import codes_are_cleared, is_csr, outlier_values
+from hls.layer_parts import dense_parts
+from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, WeightImage, tiled_field
+from hls.part_planning import plan_part
 from hls.stage_planning import input_stage, plan_stage
-from hwmodel.unit_cost_design import Arithmetic
 
 
 def plan_layer(
@@ -68,7 +55,7 @@ def plan_layer(
     image = WeightImage()
     stored = pack_layer(layer)
     stage = input_stage(layer, options)
-    planned = tuple(_plan_part(part, layer, stage, options, image) for part in parts)
+    planned = tuple(plan_part(part, layer, stage, options, image) for part in parts)
     smoothing = None
     if layer.config.smoothing is not None:
         beat = image.add("smoothing", stored["smoothing"])
@@ -112,109 +99,6 @@ def plan_layer(
     )
 
 
-# --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def _plan_part(
-    part: DensePart, layer: QuantizedLayer, stage: StagePlan, options: LayerOptions, image: WeightImage
-) -> PartPlan:
-    tensor, config, shape = part.tensor, part.config, part.tensor.shape
-    group = group_size(part, layer.config.activation, options.tokens)
-    arrays = pack_tensor(replace(tensor, residual=None, config=replace(config, residual=None)))
-    beats = {key: image.add(f"{part.name}.{key}", array) for key, array in arrays.items()}
-    fields: dict[str, FieldPlan] = {}
-    if config.scale is not None:
-        fields["scale"] = tiled_field(value_type(config.scale.format), config.granularity, shape, beats["scale"])
-        _level_fields(fields, config.scale.second_level, "outer_scale", "outer_offset", beats, shape)
-    zero, one_code, one_exponent = _zero_kind(config)
-    if config.zero_point is not None:
-        fields["zero_point"] = tiled_field(
-            value_type(config.zero_point), config.granularity, shape, beats["zero_point"]
-        )
-        _level_fields(fields, config.zero_point_level, "zero_point_scale", "zero_point_offset", beats, shape)
-    if config.selector_bits:
-        value = f"codesign::integer_value<{config.selector_bits}, false>"
-        fields["selector"] = tiled_field(value, config.selector_granularity, shape, beats["selector"])
-    if config.codebook is not None:
-        if config.codebook.format != FP16 or tile_columns(config.codebook.granularity, shape) < part.columns:
-            raise NotImplementedError("learned codebooks must hold fp16 and cover whole rows")
-        per_tile = config.formats[0].dim << config.formats[0].bits
-        fields["codebook"] = tiled_field(
-            "codesign::raw_value<16>", config.codebook.granularity, shape, beats["codebook"], per_tile
-        )
-    if config.row_scale is not None:
-        fields["row_scale"] = FieldPlan(value_type(config.row_scale), 1, part.columns, shape[0], beats["row_scale"])
-    if part.gathered:
-        beat = image.add(f"{part.name}.gather", torch.from_numpy(part.inputs.astype(np.int32)))
-        fields["gather"] = FieldPlan("codesign::integer_value<32, false>", 1, 1, part.columns, beat)
-    return PartPlan(
-        columns=part.columns,
-        code_bits=config.formats[0].bits,
-        code_dim=config.formats[0].dim,
-        codes_beat=beats["codes"],
-        group=group,
-        arithmetic=_arithmetic(config, stage, options, group),
-        fields=fields,
-        exact_scale=has_exact_scale(part, layer.config.activation),
-        outer_last=outer_is_last(part),
-        zero=zero,
-        one_code=one_code,
-        one_exponent=one_exponent,
-    )
-
-
-def _level_fields(
-    fields: dict[str, FieldPlan],
-    level: SecondLevel | None,
-    scale: str,
-    offset: str,
-    beats: Mapping[str, int],
-    shape: tuple[int, int],
-) -> None:
-    if level is None:
-        return
-    fields[scale] = tiled_field(value_type(level.scale), level.granularity, shape, beats[scale])
-    if level.offset is not None:
-        fields[offset] = tiled_field(value_type(level.offset), level.offset_tiles, shape, beats[offset])
-
-
-def _zero_kind(config: TensorConfig) -> tuple[str, int, int]:
-    """C++ enumerator of the zero point, and a weight code that is a power of two with its exponent."""
-    if config.zero_point is None:
-        return "none", 0, 0
-    fmt = config.formats[0]
-    if len(config.formats) > 1 or fmt.dim > 1 or isinstance(fmt, LearnedFormat):
-        raise NotImplementedError(f"zero points go with one format of single numbers, not with {fmt.name}")
-    if isinstance(config.zero_point, IntFormat) and config.zero_point_level is None:
-        if not isinstance(fmt, IntFormat) or fmt.signed_codes or config.zero_point.signed_codes:
-            raise NotImplementedError(f"integer zero points go with unsigned codes, not with {fmt.name}")
-        if config.zero_point.bits > fmt.bits:
-            raise NotImplementedError(
-                f"zero points must be as wide as the codes of {fmt.name}, not {config.zero_point.name}"
-            )
-        return "before_product", 0, 0
-    mantissas, exponents = np.frexp(fmt.code_values)
-    powers = np.flatnonzero(mantissas == 0.5)
-    if not len(powers):
-        raise NotImplementedError(f"real zero points need a code that is a power of two, which {fmt.name} has not")
-    code = int(powers[0])
-    return "real" if isinstance(config.zero_point, FloatFormat) else "in_codes", code, int(exponents[code]) - 1
-
-
-def _arithmetic(config: TensorConfig, stage: StagePlan, options: LayerOptions, group: int) -> CArithmetic:
-    activation = stage.code_format
-    if options.arithmetic is Arithmetic.BITMOD:
-        if config.scale is None or config.zero_point is not None:
-            raise NotImplementedError("BitMoD's PE takes weights with a scale and without zero points")
-        if group % options.lanes and options.lanes > 4:
-            raise ValueError(f"lanes of BitMoD's PE must divide groups of {group} or be 4, not {options.lanes}")
-        return bitmod_of(config.formats, activation, scale=config.scale.format, lanes=options.lanes, group=group)
-    if len(config.formats) > 1:
-        return mixture_of(config.formats, activation, options, group)
-    pair = Pair(config.formats[0], activation, options.lanes, group, options.accumulator)
-    return arithmetic_of(pair, options.arithmetic)
-
-
 # --- branches --------------------------------------------------------------------------------------------------------
 
 
@@ -241,8 +125,10 @@ def _plan_outliers(
     if config is None or outliers is None or not outliers.columns.numel():
         return None
     count = len(outliers.columns)
-    values_beat = image.add("outliers.values", stored["outliers.values"])
-    value = value_type(config.format)
+    if codes_are_cleared(layer):
+        value, values_beat = value_type(config.format), image.add("outliers.values", stored["outliers.values"])
+    else:
+        value, values_beat = value_type(FP32), image.add("outliers.differences", outlier_values(layer))
     if not is_csr(layer):
         values = FieldPlan(value, 1, 1, n * count, values_beat)
         index_beat = image.add("outliers.columns", stored["outliers.columns"])

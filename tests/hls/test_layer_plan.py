@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from datatypes.catalog import (
+    BINARY,
     BITMOD_FP4,
     E4M3,
     FLINT4,
@@ -151,30 +152,84 @@ def test_options_are_checked(options: dict[str, int], message: str) -> None:
         LayerOptions(**options)
 
 
-def test_weights_that_no_kernel_holds_are_refused() -> None:
+def test_column_scales_multiply_inputs_of_fp16_alone() -> None:
     tensor = quantize_tensor(normal(N, K), INT4)
     scaled = replace(INT4, column_scale=FP16)
-    with pytest.raises(NotImplementedError, match="no column scales"):
-        plan_layer(
-            QuantizedLayer(
-                LayerConfig(weight=scaled),
-                replace(tensor, config=scaled, column_scale=torch.ones(K, dtype=torch.float16)),
-                (N, K),
-            )
-        )
-    sparse = replace(INT4, sparsity=SparsityConfig(2, 4))
-    with pytest.raises(NotImplementedError, match="no sparsity masks"):
-        plan_layer(QuantizedLayer(LayerConfig(weight=sparse), replace(tensor, config=sparse), (N, K)))
-    learned = LearnedFormat("learned", 4, "test", dimension=2)
-    book = CodebookConfig(FP16, PerTensor())
-    down = TensorConfig((learned,), PerTensor(), None, codebook=book, vectors_along_output=True)
-    codes = torch.zeros(3, K, dtype=torch.uint8)
-    with pytest.raises(NotImplementedError, match="no vectors along the outputs"):
-        plan_layer(
-            QuantizedLayer(
-                LayerConfig(weight=down), QuantizedTensor(down, (N, K), codes, codebook=torch.zeros(1, 16, 2)), (N, K)
-            )
-        )
+    tensor = replace(tensor, config=scaled, column_scale=torch.ones(K, dtype=torch.float16))
+    made = QuantizedLayer(LayerConfig(weight=scaled), tensor, (N, K))
+    assert plan_layer(made).parts[0].fields["column_scale"].count == K
+    with pytest.raises(NotImplementedError, match="column scales of a weight multiply inputs of fp16"):
+        plan_layer(replace(made, config=LayerConfig(weight=scaled, activation=TOKEN8)))
+
+
+def sparse(weight: TensorConfig, block: int, kept: int) -> QuantizedLayer:
+    """The first ``kept`` of each block are kept."""
+    config = replace(weight, sparsity=SparsityConfig(kept, block))
+    mask = (torch.arange(K) % block < kept).expand(N, K)
+    return QuantizedLayer(
+        LayerConfig(weight=config, activation=TOKEN8),
+        replace(quantize_tensor(normal(N, K), weight), config=config, mask=mask),
+        (N, K),
+    )
+
+
+def test_a_sparse_row_has_codes_and_places_of_what_is_kept() -> None:
+    made = sparse(INT4, 4, 2)
+    part = plan_layer(made).parts[0]
+    # 70 columns are 17 blocks of 4 and a half one: 17 * 2 + 2 are kept, of which a group of 32 has 16
+    assert (part.columns, part.stored_columns, part.group) == (70, 36, 32)
+    assert part.fields["mask"].count == N * 36
+    # a group of 16 products of 4 and 8 bits: 16 * 8 * 128 = 2**14, positive
+    assert part.arithmetic.sum_bits == 16
+    places = stored(plan_layer(made), "weight.mask")
+    assert len(places) == -(-N * 36 * 2 // 32) and places[0] == 0x44444444  # places 0 and 1 by turns
+
+
+def test_lanes_and_groups_hold_whole_blocks() -> None:
+    with pytest.raises(ValueError, match="lanes must hold whole blocks of 2 kept columns of a sparse weight, not 5"):
+        plan_layer(sparse(INT4, 4, 2), options=LayerOptions(lanes=5))
+    with pytest.raises(NotImplementedError, match="groups of 32 columns must hold whole blocks of 5 columns"):
+        plan_layer(sparse(INT4, 5, 2))
+    with pytest.raises(NotImplementedError, match="takes dense weights"):
+        plan_layer(sparse(INT4, 4, 2), options=LayerOptions(lanes=4, arithmetic=Arithmetic.BITMOD))
+
+
+def test_rows_of_a_tile_hold_whole_vectors() -> None:
+    learned = LearnedFormat("learned", 4, "test", dimension=3)
+    down = TensorConfig((learned,), PerTensor(), None, codebook=CodebookConfig(FP16, PerTensor()),
+                        vectors_along_output=True)  # fmt: skip
+    tensor = QuantizedTensor(
+        down, (N, K), torch.zeros(2, K, dtype=torch.uint8), codebook=torch.zeros(1, 16, 3, dtype=torch.float16)
+    )
+    made = QuantizedLayer(LayerConfig(weight=down), tensor, (N, K))
+    part = plan_layer(made, options=LayerOptions(tile_rows=6)).parts[0]
+    assert (part.outputs, part.code_dim) == (3, 1) and "true, 16>" in part.arithmetic.type
+    with pytest.raises(ValueError, match="tile_rows must hold whole vectors of 3 outputs, .* not 8"):
+        plan_layer(made)
+
+
+def test_lanes_beyond_a_group_take_codes_of_value_zero() -> None:
+    # NF4's zero is code 7; binary has none, so the weight's code stands for it; two binaries have no zero at all
+    nf4, binary = (TensorConfig((f,), PerChannel(), ScaleConfig(FP32), dynamic=True) for f in (NF4, BINARY))
+    weight = TensorConfig((NF4,), PerGroup(32))
+    assert plan_layer(layer(weight, nf4)).parts[0].idle_activation == 7
+    assert plan_layer(layer(weight, binary)).parts[0].idle_weight == 7
+    signs = TensorConfig((BINARY,), PerChannel(), ScaleConfig(FP16, ScaleRule.MEAN_ABS))
+    with pytest.raises(NotImplementedError, match="neither binary nor binary has: use lanes that divide every group"):
+        plan_layer(layer(signs, binary))
+    assert plan_layer(layer(signs, binary), options=LayerOptions(lanes=14)).parts[0].group == K
+
+
+def test_outliers_over_real_zero_points_are_differences() -> None:
+    weight = TensorConfig((UINTS[3],), PerGroup(32), ScaleConfig(FP16, ScaleRule.RANGE), zero_point=FP16)
+    columns = torch.tensor([2, 69])
+    values = torch.full((N, 2), 3.0, dtype=torch.float16)
+    tensor = quantize_tensor(normal(N, K), weight)
+    config = LayerConfig(weight=weight, outliers=OutlierConfig(OutlierLayout.COLUMNS, 2 / K))
+    plan = plan_layer(QuantizedLayer(config, tensor, (N, K), outliers=Outliers(values, columns)))
+    words = stored(plan, "outliers.differences").view(np.float32).reshape(N, 2)
+    np.testing.assert_array_equal(words, 3 - tensor.dequantize().numpy()[:, [2, 69]])
+    np.testing.assert_array_equal(unpack(stored(plan, "weight.codes").reshape(N, -1), 3, K), tensor.codes.numpy())
 
 
 def test_learned_tables_cover_whole_rows_in_fp16() -> None:

@@ -11,11 +11,10 @@
 #define CODESIGN_LAYER_H
 
 #include "codesign/branches.h"
+#include "codesign/layer_output.h"
 #include "codesign/layer_part.h"
 
 namespace codesign {
-
-using float_stream = hls::stream<float>;
 
 // The dense parts of a layer, in the order in which they are added.
 template <class... PARTS>
@@ -32,44 +31,53 @@ struct tiles<parts<>, ROWS> {};
 template <class PART, class... REST, int ROWS>
 struct tiles<parts<PART, REST...>, ROWS> {
   part_tile<PART, ROWS> tile;
-  typename registers_of<typename PART::arithmetic>::type registers[ROWS];
+  typename registers_of<typename PART::arithmetic>::type registers[ROWS / PART::outputs];
   tiles<parts<REST...>, ROWS> rest;
 };
 
-// Which input each stored column multiplies, part after part.
+// What the columns of each part multiply, part after part.
 template <class PARTS>
-struct gathers;
+struct columns_of_parts;
 
 template <>
-struct gathers<parts<>> {};
+struct columns_of_parts<parts<>> {};
 
 template <class PART, class... REST>
-struct gathers<parts<PART, REST...>> {
-  int column[PART::gather::present ? PART::columns : 1];
-  gathers<parts<REST...>> rest;
+struct columns_of_parts<parts<PART, REST...>> {
+  part_columns<PART> from;
+  columns_of_parts<parts<REST...>> rest;
 };
 
 template <class PART, class... REST, class IMAGE>
-void read_gathers(parts<PART, REST...>, const IMAGE& image, beat_stream& out) {
+void read_columns(parts<PART, REST...>, const IMAGE& image, beat_stream& out) {
 #pragma HLS INLINE
   read_field<typename PART::gather>(image, 0, PART::columns, out);
-  if constexpr (sizeof...(REST) > 0) read_gathers(parts<REST...>(), image, out);
+  read_field<typename PART::column_scale>(image, 0, PART::columns, out);
+  if constexpr (sizeof...(REST) > 0) read_columns(parts<REST...>(), image, out);
 }
 
 template <class PART, class... REST>
-void take_gathers(beat_stream& in, gathers<parts<PART, REST...>>& out) {
+void take_columns(beat_stream& in, columns_of_parts<parts<PART, REST...>>& out) {
 #pragma HLS INLINE
   if constexpr (PART::gather::present) {
     ap_uint<PART::gather::bits> entries[PART::columns];
     take_field<typename PART::gather>(in, 0, PART::columns, entries);
   columns:
     for (int column = 0; column < PART::columns; ++column) {
-      out.column[column] = static_cast<int>(entries[column].to_uint());
+      out.from.input[column] = static_cast<int>(entries[column].to_uint());
     }
   } else {
-    out.column[0] = 0;
+    out.from.input[0] = 0;
   }
-  if constexpr (sizeof...(REST) > 0) take_gathers<REST...>(in, out.rest);
+  if constexpr (PART::column_scale::present) {
+    ap_uint<PART::column_scale::bits> entries[PART::columns];
+    take_field<typename PART::column_scale>(in, 0, PART::columns, entries);
+  column_scales:
+    for (int column = 0; column < PART::columns; ++column) {
+      out.from.scale[column] = PART::column_scale::value::decode(entries[column]);
+    }
+  }
+  if constexpr (sizeof...(REST) > 0) take_columns<REST...>(in, out.rest);
 }
 
 template <int ROWS, class PART, class... REST, class IMAGE>
@@ -89,27 +97,28 @@ void take_parts(beat_stream& in, int first, int rows, tiles<parts<PART, REST...>
 
 // What the parts from the second on give, each added in its turn: ((p0 + p1) + p2) + ...
 template <int ROWS, class ACTIVATIONS, class PART, class... REST>
-void add_parts(const tiles<parts<PART, REST...>, ROWS>& tile, const gathers<parts<PART, REST...>>& gather, int first,
-               int rows, const ACTIVATIONS& x, int token, float (&total)[ROWS], float (&part)[ROWS]) {
+void add_parts(const tiles<parts<PART, REST...>, ROWS>& tile, const columns_of_parts<parts<PART, REST...>>& columns,
+               int first, int rows, const ACTIVATIONS& x, int token, float (&total)[ROWS], float (&part)[ROWS]) {
 #pragma HLS INLINE
-  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, gather.column, x, token, part);
+  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, columns.from, x, token, part);
 rows_added:
   for (int row = 0; row < ROWS; ++row) {
 #pragma HLS UNROLL
     if (row < rows) total[row] = total[row] + part[row];
   }
-  if constexpr (sizeof...(REST) > 0) add_parts<ROWS>(tile.rest, gather.rest, first, rows, x, token, total, part);
+  if constexpr (sizeof...(REST) > 0) add_parts<ROWS>(tile.rest, columns.rest, first, rows, x, token, total, part);
 }
 
 // Sum of all parts for one token.
 template <int ROWS, class ACTIVATIONS, class PART, class... REST>
-void multiply_parts(const tiles<parts<PART, REST...>, ROWS>& tile, const gathers<parts<PART, REST...>>& gather,
-                    int first, int rows, const ACTIVATIONS& x, int token, float (&total)[ROWS]) {
+void multiply_parts(const tiles<parts<PART, REST...>, ROWS>& tile,
+                    const columns_of_parts<parts<PART, REST...>>& columns, int first, int rows, const ACTIVATIONS& x,
+                    int token, float (&total)[ROWS]) {
 #pragma HLS INLINE
-  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, gather.column, x, token, total);
+  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, columns.from, x, token, total);
   if constexpr (sizeof...(REST) > 0) {
     float more[ROWS];
-    add_parts<ROWS>(tile.rest, gather.rest, first, rows, x, token, total, more);
+    add_parts<ROWS>(tile.rest, columns.rest, first, rows, x, token, total, more);
   }
 }
 
@@ -124,7 +133,7 @@ template <class C, class IMAGE>
 void read_weights(IMAGE image, beat_stream& to_input, beat_stream& to_multiply) {
 #pragma HLS INLINE off
   read_field<typename C::input::smoothing>(image, 0, C::k, to_input);
-  read_gathers(typename C::parts(), image, to_multiply);
+  read_columns(typename C::parts(), image, to_multiply);
   if constexpr (C::outliers::columns_layout) {
     read_field<typename C::outliers::index>(image, 0, C::outliers::most, to_multiply);
   }
@@ -202,7 +211,7 @@ void fill_tile(beat_stream& weights, int first, int rows, row_tile<C>& tile) {
 // Everything that stays on the chip for a call beside the tiles.
 template <class C>
 struct layer_state {
-  gathers<typename C::parts> gather;
+  columns_of_parts<typename C::parts> columns;
   int outlier_columns[C::outliers::most];
   float branch[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows];
 };
@@ -216,7 +225,7 @@ tokens_multiplied:
   for (int token = 0; token < tokens; ++token) {
     float total[C::tile_rows];
 #pragma HLS ARRAY_PARTITION variable = total complete
-    multiply_parts<C::tile_rows>(tile.parts_of, state.gather, first, rows, x, token, total);
+    multiply_parts<C::tile_rows>(tile.parts_of, state.columns, first, rows, x, token, total);
   rows_out:
     for (int row = 0; row < rows; ++row) {
       float y = total[row];
@@ -245,7 +254,7 @@ void multiply(beat_stream& weights, const activations<typename C::input, C::toke
               float_stream& out) {
 #pragma HLS INLINE off
   layer_state<C> state;
-  take_gathers(weights, state.gather);
+  take_columns(weights, state.columns);
   if constexpr (C::outliers::columns_layout) {
     using index = typename C::outliers::index;
     ap_uint<index::bits> stored[C::outliers::most];
@@ -261,109 +270,6 @@ row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
     const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
     one_tile<C>(weights, state, x, tokens, first, rows, out);
-  }
-}
-
-// --- outputs --------------------------------------------------------------------------------------------------------
-
-struct fp32_output {
-  static constexpr bool codes = false;
-  static constexpr int bits = 32;
-  static ap_uint<32> encode(float y) { return bits_of_float(y); }
-};
-
-struct fp16_output {
-  static constexpr bool codes = false;
-  static constexpr int bits = 16;
-  static ap_uint<16> encode(float y) { return fp16_quantizer::encode(y); }
-};
-
-// Codes and scales of an output stage: each token's packed row of codes, then, from the next beat on, the float32
-// scales of its tiles.
-template <class STAGE>
-struct stage_output {
-  static constexpr bool codes = true;
-  static constexpr int bits = STAGE::quantizer::bits;
-  using stage = STAGE;
-};
-
-template <class C>
-void write_output(float_stream& in, int tokens, beat_t* output) {
-#pragma HLS INLINE off
-  using out = typename C::output;
-  float y[C::tokens][C::n];
-row_tiles:
-  for (int first = 0; first < C::n; first += C::tile_rows) {
-    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
-  tokens_in:
-    for (int token = 0; token < tokens; ++token) {
-    rows_in:
-      for (int row = 0; row < rows; ++row) {
-#pragma HLS PIPELINE II = 1
-        y[token][first + row] = in.read();
-      }
-    }
-  }
-  if constexpr (out::codes) {
-    using made = activations<typename out::stage, C::tokens>;
-    static_assert(!made::asymmetric, "codes of an output have no zero point");
-    constexpr int words = row_words(C::n, out::bits);
-    constexpr int code_beats = beats_of(words * word_bits), scale_beats = beats_of(made::tiles * 32LL);
-    made coded;
-    quantize<typename out::stage, C::tokens>(y, tokens, coded);
-  tokens_coded:
-    for (int token = 0; token < tokens; ++token) {
-      ap_uint<word_bits> row[code_beats * beat_words];
-    words_cleared:
-      for (int word = 0; word < code_beats * beat_words; ++word) row[word] = 0;
-    columns_packed:
-      for (int column = 0; column < C::n; ++column) {
-#pragma HLS PIPELINE II = 1
-        pack_code<out::bits>(coded.code[token][column], column, row);
-      }
-      const int start = token * (code_beats + scale_beats);
-    code_beats_out:
-      for (int beat = 0; beat < code_beats; ++beat) {
-#pragma HLS PIPELINE II = 1
-        beat_t made_beat = 0;
-        for (int word = 0; word < beat_words; ++word) {
-#pragma HLS UNROLL
-          made_beat.range(word * word_bits + word_bits - 1, word * word_bits) = row[beat * beat_words + word];
-        }
-        output[start + beat] = made_beat;
-      }
-    scale_beats_out:
-      for (int beat = 0; beat < scale_beats; ++beat) {
-#pragma HLS PIPELINE II = 1
-        beat_t made_beat = 0;
-        for (int word = 0; word < beat_words; ++word) {
-#pragma HLS UNROLL
-          const int tile = beat * beat_words + word;
-          if (tile < made::tiles) {
-            made_beat.range(word * word_bits + word_bits - 1, word * word_bits) =
-                bits_of_float(coded.scale[token][tile]);
-          }
-        }
-        output[start + code_beats + beat] = made_beat;
-      }
-    }
-  } else {
-    constexpr int places = beat_bits / out::bits, beats = ceil_div(C::n, places);
-  tokens_out:
-    for (int token = 0; token < tokens; ++token) {
-    beats_out:
-      for (int beat = 0; beat < beats; ++beat) {
-#pragma HLS PIPELINE II = 1
-        beat_t made = 0;
-      places_out:
-        for (int place = 0; place < places; ++place) {
-#pragma HLS UNROLL
-          const int row = beat * places + place;
-          if (row < C::n) made.range(place * out::bits + out::bits - 1, place * out::bits) = out::encode(y[token][row]);
-        }
-        output[token * beats + beat] = made;
-      }
-    }
   }
 }
 
