@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hls.cpp_types import CppType, parse_type
 from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
-from hls.layer_loops import is_rounded
+from hls.layer_loops import FIELD_ORDER, is_rounded
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan
 from hls.loop import BEAT_BITS, WORD_BITS
 from hwmodel.fpga_accelerator import FpgaPart
@@ -260,6 +260,8 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         "decoders of stored scales and encoders of codes in the activation stage",
     ]
     for index, part in enumerate(plan.parts):
+        strange = set(part.fields) - {*FIELD_ORDER, "gather"}
+        missing += [f"loops and logic of {name} of part {index}" for name in sorted(strange)]
         if parse_type(part.arithmetic.type).name == "int_arithmetic":
             count = rows * plan.options.lanes
             missing.append(f"what changes if the tool puts any of the {count} products of part {index} into DSPs")

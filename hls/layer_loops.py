@@ -18,7 +18,7 @@ from hls.layer_plan import FieldPlan, LayerPlan, PartPlan
 from hls.loop import PORTS, Loop, Process, field_loops, packed_row_loops, rows_of_field
 from hls.stage_loops import PARTIAL_SUMS, output_loops, prepare_loops, quantize_input_loops
 
-_FIELD_ORDER = (
+FIELD_ORDER = (
     "scale", "outer_scale", "outer_offset", "zero_point", "zero_point_scale", "zero_point_offset", "selector",
     "codebook", "row_scale",
 )  # fmt: skip
@@ -33,7 +33,7 @@ def _part_tile(part: PartPlan, tile: int, first: int, rows: int) -> Iterator[Loo
     else:  # flat, the template's count of entries is 1
         wide = FieldPlan(f"codesign::raw_value<{part.code_bits}>", 1, part.code_dim, 1, part.codes_beat)
         yield from field_loops(wide, first * codes, rows * codes, Process.FILL_TILE, tile)
-    for name in _FIELD_ORDER:
+    for name in FIELD_ORDER:
         field = part.fields.get(name)
         if field is not None:
             start, count = rows_of_field(field, part.columns, first, rows)
