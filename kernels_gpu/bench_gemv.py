@@ -231,7 +231,8 @@ def measurement(row: Row, conditions: dict[str, str], device: str) -> Measuremen
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that a measurement depends on."""
     found = {}
     for name in ("torch", "numba", "numba-cuda", "cuda-bindings", "numpy", "bitsandbytes"):
         try:
@@ -317,7 +318,7 @@ def main() -> int:
             "clocks.sm, clocks.mem, clocks.max.sm, power.draw, power.limit": clocks,
             "driver": facts.driver,
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            **_versions(),
+            **versions(),
         }
         records = [asdict(measurement(row, conditions, facts.name)) for row in rows]
         temporary = arguments.output.with_name(arguments.output.name + ".tmp")

@@ -348,7 +348,8 @@ def _refuse_unsupported_float(config: TensorConfig, fmt: FloatFormat) -> None:
     fits = fmt.bits == 1 + fmt.exponent_bits + fmt.mantissa_bits and fmt.exponent_bits <= HALF_EXPONENT_BITS
     if not (same_specials and fits and fmt.sign_bits):
         raise NotImplementedError(
-            f"floats above 4 bits must be finite, E5M2 of IEEE or E4M3 of OFP8 for the GPU kernels, not {fmt.name}"
+            f"floats above 4 bits must be finite with at most 4 exponent bits, E5M2 of IEEE 754 or E4M3 of OFP8 for "
+            f"the GPU kernels, not {fmt.name}"
         )
 
 

@@ -87,6 +87,12 @@ def odd_nibbles(word):
 
 
 @cuda.jit(device=True)
+def nibbles_of_word(word):
+    """Registers of eight 4-bit codes, in the upper halves of bytes."""
+    return even_nibbles(word), odd_nibbles(word)
+
+
+@cuda.jit(device=True)
 def nibbles(words, tables):
     a, b, c, d = words
     return (

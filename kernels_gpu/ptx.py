@@ -187,6 +187,15 @@ if SIMULATED:
         thread.syncthreads()
         return received
 
+    def shuffle(value, lane):
+        """``value`` of a lane of the warp (every thread of the block must take part)."""
+        thread = threading.current_thread()
+        return shuffle_xor(value, (thread.thread_id % 32) ^ int(lane))
+
+    def exp2(a):
+        """2**a, to about two units in the last place; 0 for minus infinity."""
+        return np.float32(np.exp2(np.float64(a)))
+
     def sync_warp():
         """A barrier (here of the whole block: every thread must take part)."""
         threading.current_thread().syncthreads()
@@ -231,6 +240,7 @@ else:
     sub = _instruction("sub.rn.f32 $0, $1, $2;", _f, _f, _f)
     div = _instruction("div.rn.f32 $0, $1, $2;", _f, _f, _f)
     reciprocal = _instruction("rcp.approx.f32 $0, $1;", _f, _f)
+    exp2 = _instruction("ex2.approx.f32 $0, $1;", _f, _f)
     fma = _instruction("fma.rn.f32 $0, $1, $2, $3;", _f, _f, _f, _f)
     add_up = _instruction("add.rp.f32 $0, $1, $2;", _f, _f, _f)
     add_saturated = _instruction("add.rn.sat.f32 $0, $1, $2;", _f, _f, _f)
@@ -298,6 +308,11 @@ else:
     def shuffle_xor(value, mask):
         """``value`` of the lane ``lane ^ mask``."""
         return cuda.shfl_xor_sync(0xFFFFFFFF, value, mask)
+
+    @cuda.jit(device=True)
+    def shuffle(value, lane):
+        """``value`` of a lane of the warp."""
+        return cuda.shfl_sync(0xFFFFFFFF, value, lane)
 
     @cuda.jit(device=True)
     def sync_warp():

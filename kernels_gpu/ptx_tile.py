@@ -72,6 +72,20 @@ if SIMULATED:
         """Four words of global memory at a multiple of four."""
         return address[word], address[word + 1], address[word + 2], address[word + 3]
 
+    def stream_words_1(address, word):
+        """A word of global memory that is read once."""
+        return (address[word],)
+
+    def stream_words_2(address, word):
+        """Two of them at a multiple of two."""
+        return address[word], address[word + 1]
+
+    stream_words_4 = load_words_4
+
+    def store_word(address, word, bits):
+        """Store a word in global memory."""
+        address[word] = bits
+
     def store_half(address, index, bits):
         """Store the low sixteen bits."""
         address.view(np.uint16)[index] = np.uint16(bits)
@@ -265,6 +279,26 @@ else:
     load_word = _global_load("ld.global.u32 $0, [$1];", 4, 1)
     load_half = _global_load("{ .reg .u16 t; ld.global.u16 t, [$1]; cvt.u32.u16 $0, t; }", 2, 1)
     load_words_4 = _global_load("ld.global.v4.u32 {$0, $1, $2, $3}, [$4];", 4, 4)
+
+    _stream_word = _global_load("ld.global.nc.L1::no_allocate.u32 $0, [$1];", 4, 1)
+    stream_words_2 = _global_load("ld.global.nc.L1::no_allocate.v2.u32 {$0, $1}, [$2];", 4, 2)
+    stream_words_4 = _global_load("ld.global.nc.L1::no_allocate.v4.u32 {$0, $1, $2, $3}, [$4];", 4, 4)
+
+    @cuda.jit(device=True)
+    def stream_words_1(address, word):
+        return (_stream_word(address, word),)
+
+    @intrinsic
+    def store_word(typingctx, address, word, bits):
+        def generate(context, builder, sig, args):
+            place = _at(builder, args[0], args[1], 4)
+            asm = ir.InlineAsm(
+                ir.FunctionType(_VOID, [_I64, _I32]), "st.global.u32 [$0], $1;", "l,r,~{memory}", side_effect=True
+            )
+            builder.call(asm, [place, args[2]])
+            return context.get_dummy_value()
+
+        return types.void(_a, _u, _u), generate
 
     @intrinsic
     def store_half(typingctx, address, index, bits):

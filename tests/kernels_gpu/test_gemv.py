@@ -46,9 +46,15 @@ def test_every_encoding_with_ragged_inputs(recipe):
 
 
 @simulated
-@pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64", "learned4"])
+@pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64"])
 def test_two_warps_two_tiles_a_ring_and_ragged_rows(recipe):
     check(quantized(recipe, 18, 600), random_inputs(2, 600, torch.bfloat16), Shape(warps=2, runs=2, depth=2))
+
+
+@simulated
+def test_a_block_makes_the_learned_tables_of_its_second_tile():
+    # the simulated device has two blocks at work, so that the first one takes rows 0 to 15 and 32
+    check(quantized("learned4", 33, 128), random_inputs(1, 128), ONE_WARP)
 
 
 @simulated

@@ -1,0 +1,225 @@
+"""Benchmark of the decode attention: ``python -m kernels_gpu.bench_attention --output record.json``.
+
+Every kernel is compared with a float64 softmax of the decoded cache before it is timed, on poisoned results. Timed is a
+CUDA graph over caches that rotate beyond L2. Next to it, in the same run: torch's ``scaled_dot_product_attention`` on
+an FP16 cache, each of its backends that takes the shape. The bound is the bytes of the cache at the measured copy rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from datatypes.catalog import FP16, INTS_SYMMETRIC
+from datatypes.granularity import PerChannel
+from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.quantize import quantize_tensor
+from hwmodel.report import Measurement
+from kernels_gpu.attention_launch import CacheSide, cache_side, prepare
+from kernels_gpu.bench_gemv import Row, table, versions
+from kernels_gpu.launch import device_facts, query_smi, require_cuda
+from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
+
+CONFIGS = {
+    bits: TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True) for bits in (4, 8)
+}
+LARGEST_ERROR = 2.0**-10  # of the results' norm: a result rounded to half precision is off by 2**-11 at most
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sequences, key heads, query heads of each, context, head_dim."""
+
+    sequences: int
+    heads: int
+    group: int
+    context: int
+    head_dim: int = 128
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of keys."""
+        return self.sequences, self.heads, self.context, self.head_dim
+
+    def __str__(self) -> str:
+        return f"{self.sequences}x{self.heads}x{self.group} at {self.context}"
+
+
+# Llama-2-7B (32 key heads; Touvron et al. 2023, arXiv 2307.09288), Llama-3-8B and -70B (8 key heads, 4 and 8 query heads
+# of each; Grattafiori et al. 2024, arXiv 2407.21783)
+CASES = (
+    Case(1, 32, 1, 4096),
+    Case(1, 32, 1, 32768),
+    Case(16, 32, 1, 4096),
+    Case(1, 8, 4, 8192),
+    Case(1, 8, 4, 131072),
+    Case(16, 8, 4, 8192),
+    Case(64, 8, 8, 4096),
+)
+
+
+def query_of(case: Case) -> Tensor:
+    """Random queries."""
+    generator = torch.Generator("cuda").manual_seed(case.context)
+    shape = (case.sequences, case.heads * case.group, case.head_dim)
+    return torch.randn(shape, generator=generator, device="cuda").half()
+
+
+def quantized(case: Case, bits: int, seed: int) -> tuple[CacheSide, Tensor]:
+    """A packed side of random rows, and what it decodes to, half precision."""
+    generator = torch.Generator("cuda").manual_seed(seed)
+    shape = (case.sequences * case.heads * case.context, case.head_dim)
+    tensor = quantize_tensor(torch.randn(shape, generator=generator, device="cuda"), CONFIGS[bits])
+    return cache_side(tensor, case.shape, "cuda"), tensor.dequantize().view(case.shape)
+
+
+def exact(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Float64 attention, a sequence at a time."""
+    made = []
+    for q, k, v in zip(query, keys, values, strict=True):
+        grouped = q.double().view(k.shape[0], -1, k.shape[2])
+        scores = grouped @ k.double().transpose(1, 2) * k.shape[2] ** -0.5
+        made.append((scores.softmax(2) @ v.double()).reshape(q.shape))
+    return torch.stack(made)
+
+
+def time_quantized(case: Case, bits: int, rate: float, splits: int | None) -> Row:
+    """Check, then time.
+
+    Raises:
+        AssertionError: an error above ``LARGEST_ERROR``, or results that differ between two launches.
+    """
+    query = query_of(case)
+    (key, dense_key), (value, dense_value) = quantized(case, bits, 1), quantized(case, bits, 2)
+    lengths = torch.full((case.sequences,), case.context, dtype=torch.int32, device="cuda")
+    outs = [torch.full_like(query, float("nan")) for _ in range(2)]
+    for out in outs:
+        for launch in prepare(query, key, value, lengths, out, splits=splits):
+            launch()
+    expected = exact(query, dense_key, dense_value)
+    error = ((outs[0].double() - expected).norm() / expected.norm()).nan_to_num(nan=float("inf")).item()
+    assert error <= LARGEST_ERROR, f"error must be at most {LARGEST_ERROR:.2g} of the results, not {error:.3g}"
+    assert torch.equal(*outs), "two launches must agree"
+    del dense_key, dense_value, expected
+    nbytes = key.nbytes + value.nbytes
+    sides = [(key, value), *((key.clone(), value.clone()) for _ in range(rotation(nbytes) - 1))]
+    bound = [prepare(query, k, v, lengths, torch.empty_like(query), splits=splits) for k, v in sides]
+
+    def caller(launches: list) -> Callable[[], None]:
+        return lambda: [launch() for launch in launches] and None
+
+    timing = time_graph([caller(launches) for launches in bound], repeats=max(1, 24 // len(bound)))
+    first = bound[0][0]
+    blocks = first.grid // (case.sequences * case.heads)
+    return Row(
+        f"attention int{bits}", case.sequences, case.heads * case.group, case.context, f"{case}, {blocks} blocks",
+        nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, error / LARGEST_ERROR, first.kernel.registers,
+    )  # fmt: skip
+
+
+def time_torch(case: Case, rate: float) -> list[Row]:
+    """``scaled_dot_product_attention`` on an FP16 cache, by backend."""
+    query = query_of(case)[:, :, None]
+    nbytes = 2 * 2 * case.sequences * case.heads * case.context * case.head_dim
+    sides = [tuple(torch.randn(case.shape, device="cuda").half() for _ in range(2)) for _ in range(rotation(nbytes))]
+    made = []
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
+
+        def caller(keys: Tensor, values: Tensor, backend: SDPBackend = backend) -> Callable[[], object]:
+            def call() -> object:
+                with sdpa_kernel(backend):
+                    return torch.nn.functional.scaled_dot_product_attention(
+                        query, keys, values, enable_gqa=case.group > 1
+                    )
+
+            return call
+
+        try:
+            timing = time_graph([caller(k, v) for k, v in sides], repeats=max(1, 24 // len(sides)))
+        except RuntimeError as error:
+            print(f"torch {backend.name} {case}: {str(error).splitlines()[0]}", flush=True)
+            continue
+        made.append(
+            Row(
+                f"torch {backend.name.partition('_')[0].lower()} fp16", case.sequences, case.heads * case.group,
+                case.context, str(case), nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, 0.0,
+            )
+        )  # fmt: skip
+    return made
+
+
+def main() -> int:
+    """Run, print the table, write the records."""
+    parser = argparse.ArgumentParser(prog="python -m kernels_gpu.bench_attention", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    parser.add_argument("--splits", nargs="+", type=int, default=[0], help="blocks for a head; 0 chooses")
+    arguments = parser.parse_args()
+    try:
+        require_cuda()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    rate = copy_bytes_per_s()
+    print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
+    rows: list[Row] = []
+    for case in CASES:
+        for bits in (8, 4):
+            for splits in arguments.splits:
+                try:
+                    rows.append(time_quantized(case, bits, rate, splits or None))
+                except (AssertionError, RuntimeError) as error:
+                    print(f"int{bits} {case}: {error}", flush=True)
+                torch.cuda.empty_cache()
+        rows += time_torch(case, rate)
+        torch.cuda.empty_cache()
+    facts = device_facts()
+    print(facts.name)
+    print(table(rows))
+    if arguments.output is not None:
+        conditions = {
+            "copy_bytes_per_s": f"{rate:.4e}",
+            "method": "CUDA graph, caches rotated beyond L2, median of 30 replays",
+            "clocks.sm, clocks.mem": query_smi("clocks.sm,clocks.mem") or "unknown",
+            "driver": facts.driver,
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            **versions(),
+        }
+        records = [asdict(_measurement(row, conditions, facts.name)) for row in rows]
+        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
+        temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(arguments.output)
+    return 0
+
+
+def _measurement(row: Row, conditions: dict[str, str], device: str) -> Measurement:
+    """A row as the cost model's record; its shape is (sequences, query heads, context)."""
+    own = {
+        "bytes": str(row.bytes_moved),
+        "bound_us": f"{row.bound_us:.3f}",
+        "quartiles_over_median": f"{row.spread:.4f}",
+        "sequences x key heads x query heads of each at context, blocks": row.cut,
+        "error_over_largest": f"{row.worst_error:.3f}",
+        "registers": str(row.registers),
+    }
+    return Measurement(
+        name=row.kernel,
+        shape=(row.m, row.n, row.k),
+        device=device,
+        seconds=row.median_us / 1e6,
+        repeats=30,
+        conditions={**conditions, **own},
+        source="python -m kernels_gpu.bench_attention",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
