@@ -77,8 +77,15 @@ def interleaved_sum(terms: np.ndarray) -> np.ndarray:
 
 
 def rms_norm(x: np.ndarray, weight: np.ndarray, epsilon: float) -> np.ndarray:
-    """RMSNorm of float32 ``[m, n]``: ``(x * (1 / sqrt(mean of squares + epsilon))) * weight``."""
-    mean = interleaved_sum((x * x).T) / np.float32(x.shape[1])
+    """RMSNorm of float32 ``[m, n]``: ``(x * (1 / sqrt(mean of squares + epsilon))) * weight``.
+
+    Raises:
+        ValueError: the squares of a row overflow, or it holds NaN.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = interleaved_sum((x * x).T) / np.float32(x.shape[1])
+    if not np.isfinite(mean).all():
+        raise ValueError("squares in a norm must add up within float32, not to infinity or NaN")
     inverse = np.float32(1.0) / np.sqrt(mean + np.float32(epsilon))
     made: np.ndarray = (x * inverse[:, None]) * weight[None]
     return made
@@ -135,12 +142,11 @@ class BlockOutput:
         o_in: float16 ``[m, heads * head_dim]``.
         middle: float32 ``[m, hidden]``, the residual stream between the halves of the block.
         mlp_in: float16 ``[m, hidden]``.
-        gate, up: float32 ``[m, intermediate]``.
         down_in: float16 ``[m, intermediate]``.
         output: float32 ``[m, hidden]``.
         cache: uint32 ``[m, words]``: the record of each position, keys before values, each of whole beats.
         key_words: of the keys in it.
-        layer_bounds: by layer, ``LayerOutput.bound``.
+        layer_outputs, layer_bounds: by layer, ``LayerOutput``'s values and bound.
     """
 
     attention_in: np.ndarray
@@ -151,12 +157,11 @@ class BlockOutput:
     o_in: np.ndarray
     middle: np.ndarray
     mlp_in: np.ndarray
-    gate: np.ndarray
-    up: np.ndarray
     down_in: np.ndarray
     output: np.ndarray
     cache: np.ndarray
     key_words: int
+    layer_outputs: dict[str, np.ndarray]
     layer_bounds: dict[str, np.ndarray]
 
 
@@ -177,11 +182,12 @@ def block_reference(block: DecoderBlock, x: np.ndarray, options: LayerOptions | 
     if x.ndim != 2 or x.shape[1] != block.hidden or not 1 <= len(x) <= block.positions:
         raise ValueError(f"x must have the shape [1 to {block.positions}, {block.hidden}], not {list(x.shape)}")
     options = replace(options or LayerOptions(), tokens=1)
+    given: dict[str, np.ndarray] = {}
     bounds: dict[str, np.ndarray] = {}
 
     def layer(name: str, taken: np.ndarray) -> np.ndarray:
         made = layer_reference(block.layers[name], taken, block.biases.get(name), options)
-        bounds[name] = made.bound
+        given[name], bounds[name] = made.values, made.bound
         return made.values
 
     m = len(x)
@@ -200,8 +206,8 @@ def block_reference(block: DecoderBlock, x: np.ndarray, options: LayerOptions | 
     records = [cache_records(part.tensor, block.kv_heads) for part in (attended.keys, attended.values)]
     assert set(bounds) == set(LAYERS)
     return BlockOutput(
-        attention_in, queries, keys, values, attended, o_in, middle, mlp_in, gate, up, down_in, output,
-        np.concatenate(records, axis=1), records[0].shape[1], bounds,
+        attention_in, queries, keys, values, attended, o_in, middle, mlp_in, down_in, output,
+        np.concatenate(records, axis=1), records[0].shape[1], given, bounds,
     )  # fmt: skip
 
 

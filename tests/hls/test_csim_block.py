@@ -1,0 +1,285 @@
+"""Exported decoder blocks compiled with g++ give the golden outputs and leave the golden KV cache, bit for bit.
+
+One block of a model always, exported by the command line; other encodings, shapes and a block of SmolLM2-135M under
+``slow``. Needs ``ap_int.h`` (extra ``hls``) and g++.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from codesign.algorithms.rtn import RoundToNearest
+from codesign.blocks import BlockModel
+from codesign.cli import main
+from codesign.export_block import block_of_model, golden_inputs, write_block
+from codesign.models import resolve_model
+from codesign.quantize_blocks import LayerJob
+from codesign.quantize_recipe import kv_of
+from codesign.quantized_folder import QuantizedModel, load_quantized
+from codesign.quantized_model import QuantizationJob, quantize_model
+from codesign.recipes import recipe
+from datatypes.block_formats import MXFP4
+from datatypes.catalog import BITMOD_FP4, E4M3, FP16, FP32, INTS, INTS_SYMMETRIC, UINTS
+from datatypes.granularity import PerChannel, PerGroup
+from datatypes.layer_config import LayerConfig, ScaleConfig, ScaleRule, TensorConfig
+from datatypes.quantize import quantize_tensor
+from datatypes.quantized_layer import QuantizedLayer
+from hls import csim
+from hls.ap_types import WARNINGS, ap_types_folder, compiler
+from hls.block_export import export_block
+from hls.decoder_block import LAYERS, DecoderBlock
+from hls.export import ExportTarget
+from hls.layer_options import LayerOptions
+from hwmodel.fpga import DEVICES
+from hwmodel.unit_cost_design import Arithmetic
+
+TARGET = ExportTarget(DEVICES["u250"], 300.0, LayerOptions(4, 8, 4))
+TOKEN_INT8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16), dynamic=True)
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], int]:
+    """Compiles an export without optimisation, as our own code without a warning; how many words were compared."""
+    try:
+        ap_types_folder()
+        compiler()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    monkeypatch.setattr(csim, "FLAGS", ("-O0", *WARNINGS))
+
+    def run(folder: Path) -> int:
+        (result,) = csim.simulate(csim.open_export(folder))
+        assert [str(mismatch) for mismatch in result.mismatches] == [] and result.mismatch_count == 0
+        return result.compared
+
+    return run
+
+
+def quantized(model: object, folder: Path, name: str) -> QuantizedModel:
+    source, chosen = resolve_model(model), recipe(name)
+    jobs = {layer: LayerJob(RoundToNearest(), chosen.linear) for layer in BlockModel(source).layer_names()}
+    job = QuantizationJob(name, jobs, kv=kv_of(chosen))
+    return load_quantized(quantize_model(source, job, folder).folder)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_block_of_a_model(
+    tmp_path: Path, tiny_gqa_dir: Path, simulated: Callable[[Path], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the command line to equal outputs: two query heads a key head, INT8 inputs, an asymmetric 4-bit cache."""
+    model = quantized(tiny_gqa_dir, tmp_path / "model", "int4_asym_g32_a8_kv4")
+    command = ["export", str(model.folder), "--block", "1", "--positions", "8", "--tokens", "3", "--lanes", "8",
+               "--rows", "4", "--on-chip", "0", "--json"]  # fmt: skip
+    for name in ("out", "again"):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--out", str(tmp_path / name)])
+        assert not stop.value.code
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "again")
+    (entry,) = json.loads(capsys.readouterr().out.split("\n}\n")[0] + "\n}")["layers"]
+    assert (entry["name"], entry["heads"], entry["kv_heads"], entry["head_dim"]) == ("model.layers.1", 4, 2, 16)
+    # a record: 2 heads of a block of 32 codes of 4 bits and an entry each are 10 words, so a beat; keys and values
+    assert (entry["cache_beats"], entry["cache_bytes"]) == (2, 2 * 8 * 64)
+    # all tokens in one call, then one by one: 64 outputs and 32 words of the cache for each of 3 tokens
+    assert simulated(tmp_path / "out") == 2 * 3 * (64 + 32)
+    broken = next((tmp_path / "out").glob("layers/*/cache.bin"))
+    broken.write_bytes(b"\1" + broken.read_bytes()[1:])
+    with pytest.raises(ValueError, match=r"cache\.bin must be as it was exported, but it is changed"):
+        csim.open_export(tmp_path / "out")
+
+
+# --- other encodings -------------------------------------------------------------------------------------------------
+
+
+def made_block(
+    weight: LayerConfig, key: TensorConfig | None, value: TensorConfig | None, *, heads: int = 3, kv_heads: int = 1,
+    head_dim: int = 10, hidden: int = 40, mlp: int = 50, biased: bool = False, positions: int = 5,
+) -> DecoderBlock:  # fmt: skip
+    """A block of odd sizes with random weights."""
+    generator = torch.Generator().manual_seed(5)
+    q, kv = heads * head_dim, kv_heads * head_dim
+    shapes = ((q, hidden), (kv, hidden), (kv, hidden), (hidden, q), (mlp, hidden), (mlp, hidden), (hidden, mlp))
+    layers = {}
+    for name, shape in zip(LAYERS, shapes, strict=True):
+        plain = torch.randn(shape, generator=generator) * shape[1] ** -0.5
+        smoothing = None
+        if weight.smoothing is not None:
+            smoothing = (torch.rand(shape[1], generator=generator) + 0.5).to(torch.float16)
+        assert isinstance(weight.weight, TensorConfig)
+        layers[name] = QuantizedLayer(weight, quantize_tensor(plain, weight.weight), shape, smoothing=smoothing)
+    rng = np.random.default_rng(6)
+    biases = {
+        name: rng.normal(size=shape[0]).astype(np.float32) for name, shape in zip(LAYERS, shapes, strict=True) if biased
+    }
+    norms = rng.uniform(0.5, 1.5, (2, hidden)).astype(np.float32)
+    angle = np.arange(positions)[:, None] * 100.0 ** (-2 * np.arange(head_dim // 2) / head_dim)
+    return DecoderBlock(
+        "block", layers, biases, norms[0], norms[1], 1e-6, heads, kv_heads, np.cos(angle).astype(np.float32),
+        np.sin(angle).astype(np.float32), head_dim**-0.5, key, value,
+    )  # fmt: skip
+
+
+def asymmetric(bits: int, scale: object = FP16, tile: int | None = None) -> TensorConfig:
+    granularity = PerChannel() if tile is None else PerGroup(tile)
+    return TensorConfig((UINTS[bits],), granularity, ScaleConfig(scale, ScaleRule.RANGE), zero_point=UINTS[bits])
+
+
+BLOCKS: dict[str, Callable[[], tuple[DecoderBlock, LayerOptions]]] = {
+    "int8_fp16_cache_fp16": lambda: (
+        made_block(LayerConfig(weight=TensorConfig((INTS[8],), PerChannel())), None, None), LayerOptions(1, 7, 3)
+    ),
+    "biases_groups_in_the_cache": lambda: (
+        made_block(
+            LayerConfig(weight=TensorConfig((INTS[5],), PerGroup(16)), activation=TOKEN_INT8),
+            replace(TOKEN_INT8, granularity=PerGroup(4)), asymmetric(3, FP32, 6), biased=True, heads=2, kv_heads=2,
+        ),
+        LayerOptions(1, 8, 5),
+    ),
+    "bitmod_smoothed_fp8_cache": lambda: (
+        made_block(
+            LayerConfig(weight=TensorConfig(BITMOD_FP4, PerGroup(20), ScaleConfig(FP16)), smoothing=FP16),
+            TensorConfig((E4M3,), PerChannel(), ScaleConfig(FP16), dynamic=True), asymmetric(2), heads=4, kv_heads=2,
+            positions=4,
+        ),
+        LayerOptions(1, 4, 2, Arithmetic.BITMOD),
+    ),
+    "mxfp4_int8_cache_without_scale": lambda: (
+        made_block(
+            LayerConfig(weight=MXFP4, activation=replace(MXFP4, dynamic=True)),
+            TensorConfig((E4M3,), scale=None), None, hidden=64, mlp=64, head_dim=32, heads=2,
+        ),
+        LayerOptions(1, 8, 8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("on_chip", [True, False], ids=["on_chip", "in_memory"])
+def test_blocks_of_every_kind(tmp_path: Path, simulated: Callable[[Path], int], name: str, on_chip: bool) -> None:
+    """All positions that the cache holds, from the first to the last."""
+    made, options = BLOCKS[name]()
+    x = (np.random.default_rng(8).normal(size=(made.positions, made.hidden)) * 3).astype(np.float32)
+    target = replace(TARGET, options=options, on_chip_bytes=1 << 20 if on_chip else 0)
+    (entry,) = export_block(tmp_path / "out", made, x, target, {"model": "none"})["layers"]
+    assert entry["on_chip"] is on_chip
+    assert simulated(tmp_path / "out") == 2 * made.positions * (made.hidden + 16 * entry["cache_beats"])
+
+
+@pytest.mark.slow
+def test_a_block_of_smollm2(tmp_path: Path, simulated: Callable[[Path], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine query heads over three, 576 wide, 1,536 in the MLP, 3.5 million weights: the model's own on its own text."""
+    monkeypatch.setattr(csim, "FLAGS", ("-O2",))
+    model = quantized("smollm2-135m-offgrid", tmp_path / "model", "int4_g64_fp16_a8_kv8")
+    golden = golden_inputs(model, "seeded", positions=64, tokens=3, seed=0)
+    target = replace(TARGET, options=LayerOptions())
+    (entry,) = write_block(model, 1, golden, tmp_path / "out", target, accelerator=None)["layers"]
+    assert (entry["heads"], entry["kv_heads"], entry["shape"], entry["intermediate"]) == (9, 3, [576, 576], 1536)
+    assert simulated(tmp_path / "out") == 2 * 3 * (576 + 16 * entry["cache_beats"])
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def refused(model: Path, out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """The one sentence of a mistake; nothing is written."""
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(model), "--positions", "8", "--out", str(out), *more])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == "" and len(said.err.strip().splitlines()) == 1, said.err
+    assert not out.exists()
+    return said.err
+
+
+def test_what_is_no_block(tmp_path: Path, tiny_gqa_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = quantized(tiny_gqa_dir, tmp_path / "model", "int8_channel").folder
+    out = tmp_path / "out"
+    assert "block must be 0 to 1, not 2" in refused(model, out, capsys, "--block", "2")
+    assert "layers must not be chosen beside block 0" in refused(model, out, capsys, "--block", "0", "-l", "*")
+    assert "tokens of a block must be 1 to its 8 positions, not 9" in refused(
+        model, out, capsys, "--block", "0", "--tokens", "9"
+    )
+
+
+def test_blocks_of_other_families(
+    tmp_path: Path, tiny_gpt2_dir: Path, tiny_moe_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpt2 = quantized(tiny_gpt2_dir, tmp_path / "gpt2", "int8_channel").folder
+    said = refused(gpt2, tmp_path / "out", capsys, "--block", "0")
+    assert "block transformer.h.0 must be of Llama's kind to be exported" in said and "input_layernorm" in said
+    moe = quantized(tiny_moe_dir, tmp_path / "moe", "int8_channel").folder
+    assert "but it has no mlp.gate_proj" in refused(moe, tmp_path / "out", capsys, "--block", "0")
+
+
+class Shifted(nn.Module):
+    """An RMSNorm that multiplies by 1 + weight, as Gemma's does."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.eps = plain.weight, plain.variance_epsilon
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * (1 + self.weight)
+
+
+def with_query_norm(block: nn.Module) -> None:
+    block.self_attn.q_norm = nn.RMSNorm(16)
+
+
+def with_gelu(block: nn.Module) -> None:
+    block.mlp.act_fn = nn.GELU()
+
+
+def with_layer_norm(block: nn.Module) -> None:
+    block.input_layernorm = nn.LayerNorm(64)
+
+
+def with_shifted_norm(block: nn.Module) -> None:
+    block.input_layernorm = Shifted(block.input_layernorm)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_query_norm, "must hold nothing but seven linear layers and two norms, not self_attn.q_norm .RMSNorm."),
+        (with_gelu, "must have the activation SiLU, not GELU"),
+        (with_layer_norm, "input_layernorm of block model.layers.0 must be an RMSNorm with a weight alone, not LayerN"),
+        (with_shifted_norm, "block model.layers.0 must compute what a Llama block does to be exported, but its output"),
+    ],
+)
+def test_blocks_that_only_look_alike(
+    tmp_path: Path, tiny_gqa_dir: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[nn.Module], None],
+    message: str,
+) -> None:  # fmt: skip
+    model = quantized(tiny_gqa_dir, tmp_path / "model", "int8_channel")
+    plain = BlockModel.block
+
+    class Changed(BlockModel):
+        def block(self, index: int, **kwargs: object):  # type: ignore[no-untyped-def, override]
+            manager = plain(self, index, **kwargs)  # type: ignore[arg-type]
+            loaded = manager.__enter__()
+            change(loaded)
+
+            class Kept:
+                def __enter__(self) -> nn.Module:
+                    return loaded
+
+                def __exit__(self, *error: object) -> None:
+                    manager.__exit__(None, None, None)
+
+            return Kept()
+
+    monkeypatch.setattr("codesign.export_block.BlockModel", Changed)
+    ids = torch.arange(8)[None]
+    with pytest.raises(NotImplementedError, match=message):
+        block_of_model(model, 0, ids, tokens=2)
