@@ -25,10 +25,12 @@ def mixture_of(weight: tuple[Format, ...], activation: Format, options: LayerOpt
     Raises:
         NotImplementedError: candidates without tables, an arithmetic that is not parallel, sums too wide.
     """
+    names = ", ".join(fmt.name for fmt in weight)
+    if options.arithmetic is not Arithmetic.PARALLEL:
+        raise NotImplementedError(f"a mixture of {names} is multiplied in parallel, not as {options.arithmetic.value}")
     if weight == (OLIVE4_INT, OLIVE4_FLINT):
         return _olive(activation, options, group)
-    names = ", ".join(fmt.name for fmt in weight)
-    if options.arithmetic is not Arithmetic.PARALLEL or any(fmt.dim > 1 or fmt.bits > 8 for fmt in weight):
+    if any(fmt.dim > 1 or fmt.bits > 8 for fmt in weight):
         raise NotImplementedError(f"a mixture of {names} has an arithmetic for single numbers of up to 8 bits alone")
     unit = min(unit_exponent(fmt) for fmt in weight)
     # codes without a finite value are never stored; their entries are zero

@@ -1,5 +1,5 @@
 // Drives a PE: reads its inputs cycle by cycle, calls `step`, writes its outputs. Included by the program that
-// hls/csim_pe.py writes, which defines run_unit. This runs on the host only and is not for synthesis.
+// hls/pe_program.py writes, which defines run_unit. This runs on the host only and is not for synthesis.
 //
 // File from stdin, 64-bit words: cycles, cases, number of inputs, their widths; then by case, cycle and input. To
 // stdout: the widths of the outputs, then by case, cycle and output.

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hls.ap_types import ap_types_folder, compiler
-from hls.csim_pe import UNITS_PER_PROGRAM, Comparison, Unit, compare, compiled, unit_of
+from hls.csim_pe import UNITS_PER_PROGRAM, Comparison, compare, unit_of
+from hls.pe_program import Unit, compiled
 from hls.rtl_design import Design
 from hls.rtl_reference import REFERENCES
 from hls.rtl_simulation import bits_of, lanes_of

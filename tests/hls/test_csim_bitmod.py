@@ -18,7 +18,7 @@ from datatypes.catalog import BF16, BITMOD_FP3, BITMOD_FP4, E8M0, FP3, FP4, FP16
 from datatypes.format import Format
 from hls import rtl_constructors as make
 from hls.ap_types import WARNINGS, compile_program
-from hls.csim_pe import Unit
+from hls.pe_program import Unit
 from hls.rtl_designs import designs
 from hls.rtl_simulation import lanes_of
 from hls.rtl_vectors import Vectors

@@ -11,7 +11,7 @@ import pytest
 from datatypes.catalog import FORMATS, FP16, INTS, MINIFLOATS, NF4, POT4, UINTS
 from datatypes.format import CodebookFormat, Format
 from hls import rtl_constructors as make
-from hls.csim_pe import Unit
+from hls.pe_program import Unit
 from hls.rtl_designs import designs
 from hls.rtl_simulation import bits_of, lanes_of
 from hls.rtl_vectors import Vectors, flag, random_codes, random_restarts, steps_of

@@ -19,7 +19,8 @@ from datatypes.catalog import INTS, MINIFLOATS, MX_INT8, UINTS
 from datatypes.format import FloatFormat, Format
 from hls import rtl_constructors as make
 from hls.ap_types import INCLUDE, CompileError, ap_types_folder, compile_program, compiler
-from hls.csim_pe import Unit, arithmetic_unit, compare, compiled, run, unit_of
+from hls.csim_pe import compare, run, unit_of
+from hls.pe_program import Unit, arithmetic_unit, compiled
 from hls.rtl_designs import BF16_OPERAND, FP16_OPERAND, designs, finite_minifloats
 from hls.rtl_reference import REFERENCES
 from hls.rtl_simulation import lanes_of

@@ -283,8 +283,9 @@ def test_mixtures_are_of_single_numbers_or_olives_two_pairs() -> None:
     with pytest.raises(NotImplementedError, match="single numbers"):
         plan_layer(turned)
     serial = LayerOptions(arithmetic=Arithmetic.BOTH_SERIAL)
-    with pytest.raises(NotImplementedError, match="single numbers"):
-        plan_layer(layer(TensorConfig((INTS[4], FLINT4), PerGroup(16))), options=serial)
+    for mixture in (TensorConfig((INTS[4], FLINT4), PerGroup(16)), TensorConfig((OLIVE4_INT, OLIVE4_FLINT))):
+        with pytest.raises(NotImplementedError, match="is multiplied in parallel, not as both_serial"):
+            plan_layer(layer(mixture), options=serial)
 
 
 def test_outputs_have_no_zero_points_and_biases_the_layers_size() -> None:
