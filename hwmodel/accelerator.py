@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -101,6 +102,11 @@ class Accelerator:
             )
         if self.frequency_hz <= 0:
             raise ValueError(f"frequency_hz of accelerator {self.name} must be above 0, not {self.frequency_hz!r}")
+        if self.technology.static_power_mw is None and math.isnan(self.logic_leakage_mw):
+            raise ValueError(
+                f"areas of PE, encoder and vector unit of accelerator {self.name} must be numbers, not nan, unless "
+                f"technology {self.technology.name} gives static_power_mw in place of leakage by area"
+            )
 
     @cached_property
     def pe_count(self) -> int:

@@ -111,7 +111,7 @@ def _modes(value: object) -> tuple[Mode, ...]:
         raise ValueError(wanted)
     modes = []
     for mode in value:
-        if mode["family"] not in _FAMILIES:
+        if mode["family"] not in tuple(_FAMILIES):
             raise ValueError(f"{wanted}, family being {' or '.join(_FAMILIES)}")
         bits, lanes = _integer(mode["bits"]), _integer(mode["lanes"])
         modes.append(Mode(bits, _FAMILIES[mode["family"]], lanes, _number(mode["energy_pj_per_cycle"])))
@@ -130,12 +130,28 @@ def _formats(value: object) -> tuple[Format, ...]:
 def _array(value: object) -> Array:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError("a list of rows and columns")
-    return Array(_integer(value[0]), _integer(value[1]))
+    rows, columns = _integer(value[0]), _integer(value[1])
+    if rows < 1 or columns < 1:
+        raise ValueError("rows and columns of at least 1")
+    return Array(rows, columns)
 
 
 def _kib(value: object) -> int:
-    return _integer(_number(value) * KIB)
+    size = _number(value) * KIB
+    if size != int(size):
+        raise ValueError("KiB that come to whole bytes")
+    return int(size)
 
+
+def _rate(value: object) -> float:
+    """A clock or a bandwidth. What is so small or large was written in another unit."""
+    number = _number(value)
+    if not _SLOWEST <= number <= _FASTEST:
+        raise ValueError(f"{_SLOWEST:g} to {_FASTEST:g}, in Hz or bytes a second")
+    return number
+
+
+_SLOWEST, _FASTEST = 1e4, 1e14  # no limits of a technology: a figure in GHz, MHz, GB/s or kHz lies outside
 
 _READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  # key in the file -> (field, reader)
     PE: {
@@ -150,7 +166,7 @@ _READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  
     },
     Sram: {"capacity_kib": ("capacity_bytes", _kib), "node_nm": ("node_nm", _number), "source": ("source", _text)},
     Dram: {
-        "name": ("name", _text), "bytes_per_s": ("bytes_per_s", _number),
+        "name": ("name", _text), "bytes_per_s": ("bytes_per_s", _rate),
         "energy_pj_per_bit": ("energy_pj_per_bit", _number), "efficiency": ("efficiency", _number),
         "channels": ("channels", _integer), "source": ("source", _text),
     },
@@ -175,7 +191,7 @@ _SECTIONS: Mapping[str, type] = {
     "vector": VectorUnit, "encoder": Encoder,
 }  # fmt: skip
 _VALUES: Mapping[str, Callable[[object], Any]] = {
-    "name": _text, "source": _text, "prefill_array": _array, "decode_array": _array, "frequency_hz": _number,
+    "name": _text, "source": _text, "prefill_array": _array, "decode_array": _array, "frequency_hz": _rate,
 }  # fmt: skip
 _OPTIONAL = frozenset({"encoder"})
 
@@ -197,7 +213,7 @@ def load_accelerator(path: Path | str) -> Accelerator:
 
 def _build(content: Mapping[Any, object]) -> Accelerator:
     _check_keys(content, {*_VALUES, *_SECTIONS, "base", "node_nm"}, "")
-    base = None if content.get("base") is None else accelerator_by_name(str(content["base"]))
+    base = None if content.get("base") is None else accelerator_by_name(_read("base", content["base"], _text))
     if "node_nm" in content:
         if base is None:
             raise ValueError("key node_nm needs a base, whose figures are scaled to that node")

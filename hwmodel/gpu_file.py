@@ -62,7 +62,7 @@ def load_machine(path: Path | str) -> Machine:
         ValueError: as ``load_gpu`` and ``load_accelerator``.
     """
     content = read_yaml(Path(path))
-    is_gpu = "multiprocessors" in content or "architecture" in content or content.get("base") in GPUS
+    is_gpu = "multiprocessors" in content or "architecture" in content or content.get("base") in tuple(GPUS)
     return load_gpu(path) if is_gpu else load_accelerator(path)
 
 
@@ -76,7 +76,7 @@ def gpu_of(sheet: Mapping[str, Any], where: str = "GPU") -> Gpu:
     Raises:
         ValueError: a key is unknown, missing or of a wrong value.
     """
-    base = None if sheet.get("base") is None else gpu_by_name(str(sheet["base"]))
+    base = None if sheet.get("base") is None else gpu_by_name(str(sheet["base"]))  # what is no text is no name
     required = ("name", "source") if base is not None else tuple(k for k in _READERS if k != "die_mm2")
     check_keys(sheet, {*_READERS, "base"}, required, where)
     values: dict[str, Any] = {}
@@ -128,13 +128,13 @@ def _rates(value: object) -> dict[str, float]:
 
 
 def _link(value: object) -> str:
-    if value not in LINKS:
+    if value not in tuple(LINKS):
         raise ValueError(f"one of {', '.join(LINKS)}")
     return str(value)
 
 
 def _library(value: object) -> GpuLibrary:
-    if value not in ARCHITECTURES:
+    if value not in tuple(ARCHITECTURES):
         raise ValueError(f"one of {', '.join(ARCHITECTURES)}")
     return gpu_libraries()[ARCHITECTURES[str(value)]]
 

@@ -67,6 +67,9 @@ def test_an_accelerator_file_stays_an_accelerator(tmp_path: Path) -> None:
         ({"memory": {"preset": "x", "gb": 1, "gb_per_s": 1}}, "GPU: memory: key 'preset' must be one of ddr4"),
         ({"memory": {"preset": "gddr6", "gb": 0, "gb_per_s": 1}}, "keys 'gb_per_s' and 'gb' must each be a number"),
         ({"base": "a41"}, "GPU must be one of the presets, not 'a41'"),
+        ({"base": {"a": 1}}, "GPU must be one of the presets, not"),
+        ({"link": ["nvlink3"]}, r"GPU: key 'link' must be one of nvlink3, .*, not \['nvlink3'\]"),
+        ({"architecture": {}}, "GPU: key 'architecture' must be one of volta, .*, not {}"),
     ],
     ids=lambda value: "" if isinstance(value, str) else ",".join(value),
 )
@@ -80,3 +83,10 @@ def test_a_missing_key_is_named() -> None:
     del sheet["power_w"]
     with pytest.raises(ValueError, match="GPU: key 'power_w' must be given"):
         gpu_of(sheet)
+
+
+def test_a_base_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("name: mine\nbase: [h100]\nsource: made up\n")
+    with pytest.raises(ValueError, match=r"x\.yaml: key base must be text, not \['h100'\]"):
+        load_machine(path)
