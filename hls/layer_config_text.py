@@ -64,7 +64,10 @@ def _layer_text(plan: LayerPlan, name: str) -> str:
         "tile_rows": plan.options.tile_rows,
         "beats": plan.beats,
     }
-    return _struct(f"{name}_config", [_integers(sizes), *(f"using {key} = {text};" for key, text in members.items())])
+    norm = _flag("normalised", plan.normalised)
+    return _struct(
+        f"{name}_config", [_integers(sizes), norm, *(f"using {key} = {text};" for key, text in members.items())]
+    )
 
 
 def _struct(name: str, lines: list[str]) -> str:

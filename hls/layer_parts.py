@@ -2,7 +2,7 @@
 
 Permutations, slabs of a partitioned weight and dropped outlier columns become one list of inputs for each part; a
 residual is a part of its own; codes under outliers become the code of value zero (``hls.layer_outliers``). What no
-kernel does is refused here: column scales beside quantized inputs, a norm behind the product.
+kernel does is refused here: column scales beside quantized inputs.
 """
 
 from __future__ import annotations
@@ -68,8 +68,6 @@ def dense_parts(layer: QuantizedLayer) -> tuple[DensePart, ...]:
     Raises:
         NotImplementedError: the layer has something that exported kernels do not do; the message names it.
     """
-    if layer.config.output_norm:
-        raise NotImplementedError("a kernel does not normalise its output: export the layer without output_norm")
     stored = np.arange(layer.shape[1]) if layer.permutation is None else layer.permutation.numpy()
     parts = []
     if isinstance(layer.weight, tuple):

@@ -156,6 +156,7 @@ class LayerPlan:
         output: stage of the output; ``None`` for FP32 or, with ``fp16_output``, FP16.
         arrays: of the image, in order.
         image: uint32 words, whole beats.
+        normalised: whether rows of outputs are normalised before the bias.
     """
 
     shape: tuple[int, int]
@@ -173,6 +174,7 @@ class LayerPlan:
     fp16_output: bool
     arrays: tuple[PlacedArray, ...]
     image: np.ndarray
+    normalised: bool = False
 
     @property
     def beats(self) -> int:

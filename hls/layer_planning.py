@@ -96,6 +96,7 @@ def plan_layer(
         fp16_output=fp16,
         arrays=tuple(image.arrays),
         image=image.words(),
+        normalised=layer.config.output_norm,
     )
 
 

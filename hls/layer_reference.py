@@ -7,6 +7,7 @@ values come from ``datatypes``. Nothing here follows the C++.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from hls.part_reference import FLOAT32_UNIT, bitmod_sums, part_sums
 from hwmodel.unit_cost_design import Arithmetic
 
 PARTIAL_SUMS = 8  # of side branches: term i belongs to sum i mod 8
+_EPSILON = np.float32(1e-5)  # of torch.nn.functional.layer_norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,8 @@ def _call(layer: QuantizedLayer, x: np.ndarray, bias: np.ndarray | None, options
     for value, error in branches:
         total = total + value
         bound = bound + error + (np.abs(value) + np.abs(total)) * FLOAT32_UNIT
+    if layer.config.output_norm:
+        total, bound = _normalised(total, bound)
     if bias is not None:
         total = total + bias.astype(np.float32)[None]
         bound = bound + (np.abs(total) + np.abs(bias[None])) * FLOAT32_UNIT
@@ -127,10 +131,14 @@ def _call(layer: QuantizedLayer, x: np.ndarray, bias: np.ndarray | None, options
 
 def interleaved_products(a: np.ndarray, w: np.ndarray) -> np.ndarray:
     """``a @ w.T`` in float32: term i is added to partial sum i mod 8, and these are added in order."""
-    partial = np.zeros((PARTIAL_SUMS, len(a), len(w)), np.float32)
-    for column in range(a.shape[1]):
-        partial[column % PARTIAL_SUMS] += a[:, column, None] * w[None, :, column]
-    total = partial[0]
+    return _interleaved((a[:, column, None] * w[None, :, column] for column in range(a.shape[1])), (len(a), len(w)))
+
+
+def _interleaved(terms: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    partial = np.zeros((PARTIAL_SUMS, *shape), np.float32)
+    for place, term in enumerate(terms):
+        partial[place % PARTIAL_SUMS] += term
+    total: np.ndarray = partial[0]
     for one in partial[1:]:
         total = total + one
     return total
@@ -173,3 +181,23 @@ def _outliers(layer: QuantizedLayer, staged: StagedInput) -> tuple[np.ndarray, n
         total[:, row] = interleaved_products(taken, weights)[:, 0]
         bound[:, row] = (np.abs(taken).astype(np.float64) @ np.abs(weights).T)[:, 0] * _branch_error(weights.size)
     return total, bound
+
+
+# --- the norm --------------------------------------------------------------------------------------------------------
+
+
+def _normalised(y: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(y - mean) / sqrt(mean of squares of that + epsilon)`` of rows of float32 ``[m, n]``, and its error bound."""
+    n = np.float32(y.shape[1])
+    mean = (_interleaved(y.T, (len(y),)) / n)[:, None]
+    centred = y - mean
+    spread = np.sqrt(_interleaved((centred * centred).T, (len(y),)) / n + _EPSILON)[:, None]
+    made = centred * (np.float32(1.0) / spread)
+    sums = _branch_error(y.shape[1])
+    off_mean = bound.mean(1, keepdims=True) + np.abs(y).mean(1, keepdims=True) * sums
+    off = bound + off_mean + np.abs(centred) * FLOAT32_UNIT
+    # the root of a mean of squares is a norm: it moves by at most the norm of what its terms move by
+    off_spread = np.sqrt((off**2).mean(1, keepdims=True)) + spread * sums
+    least = np.maximum(spread.astype(np.float64) - off_spread, np.sqrt(float(_EPSILON)))
+    error = off / least + np.abs(made) * off_spread / least + np.abs(made) * 4 * FLOAT32_UNIT
+    return made, error

@@ -179,6 +179,11 @@ def onebit() -> Made:
     return made(tensor, None, 6, 4)
 
 
+def normalised(weight: Made) -> Made:
+    """With the norm of OneBit behind the product."""
+    return replace(weight[0], config=replace(weight[0].config, output_norm=True)), weight[1]
+
+
 def column_scaled_integers(activation: TensorConfig | None = None) -> Made:
     """Beside real offsets: both the codes and the offset are scaled."""
     config = TensorConfig((UINTS[3],), PerGroup(16), ZERO, zero_point=FP16)
@@ -300,6 +305,8 @@ SLOW: dict[str, Callable[[], Made]] = {
     "sparse_outliers": lambda: outliers_over(sparse(two_of_four(INTS[4], 20), TOKEN8), OutlierLayout.CSR),
     "sparse_nf4_inputs": lambda: sparse(two_of_four(NF4, 20), token_scales(NF4), lanes=6),
     "onebit": onebit,
+    "onebit_normalised": lambda: normalised(onebit()),
+    "normalised_int8": lambda: normalised(plain(SIGNS, TOKEN8, 8)),
     "column_scaled_integers": column_scaled_integers,
     "column_scaled_stated_fp16": lambda: column_scaled_integers(TensorConfig((FP16,), scale=None, dynamic=True)),
     "signs_and_integers": signs_and_integers,
@@ -329,20 +336,29 @@ def inputs(k: int, seed: int = 7) -> np.ndarray:
     return x.astype(np.float16)
 
 
+def bias(n: int) -> np.ndarray:
+    return normal(n, seed=9).numpy()
+
+
 def exact(layer: QuantizedLayer, x: np.ndarray, encoded: QuantizedTensor | None) -> np.ndarray:
     """What codes and outliers mean, multiplied in float64."""
     taken = x if encoded is None else encoded.dequantize().numpy()
     product: np.ndarray = taken.astype(np.float64) @ layer.dequantize_weight().double().numpy().T
-    return product
+    if layer.config.output_norm:
+        centred = product - product.mean(1, keepdims=True)
+        product = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)  # epsilon of torch's layer_norm
+    return product + bias(layer.shape[0])
 
 
 def compare(folder: Path, layers: dict[str, Made]) -> None:
     """The reference lies within its bound of exact arithmetic; C++ equals the reference in every output."""
-    plans = {name: plan_layer(layer, options=options) for name, (layer, options) in layers.items()}
+    plans = {
+        name: plan_layer(layer, bias=bias(layer.shape[0]), options=options) for name, (layer, options) in layers.items()
+    }
     compile_plans(plans, folder / "layers", flags=FLAGS)
     for name, (layer, options) in layers.items():
         x = inputs(layer.shape[1])
-        expected = layer_reference(layer, x, options=options)
+        expected = layer_reference(layer, x, bias(layer.shape[0]), options)
         distance = np.abs(expected.values - exact(layer, x, expected.activation))
         assert (distance <= expected.bound).all(), name
         assert expected.bound.max() < 0.01 * np.abs(expected.values).max(), name  # no bound that holds anything

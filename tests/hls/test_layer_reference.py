@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -263,6 +264,20 @@ def test_smoothing_divides_and_rotation_rotates_before_anything_else() -> None:
     assert np.abs(made.values - forward).max() <= made.bound.max() + 2 * K * FLOAT32_UNIT * size
 
 
+def test_a_norm_stands_between_product_and_bias() -> None:
+    weight = TensorConfig((INTS[4],), PerGroup(32))
+    config = LayerConfig(weight=weight, activation=tokens(INTS[8]), output_norm=True)
+    layer = QuantizedLayer(config, quantize_tensor(normal(N, K), weight), (N, K))
+    bias = normal(N, seed=3)
+    made = layer_reference(layer, inputs(), bias.numpy())
+    forward = QuantizedLinear(layer, bias)(torch.from_numpy(inputs().astype(np.float32))).detach().numpy()
+    plain = exact(replace(layer, config=replace(config, output_norm=False)), inputs())
+    centred = plain - plain.mean(1, keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) + bias.double().numpy()
+    assert (np.abs(made.values - wanted) <= made.bound).all() and made.bound.max() < 1e-4
+    assert np.abs(made.values - forward).max() < 2 * made.bound.max()  # torch rounds about as often
+
+
 @pytest.mark.parametrize("block", [2, 8, 32])
 def test_the_rotation_is_that_of_the_model(block: int) -> None:
     x = normal(5, 64, seed=3)
@@ -334,10 +349,3 @@ def test_a_static_scale_must_be_noted() -> None:
     static = TensorConfig((INTS[8],), PerTensor(), ScaleConfig(FP32))
     with pytest.raises(ValueError, match="input_scale"):
         layer_reference(quantized(TensorConfig((INTS[4],), PerGroup(32)), static), inputs())
-
-
-def test_a_norm_behind_the_product_is_refused() -> None:
-    weight = TensorConfig((INTS[4],), PerGroup(32))
-    layer = QuantizedLayer(LayerConfig(weight=weight, output_norm=True), quantize_tensor(normal(N, K), weight), (N, K))
-    with pytest.raises(NotImplementedError, match="does not normalise"):
-        layer_reference(layer, inputs())

@@ -233,9 +233,13 @@ tokens_multiplied:
       if constexpr (C::outliers::columns_layout || C::outliers::rows_layout) {
         y = y + outlier_sum<typename C::outliers, C::tile_rows>(tile.outliers, state.outlier_columns, x, token, row);
       }
-      if constexpr (C::bias::present) y = y + tile.bias[row];
+      if constexpr (C::bias::present && !C::normalised) y = y + tile.bias[row];
       out.write(y);
     }
+  }
+  if constexpr (normalised_bias<C>) {
+  biases_out:
+    for (int row = 0; row < rows; ++row) out.write(tile.bias[row]);
   }
 }
 

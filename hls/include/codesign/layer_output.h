@@ -1,13 +1,19 @@
-// What leaves a layer: float32, FP16, or codes and scales of an output format, packed into beats.
+// What leaves a layer: float32, FP16, or codes and scales of an output format, packed into beats; normalised before,
+// where the layer asks for it.
 #ifndef CODESIGN_LAYER_OUTPUT_H
 #define CODESIGN_LAYER_OUTPUT_H
 
-#include "codesign/activation.h"
-#include "codesign/streams.h"
+#include <cmath>
+
+#include "codesign/branches.h"
 
 namespace codesign {
 
 using float_stream = hls::stream<float>;
+
+// Whether a bias waits for the norm: it then follows the outputs of its rows.
+template <class C>
+constexpr bool normalised_bias = C::normalised && C::bias::present;
 
 struct fp32_output {
   static constexpr bool codes = false;
@@ -30,11 +36,39 @@ struct stage_output {
   using stage = STAGE;
 };
 
+// (y - mean) / sqrt(mean of squares of that + epsilon) for a row of outputs, without parameters (Xu et al., OneBit, arXiv
+// 2402.11295); sums interleaved, each operation rounded by itself. 1e-5: torch.nn.functional.layer_norm.
+template <int COLUMNS>
+void normalise(float (&y)[COLUMNS]) {
+#pragma HLS INLINE off
+  interleaved_sum sum, squares;
+  sum.clear();
+  squares.clear();
+columns_summed:
+  for (int column = 0; column < COLUMNS; ++column) {
+#pragma HLS PIPELINE II = 1
+    sum.add(column, y[column]);
+  }
+  const float mean = sum.total() / static_cast<float>(COLUMNS);
+columns_centred:
+  for (int column = 0; column < COLUMNS; ++column) {
+#pragma HLS PIPELINE II = 1
+    y[column] = y[column] - mean;
+    squares.add(column, y[column] * y[column]);
+  }
+  const float inverse = 1.0F / std::sqrt(squares.total() / static_cast<float>(COLUMNS) + 1e-5F);
+columns_normalised:
+  for (int column = 0; column < COLUMNS; ++column) {
+#pragma HLS PIPELINE II = 1
+    y[column] = y[column] * inverse;
+  }
+}
+
 template <class C>
 void write_output(float_stream& in, int tokens, beat_t* output) {
 #pragma HLS INLINE off
   using out = typename C::output;
-  float y[C::tokens][C::n];
+  float y[C::tokens][C::n], bias[normalised_bias<C> ? C::n : 1];
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
     const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
@@ -44,6 +78,26 @@ row_tiles:
       for (int row = 0; row < rows; ++row) {
 #pragma HLS PIPELINE II = 1
         y[token][first + row] = in.read();
+      }
+    }
+    if constexpr (normalised_bias<C>) {
+    biases_in:
+      for (int row = 0; row < rows; ++row) {
+#pragma HLS PIPELINE II = 1
+        bias[first + row] = in.read();
+      }
+    }
+  }
+  if constexpr (C::normalised) {
+  tokens_normalised:
+    for (int token = 0; token < tokens; ++token) {
+      normalise<C::n>(y[token]);
+      if constexpr (normalised_bias<C>) {
+      biases_added:
+        for (int row = 0; row < C::n; ++row) {
+#pragma HLS PIPELINE II = 1
+          y[token][row] = y[token][row] + bias[row];
+        }
       }
     }
   }
