@@ -104,6 +104,8 @@ class DecoderBlock:
 def _check_layer(name: str, layer: QuantizedLayer) -> None:
     if layer.config.output is not None:
         raise NotImplementedError(f"layer {name} of a block must hand on float32, not codes of an output format")
+    if layer.config.output_norm:
+        raise NotImplementedError(f"layer {name} of a block must hand on its product, not a norm of it")
     activation = layer.config.activation
     if activation is None or activation.scale is None or not activation.dynamic:
         return
