@@ -12,6 +12,7 @@ import pandas as pd
 import typer
 
 from codesign import (
+    cli_bench,
     cli_bits,
     cli_explore,
     cli_export,
@@ -20,6 +21,7 @@ from codesign import (
     cli_lists,
     cli_serving,
     cli_simulate,
+    cli_validate_gpu,
     cli_work,
 )
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
@@ -153,12 +155,27 @@ app.command()(cli_serving.serving)
 
 @app.command()
 def validate(
+    measured: Annotated[list[Path] | None, typer.Argument(help="With --gpu: records of codesign bench.")] = None,
     rows: Annotated[Path | None, typer.Option(help="CSV of simulator rows; the published ones by default.")] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="GPU kernels by shape, tokens and format.")] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="With --gpu: an interactive page of predicted and measured.")
+    ] = None,
     details: Annotated[bool, typer.Option(help="All tables behind the one, row by row.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the cost model with published and measured figures."""
+    if gpu and rows is not None:
+        raise ValueError("rows must be left out with --gpu, which compares records of codesign bench")
+    if not gpu and (measured or page is not None):
+        raise ValueError("measured files and --page must come with --gpu")
+    if gpu:
+        cli_validate_gpu.validate_gpu(tuple(measured or ()), every=details, page=page, as_json=as_json)
+        return
     cli_lists.validate(rows, every=details, as_json=as_json)
+
+
+app.command()(cli_bench.bench)
 
 
 @app.command()

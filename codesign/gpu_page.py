@@ -1,0 +1,174 @@
+"""The page of measured GPU kernels: predicted over measured, a band of 15 %, and the table; one file, no network.
+
+Written by ``codesign validate --gpu --page FILE`` from ``codesign.gpu_truth.comparison``.
+``PageInfo`` is what is drawn.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from plotly import graph_objects as go
+
+from codesign.cache import whole_file
+from codesign.dashboard.theme import DARK, FONT, LIGHT, SYMBOLS, figure, plain
+from codesign.gpu_truth import OWN, summary
+
+BAND = 0.15
+_COLOURS = LIGHT[:-1] + DARK[:-1]  # more formats than these share a colour with one far away in the list
+_GREY = LIGHT[-1]  # kernels of others, and lines
+_HELD = "open"  # symbols of rows that had no part in the fit
+
+
+@dataclass(frozen=True)
+class PageInfo:
+    """What the figure shows.
+
+    Args:
+        series: rows by (format, GPU), of the columns of ``codesign.gpu_truth``.
+        colours, symbols: by format and by GPU.
+        lowest_us, highest_us: of both axes.
+        summary: errors by kernel, GPU and use.
+    """
+
+    series: Mapping[tuple[str, str], pd.DataFrame]
+    colours: Mapping[str, str]
+    symbols: Mapping[str, str]
+    lowest_us: float
+    highest_us: float
+    summary: pd.DataFrame
+
+
+def page_info(rows: pd.DataFrame) -> PageInfo:
+    """What there is to draw: own kernels first.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if rows.empty:
+        raise ValueError("rows of the page must be at least one, not none")
+    ordered = rows.assign(own=rows["kernel"] != OWN).sort_values(["own", "format", "gpu"], kind="stable")
+    names, gpus = ordered["format"].unique(), ordered["gpu"].unique()
+    own = set(rows["format"][rows["kernel"] == OWN])
+    times = rows[["measured_us", "predicted_us"]]
+    return PageInfo(
+        series={(str(name), str(gpu)): part for (name, gpu), part in ordered.groupby(["format", "gpu"], sort=False)},
+        colours={str(name): _COLOURS[i % len(_COLOURS)] if name in own else _GREY for i, name in enumerate(names)},
+        symbols={str(gpu): SYMBOLS[i % len(SYMBOLS)] for i, gpu in enumerate(gpus)},
+        lowest_us=float(times.min().min()) * 0.8,
+        highest_us=float(times.max().max()) * 1.25,
+        summary=summary(rows).sort_values(["kernel", "gpu"], kind="stable"),
+    )
+
+
+def draw(info: PageInfo) -> go.Figure:
+    """Measured time across, predicted time up, both logarithmic; the band is 15 % around equal."""
+    ends = [info.lowest_us, info.highest_us]
+    band = go.Scatter(
+        x=[*ends, *reversed(ends)],
+        y=[ends[0] * (1 - BAND), ends[1] * (1 - BAND), ends[1] * (1 + BAND), ends[0] * (1 + BAND)],
+        fill="toself", fillcolor="rgba(91,95,102,0.12)", line={"width": 0}, hoverinfo="skip", name="within 15 %",
+        mode="lines",
+    )  # fmt: skip
+    equal = go.Scatter(x=ends, y=ends, mode="lines", line={"color": _GREY, "dash": "dot"}, hoverinfo="skip",
+                       name="equal")  # fmt: skip
+    traces, seen = [band, equal], set()
+    for (name, gpu), rows in info.series.items():
+        fitted = rows["use"] == "fitted"
+        symbol = info.symbols[gpu]
+        traces.append(
+            go.Scatter(
+                x=rows["measured_us"], y=rows["predicted_us"], mode="markers", name=plain(name),
+                legendgroup=name, showlegend=name not in seen, meta=gpu,
+                customdata=rows[["n", "k", "m", "error", "use", "roofline_us", "bound"]].to_numpy(),
+                marker={"color": info.colours[name], "size": 8,
+                        "symbol": [symbol if one else f"{symbol}-{_HELD}" for one in fitted]},
+                hovertemplate="<b>%{fullData.name}</b>, %{meta}<br>"
+                "%{customdata[0]}×%{customdata[1]}, m = %{customdata[2]}<br>"
+                "measured %{x:.2f} µs, predicted %{y:.2f} µs<br>error %{customdata[3]:+.1%}, %{customdata[4]}<br>"
+                "roofline %{customdata[5]:.2f} µs; bound by %{customdata[6]}<extra></extra>",
+            )
+        )  # fmt: skip
+        seen.add(name)
+    made = figure(
+        traces, height=640, showlegend=True, legend={"font": {"size": 11}, "itemsizing": "constant"},
+        margin={"l": 8, "r": 12, "t": 36, "b": 48},
+        xaxis={"type": "log", "title": {"text": "measured, µs"}, "dtick": "D2"},
+        yaxis={"type": "log", "title": {"text": "predicted, µs"}, "dtick": "D2"},
+    )  # fmt: skip
+    return made
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>GPU kernels, predicted and measured</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font:16px/1.5 {font};margin:0 auto;max-width:1080px;padding:24px;color:#1c2024;background:#fff}}
+h1{{font-size:26px;margin:0 0 8px}}table{{border-collapse:collapse;font-size:13px;width:100%}}
+td,th{{padding:3px 8px;text-align:right;border-bottom:1px solid #e4e7ea}}
+td:nth-child(-n+{left}),th:nth-child(-n+{left}){{text-align:left}}
+.rows td:nth-child(-n+2),.rows th:nth-child(-n+2){{text-align:left}}
+.wide{{background:#fdecea}}.quiet{{color:#5c636b;font-size:14px}}.scroll{{overflow-x:auto}}</style></head><body>
+<h1>GPU kernels: predicted and measured</h1>
+<p>{count} kernels; of the project's own {within:.0%} within 15 %. {symbols}; grey: kernels that others wrote. Filled
+symbols had a part in the fit, open ones had none. The roofline is the weight's bytes at the measured copy rate. Click a
+name to hide it, twice to see it alone.</p>
+{figure}
+<h2>In short</h2><div class="scroll">{summary}</div>
+<h2>Every kernel</h2><p class="quiet">Coloured rows are more than 15 % off.</p><div class="scroll">{rows}</div>
+</body></html>
+"""
+
+
+def render(rows: pd.DataFrame) -> str:
+    """The page as text."""
+    info, own = page_info(rows), rows[rows["kernel"] == OWN]
+    picture = draw(info).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    return _PAGE.format(
+        font=FONT, left=3, count=len(rows), within=float((own["error"].abs() <= BAND).mean()), figure=picture,
+        symbols=", ".join(f"{symbol}s: {html.escape(gpu)}" for gpu, symbol in info.symbols.items()),
+        summary=_summary_table(info.summary), rows=_rows_table(rows),
+    )  # fmt: skip
+
+
+def write_page(rows: pd.DataFrame, path: Path) -> None:
+    """Write the page to ``path``; an existing file is replaced only by a whole one."""
+    text = render(rows)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _summary_table(table: pd.DataFrame) -> str:
+    heads = ("kernel", "GPU", "rows had", "rows", "mean", "worst", "bias", "within 15 %", "roofline mean", "worst")
+    body = [
+        [row.kernel, row.gpu, row.use, str(row.rows), f"{row.mean_error:.1%}", f"{row.worst_error:.1%}",
+         f"{row.bias:+.1%}", f"{row.within_15_percent:.0%}", f"{row.roofline_mean_error:.1%}",
+         f"{row.roofline_worst_error:.1%}"]
+        for row in table.itertuples()
+    ]  # fmt: skip
+    return _table(heads, body, [""] * len(body), "")
+
+
+def _rows_table(rows: pd.DataFrame) -> str:
+    heads = ("format or kernel", "GPU", "m", "n×k", "use", "measured, µs", "predicted", "error", "roofline", "error",
+             "bound")  # fmt: skip
+    ordered = rows.sort_values(["gpu", "n", "m", "format"], kind="stable")
+    body = [
+        [row.format, row.gpu, str(row.m), f"{row.n}×{row.k}", row.use, f"{row.measured_us:.2f}",
+         f"{row.predicted_us:.2f}", f"{row.error:+.1%}", f"{row.roofline_us:.2f}", f"{row.roofline_error:+.1%}",
+         row.bound]
+        for row in ordered.itertuples()
+    ]  # fmt: skip
+    return _table(heads, body, ["wide" if abs(e) > BAND else "" for e in ordered["error"]], "rows")
+
+
+def _table(heads: tuple[str, ...], body: list[list[str]], marks: list[str], name: str) -> str:
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    lines = [
+        f'<tr class="{mark}">' + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>"
+        for mark, row in zip(marks, body, strict=True)
+    ]
+    return f'<table class="{name}"><tr>{head}</tr>{"".join(lines)}</table>'

@@ -1,0 +1,120 @@
+"""Fits the constants of ``gpu_gemv`` to part of an H100's rows; whole formats and a whole shape are held out.
+
+Least squares with a soft loss on log errors, from the H100 alone. ``python -m codesign.gpu_truth --fit`` reads the
+records and writes ``data/gpu_gemv.csv``. Needs scipy (extra ``test``); takes some seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hwmodel.gpu import Gpu
+from hwmodel.gpu_gemv import FITTED, GemvConstants, GemvCut, GemvEncoding, GemvTime, gemv_time
+
+FITTED_GPU = "h100"
+# Held out: of every family of decoding one format or more (lookups with and without selectors, two digits, zero points,
+# small groups), and the shape between the others.
+HELD_FORMATS = ("bitmod4_g128", "uint8_g128", "uint2_g64", "fp3_g128", "mxfp4", "nf3_g64")
+HELD_SHAPES = ((11008, 4096),)
+# constant: (lowest, start, highest). Latencies and shares keep to what is physical; read_over_copy may pass 1 because
+# a copy turns the memory's bus around.
+BOUNDS: Mapping[str, tuple[float, float, float]] = {
+    "launch_s": (0.3e-6, 1e-6, 4e-6), "input_instructions": (20, 100, 300), "read_over_copy": (0.98, 1.02, 1.12),
+    "issue_share": (0.3, 0.8, 1.0), "run_cycles": (0, 150, 1000), "product_cycles": (0, 5, 40),
+    "tile_cycles": (0, 800, 3000), "shared_table_instructions": (0, 60, 200),
+    "memory_latency_s": (0.1e-6, 0.6e-6, 2e-6), "partial_round": (0, 0.6, 1), "overlap_norm": (1.5, 5, 12),
+}  # fmt: skip
+_SOFT = 0.05  # log errors above count linearly
+
+
+@dataclass(frozen=True)
+class GemvCase:
+    """One measured kernel.
+
+    Args:
+        name: recipe.
+        encoding, shape, cut, weight_bytes: as in ``gemv_time``.
+        gpu, copy_bytes_per_s: the device and its measured copy rate.
+        seconds: measured.
+    """
+
+    name: str
+    encoding: GemvEncoding
+    shape: tuple[int, int, int]
+    cut: GemvCut
+    weight_bytes: int
+    gpu: Gpu
+    copy_bytes_per_s: float
+    seconds: float
+
+    def predicted(self, constants: GemvConstants | None = None) -> GemvTime:
+        """The model's time; with the recorded constants by default."""
+        return gemv_time(
+            self.encoding, self.shape, self.cut, weight_bytes=self.weight_bytes, gpu=self.gpu,
+            copy_bytes_per_s=self.copy_bytes_per_s, constants=constants,
+        )  # fmt: skip
+
+
+def use_of(name: str, n: int, k: int, gpu: str) -> str:
+    """How a row relates to the fit.
+
+    >>> use_of("int4_g128", 4096, 4096, "h100"), use_of("mxfp4", 11008, 4096, "h100")
+    ('fitted', 'format and shape held out')
+    """
+    if gpu != FITTED_GPU:
+        return "other GPU"
+    held = [what for what, is_held in (("format", name in HELD_FORMATS), ("shape", (n, k) in HELD_SHAPES)) if is_held]
+    return f"{' and '.join(held)} held out" if held else "fitted"
+
+
+def fit(cases: Sequence[GemvCase]) -> GemvConstants:
+    """Constants that suit the measured rows best; which rows those are is the caller's.
+
+    Raises:
+        ValueError: fewer rows than constants.
+    """
+    from scipy.optimize import least_squares
+
+    if len(cases) < len(FITTED):
+        raise ValueError(f"rows to fit must be at least {len(FITTED)}, one for each constant, not {len(cases)}")
+    low, start, high = np.array([BOUNDS[name] for name in FITTED]).T
+    measured = np.array([case.seconds for case in cases])
+
+    def residuals(z: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        constants = constants_at(z, low, high)
+        ours = np.array([case.predicted(constants).seconds for case in cases])
+        errors: npt.NDArray[np.float64] = np.log(ours / measured)
+        return errors
+
+    share = (start - low) / (high - low)
+    found = least_squares(
+        residuals, share, bounds=(0, 1), diff_step=1e-4, loss="soft_l1", f_scale=_SOFT, x_scale=0.3, max_nfev=150
+    )
+    return constants_at(found.x, low, high)
+
+
+def constants_at(
+    shares: npt.NDArray[np.float64], low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+) -> GemvConstants:
+    """Constants at shares 0 to 1 of their bounds."""
+    return GemvConstants(**dict(zip(FITTED, (low + (high - low) * shares).tolist(), strict=True)))
+
+
+def write_constants(constants: GemvConstants, path: Path, source: str) -> None:
+    """The constants as a table, four significant digits; replaces ``path`` by a whole file."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("constant", "value", "source"))
+        for name in FITTED:
+            value = getattr(constants, name)
+            digits = 3 - math.floor(math.log10(abs(value))) if value else 0
+            table.writerow((name, round(value, digits), source))
+    temporary.replace(path)

@@ -1,0 +1,96 @@
+"""Measured kernels beside the model: every record is there, errors are what they say, mistakes are sentences."""
+
+import json
+from functools import cache
+
+import pytest
+
+from codesign.gpu_truth import (
+    COLUMNS,
+    OWN,
+    case_of,
+    comparison,
+    cut_of,
+    fitted_cases,
+    gpu_of,
+    read_measurements,
+    recorded_files,
+    summary,
+)
+
+
+@cache
+def compared():
+    return comparison()
+
+
+def records():
+    return json.loads(recorded_files()[0].read_text())
+
+
+def test_every_recorded_kernel_is_compared():
+    rows = compared().rows
+    assert tuple(rows.columns) == COLUMNS and compared().left_out == ()
+    assert rows.groupby("gpu").size().to_dict() == {"h100": 162, "h200": 162}
+    assert set(rows["m"]) == {1, 2, 4, 8, 16} and len(rows.groupby(["n", "k"])) == 3
+    one = rows[(rows["format"] == "int4_g128") & (rows["gpu"] == "h100") & (rows["n"] == 28672) & (rows["m"] == 1)]
+    # kernels_gpu/NOTES.md: 41.1 us; 121.1 MB at the copy's 2.99 TB/s
+    assert one["measured_us"].item() == pytest.approx(41.1, abs=0.05)
+    assert one["roofline_us"].item() == pytest.approx(121.11 / 2.9916, rel=1e-3)
+    assert one["error"].item() == pytest.approx(one["predicted_us"].item() / one["measured_us"].item() - 1)
+
+
+def test_errors_on_the_fitted_gpu_keep_to_the_issues_goal_in_the_mean():
+    found = summary(compared().rows).set_index(["kernel", "gpu", "use"])
+    held = [key for key in found.index if key[:2] == (OWN, "h100") and key[2] != "fitted"]
+    assert len(held) == 3
+    mean = sum(found.loc[key, "mean_error"] * found.loc[key, "rows"] for key in held) / sum(found.loc[held, "rows"])
+    assert mean <= 0.05  # issue 5: mean absolute error of rows that were not fitted
+    for key in found.index:
+        if key[0] == OWN:  # the model says more than its bytes do
+            assert found.loc[key, "mean_error"] < found.loc[key, "roofline_mean_error"] / 5
+    other = found.loc[(OWN, "h200", "other GPU")]
+    assert other["rows"] == 117 and other["mean_error"] < 0.08  # the goal of 0.05 is missed: docs/gpu_kernels.md
+
+
+def test_no_held_out_row_is_fitted():
+    cases = list(fitted_cases())
+    assert len(cases) == int((compared().rows["use"] == "fitted").sum()) == 58
+    assert all(case.shape[1:] != (11008, 4096) and case.gpu.name == "h100_cublas13" for case in cases)
+
+
+def test_a_file_joins_in(tmp_path):
+    path = tmp_path / "own.json"
+    mine = records()[:2]
+    mine[0]["device"] = "NVIDIA A100-SXM4-80GB"
+    mine[1]["conditions"]["cut"] += " alone"
+    mine.append({**mine[0], "name": "e4m3"})
+    path.write_text(json.dumps(mine))
+    found = comparison((path,))
+    assert len(found.rows) == 324 + 1
+    assert (found.rows.iloc[-1]["gpu"], found.rows.iloc[-1]["use"]) == ("a100", "not fitted")
+    assert len(found.left_out) == 2
+    assert "must have overlapped kernels" in found.left_out[0] and "8-bit integers, not e4m3" in found.left_out[1]
+
+
+@pytest.mark.parametrize("text", ["not json", "{}7", '[{"name": 1}]', '{"a": 1}', "[1]"])
+def test_a_file_without_measurements_is_refused(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="must be a JSON list of measurements, as codesign bench writes it"):
+        read_measurements(path)
+
+
+def test_records_that_lack_something_are_refused():
+    record = read_measurements(recorded_files()[0])[0]
+    with pytest.raises(ValueError, match="device of a measurement must be one of H100, .* not 'Radeon'"):
+        gpu_of("Radeon")
+    bare = type(record)(record.name, record.shape, record.device, 1e-6, 30, {}, "test")
+    with pytest.raises(ValueError, match="must have cut, as 16x2x2x1, not None"):
+        cut_of(bare)
+    for value in ("many", "-1", "nan"):
+        conditions = {**record.conditions, "bytes": value}
+        with pytest.raises(ValueError, match=f"must have bytes, a number above 0, not '{value}'"):
+            case_of(type(record)(record.name, record.shape, record.device, 1e-6, 30, conditions, "test"))
+    with pytest.raises(ValueError, match="name of a measured GEMV must be one of int4_g128"):
+        case_of(type(record)("int4", record.shape, record.device, 1e-6, 30, record.conditions, "test"))
