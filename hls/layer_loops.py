@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from datatypes.layer_config import SparsityConfig
 from datatypes.planes import row_words
 from hls.cpp_types import CppType, parse_type, value_bits
 from hls.hls_operators import Operator, stages
@@ -27,12 +28,16 @@ _SERIAL_DEPTH = 4  # ASSUMPTION: a plane of bits goes through AND, adder tree, s
 
 def _part_tile(part: PartPlan, tile: int, first: int, rows: int) -> Iterator[Loop]:
     """One part's rows of a tile: codes, fields, tables."""
-    codes = -(-part.columns // part.code_dim)
+    codes = -(-part.stored_columns // part.code_dim)
+    above, code_rows = first // part.outputs, -(-rows // part.outputs)
     if part.code_bits < 16:
-        yield from packed_row_loops(row_words(codes, part.code_bits), first, rows, Process.FILL_TILE, tile)
+        yield from packed_row_loops(row_words(codes, part.code_bits), above, code_rows, Process.FILL_TILE, tile)
     else:  # flat, the template's count of entries is 1
         wide = FieldPlan(f"codesign::raw_value<{part.code_bits}>", 1, part.code_dim, 1, part.codes_beat)
-        yield from field_loops(wide, first * codes, rows * codes, Process.FILL_TILE, tile)
+        yield from field_loops(wide, above * codes, code_rows * codes, Process.FILL_TILE, tile)
+    if "mask" in part.fields:  # places of what is stored
+        start, count = rows_of_field(part.fields["mask"], part.stored_columns, first, rows)
+        yield from field_loops(part.fields["mask"], start, count, Process.FILL_TILE, tile)
     for name in FIELD_ORDER:
         field = part.fields.get(name)
         if field is not None:
@@ -41,7 +46,7 @@ def _part_tile(part: PartPlan, tile: int, first: int, rows: int) -> Iterator[Loo
     entries = loaded_entries(part)
     if entries:
         path = (Operator.RAM_READ, Operator.LOGIC)
-        yield Loop(Process.FILL_TILE, "entries_loaded", rows, rows * entries, path, tile=tile)
+        yield Loop(Process.FILL_TILE, "entries_loaded", code_rows, code_rows * entries, path, tile=tile)
 
 
 def loaded_entries(part: PartPlan) -> int:
@@ -55,8 +60,10 @@ def loaded_entries(part: PartPlan) -> int:
 
 
 def group_steps(part: PartPlan, lanes: int) -> list[int]:
-    """Steps of each group: its columns in portions of ``lanes``."""
-    return [-(-min(part.group, part.columns - begin) // lanes) for begin in range(0, part.columns, part.group)]
+    """Steps of each group: its stored columns in portions of ``lanes``."""
+    sparsity = SparsityConfig(part.kept, part.block)
+    lengths = (min(part.group, part.columns - begin) for begin in range(0, part.columns, part.group))
+    return [-(-sparsity.kept_columns(length) // lanes) for length in lengths]
 
 
 def cycles_of_step(part: PartPlan) -> int:
@@ -136,6 +143,10 @@ def _multiply_part(part: PartPlan, plan: LayerPlan, tokens: int, tile: int) -> I
     path = [Operator.RAM_READ, Operator.LOGIC, Operator.LOGIC, *[Operator.LOGIC] * -(-tree // 2), Operator.LOGIC]
     if "gather" in part.fields:
         path.insert(0, Operator.RAM_READ)
+    if "mask" in part.fields:
+        path.append(Operator.LOGIC)  # each lane picks its input out of its block
+    if "column_scale" in part.fields:
+        path[1:1] = [Operator.TO_FLOAT, Operator.FLOAT_MULTIPLY, Operator.LOGIC]
     if cycles_of_step(part) > 1:
         path += [Operator.LOGIC] * _SERIAL_DEPTH
     interval = steps_interval(part, lanes)
@@ -212,6 +223,9 @@ def layer_loops(plan: LayerPlan, tokens: int) -> list[Loop]:
         loops += _multiply_tile(plan, tokens, tile, rows)
         path = (Operator.LOGIC, Operator.LOGIC)
         loops.append(Loop(Process.COLLECT_OUTPUT, "rows_in", tokens, tokens * rows, path, tile=tile))
+        if plan.normalised and plan.bias is not None:  # waits for the norm
+            loops.append(Loop(Process.MULTIPLY_TILE, "biases_out", 1, rows, (Operator.RAM_READ,), tile=tile))
+            loops.append(Loop(Process.COLLECT_OUTPUT, "biases_in", 1, rows, path, tile=tile))
     loops += output_loops(plan, tokens)
     return loops
 

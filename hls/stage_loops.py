@@ -95,6 +95,10 @@ def prepare_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
         if gather is not None:
             yield from field_loops(gather, 0, part.columns, Process.PREPARE)
             yield Loop(Process.PREPARE, "columns", 1, part.columns, (Operator.RAM_READ,))
+        scale = part.fields.get("column_scale")
+        if scale is not None:
+            yield from field_loops(scale, 0, part.columns, Process.PREPARE)
+            yield Loop(Process.PREPARE, "column_scales", 1, part.columns, (Operator.RAM_READ, Operator.TO_FLOAT))
     if plan.outliers is not None and plan.outliers.pointers is None:
         yield from field_loops(plan.outliers.index, 0, plan.outliers.most, Process.PREPARE)
         yield Loop(Process.PREPARE, "outlier_indices", 1, plan.outliers.most, (Operator.RAM_READ,))
@@ -123,6 +127,17 @@ def _requantize(stage: StagePlan | None, tokens: int) -> Iterator[Loop]:
 
 def output_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
     n, process = plan.shape[0], Process.WRITE_OUTPUT
+    if plan.normalised:
+        total = (Operator.FLOAT_ADD,) * (PARTIAL_SUMS - 1) + (Operator.FLOAT_DIVIDE,)
+        add = (Operator.RAM_READ, Operator.FLOAT_ADD)
+        yield Loop(process, "columns_summed", tokens, tokens * n, add, tail=total)
+        squares = (*add, Operator.FLOAT_MULTIPLY, Operator.FLOAT_ADD)
+        # the root takes about as long as a division
+        root = (*total, Operator.FLOAT_ADD, Operator.FLOAT_DIVIDE, Operator.FLOAT_DIVIDE)
+        yield Loop(process, "columns_centred", tokens, tokens * n, squares, tail=root)
+        yield Loop(process, "columns_normalised", tokens, tokens * n, (Operator.RAM_READ, Operator.FLOAT_MULTIPLY))
+        if plan.bias is not None:
+            yield Loop(process, "biases_added", tokens, tokens * n, add)
     if plan.output is None:
         places = BEAT_BITS // (16 if plan.fp16_output else 32)
         path = (Operator.RAM_READ, Operator.LOGIC, Operator.AXI)

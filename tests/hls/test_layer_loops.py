@@ -1,23 +1,29 @@
 """Loops of generated layers: what the closed form says is what a simulation with counters runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from datatypes.catalog import BITMOD_FP4, E4M3, E5M2, E8M0, FP16, FP32, INTS, NF4, UINT8, UINTS  # noqa: E402
-from datatypes.granularity import PerChannel, PerGroup  # noqa: E402
+from datatypes.format import LearnedFormat  # noqa: E402
+from datatypes.granularity import PerChannel, PerGroup, PerTensor  # noqa: E402
 from datatypes.layer_config import (  # noqa: E402
+    CodebookConfig,
     LayerConfig,
     LowRankConfig,
     OutlierConfig,
     OutlierLayout,
     ScaleConfig,
     ScaleRule,
+    SparsityConfig,
     TensorConfig,
 )
 from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import Outliers, QuantizedLayer  # noqa: E402
+from datatypes.tensor import QuantizedTensor  # noqa: E402
 from hls.ap_types import ap_types_folder, compiler  # noqa: E402
 from hls.layer_loops import (  # noqa: E402
     bitmod_terms,
@@ -83,7 +89,26 @@ def zero_points():
     return quantized(TensorConfig((UINTS[4],), PerGroup(24), scale, zero_point=UINTS[4]), activation)
 
 
+def sparse_with_column_scales():
+    weight = TensorConfig((INTS[4],), PerGroup(32), sparsity=SparsityConfig(2, 4), column_scale=FP16)
+    tensor = quantize_tensor(torch.randn(N, K), TensorConfig((INTS[4],), PerGroup(32)))
+    mask = (torch.arange(K) % 4 < 2).expand(N, K)
+    tensor = replace(tensor, config=weight, mask=mask, column_scale=torch.ones(K).half())
+    return QuantizedLayer(LayerConfig(weight=weight, output_norm=True), tensor, (N, K))
+
+
+def vectors_along_the_outputs():
+    learned = LearnedFormat("pairs", 4, "test", dimension=2)
+    book = CodebookConfig(FP16, PerTensor())
+    weight = TensorConfig((learned,), PerTensor(), None, codebook=book, vectors_along_output=True)
+    codes = torch.randint(0, 16, (11, K), dtype=torch.uint8)
+    tensor = QuantizedTensor(weight, (N, K), codes, codebook=torch.randn(1, 16, 2).half())
+    return QuantizedLayer(LayerConfig(weight=weight, activation=tokens(INTS[8])), tensor, (N, K))
+
+
 LAYERS = {
+    "sparse_with_column_scales": sparse_with_column_scales,
+    "vectors_along_the_outputs": vectors_along_the_outputs,
     "int4": lambda: quantized(TensorConfig((INTS[4],), PerGroup(32)), tokens(INTS[8])),
     "int3_groups_of_50": lambda: quantized(TensorConfig((INTS[3],), PerGroup(50)), tokens(INTS[8])),
     "nf4": lambda: quantized(TensorConfig((NF4,), PerGroup(30)), tokens(INTS[8])),
@@ -102,7 +127,7 @@ AROUND = {
     "blocks", "encoded_tokens", "one_level_tokens", "outer_tokens", "outputs", "parts", "plain_tokens", "planes",
     "ranks",
     "row_tiles", "rows", "rows_loaded", "scale_tokens", "shared_tokens", "stages", "stored_tokens", "tokens_back",
-    "tokens_coded", "tokens_in", "tokens_multiplied", "tokens_out", "tokens_read", "tokens_seen",
+    "tokens_coded", "tokens_in", "tokens_multiplied", "tokens_normalised", "tokens_out", "tokens_read", "tokens_seen",
 }  # fmt: skip
 
 
