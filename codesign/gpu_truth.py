@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -151,6 +152,15 @@ def case_of(record: Measurement) -> GemvCase:
     )  # fmt: skip
 
 
+def has_model(record: Measurement) -> bool:
+    """Whether ``gpu_gemv`` knows the encoding of a record of the project's own kernels, and it ran overlapped."""
+    try:
+        encoding_of(RECIPES[record.name])
+    except NotImplementedError:
+        return False
+    return not record.conditions.get("cut", "").endswith("alone")
+
+
 def comparison(files: Sequence[Path] = ()) -> Comparison:
     """The project's records and those of ``files`` against the model.
 
@@ -162,7 +172,7 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
     Raises:
         ValueError: a file that holds no measurements, or a record that lacks something.
     """
-    rows, left_out = [], []
+    rows, left_out = [], Counter[str]()
     for path in (*recorded_files(), *files):
         extra = path in files
         for record in read_measurements(path):
@@ -171,8 +181,9 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
                     raise NotImplementedError("the model must have overlapped kernels, not ones timed alone")
                 rows.append(_row(record, "not fitted" if extra else None))
             except NotImplementedError as error:
-                left_out.append(f"{record.name}, {record.shape}: {error}")
-    return Comparison(pd.DataFrame(rows, columns=list(COLUMNS)), tuple(left_out))
+                left_out[f"{record.name}: {error}"] += 1
+    sentences = tuple(f"{count} records of {reason}" for reason, count in left_out.items())
+    return Comparison(pd.DataFrame(rows, columns=list(COLUMNS)), sentences)
 
 
 def _row(record: Measurement, use: str | None) -> dict[str, object]:
@@ -213,7 +224,7 @@ def fitted_cases(files: Sequence[Path] | None = None) -> Iterator[GemvCase]:
     """The rows that the constants are fitted to."""
     for path in recorded_files() if files is None else files:
         for record in read_measurements(path):
-            if record.name not in OTHERS:
+            if record.name in RECIPES and has_model(record):
                 case = case_of(record)
                 name = case.gpu.name.removesuffix("_cublas13")
                 if name == FITTED_GPU and use_of(case.name, *case.shape[1:], name) == "fitted":

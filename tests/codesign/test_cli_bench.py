@@ -9,7 +9,7 @@ import torch
 
 from codesign import cli_bench
 from codesign.cli import main
-from codesign.gpu_truth import read_measurements
+from codesign.gpu_truth import comparison, read_measurements
 from hwmodel.report import Measurement
 
 
@@ -128,3 +128,14 @@ def test_memory_of_the_largest_shape_counts():
     assert cli_bench.memory_needed([(64, 64)], 50 << 20) == 2 << 32  # the copy of 4 GiB
     assert cli_bench.memory_needed([(28672, 8192), (1, 1)], 0) == 2 << 32
     assert cli_bench.memory_needed([(28672 * 4, 8192)], 1) == 32 * 28672 * 4 * 8192 + 5
+
+
+@pytest.mark.gpu
+def test_a_kernel_is_timed_on_the_device_and_compared(tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("a CUDA device is needed")
+    out = tmp_path / "own.json"
+    assert run("--out", out, "-r", "int4_g128", "--shape", "4096x4096", "--no-others") == 0
+    found = comparison((out,)).rows.iloc[-1]
+    assert (found["format"], found["use"]) == ("int4_g128", "not fitted")
+    assert found["roofline_us"] < found["measured_us"]

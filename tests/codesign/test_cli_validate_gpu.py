@@ -11,10 +11,11 @@ from codesign.cli import main
 def test_validation_shows_errors_in_short_and_in_full(capsys, tmp_path):
     cli_validate_gpu.validate_gpu((), every=False, page=None, as_json=True)
     short = json.loads(capsys.readouterr().out)
-    assert list(short) == ["summary"] and sum(row["rows"] for row in short["summary"]) == 324
+    assert list(short) == ["summary"] and sum(row["rows"] for row in short["summary"]) >= 200
     cli_validate_gpu.validate_gpu((), every=True, page=tmp_path / "page.html", as_json=True)
     full = json.loads(capsys.readouterr().out)
-    assert len(full["rows"]) == 324 and sum(row["rows"] for row in full["shapes"]) == 324
+    assert sum(row["rows"] for row in full["shapes"]) == len(full["rows"])
+    assert len(full["rows"]) == sum(row["rows"] for row in short["summary"])
     assert (tmp_path / "page.html").stat().st_size > 1e6
     cli_validate_gpu.validate_gpu((), every=True, page=None, as_json=False)
     shown = capsys.readouterr().out

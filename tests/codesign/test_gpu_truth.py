@@ -30,13 +30,16 @@ def records():
 
 def test_every_recorded_kernel_is_compared():
     rows = compared().rows
-    assert tuple(rows.columns) == COLUMNS and compared().left_out == ()
-    assert rows.groupby("gpu").size().to_dict() == {"h100": 162, "h200": 162}
-    assert set(rows["m"]) == {1, 2, 4, 8, 16} and len(rows.groupby(["n", "k"])) == 3
+    assert tuple(rows.columns) == COLUMNS
+    left_out = sum(int(sentence.split()[0]) for sentence in compared().left_out)
+    assert len(rows) + left_out == sum(len(json.loads(path.read_text())) for path in recorded_files())
+    assert {1, 2, 4, 8, 16} <= set(rows["m"]) and len(rows.groupby(["n", "k"])) >= 3
     one = rows[(rows["format"] == "int4_g128") & (rows["gpu"] == "h100") & (rows["n"] == 28672) & (rows["m"] == 1)]
-    # kernels_gpu/NOTES.md: 41.1 us; 121.1 MB at the copy's 2.99 TB/s
-    assert one["measured_us"].item() == pytest.approx(41.1, abs=0.05)
-    assert one["roofline_us"].item() == pytest.approx(121.11 / 2.9916, rel=1e-3)
+    mine = next(r for r in records() if r["name"] == "int4_g128" and r["shape"] == [1, 8192, 28672])
+    assert one["measured_us"].item() == pytest.approx(mine["seconds"] * 1e6)
+    # 4 bits and an FP16 scale for 128 weights, at the copy's rate
+    moved = 28672 * 8192 * (4 + 16 / 128) / 8
+    assert one["roofline_us"].item() == pytest.approx(moved / float(mine["conditions"]["copy_bytes_per_s"]) * 1e6)
     assert one["error"].item() == pytest.approx(one["predicted_us"].item() / one["measured_us"].item() - 1)
 
 
@@ -50,12 +53,12 @@ def test_errors_on_the_fitted_gpu_keep_to_the_issues_goal_in_the_mean():
         if key[0] == OWN:  # the model says more than its bytes do
             assert found.loc[key, "mean_error"] < found.loc[key, "roofline_mean_error"] / 5
     other = found.loc[(OWN, "h200", "other GPU")]
-    assert other["rows"] == 117 and other["mean_error"] < 0.08  # the goal of 0.05 is missed: docs/gpu_kernels.md
+    assert other["rows"] >= 100 and other["mean_error"] < 0.08  # the goal of 0.05 is missed: docs/gpu_kernels.md
 
 
 def test_no_held_out_row_is_fitted():
     cases = list(fitted_cases())
-    assert len(cases) == int((compared().rows["use"] == "fitted").sum()) == 58
+    assert len(cases) == int((compared().rows["use"] == "fitted").sum()) >= 50
     assert all(case.shape[1:] != (11008, 4096) and case.gpu.name == "h100_cublas13" for case in cases)
 
 
@@ -67,10 +70,11 @@ def test_a_file_joins_in(tmp_path):
     mine.append({**mine[0], "name": "e4m3"})
     path.write_text(json.dumps(mine))
     found = comparison((path,))
-    assert len(found.rows) == 324 + 1
+    assert len(found.rows) == len(compared().rows) + 1
     assert (found.rows.iloc[-1]["gpu"], found.rows.iloc[-1]["use"]) == ("a100", "not fitted")
-    assert len(found.left_out) == 2
-    assert "must have overlapped kernels" in found.left_out[0] and "8-bit integers, not e4m3" in found.left_out[1]
+    new = [sentence for sentence in found.left_out if sentence not in compared().left_out]
+    assert new[0].startswith("1 records of uint4_g128: the model must have overlapped kernels")
+    assert new[1].endswith("2 to 4 bits or 8-bit integers, not e4m3_fn")
 
 
 @pytest.mark.parametrize("text", ["not json", "{}7", '[{"name": 1}]', '{"a": 1}', "[1]"])
