@@ -42,6 +42,7 @@ from datatypes.layer_config import (
     ScaleConfig,
     ScaleRule,
     SecondLevel,
+    SparsityConfig,
     TensorConfig,
 )
 from datatypes.quantize import quantize_tensor
@@ -262,6 +263,26 @@ def test_smoothing_divides_and_rotation_rotates_before_anything_else() -> None:
     made = layer_reference(layer, x)
     size = np.abs(made.values).max() + 4 * float(np.abs(x).astype(np.float64).sum(1).max())
     assert np.abs(made.values - forward).max() <= made.bound.max() + 2 * K * FLOAT32_UNIT * size
+
+
+def test_masked_weights_are_zeros_by_hand() -> None:
+    config = TensorConfig((INTS[4],), PerTensor(), None, sparsity=SparsityConfig(2, 4))
+    codes = torch.tensor([[1, 2, 3, 4, 5]], dtype=torch.uint8)
+    mask = torch.tensor([[True, False, False, True, True]])
+    layer = QuantizedLayer(LayerConfig(weight=config), QuantizedTensor(config, (1, 5), codes, mask=mask), (1, 5))
+    x = np.array([[1, 10, 100, 1000, 10000]], np.float16)
+    assert layer_reference(layer, x).values.tolist() == [[1 + 4000 + 50000]]
+
+
+def test_column_scales_multiply_inputs_before_they_are_rounded_by_hand() -> None:
+    config = TensorConfig((INTS[4],), PerTensor(), None, column_scale=FP32)
+    scale = torch.tensor([2.0**-20, 1 + 2.0**-11 + 2.0**-20, -3.0])
+    codes = torch.tensor([[1, 2, 3]], dtype=torch.uint8)
+    tensor = QuantizedTensor(config, (1, 3), codes, column_scale=scale)
+    layer = QuantizedLayer(LayerConfig(weight=config), tensor, (1, 3))
+    # 2**-20 is a subnormal of FP16; 1 + 2**-11 would be a tie, what is beyond it goes up to 1 + 2**-10; -3 is exact
+    x = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float16)
+    assert layer_reference(layer, x).values.tolist() == [[2.0**-20], [2 * (1 + 2.0**-10)], [-9.0]]
 
 
 def test_a_norm_stands_between_product_and_bias() -> None:
