@@ -11,8 +11,8 @@ one costs. The softmax runs online, base 2. Weights times the values' scales bec
 tokens) and these digits. All sums of a step are exact integers.
 
 Lane ``4 g + c``. Keys: it holds tokens ``g + 8 i`` (i = 0..3), the c-th quarter of their words. Scores: the same
-tokens, query c of a tile. Values: tokens ``c + 8 i`` and ``c + 4 + 8 i``, the g-th eighth of their words. Results: the g-th
-eighth of the elements, query c.
+tokens, query c of a tile. Values: tokens ``c + 8 i`` and ``c + 4 + 8 i``, the g-th eighth of their words. Results: the
+g-th eighth of the elements, query c.
 
 Warps of a block take every ``warps``-th step and are merged in shared memory; where a sequence is split over blocks,
 ``make_merge`` merges these.
@@ -35,6 +35,8 @@ from kernels_gpu.gemv_spec import WARP
 ARGUMENTS = "pppppppp" + "iii"
 MERGE_ARGUMENTS = "pp" + "i"
 LOG2_E = math.log2(math.e)
+MERGE_TEAMS = 2 if ptx.SIMULATED else 4  # the simulator starts a Python thread for each of their threads
+MERGE_BATCH = 4
 
 
 def make_load(words: int) -> Any:
@@ -147,6 +149,7 @@ def make_body(spec: AttentionSpec) -> Callable[..., None]:
     key_bits, value_bits, split, bfloat = spec.key_bits, spec.value_bits, spec.split, spec.bfloat
     own_values = spec.words(value_bits) // 8
     per_lane = head_dim // 8  # results of a lane and query
+    all_results = tiles * per_lane
     threads, query_words = warps * WARP, spec.query_words
     slots = tiles * TILE_QUERIES
     query_rounds = -(-group // warps)
@@ -269,10 +272,10 @@ def make_body(spec: AttentionSpec) -> Callable[..., None]:
         end = uint32(begin + uint32(chunk))
         end = end if end < length else length
         row0 = uint32(pair * uint32(capacity))
-        y = cuda.local.array(tiles * per_lane, float32)
+        y = cuda.local.array(all_results, float32)
         largest = cuda.local.array(tiles, float32)
         total = cuda.local.array(tiles, float32)
-        for i in range(tiles * per_lane):
+        for i in range(all_results):
             y[i] = float32(0)
         for t in range(tiles):
             largest[t] = -infinity
@@ -419,30 +422,65 @@ def store_result(out, index, summed, weights, bfloat):
 
 
 def make_merge(spec: AttentionSpec) -> Callable[..., None]:
-    """The kernel that merges the parts of a query, to be compiled with ``MERGE_ARGUMENTS``: a thread an element."""
+    """The kernel that merges the parts of a query, to be compiled with ``MERGE_ARGUMENTS``.
+
+    ``MERGE_TEAMS`` threads for each element take every so-manieth part, ``MERGE_BATCH`` loads at a time, since each
+    waits for L2; then the first of them adds up what the others found.
+    """
     head_dim, result_words, bfloat = spec.head_dim, spec.result_words, spec.bfloat
     infinity = float32(math.inf)
 
+    @cuda.jit(device=True)
+    def word_of(partial, at):
+        return ptx.bits_float(ptx_tile.load_word(partial, at))
+
+    @cuda.jit(device=True)
+    def merged(top, weights, summed, largest, more_weights, more):
+        new_top = ptx.maximum_or_nan(top, largest)
+        kept, share = float32(0), float32(0)
+        if top != -infinity:
+            kept = ptx.exp2(ptx.sub(top, new_top))
+        if largest != -infinity:
+            share = ptx.exp2(ptx.sub(largest, new_top))
+        weights = ptx.fma(weights, kept, ptx.mul(more_weights, share))
+        return new_top, weights, ptx.fma(summed, kept, ptx.mul(more, share))
+
     def kernel(partial, out, splits):
-        row, d = uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
+        shared = ptx_tile.shared_words()
+        row, thread = uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
+        team = uint32(thread // uint32(head_dim))
+        d, parts = uint32(thread - team * uint32(head_dim)), uint32(splits)
         ptx_tile.start()
         ptx_tile.wait_for_previous()
-        first = uint32(row * uint32(splits) * uint32(result_words))
+        first = uint32(row * parts * uint32(result_words))
         top, weights, summed = -infinity, float32(0), float32(0)
-        for part in range(uint32(splits)):
-            at = uint32(first + uint32(part) * uint32(result_words))
-            largest = ptx.bits_float(ptx_tile.load_word(partial, uint32(at + uint32(head_dim))))
-            found = ptx.bits_float(ptx_tile.load_word(partial, uint32(at + uint32(head_dim + 1))))
-            value = ptx.bits_float(ptx_tile.load_word(partial, uint32(at + d)))
-            new_top = ptx.maximum_or_nan(top, largest)
-            kept, share = float32(0), float32(0)
-            if top != -infinity:
-                kept = ptx.exp2(ptx.sub(top, new_top))
-            if largest != -infinity:
-                share = ptx.exp2(ptx.sub(largest, new_top))
-            weights = ptx.fma(weights, kept, ptx.mul(found, share))
-            summed = ptx.fma(summed, kept, ptx.mul(value, share))
-            top = new_top
-        store_result(out, uint32(row * uint32(head_dim) + d), summed, weights, bfloat)
+        tops = cuda.local.array(MERGE_BATCH, float32)
+        all_weights = cuda.local.array(MERGE_BATCH, float32)
+        sums = cuda.local.array(MERGE_BATCH, float32)
+        part = uint32(team)
+        while part < parts:
+            for i in range(MERGE_BATCH):
+                own = uint32(part + uint32(i * MERGE_TEAMS))
+                at = uint32(first + (own if own < parts else part) * uint32(result_words))
+                tops[i] = word_of(partial, uint32(at + uint32(head_dim)))
+                all_weights[i] = word_of(partial, uint32(at + uint32(head_dim + 1)))
+                sums[i] = word_of(partial, uint32(at + d))
+            for i in range(MERGE_BATCH):
+                if uint32(part + uint32(i * MERGE_TEAMS)) < parts:
+                    top, weights, summed = merged(top, weights, summed, tops[i], all_weights[i], sums[i])
+            part = uint32(part + uint32(MERGE_BATCH * MERGE_TEAMS))
+        place = uint32(thread * uint32(3))
+        ptx_tile.put_1(shared, place, ptx.float_bits(top))
+        ptx_tile.put_1(shared, uint32(place + uint32(1)), ptx.float_bits(weights))
+        ptx_tile.put_1(shared, uint32(place + uint32(2)), ptx.float_bits(summed))
+        cuda.syncthreads()
+        if team == uint32(0):
+            for i in range(1, MERGE_TEAMS):
+                place = uint32((thread + uint32(i * head_dim)) * uint32(3))
+                found = ptx.bits_float(ptx_tile.shared_1(shared, place))
+                more_weights = ptx.bits_float(ptx_tile.shared_1(shared, uint32(place + uint32(1))))
+                more = ptx.bits_float(ptx_tile.shared_1(shared, uint32(place + uint32(2))))
+                top, weights, summed = merged(top, weights, summed, found, more_weights, more)
+            store_result(out, uint32(row * uint32(head_dim) + d), summed, weights, bfloat)
 
     return kernel

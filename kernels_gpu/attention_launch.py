@@ -16,7 +16,7 @@ from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.planes import row_words
 from datatypes.tensor import QuantizedTensor
-from kernels_gpu.attention import ARGUMENTS, MERGE_ARGUMENTS, make_body, make_merge
+from kernels_gpu.attention import ARGUMENTS, MERGE_ARGUMENTS, MERGE_TEAMS, make_body, make_merge
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec, cache_format
 from kernels_gpu.gemv_spec import WARP, ceil_div
 from kernels_gpu.launch import require_cuda
@@ -171,7 +171,12 @@ def prepare(
     if splits > 1:
         merge = _merge(spec, query.device)
         given = (partial, out, splits)
-        launches.append(BoundLaunch(merge, rows, spec.head_dim, given, shared_bytes=0, overlapped=overlapped))
+        threads = spec.head_dim * MERGE_TEAMS
+        launches.append(
+            BoundLaunch(
+                merge, rows, threads, given, shared_bytes=12 * threads, overlapped=overlapped
+            )  # three words each
+        )
     return launches
 
 

@@ -8,6 +8,7 @@ an FP16 cache, each of its backends that takes the shape. The bound is the bytes
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -24,7 +25,7 @@ from datatypes.granularity import PerChannel
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.quantize import quantize_tensor
 from hwmodel.report import Measurement
-from kernels_gpu.attention_launch import CacheSide, cache_side, prepare
+from kernels_gpu.attention_launch import WARPS, CacheSide, cache_side, prepare
 from kernels_gpu.bench_gemv import Row, table, versions
 from kernels_gpu.launch import device_facts, query_smi, require_cuda
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
@@ -54,8 +55,8 @@ class Case:
         return f"{self.sequences}x{self.heads}x{self.group} at {self.context}"
 
 
-# Llama-2-7B (32 key heads; Touvron et al. 2023, arXiv 2307.09288), Llama-3-8B and -70B (8 key heads, 4 and 8 query heads
-# of each; Grattafiori et al. 2024, arXiv 2407.21783)
+# Llama-2-7B (32 key heads; Touvron et al. 2023, arXiv 2307.09288), Llama-3-8B and -70B (8 key heads, 4 and 8 query
+# heads of each; Grattafiori et al. 2024, arXiv 2407.21783)
 CASES = (
     Case(1, 32, 1, 4096),
     Case(1, 32, 1, 32768),
@@ -92,7 +93,7 @@ def exact(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return torch.stack(made)
 
 
-def time_quantized(case: Case, bits: int, rate: float, splits: int | None) -> Row:
+def time_quantized(case: Case, bits: int, rate: float, splits: int | None, warps: int) -> Row:
     """Check, then time.
 
     Raises:
@@ -103,7 +104,7 @@ def time_quantized(case: Case, bits: int, rate: float, splits: int | None) -> Ro
     lengths = torch.full((case.sequences,), case.context, dtype=torch.int32, device="cuda")
     outs = [torch.full_like(query, float("nan")) for _ in range(2)]
     for out in outs:
-        for launch in prepare(query, key, value, lengths, out, splits=splits):
+        for launch in prepare(query, key, value, lengths, out, splits=splits, warps=warps):
             launch()
     expected = exact(query, dense_key, dense_value)
     error = ((outs[0].double() - expected).norm() / expected.norm()).nan_to_num(nan=float("inf")).item()
@@ -112,17 +113,17 @@ def time_quantized(case: Case, bits: int, rate: float, splits: int | None) -> Ro
     del dense_key, dense_value, expected
     nbytes = key.nbytes + value.nbytes
     sides = [(key, value), *((key.clone(), value.clone()) for _ in range(rotation(nbytes) - 1))]
-    bound = [prepare(query, k, v, lengths, torch.empty_like(query), splits=splits) for k, v in sides]
+    bound = [prepare(query, k, v, lengths, torch.empty_like(query), splits=splits, warps=warps) for k, v in sides]
 
     def caller(launches: list) -> Callable[[], None]:
         return lambda: [launch() for launch in launches] and None
 
     timing = time_graph([caller(launches) for launches in bound], repeats=max(1, 24 // len(bound)))
     first = bound[0][0]
-    blocks = first.grid // (case.sequences * case.heads)
+    blocks, off = first.grid // (case.sequences * case.heads), error / LARGEST_ERROR
     return Row(
-        f"attention int{bits}", case.sequences, case.heads * case.group, case.context, f"{case}, {blocks} blocks",
-        nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, error / LARGEST_ERROR, first.kernel.registers,
+        f"attention int{bits}", case.sequences, case.heads * case.group, case.context, f"{case}, {blocks} blocks of {warps} warps",
+        nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, off, first.kernel.registers,
     )  # fmt: skip
 
 
@@ -162,6 +163,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m kernels_gpu.bench_attention", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
     parser.add_argument("--splits", nargs="+", type=int, default=[0], help="blocks for a head; 0 chooses")
+    parser.add_argument("--warps", nargs="+", type=int, default=[WARPS], help="warps of a block")
+    parser.add_argument("--no-public", action="store_true", help="leave out torch's kernels")
     arguments = parser.parse_args()
     try:
         require_cuda()
@@ -173,13 +176,14 @@ def main() -> int:
     rows: list[Row] = []
     for case in CASES:
         for bits in (8, 4):
-            for splits in arguments.splits:
+            for splits, warps in itertools.product(arguments.splits, arguments.warps):
                 try:
-                    rows.append(time_quantized(case, bits, rate, splits or None))
+                    rows.append(time_quantized(case, bits, rate, splits or None, warps))
                 except (AssertionError, RuntimeError) as error:
                     print(f"int{bits} {case}: {error}", flush=True)
                 torch.cuda.empty_cache()
-        rows += time_torch(case, rate)
+        if not arguments.no_public:
+            rows += time_torch(case, rate)
         torch.cuda.empty_cache()
     facts = device_facts()
     print(facts.name)

@@ -43,6 +43,7 @@ from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
 
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
+CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
 # warps, runs, depth, blocks on a multiprocessor (0: as many as fit)
 CUTS = tuple(
     Shape(*cut)
@@ -210,7 +211,7 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def measurement(row: Row, conditions: dict[str, str], device: str) -> Measurement:
+def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record."""
     own = {
         "bytes": str(row.bytes_moved),
@@ -226,7 +227,7 @@ def measurement(row: Row, conditions: dict[str, str], device: str) -> Measuremen
         device=device,
         seconds=row.median_us / 1e6,
         repeats=30,
-        conditions={**conditions, **own},
+        conditions={**common, **own},
         source="python -m kernels_gpu.bench_gemv",
     )
 
@@ -240,6 +241,18 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def conditions(copy_rate: float) -> dict[str, str]:
+    """What every record of a run says: the copy rate in bytes a second, clocks, driver, date, versions."""
+    return {
+        "copy_bytes_per_s": f"{copy_rate:.4e}",
+        "method": "CUDA graph, weights rotated beyond L2, median of 30 replays",
+        CLOCKS.replace(",", ", "): query_smi(CLOCKS) or "unknown",
+        "driver": device_facts().driver,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **versions(),
+    }
 
 
 def compile_all(
@@ -307,20 +320,11 @@ def main() -> int:
     rate = copy_bytes_per_s()
     print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
     rows = run(arguments, cuts, rate)
-    fields = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"
-    facts, clocks = device_facts(), query_smi(fields) or "unknown"
-    print(f"{facts.name}, {fields}: {clocks}")
+    found, name = conditions(rate), device_facts().name
+    print(f"{name}, {CLOCKS}: {found[CLOCKS.replace(',', ', ')]}")
     print(table(rows))
     if arguments.output is not None:
-        conditions = {
-            "copy_bytes_per_s": f"{rate:.4e}",
-            "method": "CUDA graph, weights rotated beyond L2, median of 30 replays",
-            "clocks.sm, clocks.mem, clocks.max.sm, power.draw, power.limit": clocks,
-            "driver": facts.driver,
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            **versions(),
-        }
-        records = [asdict(measurement(row, conditions, facts.name)) for row in rows]
+        records = [asdict(measurement(row, found, name)) for row in rows]
         temporary = arguments.output.with_name(arguments.output.name + ".tmp")
         temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         temporary.replace(arguments.output)

@@ -134,7 +134,9 @@ def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
     best = measured[0 if tiles <= SMALL else 1 if tiles < LARGE else 2]
     for cut in (*((best,) if tokens <= 4 else ()), *_MANY_TOKENS, Shape(2, 2, 1)):
         # two-digit tables take up to 174 registers with many tokens: no more than eight warps
-        few_registers = plan.digits == 1 or tokens <= 2 or cut.warps <= 8
+        # and so do five tiles of columns, each with sums of its own
+        light = (plan.digits == 1 or tokens <= 2) and ceil_div(tokens * plan.parts, 4) <= 4
+        few_registers = light or cut.warps <= 8
         enough_work = cut.warps <= ceil_div(k, cut.runs * RUN)
         if enough_work and few_registers and _fits(spec_of(plan, tokens, (n, k), cut)):
             return cut

@@ -188,7 +188,7 @@ if SIMULATED:
         return received
 
     def shuffle(value, lane):
-        """``value`` of a lane of the warp (every thread of the block must take part)."""
+        """``value``, a uint32, of a lane of the warp (every thread of the block must take part)."""
         thread = threading.current_thread()
         return shuffle_xor(value, (thread.thread_id % 32) ^ int(lane))
 
@@ -311,8 +311,8 @@ else:
 
     @cuda.jit(device=True)
     def shuffle(value, lane):
-        """``value`` of a lane of the warp."""
-        return cuda.shfl_sync(0xFFFFFFFF, value, lane)
+        """``value``, a uint32, of a lane of the warp."""
+        return unsigned(cuda.shfl_sync(0xFFFFFFFF, signed(value), lane))
 
     @cuda.jit(device=True)
     def sync_warp():
