@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import json
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +28,6 @@ _COPY_BYTES = 2 << 32  # both buffers of kernels_gpu.timing.copy_bytes_per_s
 # of the weight and its decoded, doubled and rotated copies while a kernel is compared with float64: bytes a weight
 _CHECK_BYTES = 32
 _L2_COPIES = 5  # kernels_gpu.timing.rotation takes four times the L2, and one more in part
-_CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"
 _SHOWN = ("kernel", "m", "n", "k", "median_us", "bound_us", "of_bound", "spread", "worst_error")
 
 
@@ -131,12 +129,4 @@ def measure(
         ) from None
     if not rows:
         raise ValueError("at least one kernel must run and be right, but none was; the lines above say why")
-    conditions = {
-        "copy_bytes_per_s": f"{rate:.4e}",
-        "method": "CUDA graph, weights rotated beyond L2, median of 30 replays",
-        _CLOCKS.replace(",", ", "): bench_gemv.query_smi(_CLOCKS) or "unknown",
-        "driver": facts.driver,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        **bench_gemv._versions(),
-    }
-    return rows, conditions, facts.name
+    return rows, bench_gemv.conditions(rate), facts.name

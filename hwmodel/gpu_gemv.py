@@ -42,6 +42,7 @@ _THREAD_REGISTERS = 64  # 47 to 100 in the recorded rows at one token; their own
 _SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of them logical, shift, permute: the same
 _LARGEST_BYTE = 126  # of a table of signed bytes: kernels_gpu/gemv_plan.py
+_STAGE_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
 # Logical, shift and permute instructions to decode a weight, by bits: kernels_gpu/gemv_decode.py, first lines
 _TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 17 / 16, 4: 7 / 8}
 _SECOND_DIGIT: Mapping[int, float] = {
@@ -288,9 +289,6 @@ def gemv_time(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
     )  # fmt: skip
-
-
-_STAGE_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
 
 
 def _norm(a: float, b: float, p: float) -> float:
