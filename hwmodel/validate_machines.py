@@ -18,14 +18,28 @@ from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.check import Check, Standing, checks_frame
 from hwmodel.evaluate import evaluate
+from hwmodel.event_options import Feed, SimulationOptions
+from hwmodel.event_simulator import simulate
 from hwmodel.options import PAPER
-from hwmodel.presets import ANT_INT, BISMO_PYNQ, BISMO_ULTRA96, BITLET, BITVERT, LOOM, OLIVE_INT, PRAGMATIC, STRIPES
+from hwmodel.presets import (
+    ANT_INT,
+    BISMO_PYNQ,
+    BISMO_ULTRA96,
+    BITLET,
+    BITVERT,
+    FP16_BASELINE,
+    LOOM,
+    OLIVE_INT,
+    PRAGMATIC,
+    STRIPES,
+)  # fmt: skip
 from hwmodel.presets_fused import BITFUSION, BITFUSION_PE
 from hwmodel.presets_serial import BISMO_PE
 from hwmodel.unit_cost import recorded
 from hwmodel.unit_cost_design import design
 from hwmodel.unit_cost_truth import unit_cost_checks
 from hwmodel.validate_costs import lqer, nodes, weight_traffic
+from hwmodel.validate_memory import sram_checks
 from hwmodel.validate_serving import serving_checks
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
@@ -118,6 +132,23 @@ def serial_laws() -> Iterator[Check]:
         )  # fmt: skip
     yield Check("Loom", "speed-up at 4-bit weights, fully connected", 4.0, _speed_up(LOOM, 4, 8, Phase.DECODE),
                 Standing.LAW, loom)  # fmt: skip
+
+
+def systolic() -> Iterator[Check]:
+    """Cycles of an output-stationary fold in SCALE-Sim, which the event simulator must take for every tile."""
+    for rows, columns, steps in ((32, 24, 500), (8, 16, 3)):
+        array = Array(rows, columns)
+        machine = replace(FP16_BASELINE, prefill_array=array, decode_array=array)
+        spec = LayerSpec("x", LayerKind.LINEAR, 3 * columns, steps, 4 * rows)
+        folds = simulate(
+            Workload("x", Phase.PREFILL, (spec,)), LayerConfig(), machine, SimulationOptions(feed=Feed.SYSTOLIC)
+        ).layers[0]
+        yield Check(
+            "SCALE-Sim", f"cycles of 12 folds of {steps} steps on {rows}x{columns} PEs",
+            12 * (2 * rows + columns + steps - 2), folds.compute_cycles + folds.fill_drain_cycles, Standing.LAW,
+            "Samajdar et al., SCALE-Sim, ISPASS 2020: 2 R + C + T - 2 a fold",
+            "event simulator, operands fed hand to hand",
+        )  # fmt: skip
 
 
 def skipping() -> Iterator[Check]:
@@ -217,6 +248,6 @@ def _speed_up(machine: Accelerator, w: int, a: int, phase: Phase) -> float:
 
 def validate_machines() -> pd.DataFrame:
     """All checks: subject, quantity, truth, ours, relative error, what agreement means, note, source."""
-    checks = [*bitfusion(), *bismo(), *serial_laws(), *skipping(), *ant_and_olive(), *lqer(), *weight_traffic(),
-              *nodes(), *unit_cost_checks(), *serving_checks()]  # fmt: skip
+    checks = [*bitfusion(), *bismo(), *serial_laws(), *systolic(), *skipping(), *ant_and_olive(), *lqer(),
+              *weight_traffic(), *nodes(), *sram_checks(), *unit_cost_checks(), *serving_checks()]  # fmt: skip
     return checks_frame(checks)

@@ -1,15 +1,15 @@
 """SRAM against the published CACTI table, the stated interpolation error, DRAM by hand."""
 
 import csv
-import math
 from statistics import mean
 
 import pytest
 
-from hwmodel.memory import DATA, Dram, Sram, interpolate_port, sram_point, sram_table
+from hwmodel.memory import DATA, Dram, Sram, sram_point, sram_table
 from hwmodel.presets_memory import DRAMS
 from hwmodel.technology import node_scaling
 from hwmodel.units import KIB
+from hwmodel.validate_memory import capacity_errors, port_errors
 
 
 def _published() -> list[dict[str, str]]:
@@ -37,31 +37,14 @@ def test_our_cacti_runs_agree_with_the_published_table() -> None:
         assert float(ours[port]["access_ns"]) == pytest.approx(float(published[port]["access_ns"]), abs=1e-3)
 
 
-def _errors_left_out(capacity_bytes: int) -> list[float]:
-    """Relative errors of energies interpolated from a point's neighbours."""
-    ports = sram_table()[capacity_bytes]
-    errors = []
-    for port in list(ports)[1:-1]:
-        guess = interpolate_port({p: v for p, v in ports.items() if p != port}, port)
-        errors += [abs(guess.read_pj / ports[port].read_pj - 1), abs(guess.write_pj / ports[port].write_pj - 1)]
-    return errors
-
-
 def test_stated_error_of_port_interpolation() -> None:
-    errors = _errors_left_out(512 * KIB)
+    errors = port_errors(512 * KIB)
     assert mean(errors) <= 0.0255 and max(errors) <= 0.0925
-    assert max(max(_errors_left_out(capacity)) for capacity in sram_table()) <= 0.335
+    assert max(max(port_errors(capacity)) for capacity in sram_table()) <= 0.335
 
 
 def test_stated_error_of_capacity_interpolation() -> None:
-    table = sram_table()
-    sizes, errors = list(table), []
-    for below, size, above in zip(sizes, sizes[1:], sizes[2:], strict=False):
-        share = math.log(size / below) / math.log(above / below)
-        for port in (128, 256, 512, 1024, 2048):
-            for name in ("read_pj", "write_pj"):
-                low, high = getattr(table[below][port], name), getattr(table[above][port], name)
-                errors.append(abs((low + share * (high - low)) / getattr(table[size][port], name) - 1))
+    errors = capacity_errors()
     assert mean(errors) <= 0.105 and max(errors) <= 0.35
 
 

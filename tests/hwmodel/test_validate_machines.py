@@ -21,6 +21,12 @@ def test_laws_are_met(table: pd.DataFrame) -> None:
     assert len(laws) >= 16 and laws["error"].abs().max() <= PRINTED
 
 
+def test_systolic_folds_take_what_scale_sim_simulates(table: pd.DataFrame) -> None:
+    rows = table[table["subject"] == "SCALE-Sim"]
+    # 2 R + C + T - 2 cycles, 12 times: 2 x 32 + 24 + 500 - 2 = 586 and 2 x 8 + 16 + 3 - 2 = 33
+    assert rows["ours"].tolist() == rows["truth"].tolist() == [12 * 586, 12 * 33]
+
+
 def test_published_cycles_of_stripes_are_met_exactly(table: pd.DataFrame) -> None:
     rows = table[(table["subject"] == "Stripes") & table["quantity"].str.startswith("compute cycles")]
     assert rows["ours"].tolist() == rows["truth"].tolist() == [8755200, 34762752]
