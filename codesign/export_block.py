@@ -173,6 +173,13 @@ def _check_modules(block: nn.Module, path: str) -> None:
         )
 
 
+def _linear(block: nn.Module, role: str) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a layer."""
+    module = block.get_submodule(MODULES[role])
+    assert isinstance(module, nn.Linear)
+    return module.weight, module.bias
+
+
 def _epsilon(norm: nn.Module, what: str) -> float:
     for name in _EPSILONS:
         value = getattr(norm, name, None)
@@ -191,10 +198,10 @@ def _read(source: QuantizedModel, block: nn.Module, path: str, names: dict[str, 
             f"the attention of block {path} must say head_dim and scaling, and be given {_ANGLES}, to be exported"
         )
     cosine, sine = (_one_table(table, head_dim, path) for table in angles)
-    modules = {role: block.get_submodule(module) for role, module in MODULES.items()}
-    biases = {role: m.bias.detach().to(torch.float32).numpy() for role, m in modules.items() if m.bias is not None}
+    found = {role: _linear(block, role)[1] for role in MODULES}
+    biases = {role: bias.detach().to(torch.float32).numpy() for role, bias in found.items() if bias is not None}
     norms = [block.get_submodule(name) for name in NORMS]
-    weights = [norm.weight.detach().to(torch.float32).numpy() for norm in norms]
+    weights = [norm.get_parameter("weight").detach().to(torch.float32).numpy() for norm in norms]
     epsilons = {_epsilon(norm, path) for norm in norms}
     if len(epsilons) > 1:
         raise NotImplementedError(f"both norms of block {path} must have one epsilon, not {sorted(epsilons)}")
@@ -224,8 +231,8 @@ def llama_block(block: nn.Module, made: DecoderBlock, x: Tensor) -> Tensor:
     """A Llama block of ``[t, hidden]`` in float64, with the weights of ``block``; ``made`` says the rest."""
 
     def linear(role: str, taken: Tensor) -> Tensor:
-        module = block.get_submodule(MODULES[role])
-        return F.linear(taken, module.weight.double(), None if module.bias is None else module.bias.double())
+        weight, bias = _linear(block, role)
+        return F.linear(taken, weight.double(), None if bias is None else bias.double())
 
     def norm(taken: Tensor, weight: np.ndarray) -> Tensor:
         return (
