@@ -13,8 +13,9 @@ from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import CodebookConfig, LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.evaluate import evaluate
+from hwmodel.memory import sram_table
 from hwmodel.operands import OperandBits
-from hwmodel.options import HONEST, PAPER, ModelOptions
+from hwmodel.options import HONEST, PAPER, SCHEDULED, ModelOptions
 from hwmodel.paper import paper_workload
 from hwmodel.presets import ACCELERATORS, ANT, BITMOD, FIGNA, accelerator_by_name
 from hwmodel.presets_memory import DRAMS
@@ -98,6 +99,23 @@ def test_bare_bit_widths_are_monotone(accelerator: Accelerator, spec: LayerSpec,
     more = _price(spec, OperandBits(bits + 1, bits + 1, 8), accelerator, PAPER, phase)
     fewer = _price(spec, OperandBits(bits, bits, 8), accelerator, PAPER, phase)
     assert fewer.dram_bits <= more.dram_bits and fewer.cycles <= more.cycles
+
+
+@ALL
+@few
+@given(spec=layers(), bits=st.integers(3, 8), phase=st.sampled_from(Phase))
+def test_laws_that_a_tile_schedule_keeps(accelerator: Accelerator, spec: LayerSpec, bits: int, phase: Phase) -> None:
+    """Those of ``docs/hardware_model.md``: more PEs may take longer, since their larger tiles need more room."""
+    config = _int_config(bits, accelerator)
+    price = _price(spec, config, accelerator, SCHEDULED, phase)
+    assert price.cycles >= lower_bound_cycles(price, accelerator)
+    assert price.dram_bits >= price.compulsory_bits
+    assert _price(spec, _int_config(bits - 1, accelerator), accelerator, SCHEDULED, phase).dram_bits <= price.dram_bits
+    largest = {
+        name: replace(getattr(accelerator, name), capacity_bytes=max(sram_table()))
+        for name in ("weight_buffer", "activation_buffer")
+    }
+    assert _price(spec, config, replace(accelerator, **largest), SCHEDULED, phase).dram_bits <= price.dram_bits
 
 
 def _scaled(accelerator: Accelerator, rows: int, columns: int) -> Accelerator:
