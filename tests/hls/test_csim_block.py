@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from codesign.algorithms.rtn import RoundToNearest
 from codesign.blocks import BlockModel
 from codesign.cli import main
-from codesign.export_block import block_of_model, golden_inputs, write_block
+from codesign.export_block import golden_inputs, write_block
 from codesign.models import resolve_model
 from codesign.quantize_blocks import LayerJob
 from codesign.quantize_recipe import kv_of
@@ -188,103 +187,6 @@ def test_a_block_of_smollm2(tmp_path: Path, simulated: Callable[[Path], int], mo
     (entry,) = write_block(model, 1, golden, tmp_path / "out", target, accelerator=None)["layers"]
     assert (entry["heads"], entry["kv_heads"], entry["shape"], entry["intermediate"]) == (9, 3, [576, 576], 1536)
     assert simulated(tmp_path / "out") == 2 * 3 * (576 + 16 * entry["cache_beats"])
-
-
-# --- refusals --------------------------------------------------------------------------------------------------------
-
-
-def refused(model: Path, out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
-    """The one sentence of a mistake; nothing is written."""
-    with pytest.raises(SystemExit) as stop:
-        main(["export", str(model), "--positions", "8", "--out", str(out), *more])
-    said = capsys.readouterr()
-    assert stop.value.code == 2 and said.out == "" and len(said.err.strip().splitlines()) == 1, said.err
-    assert not out.exists()
-    return said.err
-
-
-def test_what_is_no_block(tmp_path: Path, tiny_gqa_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = quantized(tiny_gqa_dir, tmp_path / "model", "int8_channel").folder
-    out = tmp_path / "out"
-    assert "block must be 0 to 1, not 2" in refused(model, out, capsys, "--block", "2")
-    assert "layers must not be chosen beside block 0" in refused(model, out, capsys, "--block", "0", "-l", "*")
-    assert "tokens of a block must be 1 to its 8 positions, not 9" in refused(
-        model, out, capsys, "--block", "0", "--tokens", "9"
-    )
-
-
-def test_blocks_of_other_families(
-    tmp_path: Path, tiny_gpt2_dir: Path, tiny_moe_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gpt2 = quantized(tiny_gpt2_dir, tmp_path / "gpt2", "int8_channel").folder
-    said = refused(gpt2, tmp_path / "out", capsys, "--block", "0")
-    assert "block transformer.h.0 must be of Llama's kind to be exported" in said and "input_layernorm" in said
-    moe = quantized(tiny_moe_dir, tmp_path / "moe", "int8_channel").folder
-    assert "but it has no mlp.gate_proj" in refused(moe, tmp_path / "out", capsys, "--block", "0")
-
-
-class Shifted(nn.Module):
-    """An RMSNorm that multiplies by 1 + weight, as Gemma's does."""
-
-    def __init__(self, plain: nn.Module) -> None:
-        super().__init__()
-        self.weight, self.eps = plain.weight, plain.variance_epsilon
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * (1 + self.weight)
-
-
-def with_query_norm(block: nn.Module) -> None:
-    block.self_attn.q_norm = nn.RMSNorm(16)
-
-
-def with_gelu(block: nn.Module) -> None:
-    block.mlp.act_fn = nn.GELU()
-
-
-def with_layer_norm(block: nn.Module) -> None:
-    block.input_layernorm = nn.LayerNorm(64)
-
-
-def with_shifted_norm(block: nn.Module) -> None:
-    block.input_layernorm = Shifted(block.input_layernorm)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (with_query_norm, "must hold nothing but seven linear layers and two norms, not self_attn.q_norm .RMSNorm."),
-        (with_gelu, "must have the activation SiLU, not GELU"),
-        (with_layer_norm, "input_layernorm of block model.layers.0 must be an RMSNorm with a weight alone, not LayerN"),
-        (with_shifted_norm, "block model.layers.0 must compute what a Llama block does to be exported, but its output"),
-    ],
-)
-def test_blocks_that_only_look_alike(
-    tmp_path: Path, tiny_gqa_dir: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[nn.Module], None],
-    message: str,
-) -> None:  # fmt: skip
-    model = quantized(tiny_gqa_dir, tmp_path / "model", "int8_channel")
-    plain = BlockModel.block
-
-    class Changed(BlockModel):
-        def block(self, index: int, **kwargs: object):  # type: ignore[no-untyped-def, override]
-            manager = plain(self, index, **kwargs)  # type: ignore[arg-type]
-            loaded = manager.__enter__()
-            change(loaded)
-
-            class Kept:
-                def __enter__(self) -> nn.Module:
-                    return loaded
-
-                def __exit__(self, *error: object) -> None:
-                    manager.__exit__(None, None, None)
-
-            return Kept()
-
-    monkeypatch.setattr("codesign.export_block.BlockModel", Changed)
-    ids = torch.arange(8)[None]
-    with pytest.raises(NotImplementedError, match=message):
-        block_of_model(model, 0, ids, tokens=2)
 
 
 # --- streams of their depths -----------------------------------------------------------------------------------------

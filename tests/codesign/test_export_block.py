@@ -1,0 +1,135 @@
+"""Blocks of models for export: which families are taken, and the one sentence for those that are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from codesign.algorithms.rtn import RoundToNearest
+from codesign.blocks import BlockModel
+from codesign.cli import main
+from codesign.export_block import block_of_model, golden_inputs
+from codesign.models import resolve_model
+from codesign.quantize_blocks import LayerJob
+from codesign.quantized_folder import QuantizedModel, load_quantized
+from codesign.quantized_model import QuantizationJob, quantize_model
+from codesign.recipes import recipe
+
+SIZES = {
+    "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 320, "max_position_embeddings": 64, "tie_word_embeddings": True,
+}  # fmt: skip
+IDS = torch.from_numpy(np.random.default_rng(0).integers(0, 320, (1, 10)))
+
+
+def quantized(model: object, folder: Path) -> QuantizedModel:
+    source, chosen = resolve_model(model), recipe("int8_channel")
+    jobs = {layer: LayerJob(RoundToNearest(), chosen.linear) for layer in BlockModel(source).layer_names()}
+    return load_quantized(quantize_model(source, QuantizationJob("int8_channel", jobs), folder).folder)
+
+
+def family(folder: Path, name: str, **more: object) -> QuantizedModel:
+    """A small model of one of transformers' families, its weights of a size that makes every part of it count."""
+    torch.manual_seed(7)
+    config = getattr(transformers, f"{name}Config")(**SIZES, **more)
+    model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.2)
+        else:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    model.save_pretrained(folder / "plain")
+    return quantized(folder / "plain", folder / "quantized")
+
+
+SCALED = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+          "original_max_position_embeddings": 32}  # fmt: skip
+TAKEN = {
+    "llama_with_stretched_angles": ("Llama", {"rope_parameters": SCALED}),
+    "llama_with_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama_with_wide_heads": ("Llama", {"head_dim": 20}),
+    "qwen2": ("Qwen2", {}),
+    "mistral": ("Mistral", {"sliding_window": None}),
+}
+REFUSED = {
+    "qwen3": ("Qwen3", {"head_dim": 12}, "seven linear layers and two norms, not self_attn.q_norm"),
+    "phi3": ("Phi3", {"pad_token_id": 0}, "must be of Llama's kind to be exported .* but it has no self_attn.q_proj"),
+    "gemma": ("Gemma", {"head_dim": 12, "hidden_act": "gelu_pytorch_tanh"}, "must have the activation SiLU, not GELU"),
+    "gemma_with_silu": ("Gemma", {"head_dim": 12, "hidden_act": "silu"}, "must compute what a Llama block does"),
+    "mistral_with_a_window": ("Mistral", {"sliding_window": 4}, "must compute what a Llama block does"),
+    "granite_scaling_residuals": ("Granite", {"residual_multiplier": 0.5}, "must compute what a Llama block does"),
+    "stablelm_turning_part_of_a_head": ("StableLm", {}, "input_layernorm of block model.layers.1 must be an RMSNorm"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_relatives_of_llama_are_taken(tmp_path: Path, name: str) -> None:
+    model, more = TAKEN[name]
+    made, x = block_of_model(family(tmp_path, model, **more), 1, IDS, tokens=4)
+    assert (made.heads, made.kv_heads, made.head_dim) == (4, 2, more.get("head_dim", 12))
+    assert x.shape == (4, 48) and x.dtype == np.float32 and made.positions == 10
+    # Qwen2 has biases in q, k and v (Qwen2 Technical Report, arXiv 2407.10671, section 2.2.1); Llama's are optional
+    expected = {"llama_with_biases": 7, "qwen2": 3}.get(name, 0)
+    assert len(made.biases) == expected and all(bias.any() for bias in made.biases.values())
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_families_are_refused(tmp_path: Path, name: str) -> None:
+    model, more, message = REFUSED[name]
+    with pytest.raises(NotImplementedError, match=message):
+        block_of_model(family(tmp_path, model, **more), 1, IDS, tokens=4)
+
+
+def test_the_first_token_turns_by_nothing(tmp_path: Path, tiny_gqa_dir: Path) -> None:
+    """Angles of position p and pair i are p / theta**(2 i / head_dim) (RoFormer, section 3.2.2), theta 10,000."""
+    made, _ = block_of_model(quantized(tiny_gqa_dir, tmp_path / "model"), 0, IDS, tokens=1)
+    angle = np.arange(10)[:, None] / 1e4 ** (2 * np.arange(8) / 16)
+    # the angle is rounded to float32, at most 10 units of 2**-24 away, as are cosine and sine
+    np.testing.assert_allclose(made.cosine, np.cos(angle), atol=32 * 2.0**-24)
+    np.testing.assert_allclose(made.sine, np.sin(angle), atol=32 * 2.0**-24)
+    assert made.scaling == 0.25 and not made.sine[0].any()
+
+
+def test_what_enters_a_block_depends_on_the_seed(tmp_path: Path, tiny_gqa_dir: Path) -> None:
+    model = quantized(tiny_gqa_dir, tmp_path / "model")
+    drawn = [golden_inputs(model, "seeded", positions=6, tokens=2, seed=seed).ids for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert int(drawn[0].max()) < 320
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def refused(model: Path, out: Path, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """The one sentence of a mistake; nothing is written."""
+    with pytest.raises(SystemExit) as stop:
+        main(["export", str(model), "--positions", "8", "--out", str(out), *more])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and said.out == "" and len(said.err.strip().splitlines()) == 1, said.err
+    assert not out.exists()
+    return said.err
+
+
+def test_what_is_no_block(tmp_path: Path, tiny_gqa_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = quantized(tiny_gqa_dir, tmp_path / "model").folder
+    out = tmp_path / "out"
+    assert "block must be 0 to 1, not 2" in refused(model, out, capsys, "--block", "2")
+    assert "layers must not be chosen beside block 0" in refused(model, out, capsys, "--block", "0", "-l", "*")
+    assert "tokens of a block must be 1 to its 8 positions, not 9" in refused(
+        model, out, capsys, "--block", "0", "--tokens", "9"
+    )
+
+
+def test_blocks_of_other_families(
+    tmp_path: Path, tiny_gpt2_dir: Path, tiny_moe_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpt2 = quantized(tiny_gpt2_dir, tmp_path / "gpt2").folder
+    said = refused(gpt2, tmp_path / "out", capsys, "--block", "0")
+    assert "block transformer.h.0 must be of Llama's kind to be exported" in said and "input_layernorm" in said
+    moe = quantized(tiny_moe_dir, tmp_path / "moe").folder
+    assert "but it has no mlp.gate_proj" in refused(moe, tmp_path / "out", capsys, "--block", "0")
