@@ -38,7 +38,7 @@ CONSTANTS = DATA / "gpu_gemv.csv"
 TILE_ROWS, RUN, WARP = 16, 128, 32  # rows of mma.m16n8k32; four lanes of 32 inputs; lanes: kernels_gpu/gemv_plan.py
 _LANE_WEIGHTS = TILE_ROWS * RUN // WARP  # of a run
 _RESERVED_BYTES = KIB  # of shared memory for each block: CUDA C++ Programming Guide, compute capability 9.0
-_THREAD_REGISTERS = 64  # 47 to 100 in the recorded rows at one token; their own counts do not predict better
+_THREAD_REGISTERS = 64  # 47 to 101 in the recorded rows at one token; their own counts, or 72, do not predict better
 _SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of them logical, shift, permute: the same
 _LARGEST_BYTE = 126  # of a table of signed bytes: kernels_gpu/gemv_plan.py
@@ -212,7 +212,8 @@ def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
     half = _LANE_WEIGHTS * encoding.decode
     half += 8 if encoding.selector else 0  # a special value permuted into the table, for two rows
     half += ends * encoding.digits * (4 + 4 * two_sided)  # digits joined and made floats; differences of tables
-    # zero points taken out of shared memory and joined, for two rows; multiplied and subtracted for each sum
+    # zero points taken out of shared memory, for two rows, and multiplied and subtracted for each sum: 10 and 5 counted,
+    # times 1.3, which fitted best when it was left free
     half += (13 * encoding.halves + 6.5 * ends) if encoding.zero_point else 0
     products = 4 * encoding.digits * encoding.tables * encoding.column_tiles(tokens)
     loads = 2 * (3 if encoding.bits == 3 else max(1, encoding.bits // 4))  # codes of two rows
