@@ -212,7 +212,7 @@ def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
     half = _LANE_WEIGHTS * encoding.decode
     half += 8 if encoding.selector else 0  # a special value permuted into the table, for two rows
     half += ends * encoding.digits * (4 + 4 * two_sided)  # digits joined and made floats; differences of tables
-    # zero points taken out of shared memory, for two rows, and multiplied and subtracted for each sum: 10 and 5 counted,
+    # zero points taken out of shared memory, for two rows, multiplied and subtracted for each sum: 10 and 5 counted,
     # times 1.3, which fitted best when it was left free
     half += (13 * encoding.halves + 6.5 * ends) if encoding.zero_point else 0
     products = 4 * encoding.digits * encoding.tables * encoding.column_tiles(tokens)
