@@ -19,7 +19,15 @@ from codesign.blocks import BlockModel
 from codesign.calibrate_model import GRADIENTS
 from codesign.console import number, records, say, show_json, show_table, two_columns
 from codesign.models import ModelSource, resolve_model
-from codesign.pricing import Generation, configs_of, layer_rows, price_generation, stored_weights, trace_generation
+from codesign.pricing import (
+    Generation,
+    configs_by_own_layer,
+    configs_of,
+    layer_rows,
+    price_generation,
+    stored_weights,
+    trace_generation,
+)
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, recipe_job
 from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
@@ -41,10 +49,13 @@ from codesign.tasks import load_task
 from codesign.text import check_text_name, first_token, load_text, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
+from hwmodel.capacity import cache_bits, weight_bits
+from hwmodel.gpu import Gpu
 from hwmodel.options import ModelOptions
-from hwmodel.units import cycles_to_s, pj_to_mj
+from hwmodel.units import BYTE_BITS, cycles_to_s, pj_to_mj
 from hwmodel.workload import Phase
 
+_GB = 1e9
 _TRIALS = ("recipe", "accelerator", "bits_per_weight", "loss_delta", "loss_delta_se", "perplexity", "kl", "prefill_s",
            "decode_s", "decode_energy_j", "area_mm2")  # fmt: skip
 _ESTIMATE = ("phase", "layer", "count", "m", "k", "n", "weight_bits", "cycles", "seconds", "dram_bits", "energy_mj",
@@ -270,7 +281,10 @@ def estimate(
     traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
     generation, configs, name = traced.generation, traced.configs, traced.recipe
     priced = price_generation(generation, configs, machine, options)
-    totals = _totals(generation, priced, configs)
+    totals = _totals(generation, priced, configs) | {"stored_gb": _stored_gb(generation, configs)}
+    if isinstance(machine, Gpu) and totals["stored_gb"] * _GB > machine.memory_bytes:
+        room = f"the {number(machine.memory_bytes / _GB)} GB of {machine.name}"
+        say(f"weights and KV cache of {traced.model} do not fit into {room}: priced as if they did")
     rows = layer_rows(priced.prefill_report, generation.prefill, recipe=name, configs=configs)
     title = f"{traced.model}, {name}, on {machine.name}: "
     if priced.middle_report is not None:
@@ -289,6 +303,14 @@ def estimate(
     shown["energy_mj"] = [pj_to_mj(energy) for energy in shown["energy_pj"]]
     show_table(shown, title=title, as_json=False, columns=_ESTIMATE)
     show_table(two_columns(totals), title="Totals", as_json=False)
+
+
+def _stored_gb(generation: Generation, configs: Mapping[str, LayerConfig]) -> float:
+    """Weights, and the KV cache of the whole batch after the last token."""
+    weights = weight_bits(generation.prefill, configs)
+    step = generation.last_step
+    cached = 0 if step is None else step.batch * cache_bits(step, configs_by_own_layer(step, configs))
+    return (weights + cached) / BYTE_BITS / _GB
 
 
 def _totals(generation: Generation, priced: Any, configs: Mapping[str, LayerConfig]) -> dict[str, float]:

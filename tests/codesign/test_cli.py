@@ -76,9 +76,16 @@ def test_estimate_needs_only_a_config(capsys, tmp_path):
     assert made["totals"]["bits_per_weight"] == 4.25
     cycles = sum(row["cycles"] for row in made["layers"] if row["phase"] == "prefill")
     assert cycles == made["totals"]["prefill_cycles"]
+    # embedding and head of 320 x 64 in FP16; keys and values of 32 numbers, 512 tokens and 2 blocks in FP16
+    stored_bits = 4.25 * made["totals"]["quantized_weights"] + 16 * (2 * 320 * 64 + 2 * 32 * 512 * 2)
+    assert made["totals"]["stored_gb"] == pytest.approx(stored_bits / 8e9, rel=1e-12)
     status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline")
     assert status == 0
     assert "mlp.down_proj" in out
+    sheet = tmp_path / "small.yaml"
+    sheet.write_text("name: small\nbase: h100\nsource: made up\nmemory: {preset: hbm3, gb: 0.0001, gb_per_s: 100}\n")
+    _, _, note = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", sheet)
+    assert "do not fit into the 0.0001 GB of small" in note
 
 
 @pytest.mark.parametrize(
