@@ -141,6 +141,11 @@ def _show_block(manifest: Mapping[str, Any], out: Path, *, as_json: bool) -> Non
         "image_bytes": block["image"]["beats"] * BEAT_BYTES, "cache_bytes": block["cache_bytes"],
     }  # fmt: skip
     show_table(pd.DataFrame([row]), title=f"{manifest['model']} for {device['name']} ({device['part']})", as_json=False)
+    of_layers = block["estimate_of_layers"]
+    say(
+        f"its layers alone, each as a kernel, take about {of_layers['luts']:,.0f} LUTs, {of_layers['dsps']:,.0f} DSPs "
+        f"and {of_layers['cycles']:,} cycles a token; what lies between them is not estimated"
+    )
     say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
 
 

@@ -9,8 +9,8 @@ The folder is that of ``hls.export`` with one kernel in it, which ``hls.csim`` r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,14 @@ from hls.ap_types import INCLUDE
 from hls.block_plan import BlockPlan, block_config_text, plan_block
 from hls.block_reference import block_reference
 from hls.decoder_block import LAYERS, DecoderBlock
+from hls.estimate import LayerEstimate, estimate_layer
 from hls.export import ExportTarget, describe, needed_headers
 from hls.export_folder import read_manifest, whole_export, write_manifest
+from hls.layer_config_text import config_text
 from hls.names import identifier_of
 from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, makefile_text, render
 from hls.weights import BEAT_BYTES, beat_bytes, image_text, row_beats, row_bytes
+from hwmodel.units import mhz_to_hz
 
 CACHE = "cache.bin"
 
@@ -120,6 +123,35 @@ def export_block(
         entry = _entry(kernel, place, sorted(texts), sorted(data))
         write_manifest(made, {**described, "layers": [entry]})
     return read_manifest(folder)
+
+
+def layer_estimates(plan: BlockPlan, target: ExportTarget, *, on_chip: bool) -> dict[str, LayerEstimate]:
+    """What each layer of a block takes as a kernel of its own, one token in a call; equal ones are estimated once."""
+    made: dict[str, LayerEstimate] = {}
+    estimates: dict[str, LayerEstimate] = {}
+    for name in LAYERS:
+        alike = config_text(plan.layers[name], "layer")
+        if alike not in made:
+            made[alike] = estimate_layer(
+                plan.layers[name], target.device, mhz_to_hz(target.clock_mhz), on_chip=on_chip,
+                calibration=target.calibration,
+            )  # fmt: skip
+        estimates[name] = made[alike]
+    return estimates
+
+
+def _summed(estimates: Iterable[LayerEstimate]) -> dict[str, Any]:
+    """Resources and cycles of all layers: they run one after another, as one port feeds them."""
+    found = list(estimates)
+    kinds = asdict(found[0].resources)
+    return {
+        **{kind: round(sum(asdict(one.resources)[kind] for one in found), 1) for kind in kinds},
+        "cycles": sum(one.cycles.latency for one in found),
+        "missing": [
+            "norms, rotation, attention, SiLU, residuals and the streams between processes",
+            "every layer is counted with AXI ports of its own, where the block has four in all",
+        ],
+    }
 
 
 def _summary(descriptions: Mapping[str, str]) -> str:
@@ -234,6 +266,7 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
     block, plan = kernel.plan.block, kernel.plan
     row = row_beats(block.hidden, 32)
     options = kernel.target.options
+    estimates = layer_estimates(plan, kernel.target, on_chip=kernel.on_chip)
     return {
         "name": block.name,
         "identifier": kernel.name,
@@ -263,6 +296,8 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
             "beats": plan.beats,
             "arrays": [{"name": a.name, "beat": a.beat, "words": a.words} for a in plan.arrays],
         },
+        "estimate_of_layers": _summed(estimates.values()),
+        "estimates": {name: estimate.to_dict() for name, estimate in estimates.items()},
         "configs": {name: config_to_dict(block.layers[name].config) for name in LAYERS},
         "bias": sorted(block.biases),
         "bits": sum(layer.config.storage_bits(layer.shape).total for layer in block.layers.values()),

@@ -91,6 +91,10 @@ def test_a_block_of_a_model(
     assert (entry["name"], entry["heads"], entry["kv_heads"], entry["head_dim"]) == ("model.layers.1", 4, 2, 16)
     # a record: 2 heads of a block of 32 codes of 4 bits and an entry each are 10 words, so a beat; keys and values
     assert (entry["cache_beats"], entry["cache_bytes"]) == (2, 2 * 8 * 64)
+    layers, whole = entry["estimates"], entry["estimate_of_layers"]
+    assert set(layers) == set(LAYERS) and layers["k"] == layers["v"] and layers["gate"] == layers["up"]
+    assert whole["cycles"] == sum(one["cycles"]["latency"] for one in layers.values())
+    assert whole["dsps"] == pytest.approx(sum(one["resources"]["dsps"] for one in layers.values()), abs=0.5)
     # all tokens in one call, then one by one: 64 outputs and 32 words of the cache for each of 3 tokens
     assert simulated(tmp_path / "out") == 2 * 3 * (64 + 32)
     broken = next((tmp_path / "out").glob("layers/*/cache.bin"))
