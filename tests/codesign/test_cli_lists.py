@@ -12,6 +12,7 @@ from codesign.text import TEXTS
 from datatypes.catalog import FORMATS
 from hwmodel.gpu_truth import shared_file
 from hwmodel.presets import ACCELERATORS
+from hwmodel.validation import details
 
 
 def test_every_entry_has_its_row():
@@ -53,7 +54,14 @@ def test_effects_of_an_unknown_model_or_machine(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_validation_is_one_table_of_ground_truths(capsys):
+@pytest.fixture(scope="module")
+def comparisons():
+    """Every table of ``validate``: made once, for it takes a while."""
+    return details(None)
+
+
+def test_validation_is_one_table_of_ground_truths(capsys, monkeypatch, comparisons):
+    monkeypatch.setattr(cli_lists, "details", lambda rows: comparisons)
     cli_lists.validate(None, every=False, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["summary"]
@@ -72,7 +80,8 @@ def test_validation_is_one_table_of_ground_truths(capsys):
     assert all(row["standing"] for row in found["summary"])
 
 
-def test_validation_with_details_has_the_tables_behind(capsys):
+def test_validation_with_details_has_the_tables_behind(capsys, monkeypatch, comparisons):
+    monkeypatch.setattr(cli_lists, "details", lambda rows: comparisons)
     cli_lists.validate(None, every=True, as_json=False)
     shown = capsys.readouterr().out
     assert "Headlines of the paper" in shown and "Ours against ground truth" in shown
