@@ -31,6 +31,7 @@ class Engine:
         cache_tokens: that the KV cache holds over all sequences; ``None`` for no limit.
     """
 
+    # ASSUMPTION: a size of batch and of budget that engines are run with; neither is a property of a machine
     max_sequences: int = 256
     token_budget: int = 2048
     cache_tokens: int | None = None
