@@ -120,9 +120,10 @@ def time_quantized(case: Case, bits: int, rate: float, splits: int | None, warps
 
     timing = time_graph([caller(launches) for launches in bound], repeats=max(1, 24 // len(bound)))
     first = bound[0][0]
-    blocks, off = first.grid // (case.sequences * case.heads), error / LARGEST_ERROR
+    cut = f"{case}, {first.grid // (case.sequences * case.heads)} blocks of {warps} warps"
+    off = error / LARGEST_ERROR
     return Row(
-        f"attention int{bits}", case.sequences, case.heads * case.group, case.context, f"{case}, {blocks} blocks of {warps} warps",
+        f"attention int{bits}", case.sequences, case.heads * case.group, case.context, cut,
         nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, off, first.kernel.registers,
     )  # fmt: skip
 

@@ -115,9 +115,10 @@ _MEASURED = {
     Decoding.NIBBLES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
     Decoding.TABLE: (Shape(16, 2, 2, 1), Shape(16, 2, 1), Shape(8, 4, 2)),
     Decoding.PLANES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
-    Decoding.HALVES: (Shape(8, 2, 2), Shape(8, 2, 2), Shape(8, 2, 2)),
+    Decoding.HALVES: (Shape(16, 2, 2, 1), Shape(16, 2, 2), Shape(16, 2, 2)),
 }
 _SIXTEEN_ENTRIES = (Shape(8, 2, 2, 1), Shape(8, 4, 1), Shape(16, 2, 2))
+_SHIFTED_HALVES = (Shape(16, 2, 2, 1), Shape(8, 2, 2), Shape(8, 2, 2))
 _TWO_DIGITS = (Shape(8, 2, 1), Shape(8, 4, 1), Shape(8, 2, 2))
 _MANY_TOKENS = (Shape(16, 2, 2), Shape(16, 2, 1), Shape(8, 2, 2), Shape(8, 4, 1), Shape(8, 2, 1), Shape(4, 2, 1))
 
@@ -128,6 +129,8 @@ def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
     measured = _MEASURED[plan.decoding]
     if plan.digits == 2:
         measured = _TWO_DIGITS
+    elif plan.halves and plan.bits < 8:
+        measured = _SHIFTED_HALVES
     elif plan.decoding is Decoding.TABLE and plan.bits == 4:
         measured = _SIXTEEN_ENTRIES
     tiles = ceil_div(n, TILE_ROWS)
