@@ -194,12 +194,6 @@ def test_every_kind_of_branch(tmp_path: Path, names: tuple[str, ...]) -> None:
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
-def test_outliers_need_a_code_that_adds_nothing() -> None:
-    real = TensorConfig((UINTS[3],), PerGroup(24), ScaleConfig(FP16, ScaleRule.RANGE), zero_point=FP16)
-    with pytest.raises(NotImplementedError, match="code of value zero"):
-        plan_layer(elements(OutlierLayout.CSR, real))
-
-
 def test_factors_with_zero_points_are_refused() -> None:
     factor = TensorConfig((UINTS[8],), PerChannel(), ScaleConfig(FP16, ScaleRule.RANGE), zero_point=UINTS[8])
     with pytest.raises(NotImplementedError, match="low-rank factors"):

@@ -41,6 +41,7 @@ from hwmodel.unit_cost_design import Arithmetic  # noqa: E402
 
 N, K, TOKENS = 10, 70, 2
 INT8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16), dynamic=True)
+PAIRS = TensorConfig((OLIVE4_INT,), PerChannel(), dynamic=True)  # which no stage makes of inputs
 INT4 = LayerConfig(weight=TensorConfig((INTS[4],), PerGroup(32)), activation=INT8)
 OLIVE = TensorConfig((OLIVE4_INT,), PerChannel())
 OPTIONS = LayerOptions(tokens=TOKENS, lanes=8, tile_rows=4)
@@ -123,8 +124,8 @@ def test_the_same_export_is_the_same_bytes(tmp_path):
 
 
 def test_a_layer_that_cannot_be_held_leaves_nothing(tmp_path):
-    bad = LayerConfig(weight=TensorConfig((INTS[4],), PerGroup(32)), activation=INT8, output_norm=True)
-    with pytest.raises(NotImplementedError, match=r"layer model.k cannot be exported: a kernel does not normalise"):
+    bad = LayerConfig(weight=TensorConfig((INTS[4],), PerGroup(32)), activation=PAIRS)
+    with pytest.raises(NotImplementedError, match=r"layer model.k cannot be exported: no activation stage makes codes"):
         export_layers(tmp_path / "out", [item(), item("model.k", bad)], target(), {"model": "m"})
     assert list(tmp_path.iterdir()) == []
 
@@ -136,7 +137,7 @@ def test_layers_are_checked_before_anything_is_made():
         check_exportable(["model.q", "bad/name"], layers, target())
     with pytest.raises(ValueError, match="must differ in more than the case of letters, not be model.q and MODEL.Q"):
         check_exportable(["model.q", "MODEL.Q"], layers, target())
-    layers["model.v"] = layer_of(replace(INT4, output_norm=True))
+    layers["model.v"] = layer_of(replace(INT4, activation=PAIRS))
     with pytest.raises(NotImplementedError, match="layer model.v cannot be exported"):
         check_exportable(["model.q", "model.v"], layers, target())
 
