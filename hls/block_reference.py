@@ -27,7 +27,7 @@ _PER_LN2, _LN2_HIGH, _LN2_LOW = (
 )
 _TAYLOR = tuple(np.float32(1.0 / factorial) for factorial in (5040, 720, 120, 24, 6, 2, 1, 1))
 _EXP_LOWEST = np.float32(-87.0)  # exp of it is the last that is no subnormal float32
-EXP_ERROR = 2.0**-22  # relative, of exp_of_negative; measured over every range of it: 1.05e-7
+EXP_ERROR = 2.0**-22  # relative, of exp_of_negative; the largest measured is 1.02e-7
 _HALF_MAX = np.float32(np.finfo(np.float16).max)
 _WORD_BITS = 32
 
