@@ -357,6 +357,7 @@ def test_encodings_that_no_block_holds() -> None:
 
     refused(NotImplementedError, "activation scales of layer q must be a token's own", layers=with_q(activation=shared))
     refused(NotImplementedError, "layer q of a block must hand on float32", layers=with_q(output=TOKEN_INT8))
+    refused(NotImplementedError, "layer q of a block must hand on its product", layers=with_q(output_norm=True))
 
 
 def test_inputs_that_are_none() -> None:
