@@ -15,6 +15,7 @@ from pathlib import Path
 
 INCLUDE = Path(__file__).parent / "include"  # the folder in which `codesign/types.h` lies
 STANDARD = "-std=c++17"
+SEPARATE_ROUNDING = "-ffp-contract=off"  # compilers for some processors fuse products and sums unless told not to
 # The open ap_int.h masks its members in constructors before they are set, hence the two last ones.
 WARNINGS = (
     "-Wall",
@@ -98,7 +99,17 @@ def compile_command(
     """
     folders = [argument for folder in includes for argument in ("-I", str(folder))]
     system = ["-isystem", str(ap_types_folder(ap_types))]
-    return [compiler(), STANDARD, *flags, *folders, *system, *(str(source) for source in sources), "-o", str(program)]
+    return [
+        compiler(),
+        STANDARD,
+        SEPARATE_ROUNDING,
+        *flags,
+        *folders,
+        *system,
+        *(str(source) for source in sources),
+        "-o",
+        str(program),
+    ]
 
 
 def compile_program(
