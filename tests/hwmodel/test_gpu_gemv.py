@@ -117,7 +117,7 @@ def test_every_recorded_shape_of_memory_is_in_the_formats_bytes():
     for path in recorded_files():
         for record in read_measurements(path):
             if record.name in RECIPES:
-                m, k, n = record.shape
+                _, k, n = record.shape
                 counted = RECIPES[record.name].storage_bits((n, k)).total / BYTE_BITS
                 assert 0 <= case_of(record).weight_bytes - counted < 64  # arrays end in whole words
 
