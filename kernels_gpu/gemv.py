@@ -34,7 +34,7 @@ from kernels_gpu.gemv_decode import make_decoders, make_scale
 from kernels_gpu.gemv_inputs import make_stage_inputs
 from kernels_gpu.gemv_learned import make_learned_tables
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
-from kernels_gpu.gemv_spec import WARP, ZEROS, Field, GemvSpec
+from kernels_gpu.gemv_spec import WARP, Field, GemvSpec
 
 ARGUMENTS = "ppppppp" + "iiiiiii"
 
@@ -141,6 +141,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     copy_scale, copy_zero = make_copy_field(spec, scale_field), make_copy_field(spec, zero_field)
     copy_low, copy_lowest = make_copy_field(spec, low_field), make_copy_field(spec, lowest_field)
     copy_choice = make_copy_field(spec, selector_field)
+    zeros_count = spec.zeros
     learned, as_halves, block_words = plan.learned, plan.halves, spec.block_words
     learned_at, learned_pitch, learned_words = spec.learned_at, spec.learned_pitch, plan.learned_words
     learned_tables = make_learned_tables(spec)
@@ -241,18 +242,27 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 if tokens % part_lanes != 0:
                     token = token if token < uint32(tokens) else uint32(0)
                     of_sum = of_sum if of_sum < uint32(tokens) else uint32(0)
-                plane_of = token if as_halves else uint32(token * uint32(2) + digit)
-                source = uint32(uint32(inputs_at) + plane_of * uint32(plane) + c * uint32(block_words))
-                source = uint32(source + run * uint32(4 * block_words))
+                if as_halves:
+                    source = uint32(
+                        uint32(inputs_at) + token * uint32(plane) + c * uint32(block_words)
+                        + run * uint32(4 * block_words)
+                    )  # fmt: skip
+                else:
+                    source = uint32(
+                        uint32(inputs_at) + (token * uint32(2) + digit) * uint32(plane) + c * uint32(8)
+                        + run * uint32(32)
+                    )  # fmt: skip
                 if parts > 1:
                     source = uint32(0) if idle else source
-                b = ptx_tile.shared_4(shared, source) + ptx_tile.shared_4(shared, uint32(source + uint32(4)))
+                b0 = ptx_tile.shared_4(shared, source)
+                b1 = ptx_tile.shared_4(shared, uint32(source + uint32(4)))
+                inputs = b0 + b1
                 if as_halves:
                     b2 = ptx_tile.shared_4(shared, uint32(source + uint32(8)))
                     b3 = ptx_tile.shared_4(shared, uint32(source + uint32(12)))
-                    inputs = b + b2 + b3
+                    all_inputs = inputs + b2 + b3
                 else:
-                    inputs = b
+                    all_inputs = inputs
                 zero_sum = int32(0)
                 if sums_per_run > 0:
                     sum_at = uint32((of_sum * uint32(all_runs) + run) * uint32(sums_per_run))
@@ -260,7 +270,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
                     zero_sum = int32(ptx.signed(found) * int32(zero_step))
                 upper_sum, lower_sum = products(
-                    upper_codes, lower_codes, upper_tables, lower_tables, inputs, half,
+                    upper_codes, lower_codes, upper_tables, lower_tables, all_inputs, half,
                     int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum),
                 )  # fmt: skip
                 x_step = ptx.bits_float(
@@ -350,7 +360,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 if filled == uint32(depth):
                     # only now is anything read that the kernel before may have written
                     if thread == uint32(0):
-                        for i in range(ZEROS):
+                        for i in range(zeros_count):
                             ptx_tile.put_1(shared, uint32(i), uint32(0))
                         for i in range(table_total):
                             ptx_tile.put_1(shared, uint32(tables_at + i), uint32(table_words[i]))

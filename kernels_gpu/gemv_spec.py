@@ -14,7 +14,6 @@ from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
 WORD = 32
-ZEROS = 16  # words of zeros that idle lanes read: as many as a block of inputs takes
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -159,9 +158,14 @@ class GemvSpec:
         return 8 if self.plan.group == 16 else self.plan.parts
 
     @property
+    def zeros(self) -> int:
+        """Words of zeros that idle lanes read: a block's inputs."""
+        return BLOCK // 2 if self.plan.halves else BLOCK // 4
+
+    @property
     def tables_at(self) -> int:
         """Word of the lookup tables in shared memory."""
-        return ZEROS
+        return self.zeros
 
     @property
     def learned_pitch(self) -> int:
