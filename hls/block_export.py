@@ -116,7 +116,7 @@ def export_block(
         files: dict[str, str | bytes] = {**texts, **_vitis_texts(kernel), **data}
         for name, content in files.items():
             _write(made / place / name, content)
-        for header in sorted(needed_headers(texts["config.h"])):
+        for header in sorted(needed_headers(texts["config.h"]) | needed_headers(texts["testbench.cpp"])):
             _write(made / "include" / "codesign" / header, (INCLUDE / "codesign" / header).read_bytes())
         _write(made / "Makefile", makefile_text([identifier]))
         _write(made / "HOST.md", _host_note(kernel, formats, str(about["model"])))

@@ -227,13 +227,13 @@ def _write_layer(
     on_chip = plan.beats * BEAT_BYTES <= target.on_chip_bytes
     kernel = _kernel(item, identifier, plan, golden, target, on_chip=on_chip)
     config = config_text(plan, identifier)
-    headers |= needed_headers(config)
     texts = {
         "config.h": config,
         "kernel.cpp": kernel_text(kernel),
         "testbench.cpp": bench_text(kernel),
         **({IMAGE: image_text(plan.image)} if on_chip else {}),
     }
+    headers |= needed_headers(config) | needed_headers(texts["testbench.cpp"])
     data = {INPUT: row_bytes(item.input), OUTPUT: golden.data}
     if not on_chip:
         data[WEIGHTS] = beat_bytes(plan.image)

@@ -4,14 +4,15 @@
 // Prints one line for each of the first differences (their number is the argument, 10 by default) and a summary;
 // ends with 0 if all are equal, 1 if some differ, 2 if a file is not as it should be.
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
+#include "codesign/beat_file.h"
 #include "config.h"
 
 using beat_t = ap_uint<512>;
+using codesign::read_beats;
 
 extern "C" void $name($parameters);
 
@@ -23,29 +24,6 @@ constexpr int row_beats = $row_beats;        // of one token, at both ports
 constexpr int cache_beats = $cache_beats;    // of one position
 constexpr int positions = $positions;
 constexpr int words = 16;                    // of a beat
-
-bool read_beats(const char* name, std::size_t count, std::vector<beat_t>& beats) {
-  std::FILE* file = std::fopen(name, "rb");
-  if (file == nullptr) {
-    std::fprintf(stderr, "%s must be in the folder that the testbench runs in\n", name);
-    return false;
-  }
-  beats.resize(count);
-  bool whole = true;
-  for (beat_t& beat : beats) {
-    unsigned char bytes[64];
-    whole = whole && std::fread(bytes, 1, sizeof bytes, file) == sizeof bytes;
-    for (int word = 0; word < 8 && whole; ++word) {
-      std::uint64_t value = 0;
-      for (int byte = 7; byte >= 0; --byte) value = value << 8 | bytes[8 * word + byte];
-      beat.range(64 * word + 63, 64 * word) = value;
-    }
-  }
-  whole = whole && std::fgetc(file) == EOF;
-  std::fclose(file);
-  if (!whole) std::fprintf(stderr, "%s must hold %zu beats of 64 bytes\n", name, count);
-  return whole;
-}
 
 unsigned word_of(const std::vector<beat_t>& beats, std::size_t first, int word) {
   const beat_t& beat = beats[first + word / words];

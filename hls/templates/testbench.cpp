@@ -2,14 +2,15 @@
 // Prints one line for each of the first differences (their number is the argument, 10 by default) and a summary;
 // ends with 0 if all outputs are equal, 1 if some differ, 2 if a file is not as it should be.
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
 
+#include "codesign/beat_file.h"
 #include "config.h"
 
 using beat_t = ap_uint<512>;
+using codesign::read_beats;
 
 extern "C" void $name($parameters);
 
@@ -20,29 +21,6 @@ constexpr int input_beats = $input_beats;    // of one token
 constexpr int output_beats = $output_beats;  // of one token
 constexpr int rows = $rows;                  // values of one token that are compared
 constexpr int row_bits = $row_bits;
-
-bool read_beats(const char* name, std::size_t count, std::vector<beat_t>& beats) {
-  std::FILE* file = std::fopen(name, "rb");
-  if (file == nullptr) {
-    std::fprintf(stderr, "%s must be in the folder that the testbench runs in\n", name);
-    return false;
-  }
-  beats.resize(count);
-  bool whole = true;
-  for (beat_t& beat : beats) {
-    unsigned char bytes[64];
-    whole = whole && std::fread(bytes, 1, sizeof bytes, file) == sizeof bytes;
-    for (int word = 0; word < 8 && whole; ++word) {
-      std::uint64_t value = 0;
-      for (int byte = 7; byte >= 0; --byte) value = value << 8 | bytes[8 * word + byte];
-      beat.range(64 * word + 63, 64 * word) = value;
-    }
-  }
-  whole = whole && std::fgetc(file) == EOF;
-  std::fclose(file);
-  if (!whole) std::fprintf(stderr, "%s must hold %zu beats of 64 bytes\n", name, count);
-  return whole;
-}
 
 unsigned row_of(const std::vector<beat_t>& beats, int token, int row) {
   constexpr int in_beat = 512 / row_bits;

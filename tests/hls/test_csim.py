@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from hls import csim
-from hls.ap_types import ap_types_folder
+from hls.ap_types import INCLUDE, ap_types_folder
 from hls.csim import Mismatch, edited_sources, matching, open_export, simulate
+from hls.export import needed_headers
 from hls.export_folder import MANIFEST, read_manifest, whole_export, write_manifest
 from hls.render import KernelText, bench_text
 from hls.weights import row_bytes
@@ -79,8 +80,9 @@ def quick_compiler(monkeypatch):
 def write_export(folder, *layers, programs=None):
     """An export of doubling layers, with the programs of another one where they will do."""
     with whole_export(folder) as made:
-        (made / "include").mkdir()
-        (made / "include" / "note.h").write_text("// a header\n")
+        (made / "include" / "codesign").mkdir(parents=True)
+        for header in needed_headers('#include "codesign/beat_file.h"'):
+            shutil.copyfile(INCLUDE / "codesign" / header, made / "include" / "codesign" / header)
         entries = [write_layer(made, name, identifier, **more) for name, identifier, more in layers]
         write_manifest(made, {"layers": entries})
     if programs is not None:
