@@ -61,6 +61,22 @@ def int_dot_luts(w: int, a: int, lanes: int, accumulator_bits: int, *, unsigned:
     return lanes * multiplier_luts(w, a, unsigned=unsigned) + tree_bits(w + a, lanes) + accumulator_bits
 
 
+def radix_rows(rows: int, columns: int, lanes: int, *, signs: int) -> Parts:
+    """Cells of ``lanes`` products in radix-4 rows (``synth -booth``).
+
+    Args:
+        rows, columns: bits of the operand that is recoded, and of the other one.
+        lanes: how many.
+        signs: of the operands that are signed: 2, 1 (the one that is not recoded) or 0.
+    """
+    digits = rows // 2 + 1 if signs < 2 else -(-rows // 2)
+    return {
+        "rows": float(lanes * -(-rows // 2) * (columns + (signs != 1))),
+        "row_adders": float(lanes * (digits - 1) * (columns + 1)),
+        "large_array": float(lanes * (rows - 1) * (columns - 1)),  # where the library's flow does not recode
+    }
+
+
 def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: int) -> Parts:
     """Cells of ``lanes`` integer products: radix-4 rows over the activation (``synth -booth``), else an adder array.
 
@@ -76,12 +92,7 @@ def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: 
     rows, columns = (activation_bits, weight_bits) if signs else sorted((weight_bits, activation_bits), reverse=True)
     unsigned = signs < 2
     if columns >= 4 and rows + unsigned * (signs > 0) >= 4 and rows + columns + (signs < 2) > 8:
-        digits = rows // 2 + 1 if unsigned else -(-rows // 2)
-        return {
-            "rows": float(lanes * -(-rows // 2) * (columns + (signs != 1))),
-            "row_adders": float(lanes * (digits - 1) * (columns + 1)),
-            "large_array": float(lanes * (rows - 1) * (columns - 1)),  # where the library's flow does not recode
-        }
+        return radix_rows(rows, columns, lanes, signs=signs)
     narrow, wide = min(rows, columns), max(rows, columns)
     subtracted = signs == 2 or (signs == 1 and columns < rows)
     return {
@@ -96,14 +107,39 @@ def unsigned_product(p: int, q: int) -> PeDesign:
                   ACCUMULATOR_BITS=0)  # fmt: skip
 
 
+def merged_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator_bits: int) -> Parts:
+    """Cells of a dot product of narrow integers: Yosys merges products, tree and accumulator into one compressor.
+
+    Each bit of a partial product is a gate and an adder; each row of them, one for each bit of the narrower operand,
+    is extended above the product to the accumulator's width.
+
+    >>> merged_cells(2, 3, 4, 15)
+    {'merged': 24.0, 'extension': 80.0, 'adder_bits': 15.0, 'clear_bits': 15.0}
+    """
+    narrow, above = min(weight_bits, activation_bits), max(accumulator_bits - weight_bits - activation_bits, 0)
+    return {
+        "merged": float(lanes * weight_bits * activation_bits),
+        "extension": float(lanes * narrow * above),
+        "adder_bits": float(accumulator_bits),
+        "clear_bits": float(accumulator_bits),
+    }
+
+
 def _integer_cells(one: PeDesign) -> Parts:
     """Cells of a multiplier, MAC or dot product of integers."""
-    w, a, lanes = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes
-    parts = product_cells(w, a, lanes, signs=2 - one.get("ACTIVATION_UNSIGNED") - one.get("WEIGHT_UNSIGNED"))
+    w, a, lanes, bits = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes, one.get("ACCUMULATOR_BITS")
+    unsigned = one.get("ACTIVATION_UNSIGNED")
+    signs = 2 - unsigned - one.get("WEIGHT_UNSIGNED")
+    if one.family == "int_dot" and lanes > 1:
+        if w < 4 or a + unsigned < 4:  # what Yosys does not recode; a product of 4 x 4 it does in a dot product
+            return merged_cells(w, a, lanes, bits)
+        parts = radix_rows(a, w, lanes, signs=signs)
+    else:
+        parts = product_cells(w, a, lanes, signs=signs)
     if one.family == "int_dot":
         parts.pop("array_sign", None)  # in front of an accumulator the sign of the last row costs nothing more
-        parts["adder_bits"] = float(tree_bits(w + a, lanes) + one.get("ACCUMULATOR_BITS"))
-        parts["clear_bits"] = float(one.get("ACCUMULATOR_BITS"))
+        parts["adder_bits"] = float(tree_bits(w + a, lanes) + bits)
+        parts["clear_bits"] = float(bits)
     return parts
 
 

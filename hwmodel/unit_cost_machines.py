@@ -73,13 +73,17 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     else:  # tender_dot: a shift by one before the accumulator
         w, a, shift = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), 0
         extra = {"rescaling": float(accumulator)}
-    extra |= _shifts(w + a, shift, lanes, lut)
-    extra |= _adders(float(tree_bits(w + a + shift, lanes) - tree_bits(w + a, lanes)), 0.0, lut)
-    dot = design(
-        "int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"), LANES=lanes,
-        ACCUMULATOR_BITS=accumulator,
-    )  # fmt: skip
-    return {"dot": price(dot), **extra}
+    dot = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"),
+                 LANES=lanes, ACCUMULATOR_BITS=accumulator)  # fmt: skip
+    if not shift:
+        return {"dot": price(dot), **extra}
+    # products that are shifted before they are added are priced each alone: no compressor can merge them
+    return {
+        "dot": lanes * price(dot.replaced(LANES=1, ACCUMULATOR_BITS=0)),
+        **extra,
+        **_shifts(w + a, shift, lanes, lut),
+        **_adders(float(tree_bits(w + a + shift, lanes)), float(accumulator), lut),
+    }
 
 
 def _decoder_outputs(magnitude_bits: int) -> float:

@@ -25,6 +25,7 @@ NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
 # Area of a two-input AND, the gate that clears a bit of an accumulator: sky130_fd_sc_hd__and2_0, sg13g2_and2_1 (um2),
 # OSU's AND2X1 (its own unit), from the liberty files that docs/synthesis.md names
 AND_AREA: Mapping[str, float] = {"sky130hd": 6.256, "sg13g2": 9.072, "osu018": 32.0}
+DOTS = "sg13g2"  # the library whose dot products of narrow integers are recorded
 FEW_ROWS = 3  # fewer recorded rows give no prices
 
 
@@ -166,6 +167,8 @@ def known_prices(group: str, target: str) -> dict[str, float]:
             known |= {"gates": 1.0, "negation": 1.0}
     elif group == "integer":
         known["clear_bits"] = AND_AREA.get(target, 0.0)
+        if not any("merged" in sample.parts for sample in samples(group, target)):
+            known |= _merged_elsewhere(target)
     elif group != "integer multiplier":
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
@@ -176,6 +179,19 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
 
 _SHIFTING = frozenset({"flint", "term-serial"})
+
+
+def _merged_elsewhere(target: str) -> dict[str, float]:
+    """Prices of narrow dot products from the library that has some, times the ratio of the MACs that both have."""
+    if target == DOTS:
+        return {}
+    ours, theirs = ({s.row.design: s.value for s in samples("integer", name)} for name in (target, DOTS))
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return {}
+    ratio = float(np.exp(np.mean([np.log(ours[name] / theirs[name]) for name in both])))
+    prices = part_prices("integer", DOTS).prices
+    return {name: prices[name] * ratio for name in ("merged", "extension") if name in prices}
 
 
 def _borrowed(group: str, target: str, names: Sequence[str]) -> dict[str, float]:

@@ -31,9 +31,23 @@ def test_kulisch_macs_of_formats_left_out_are_within_the_goal(target):
 
 @pytest.mark.parametrize("target", ["sky130hd", "sg13g2"])
 def test_integer_macs_of_widths_left_out_are_within_the_goal(target):
-    errors = held_out_errors("integer", target)["error"].abs()
-    assert errors.mean() <= 0.05
-    assert errors.quantile(0.98) <= 0.15
+    errors = held_out_errors("integer", target)
+    macs = errors[errors["kind"] == "integer"]["error"].abs()
+    assert len(macs) > 77
+    assert macs.mean() <= 0.03
+    assert macs.max() <= 0.11
+
+
+def test_integer_dots_of_widths_left_out_are_within_the_goal():
+    errors = held_out_errors("integer", "sg13g2")
+    dots = errors[errors["kind"] == "integer, dot"]
+    assert dots["design"].nunique() >= 28
+    assert dots["error"].abs().mean() <= 0.05
+    assert dots["error"].abs().max() <= 0.15
+    # narrow ones, which are merged into one compressor: a law of their own, no worse than the others
+    narrow = dots[dots["design"].str.contains(r"\.w[23]a")]
+    assert narrow["design"].nunique() >= 13
+    assert narrow["error"].abs().max() <= 0.10
 
 
 def test_a_format_left_out_is_left_out_of_every_row_that_touches_it():

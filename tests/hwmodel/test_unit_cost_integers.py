@@ -6,7 +6,7 @@ import pytest
 
 from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost_design import design_of_row
-from hwmodel.unit_cost_integers import int_dot_luts, multiplier_luts, product_cells, tree_bits
+from hwmodel.unit_cost_integers import int_dot_luts, merged_cells, multiplier_luts, product_cells, tree_bits
 from hwmodel.unit_cost_truth import LUTS
 
 
@@ -64,3 +64,10 @@ def test_cells_of_a_product_by_hand():
     assert product_cells(8, 8, 1, signs=2) == {"rows": 4 * 9, "row_adders": 3 * 9, "large_array": 49}
     # unsigned activation of eight bits: a fifth digit that is 0 or 1
     assert product_cells(8, 8, 1, signs=1) == {"rows": 4 * 8, "row_adders": 4 * 9, "large_array": 49}
+
+
+def test_cells_of_a_narrow_dot_product_by_hand():
+    # 2 x 8, four lanes, 20 bits: 4 x 16 gates; 4 x 2 rows, each extended over the ten bits above the product
+    assert merged_cells(2, 8, 4, 20) == {"merged": 64, "extension": 80, "adder_bits": 20, "clear_bits": 20}
+    # an accumulator no wider than the product extends nothing
+    assert merged_cells(2, 2, 4, 4)["extension"] == 0

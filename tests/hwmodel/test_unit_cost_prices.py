@@ -57,3 +57,12 @@ def test_too_few_netlists_are_one_sentence():
 def test_a_target_without_flip_flops_has_no_register():
     with pytest.raises(ValueError, match="target must be one of"):
         register_um2("tsmc5")
+
+
+def test_narrow_dot_products_take_their_prices_from_the_library_that_has_some():
+    sky130, ihp = (part_prices("integer", target).prices for target in ("sky130hd", "sg13g2"))
+    assert ihp["merged"] > ihp["extension"] > 0
+    ratio = sky130["merged"] / ihp["merged"]
+    assert sky130["extension"] / ihp["extension"] == pytest.approx(ratio)
+    # between the ratios of the two libraries' AND2 (6.256 / 9.072) and NAND2 (3.7536 / 7.2576), um2
+    assert 3.7536 / 7.2576 < ratio < 6.256 / 9.072
