@@ -205,7 +205,7 @@ def estimate_layer(
         arrays=arrays,
         missing=tuple(missing),
         tokens=tokens,
-        macs=tokens * plan.shape[0] * sum(part.columns for part in plan.parts),
+        macs=tokens * plan.shape[0] * sum(part.stored_columns for part in plan.parts),
         cycles=call_cycles(plan, loops, clock_hz, bytes_per_s=behind),
         port_cycles=call_cycles(plan, loops, clock_hz, bytes_per_s=behind, ports=True),
         bytes_moved=_bytes(plan, tokens) + (0 if on_chip else image_bytes_read(loops)),

@@ -14,11 +14,14 @@ from datatypes.planes import row_words
 from hls.cpp_types import value_bits
 from hls.layer_loops import loaded_entries
 from hls.layer_plan import FieldPlan, LayerPlan, PartPlan, StagePlan
-from hls.loop import BEAT_BITS, WORD_BITS
+from hls.loop import BEAT_BITS, PORTS, WORD_BITS
+from hls.stage_loops import PARTIAL_SUMS
 from hwmodel.fpga import FpgaResources
 from hwmodel.fpga_memory import bram36_count, fifo_luts, lutram_luts, uram_count
 
 LUTRAM_WORDS = 64  # AMD UG574: a LUT6 is a memory of 64 x 1
+REGISTER_TABLE_BITS = 4  # of a code whose loaded table is registers; a memory for more (loaded_book in codebook.h)
+_FORMAT_BITS = 28  # of BitMoD's format register (bitmod_array.h)
 _URAM_BLOCKS = 8  # a URAM288 counts as eight block RAMs
 
 
@@ -93,23 +96,38 @@ def _field(field: FieldPlan, columns: int, rows: int, name: str, *, banks: int =
 _CUT = ("scale", "zero_point", "selector")  # by rows: the pragmas of multiply_part
 
 
-def _part(part: PartPlan, index: int, rows: int) -> Iterator[Buffer]:
-    codes = -(-part.columns // part.code_dim)
+def _part(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[Buffer]:
+    """``part_tile`` of ``layer_tile.h`` and its tables; ``part_columns`` of ``layer_part.h``, one for all tiles."""
+    codes, code_rows = -(-part.stored_columns // part.code_dim), rows // part.outputs
     name = f"part {index}"
     if part.code_bits < 16:
         words = row_words(codes, part.code_bits)
-        banks = rows * part.code_bits
+        banks = code_rows * part.code_bits
         yield Buffer(f"{name} codes", banks, WORD_BITS, -(-words // part.code_bits), copies=2)
     else:
-        yield Buffer(f"{name} codes", 1, part.code_bits, rows * codes, copies=2)
+        yield Buffer(f"{name} codes", 1, part.code_bits, code_rows * codes, copies=2)
     for key, field in part.fields.items():
-        if key != "gather":
-            yield _field(field, part.columns, rows, f"{name} {key}", banks=rows if key in _CUT else 1)
+        bits = value_bits(field.value)
+        if key in ("gather", "column_scale"):  # as stored while they are taken, then as integers or floats
+            yield Buffer(f"{name} {key} as stored", 1, bits, part.columns)
+            yield Buffer(f"{name} {key}", 1, 32, part.columns)
+        elif key == "mask":
+            yield _field(field, part.stored_columns, rows, f"{name} mask", banks=rows)
         else:
-            yield Buffer(f"{name} gather", 1, 32, part.columns)
-    entries = loaded_entries(part)
-    if entries and not part.arithmetic.registers:
-        yield Buffer(f"{name} tables", rows * entries, value_bits(part.fields["codebook"].value), 1, copies=2)
+            yield _field(field, part.columns, rows, f"{name} {key}", banks=rows if key in _CUT else 1)
+    if part.arithmetic.registers:
+        yield Buffer(f"{name} registers", code_rows * len(part.arithmetic.registers), _FORMAT_BITS, 1, copies=2)
+    elif "codebook" in part.fields:
+        yield _table(part, code_rows, f"{name} tables", readers=lanes // part.code_dim)
+
+
+def _table(part: PartPlan, code_rows: int, name: str, *, readers: int) -> Buffer:
+    """Loaded tables, one for each row of codes: a code's elements side by side; memories have a copy for two lanes."""
+    entries = 1 << part.code_bits
+    width = loaded_entries(part) // entries * value_bits(part.fields["codebook"].value)
+    if part.code_bits <= REGISTER_TABLE_BITS:
+        return Buffer(name, code_rows * entries, width, 1, copies=2)
+    return Buffer(name, code_rows * -(-readers // PORTS), width, entries, copies=2)
 
 
 def _stage(stage: StagePlan, tokens: int, name: str, *, lanes: int, copies: int) -> Iterator[Buffer]:
@@ -138,7 +156,7 @@ def buffers(plan: LayerPlan, *, on_chip: bool) -> list[Buffer]:
     if plan.smoothing is not None:
         made += [Buffer("smoothing", 1, value_bits(plan.smoothing.value), k), Buffer("divisors", 1, 32, k)]
     for index, part in enumerate(plan.parts):
-        made += _part(part, index, options.tile_rows)
+        made += _part(part, index, options.tile_rows, options.lanes)
     if plan.low_rank is not None:
         a, b = plan.low_rank
         made += [
@@ -156,9 +174,14 @@ def buffers(plan: LayerPlan, *, on_chip: bool) -> list[Buffer]:
     if plan.bias is not None:
         made.append(Buffer("bias", 1, 32, options.tile_rows, copies=2))
     made.append(Buffer("output floats", 1, 32, options.tokens * n))
+    if plan.normalised:
+        made += [Buffer("sum of the norm", 1, 32, PARTIAL_SUMS), Buffer("squares of the norm", 1, 32, PARTIAL_SUMS)]
+        if plan.bias is not None:  # waits for the norm
+            made.append(Buffer("bias behind the norm", 1, 32, n))
     if plan.output is not None:
         made += _stage(plan.output, options.tokens, "output", lanes=1, copies=1)
-        made.append(Buffer("output words", 1, WORD_BITS, row_words(n, plan.output.format.bits)))
+        words, beat = row_words(n, plan.output.format.bits), BEAT_BITS // WORD_BITS
+        made.append(Buffer("output words", 1, WORD_BITS, -(-words // beat) * beat))
     if on_chip:
         made.append(Buffer("weight image", 1, 64, plan.beats * BEAT_BITS // 64, constant=True))
     return made

@@ -1,189 +1,24 @@
 """Logic of an exported layer: PEs by their netlists and fits, float operators by reports, what else has a rule or none.
 
-A PE is read out of the C++ type that the plan picked, so that what is priced is what is compiled. Each part says what
-its figures are; what nothing prices is named in ``missing``.
+PEs are those of ``hls.estimate_pe``. Each part says what its figures are; what nothing prices is named in ``missing``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
-from hls.cpp_types import CppType, parse_type
+from hls.cpp_types import parse_type, value_bits
+from hls.estimate_pe import BITMOD_LANES, pe_of
 from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
-from hls.layer_loops import FIELD_ORDER, is_rounded
+from hls.layer_loops import FIELD_ORDER, is_rounded, steps_interval
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan
 from hls.loop import BEAT_BITS, WORD_BITS
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin, price_pe
-from hwmodel.unit_cost_design import PeDesign, design
+from hwmodel.unit_cost_design import design
 
-_BITMOD_LANES = 4  # of one PE: Chen et al., HPCA 2025, figure 5
-_ENTRY_INPUTS = 6  # of a LUT6
-
-
-@dataclass(frozen=True)
-class PricedPe:
-    """What computes one row of a tile.
-
-    Args:
-        design: the module of ``hls/rtl`` that is priced.
-        count: of it for a row.
-        table_luts: LUTs of constant tables in front of it; 0 for none.
-        note: what the design is not; empty if it is the arithmetic itself.
-    """
-
-    design: PeDesign
-    count: int = 1
-    table_luts: float = 0.0
-    note: str = ""
-
-
-def _number(made: CppType) -> tuple[int, int]:
-    """Exponent and mantissa bits of a number, as ``hwmodel.unit_cost_design.operand`` has them."""
-    if made.name == "minifloat_number":
-        return made.number(0), made.number(1)
-    if made.name == "int_number":
-        return 0, max(made.number(0) - 2 + made.number(1, 0), 0)
-    if made.name in ("table_number", "mixture_number"):
-        return 0, max(made.number(1) - 2, 0)
-    if made.name == "olive_number":
-        return 3, 2  # ASSUMPTION: four bits of significand, shifts of up to six
-    raise NotImplementedError(f"no PE takes the number {made.name}")
-
-
-def _table_luts(made: CppType) -> float:
-    """Constant entries in front of a lane: a LUT6 a bit up to six inputs, twice as many for each bit more."""
-    if made.name not in ("table_number", "mixture_number"):
-        return 0.0
-    return float(made.number(1) << max(made.number(0) - _ENTRY_INPUTS, 0))
-
-
-def _ordered(weight: tuple[int, int], activation: tuple[int, int]) -> dict[str, int]:
-    pair = sorted((weight, activation), key=lambda one: (sum(one), one[0]))
-    return {
-        "WEIGHT_EXPONENT_BITS": pair[0][0], "WEIGHT_MANTISSA_BITS": pair[0][1],
-        "ACTIVATION_EXPONENT_BITS": pair[1][0], "ACTIVATION_MANTISSA_BITS": pair[1][1],
-    }  # fmt: skip
-
-
-def _float_pe(weight: CppType, activation: CppType, exponent: int, mantissa: int, lanes: int) -> PricedPe:
-    """Lanes one behind another: each rounds once, so each is a MAC of its own."""
-    fields = _ordered(_number(weight), _number(activation))
-    one = design(
-        "float_mac", **fields, ACCUMULATOR_EXPONENT_BITS=exponent, ACCUMULATOR_MANTISSA_BITS=mantissa,
-        ACCUMULATOR_BITS=1 + exponent + mantissa,
-    )  # fmt: skip
-    return PricedPe(one, lanes, _table_luts(weight))
-
-
-def _exact_pe(weight: CppType, activation: CppType, bits: int, lanes: int) -> PricedPe:
-    """Numbers added exactly: the Kulisch unit, behind tables where codes are looked up."""
-    if weight.name == "flint_number":
-        if activation.name == "flint_number":
-            return PricedPe(design("flint_flint_dot", BITS=weight.number(0), LANES=lanes, ACCUMULATOR_BITS=bits))
-        if activation.name == "int_number":
-            one = design(
-                "flint_int_dot", BITS=weight.number(0), ACTIVATION_BITS=activation.number(0), LANES=lanes,
-                ACCUMULATOR_BITS=bits,
-            )  # fmt: skip
-            return PricedPe(one)
-    if weight.name == "table_number" and activation.name == "int_number":
-        one = design(
-            "codebook_dot", CODE_BITS=weight.number(0), ENTRY_BITS=weight.number(1),
-            ACTIVATION_BITS=activation.number(0), LANES=lanes, PROGRAMMABLE=0, ACCUMULATOR_BITS=bits,
-        )  # fmt: skip
-        return PricedPe(one)
-    fields = _ordered(_number(weight), _number(activation))
-    tables = _table_luts(weight) + _table_luts(activation)
-    note = "tables in front of a Kulisch unit" if tables else ""
-    return PricedPe(design("minifloat_dot", **fields, LANES=lanes, ACCUMULATOR_BITS=bits), 1, tables * lanes, note)
-
-
-def _products_pe(products: CppType, lanes: int) -> PricedPe:
-    weight, activation = products.type(0), products.type(1)
-    if products.name == "rounded_products":
-        return _float_pe(weight, activation, products.number(2), products.number(3), lanes)
-    return _exact_pe(weight, activation, products.number(2), lanes)
-
-
-def pe_of(arithmetic: str) -> PricedPe:
-    """The PE of a row, from the C++ type of its arithmetic.
-
-    >>> pe_of("codesign::int_arithmetic<4, 8, false, 16, 18>").design.name
-    'int_dot(accumulator_bits=18, activation_bits=8, lanes=16, weight_bits=4)'
-
-    Raises:
-        NotImplementedError: no module computes it.
-    """
-    made = parse_type(arithmetic)
-    number = made.number
-    if made.name == "int_arithmetic":
-        w, a = number(0), number(1)
-        narrow, wide = (w, a) if number(2) else (min(w, a), max(w, a))
-        one = design(
-            "int_dot", WEIGHT_BITS=narrow, ACTIVATION_BITS=wide, ACTIVATION_UNSIGNED=number(2), LANES=number(3),
-            ACCUMULATOR_BITS=number(4),
-        )  # fmt: skip
-        return PricedPe(one)
-    if made.name == "minifloat_arithmetic":
-        return _exact_pe(made.type(0), made.type(1), number(3), number(2))
-    if made.name == "float_arithmetic":
-        return _float_pe(made.type(0), made.type(1), number(3), number(4), number(2))
-    if made.name == "bit_serial_arithmetic":
-        serial, parallel = (number(0), number(1) + number(2)) if number(3) else (number(1), number(0))
-        one = design(
-            "bit_serial_dot", PARALLEL_BITS=parallel, SERIAL_BITS=serial, LANES=number(4), ACCUMULATE=1,
-            ACCUMULATOR_BITS=number(5),
-        )  # fmt: skip
-        return PricedPe(one)
-    if made.name == "bit_bit_arithmetic":
-        return PricedPe(design("bit_bit_dot", LANES=number(3), ACCUMULATOR_BITS=number(4)))
-    if made.name == "term_serial_arithmetic":
-        shift = max((number(0) - 1).bit_length(), 1)
-        one = design(
-            "term_serial_dot", ACTIVATION_BITS=number(1), SHIFT_BITS=shift, LANES=number(3), ACCUMULATOR_BITS=number(4)
-        )
-        return PricedPe(one)
-    if made.name == "bitmod_arithmetic":
-        return PricedPe(design("bitmod_pe", LANES=_BITMOD_LANES, ACCUMULATOR_BITS=27))
-    if made.name == "bitmod_int_arithmetic":
-        return PricedPe(design("bitmod_int_accumulator", LANES=_BITMOD_LANES, ACCUMULATOR_BITS=24))
-    if made.name == "codebook_arithmetic":
-        return _book_pe(made)
-    if made.name == "mixture_arithmetic":
-        return _products_pe(made.type(0), number(2))
-    if made.name in ("olive_arithmetic", "olive_mixture_arithmetic"):
-        mixture = made.name == "olive_mixture_arithmetic"
-        flint, products, lanes = (1, made.type(0), number(1)) if mixture else (number(0), made.type(1), number(2))
-        if products.name == "exact_products" and products.type(1).name == "int_number":
-            note = "one of OliVe's two decoders" if mixture else ""
-            return PricedPe(design("olive_dot", FLINT=flint, LANES=lanes, ACCUMULATOR_BITS=32), note=note)
-        return replace(_products_pe(products, lanes), note="OliVe's decoders not counted")
-    raise NotImplementedError(f"no PE is known for {made.name}")
-
-
-def _book_pe(made: CppType) -> PricedPe:
-    """Vector and learned books: a table in front of the products of its elements."""
-    book, products, lanes = made.type(0), made.type(1), made.number(3)
-    if book.name == "loaded_book":
-        element, bits, dim = book.type(1), book.number(0), book.number(2)
-        note = "a table of registers in front of the products"
-    else:
-        element, bits, dim = book.type(1), book.number(0), book.number(3)
-        note = "a table in front of the products"
-    width = element.number(0) if element.name == "int_number" else 1 + element.number(0) + element.number(1)
-    each = width * (1 << max(bits - _ENTRY_INPUTS, 0)) if book.name != "loaded_book" else width * (1 << bits) / 4
-    inner = _products_pe(replace_weight(products, element), lanes)
-    return replace(inner, table_luts=inner.table_luts + each * lanes, note=f"{note}, {dim} elements a code")
-
-
-def replace_weight(products: CppType, element: CppType) -> CppType:
-    """The same products with ``element`` as the weight."""
-    return replace(products, arguments=(element, *products.arguments[1:]))
-
-
-# --- parts -----------------------------------------------------------------------------------------------------------
+_MULTIPLEXED = 4  # inputs that a LUT6 picks from: AMD UG574
+_ELSEWHERE = ("mask", "column_scale", "gather")  # fields beside those of a row's own entries
 
 
 def _figure(value: float, source: str, origin: Origin = Origin.CLOSED_FORM) -> Figure:
@@ -194,7 +29,7 @@ def _operator(name: str, count: int, cost: OperatorCost) -> FpgaPart:
     return FpgaPart(name, count, cost.luts, cost.flip_flops, cost.dsps)
 
 
-def _pe_parts(part: PartPlan, index: int, rows: int) -> Iterator[FpgaPart]:
+def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[FpgaPart]:
     """PEs of all rows, and what feeds them."""
     pe = pe_of(part.arithmetic.type)
     cost = price_pe(pe.design)
@@ -205,25 +40,25 @@ def _pe_parts(part: PartPlan, index: int, rows: int) -> Iterator[FpgaPart]:
         luts = Figure(luts.value + pe.table_luts / pe.count, Origin.COMPOSED, mean, worst, source)
     count = rows * pe.count
     if part.zero in ("in_codes", "real"):
-        count += pe.count  # the sum of the activations: the same PE with a weight of 1
+        # the sum of the activations: the same PE with a weight of 1; for each row where rows pick inputs of their own
+        count += pe.count * (rows if "mask" in part.fields else 1)
     yield FpgaPart(f"PE of part {index}: {pe.design.name}", count, luts, cost.flip_flops, cost.dsps)
     if part.arithmetic.type.startswith("codesign::bitmod_"):
         encoder = price_pe(design("bitmod_term_encoder", ACCUMULATOR_BITS=0))
-        yield FpgaPart("term encoder", rows * _BITMOD_LANES, encoder.luts, encoder.flip_flops, encoder.dsps)
+        yield FpgaPart("term encoder", rows * BITMOD_LANES, encoder.luts, encoder.flip_flops, encoder.dsps)
     if part.zero == "before_product":
-        made = parse_type(part.arithmetic.type)
-        lanes, bits = _lanes(made), part.arithmetic.weight_bits
+        bits = part.arithmetic.weight_bits
         yield FpgaPart(
             "zero point taken off", rows * lanes, _figure(float(bits), "a carry chain of the code's bits"),
             _figure(0.0, "combinational"), _figure(0.0, "carry chain"),
         )  # fmt: skip
-
-
-def _lanes(made: CppType) -> int:
-    """Lanes of the arithmetics that zero points go with."""
-    place = {"int_arithmetic": 3, "minifloat_arithmetic": 2, "float_arithmetic": 2, "bit_serial_arithmetic": 4,
-             "bit_bit_arithmetic": 3, "term_serial_arithmetic": 3}  # fmt: skip
-    return made.number(place[made.name]) if made.name in place else 1
+    if "mask" in part.fields:
+        bits = part.arithmetic.activation_bits
+        yield FpgaPart(
+            f"inputs of part {index} picked by its mask", rows * lanes,
+            _figure(float(bits * -(-part.block // _MULTIPLEXED)), "a multiplexer a bit over the inputs of a block"),
+            _figure(0.0, "combinational"), _figure(0.0, "LUT logic"),
+        )  # fmt: skip
 
 
 def _scale_parts(part: PartPlan, index: int, rows: int) -> Iterator[FpgaPart]:
@@ -232,10 +67,32 @@ def _scale_parts(part: PartPlan, index: int, rows: int) -> Iterator[FpgaPart]:
         yield _operator(f"float adders of part {index}", rows, ADDER)
         return
     if not is_rounded(part):
-        yield _operator(f"sums to float of part {index}", rows, to_float(part.arithmetic.sum_bits))
+        yield _operator(f"sums to float of part {index}", rows, to_float(_whole_bits(part)))
+    yield _operator(f"float multipliers of part {index}", rows, MULTIPLIER)
     if not part.exact_scale:
-        yield _operator(f"float multipliers of part {index}", rows, MULTIPLIER)
         yield _operator(f"float adders of part {index}", rows, ADDER)
+
+
+def _whole_bits(part: PartPlan) -> int:
+    """Bits of the integer that becomes a float: a sum, or under exact scales the row's (``exact_width``)."""
+    if not part.exact_scale:
+        return part.arithmetic.sum_bits
+    groups = -(-part.columns // part.group)
+    return part.arithmetic.sum_bits + value_bits(part.fields["scale"].value) + 1 + (groups - 1).bit_length()
+
+
+def _column_scale_parts(part: PartPlan, index: int, lanes: int) -> Iterator[FpgaPart]:
+    """Inputs of a step are scaled once for all rows, one a cycle of the step for each multiplier."""
+    window = lanes // part.kept * part.block
+    count = -(-window // steps_interval(part, lanes))
+    yield _operator(f"float multipliers of the column scales of part {index}", count, MULTIPLIER)
+
+
+def _norm_parts() -> Iterator[FpgaPart]:
+    """``normalise`` in ``layer_output.h``: sums, differences and squares a cycle; totals one after another."""
+    yield _operator("float adders of the norm", 4, ADDER)  # sum, difference, squares; totals and epsilon
+    yield _operator("float multipliers of the norm", 2, MULTIPLIER)  # square; by the inverse root
+    yield _operator("float divider of the norm", 1, DIVIDER)
 
 
 def _stage_parts(stage: StagePlan, name: str) -> Iterator[FpgaPart]:
@@ -260,21 +117,26 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         "decoders of stored scales and encoders of codes in the activation stage",
     ]
     for index, part in enumerate(plan.parts):
-        strange = set(part.fields) - {*FIELD_ORDER, "gather"}
+        strange = set(part.fields) - {*FIELD_ORDER, *_ELSEWHERE}
         missing += [f"loops and logic of {name} of part {index}" for name in sorted(strange)]
         if parse_type(part.arithmetic.type).name == "int_arithmetic":
             count = rows * plan.options.lanes
             missing.append(f"what changes if the tool puts any of the {count} products of part {index} into DSPs")
         try:
-            parts += _pe_parts(part, index, rows)
+            parts += _pe_parts(part, index, rows, plan.options.lanes)
         except (NotImplementedError, ValueError) as error:
             missing.append(f"PEs of part {index}: {error}")
         parts += _scale_parts(part, index, rows)
+        if part.exact_scale:
+            missing.append(f"integer products of sums and scales of part {index}, and what adds them")
+        if "column_scale" in part.fields:
+            parts += _column_scale_parts(part, index, plan.options.lanes)
+            missing.append(f"FP16 decoders and encoders around the column scales of part {index}")
         if part.code_bits < 16:  # of each lane: a code is picked out of its block of 32 codes
             lanes = plan.options.lanes // part.code_dim
             each = part.code_bits * -(-32 // 4) / 2
             parts.append(FpgaPart(
-                f"unpackers of part {index}", rows * lanes,
+                f"unpackers of part {index}", rows // part.outputs * lanes,
                 _figure(each, "a 32-way multiplexer a bit: eight LUT6s of four inputs and their joins, half shared"),
                 _figure(float(part.code_bits), "a register a code"), _figure(0.0, "LUT logic"),
             ))  # fmt: skip
@@ -296,6 +158,11 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
             _operator("float multipliers of outliers", 2, MULTIPLIER),
             _operator("float adders of outliers", 2, ADDER),
         ]
+    if plan.normalised:
+        parts += _norm_parts()
+        missing.append("the square root of the norm")
+    if plan.bias is not None:
+        parts.append(_operator("float adder of the bias", 1, ADDER))
     if plan.output is not None:
         parts += _stage_parts(plan.output, "output")
     parts.append(_operator("AXI masters of 512 bits", 2 if on_chip else 3, AXI_MASTER))

@@ -15,7 +15,7 @@ from datatypes.quantized_layer import QuantizedLayer  # noqa: E402
 from hls.estimate import estimate_layer  # noqa: E402
 from hls.estimate_buffers import Buffer, buffers  # noqa: E402
 from hls.estimate_cycles import AXI_LATENCY, call_cycles, loop_cycles  # noqa: E402
-from hls.estimate_logic import pe_of  # noqa: E402
+from hls.estimate_pe import pe_of  # noqa: E402
 from hls.hls_operators import Operator, stages  # noqa: E402
 from hls.layer_loops import layer_loops  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
