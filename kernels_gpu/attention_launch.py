@@ -23,7 +23,8 @@ from kernels_gpu.launch import require_cuda
 from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, load
 from kernels_gpu.ptx import SIMULATED
 
-WARPS = 8  # of a block; measured against 4 (NOTES.md)
+# of a block; measured against 4 (NOTES.md). The simulator starts a Python thread for each lane
+WARPS = 1 if SIMULATED else 8
 LEAST_STEPS = 2  # of a warp, below which a context is not split further
 MAX_WORDS = 1 << 32  # of a cache: words are counted in 32 bits
 
@@ -111,13 +112,13 @@ def spec_of(
     )
 
 
-def choose_splits(pairs: int, capacity: int, resident: int) -> int:
+def choose_splits(pairs: int, capacity: int, resident: int, *, warps: int) -> int:
     """Blocks for each sequence and key head: as many as keep ``resident`` blocks busy in whole waves.
 
-    >>> choose_splits(32, 4096, 264), choose_splits(512, 4096, 264), choose_splits(8, 100, 264)
-    (8, 1, 1)
+    >>> [choose_splits(*given, warps=8) for given in ((32, 4096, 264), (512, 4096, 264), (8, 100, 264))]
+    [8, 1, 1]
     """
-    most = max(1, capacity // (STEP_TOKENS * WARPS * LEAST_STEPS))
+    most = max(1, capacity // (STEP_TOKENS * warps * LEAST_STEPS))
     if pairs >= resident:
         return 1
     return min(most, max(1, resident // pairs))
@@ -151,7 +152,7 @@ def prepare(
     pairs = b * heads
     kernel = _kernel(spec_of(key, value, query, split=True, scale=scale, warps=warps), query.device)
     if splits is None:
-        splits = choose_splits(pairs, capacity, _resident(kernel, warps, query.device))
+        splits = choose_splits(pairs, capacity, _resident(kernel, warps, query.device), warps=warps)
     chunk = ceil_div(ceil_div(capacity, splits), STEP_TOKENS) * STEP_TOKENS
     splits = max(1, ceil_div(capacity, chunk))
     spec = spec_of(key, value, query, split=splits > 1, scale=scale, warps=warps)

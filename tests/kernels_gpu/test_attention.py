@@ -93,9 +93,9 @@ def test_the_reference_is_the_softmax_of_torch():
 
 
 def test_splits_fill_the_device_and_leave_each_warp_two_steps():
-    assert choose_splits(8, 1 << 17, 400) == 50  # 8 * 50 = 400 blocks
-    assert choose_splits(8, 2048, 400) == 4  # 2048 tokens: four blocks of eight warps of two steps of 32
-    assert choose_splits(1000, 1 << 17, 400) == 1
+    assert choose_splits(8, 1 << 17, 400, warps=8) == 50  # 8 * 50 = 400 blocks
+    assert choose_splits(8, 2048, 400, warps=8) == 4  # 2048 tokens: four blocks of eight warps of two steps of 32
+    assert choose_splits(1000, 1 << 17, 400, warps=8) == 1
 
 
 REFUSED = {
