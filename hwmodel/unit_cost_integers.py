@@ -108,7 +108,7 @@ def unsigned_product(p: int, q: int) -> PeDesign:
 
 
 def merged_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator_bits: int) -> Parts:
-    """Cells of a dot product of narrow integers: Yosys merges products, tree and accumulator into one compressor.
+    """Cells of a dot product of narrow integers: by their areas one compressor of products, tree and accumulator.
 
     Each bit of a partial product is a gate and an adder; each row of them, one for each bit of the narrower operand,
     is extended above the product to the accumulator's width.
