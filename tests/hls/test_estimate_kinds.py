@@ -22,9 +22,11 @@ from datatypes.layer_config import (  # noqa: E402
 from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import QuantizedLayer  # noqa: E402
 from datatypes.tensor import QuantizedTensor  # noqa: E402
+from hls.ap_types import INCLUDE, ap_types_folder, compile_program, compiler  # noqa: E402
 from hls.estimate import estimate_layer  # noqa: E402
 from hls.estimate_buffers import buffers  # noqa: E402
 from hls.hls_operators import to_float  # noqa: E402
+from hls.layer_config_text import config_text  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
 from hls.layer_planning import plan_layer  # noqa: E402
 from hwmodel.fpga import DEVICES, FpgaResources  # noqa: E402
@@ -198,3 +200,38 @@ def test_packed_outputs_fill_whole_beats():
     tensor = quantize_tensor(normal(24, 32), TensorConfig((INTS[4],), PerGroup(16)))
     plan = plan_of(tensor, INT8, 8, 4, output=INT8)
     assert array(plan, "output words") == (1, 32, 16, 1)  # row[code_beats * 16]: eight words of codes in one beat
+
+
+# --- the headers -----------------------------------------------------------------------------------------------------
+
+
+def test_arrays_have_as_many_entries_as_a_compiler_counts(tmp_path):
+    try:
+        ap_types_folder()
+        compiler()
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    plans = {
+        "vectors": plan_of(vectors((14, 20), 3, 2, PerBlock(4, 20)), INT8, 8, 8),
+        "flat": plan_of(vectors((8, 9), 16, 2, PerTensor()), None, 2, 4),
+        "sparse": sparse(TensorConfig((INTS[4],), PerGroup(20))),
+        "scaled": onebit(),
+    }
+    members = ("mask", "scale", "codebook", "row_scale")
+    lines = []
+    for name, plan in plans.items():
+        (tmp_path / f"{name}_config.h").write_text(config_text(plan, name))
+        lines.append(f'#include "{name}_config.h"')
+        tile = f"codesign::part_tile<{name}_part_0, {plan.options.tile_rows}>"
+        expected = {f"{tile}::{'code' if plan.parts[0].code_bits > 15 else 'word'}": "codes"}
+        expected |= {f"{tile}::{member}": member for member in members if member in plan.parts[0].fields}
+        if "column_scale" in plan.parts[0].fields:
+            expected[f"codesign::part_columns<{name}_part_0>::scale"] = "column_scale"
+        for member, kept in expected.items():
+            banks, _, depth, _ = array(plan, f"part 0 {kept}")
+            one = f"std::remove_all_extents_t<decltype({member})>"
+            lines.append(f'static_assert(sizeof({member}) / sizeof({one}) == {banks * depth}, "{name} {kept}");')
+    assert sum(line.startswith("static_assert") for line in lines) == 2 + 2 + 3 + 3
+    source = tmp_path / "sizes.cpp"
+    source.write_text("\n".join([*lines, "int main() { return 0; }\n"]))
+    compile_program([source], tmp_path / "sizes", includes=(INCLUDE, tmp_path), flags=("-O0",))
