@@ -278,6 +278,8 @@ def estimate(
 ) -> None:  # fmt: skip
     """Price a model from its shapes."""
     (machine,) = accelerators_by_name((accelerator,)).values()
+    if isinstance(machine, Gpu) and (options.whole_tiles or options.fill_and_drain):
+        raise ValueError(f"whole_tiles and fill_and_drain are of arrays: {machine.name} must be priced without them")
     traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
     generation, configs, name = traced.generation, traced.configs, traced.recipe
     priced = price_generation(generation, configs, machine, options)

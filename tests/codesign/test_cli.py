@@ -53,6 +53,12 @@ def refused(capsys, *arguments):
     return err.strip().removeprefix("codesign: ")
 
 
+def test_a_tile_schedule_of_a_gpu_is_one_sentence(capsys, tmp_path):
+    status, _, err = run(capsys, "estimate", tmp_path, "-a", "h100", "--fill-and-drain")
+    assert status == 2
+    assert "whole_tiles and fill_and_drain are of arrays: h100 must be priced without them" in err
+
+
 @pytest.mark.parametrize("command", ["formats", "accelerators", "algorithms", "recipes"])
 def test_lists_name_a_source_for_every_entry(capsys, command):
     status, out, _ = run(capsys, command, "--json")
