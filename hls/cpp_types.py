@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z_][\w:]*)|(?P<number>-?\d+)|(?P<mark>[<>,]))")
 _WIDTH_LAST = ("minifloat_value",)  # the fifth argument; by default sign, exponent and mantissa together
@@ -47,6 +48,7 @@ class CppType:
         raise ValueError(f"argument {index} of {self.name} must be a type, not {self.arguments!r}")
 
 
+@lru_cache(maxsize=1024)  # a layer's loops ask for the same types in every tile
 def parse_type(text: str) -> CppType:
     """The type that ``text`` writes.
 
