@@ -9,8 +9,6 @@
 
 namespace codesign {
 
-using float_stream = hls::stream<float>;
-
 // Whether a bias waits for the norm: it then follows the outputs of its rows.
 template <class C>
 constexpr bool normalised_bias = C::normalised && C::bias::present;

@@ -8,8 +8,6 @@
 
 namespace codesign {
 
-using float_stream = hls::stream<float>;
-
 // Beats of a row of COLUMNS values of FP16, made of one value after another, saturating.
 template <int COLUMNS>
 struct half_row {

@@ -16,6 +16,7 @@ constexpr int beat_words = beat_bits / word_bits;
 constexpr int rom_words = beat_bits / 64;  // 64-bit words of a beat in a table on the chip
 using beat_t = ap_uint<beat_bits>;
 using beat_stream = hls::stream<beat_t>;
+using float_stream = hls::stream<float>;
 
 // Beats that `bits` take.
 constexpr int beats_of(long long bits) { return static_cast<int>((bits + beat_bits - 1) / beat_bits); }
