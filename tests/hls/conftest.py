@@ -98,12 +98,17 @@ class ArithmeticBench:
 
 
 @pytest.fixture(scope="session")
-def arithmetic_bench():
+def needs_compiler():
+    """Skips where ``ap_int.h`` or g++ is missing."""
     try:
         ap_types_folder()
         compiler()
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def arithmetic_bench(needs_compiler):
     return ArithmeticBench()
 
 

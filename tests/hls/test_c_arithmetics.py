@@ -1,6 +1,5 @@
 """C++ arithmetics of pairs of formats, compiled and compared with the formats' own values."""
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -26,7 +25,7 @@ from datatypes.catalog import (
 )
 from datatypes.format import CodebookFormat, FloatFormat, IntFormat, LearnedFormat, VectorFormat
 from datatypes.outlier_victim import OutlierVictimFormat
-from hls.ap_types import ap_types_folder, compile_program
+from hls.ap_types import compile_program
 from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, bitmod_register
 from hls.c_types import is_float_input
 from hwmodel.unit_cost_design import Arithmetic
@@ -150,12 +149,6 @@ def expected(weight, activation, codes, table):
 
 def compare(tmp_path, cases):
     """Compile the arithmetics of ``(weight, activation, arithmetic)`` and compare every pair of codes."""
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed")
-    try:
-        ap_types_folder()
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
     rng = np.random.default_rng(5)
     table = rng.standard_normal(8).astype(np.float16)
     calls = ""
@@ -202,14 +195,14 @@ QUICK = [
 ]
 
 
-def test_every_kind_of_arithmetic_equals_the_values_of_its_formats(tmp_path):
+def test_every_kind_of_arithmetic_equals_the_values_of_its_formats(needs_compiler, tmp_path):
     assert compare(tmp_path, QUICK) > 10_000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", [INT8, E4M3, FP16], ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("kind", [IntFormat, FloatFormat, CodebookFormat])
-def test_every_format_of_the_catalogue_on_every_code(tmp_path, kind, activation):
+def test_every_format_of_the_catalogue_on_every_code(needs_compiler, tmp_path, kind, activation):
     chosen = [fmt for fmt in SMALL if isinstance(fmt, kind)]
     if not is_float_input(activation):  # values of e7m0 reach over 127 binary places: no exact sum within 128 bits
         wide = [fmt for fmt in chosen if fmt.name.startswith("e7m0")]

@@ -25,16 +25,12 @@ from datatypes.catalog import (
     UE4M3,
     UINTS,
 )
-from datatypes.format import LearnedFormat, VectorFormat
+from datatypes.format import LearnedFormat
 from hls.ap_types import compile_program
 from hls.c_types import largest_integer, number_type, sum_bits, unit_exponent, value_type
 
 INT8 = INTS[8]
-SMALL = [
-    fmt for fmt in FORMATS.values() if fmt.bits <= 8 and fmt.dim == 1 and not fmt.name.startswith(("e8m0", "ue4m3"))
-]
 LEARNED = LearnedFormat("learned3", 3, "a table of this test")
-VECTOR = VectorFormat("pairs2", 2, "of this test", dimension=2, points=((0, 1), (0.5, -2), (-3, 0.25), (1, 1)))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +106,7 @@ def test_what_no_header_holds_is_one_sentence():
 
 
 @pytest.mark.slow
-def test_stored_values_decode_as_their_formats_on_every_code(tmp_path):
+def test_stored_values_decode_as_their_formats_on_every_code(needs_compiler, tmp_path):
     chosen = [fmt for fmt in FORMATS.values() if fmt.bits <= 16 and fmt.dim == 1]
     calls = "".join(f"  run<{value_type(fmt)}>();\n" for fmt in chosen)
     source = tmp_path / "values.cpp"

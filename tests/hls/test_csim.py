@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from hls import csim
-from hls.ap_types import INCLUDE, ap_types_folder
+from hls.ap_types import INCLUDE
 from hls.csim import Mismatch, edited_sources, matching, open_export, simulate
 from hls.export import needed_headers
 from hls.export_folder import MANIFEST, read_manifest, whole_export, write_manifest
 from hls.render import KernelText, bench_text
 from hls.weights import row_bytes
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+pytestmark = pytest.mark.usefixtures("needs_compiler")
 TOKENS, COLUMNS = 3, 40
 
 # Doubles every value of a row of FP32; `input` and `output` have rows that start a beat.
@@ -39,14 +39,6 @@ constexpr int BEATS = 3;
 constexpr float FACTOR = 2.0F;
 union codesign_bits { std::uint32_t bits; float value; };
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ap_types():
-    try:
-        return ap_types_folder()
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
 
 
 def write_layer(folder, name, identifier, *, wrong=()):

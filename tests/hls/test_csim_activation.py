@@ -39,7 +39,7 @@ from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.quantize import encode_with_scale, quantize_tensor
 from datatypes.rounding import decode, encode
 from datatypes.scale import store_positive
-from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program, compiler
+from hls.ap_types import INCLUDE, WARNINGS, compile_program
 from hls.c_types import value_type
 from hls.layer_config_text import quantizer_type, stage_text, table_text
 from hls.stage_planning import plan_stage
@@ -192,7 +192,7 @@ def test_quantizers_round_as_their_formats(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_every_quantizer_of_the_catalogue_rounds_as_its_format(compiles: None, tmp_path: Path) -> None:
+def test_every_quantizer_of_the_catalogue_rounds_as_its_format(needs_compiler: None, tmp_path: Path) -> None:
     formats = [fmt for fmt in FORMATS.values() if is_stage_format(fmt)]
     assert len(formats) > 100
     check_quantizers(Bench(tmp_path, *quantizers(formats)), formats)
@@ -281,7 +281,7 @@ def test_stages_encode_as_datatypes_quantizes(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_every_stage_encodes_as_datatypes_quantizes(compiles: None, tmp_path: Path) -> None:
+def test_every_stage_encodes_as_datatypes_quantizes(needs_compiler: None, tmp_path: Path) -> None:
     check_stages(Bench(tmp_path, *stages(STAGES)), STAGES)
 
 
@@ -313,16 +313,7 @@ def test_the_rotation_is_that_of_the_model(bench: Bench) -> None:
 
 
 @pytest.fixture(scope="module")
-def compiles() -> None:
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="module")
-def bench(compiles: None, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(needs_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """One program with all pieces of the quick tests."""
     structs, pieces = quantizers(QUICK_FORMATS)
     pieces["fp16"] = "quantizer<codesign::fp16_quantizer>(x, file)"

@@ -34,7 +34,7 @@ from datatypes.layer_config import LayerConfig, ScaleConfig, ScaleRule, TensorCo
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from hls import csim
-from hls.ap_types import INCLUDE, WARNINGS, ap_types_folder, compile_program, compiler
+from hls.ap_types import INCLUDE, WARNINGS, compile_program
 from hls.block_export import export_block
 from hls.decoder_block import LAYERS, DecoderBlock
 from hls.export import ExportTarget
@@ -47,13 +47,8 @@ TOKEN_INT8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16),
 
 
 @pytest.fixture
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], int]:
+def simulated(needs_compiler: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], int]:
     """Compiles an export without optimisation, as our own code without a warning; how many words were compared."""
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
     monkeypatch.setattr(csim, "FLAGS", ("-O0", *WARNINGS))
 
     def run(folder: Path) -> int:

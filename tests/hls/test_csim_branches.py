@@ -25,28 +25,20 @@ from datatypes.layer_config import (
 )
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
-from hls.ap_types import WARNINGS, ap_types_folder, compiler
+from hls.ap_types import WARNINGS
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
 from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
 
 N, K, TOKENS = 11, 72, 4
+pytestmark = pytest.mark.usefixtures("needs_compiler")
 FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 INT4 = TensorConfig((INTS[4],), PerGroup(24))
 TOKEN8 = TensorConfig((INTS[8],), PerChannel(), ScaleConfig(FP32), dynamic=True)
 MX = ScaleConfig(E8M0, ScaleRule.LQER_CEIL)
 PLAIN = TensorConfig((FP16,), scale=None)
 OPTIONS = LayerOptions(tokens=3, lanes=8, tile_rows=4)
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_compiler() -> None:
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -35,25 +35,17 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.ap_types import WARNINGS, ap_types_folder, compiler
+from hls.ap_types import WARNINGS
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
 from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
 
+pytestmark = pytest.mark.usefixtures("needs_compiler")
 FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 TOKENS = 4  # two calls of three tokens and of one
 Made = tuple[QuantizedLayer, LayerOptions]
 ZERO = ScaleConfig(FP16, ScaleRule.RANGE)
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_compiler() -> None:
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

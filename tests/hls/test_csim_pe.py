@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from datatypes.catalog import INTS, MINIFLOATS, MX_INT8, UINTS
 from datatypes.format import FloatFormat, Format
 from hls import rtl_constructors as make
-from hls.ap_types import INCLUDE, CompileError, ap_types_folder, compile_program, compiler
+from hls.ap_types import INCLUDE, CompileError, compile_program
 from hls.csim_pe import compare, run, unit_of
 from hls.pe_program import Unit, arithmetic_unit, compiled
 from hls.rtl_designs import BF16_OPERAND, FP16_OPERAND, designs, finite_minifloats
@@ -28,6 +28,7 @@ from hls.rtl_vectors import Vectors, flag, random_codes, random_restarts, steps_
 from hls.rtl_vectors_float import accumulated, finite, lowest_place, round_float, smallest_step
 
 E2M1, E4M3, E3M0, E5M2, E3M2 = (MINIFLOATS[name] for name in ("e2m1", "e4m3", "e3m0", "e5m2", "e3m2"))
+pytestmark = pytest.mark.usefixtures("needs_compiler")
 PAIR = ("codesign::int_mapping::dsp_pair",)
 QUICK = (
     make.int_multiplier(3, 5),
@@ -262,17 +263,8 @@ QUICK_UNITS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> None:
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-
-
 @pytest.fixture(scope="module")
-def program(tools):
+def program(needs_compiler):
     """One program for the whole quick set: a compiler run costs more than all vectors."""
     with compiled(list(QUICK_UNITS)) as made:
         yield made

@@ -12,6 +12,7 @@ import pytest
 from datatypes.packing import pack
 from hls.ap_types import INCLUDE, STANDARD, WARNINGS, ap_types_folder, compile_program, compiler
 
+pytestmark = pytest.mark.usefixtures("needs_compiler")
 HEADERS = sorted((INCLUDE / "codesign").glob("*.h"))
 BITS = range(1, 9)
 ROWS = 3
@@ -99,17 +100,8 @@ def nearest_float(value: int) -> int:
     return (sign << 31) | ((drop + 23 + 127 - 1 << 23) + kept)  # the hidden bit adds one to the exponent field
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> None:
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
-
-
 @pytest.fixture(scope="module")
-def printed(tools, tmp_path_factory) -> tuple[dict[int, np.ndarray], list[list[int]]]:
+def printed(needs_compiler, tmp_path_factory) -> tuple[dict[int, np.ndarray], list[list[int]]]:
     """Codes that were packed, by width, and the lines that the program prints."""
     folder = tmp_path_factory.mktemp("headers")
     source = folder / "headers.cpp"

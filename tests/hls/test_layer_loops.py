@@ -24,7 +24,6 @@ from datatypes.layer_config import (  # noqa: E402
 from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import Outliers, QuantizedLayer  # noqa: E402
 from datatypes.tensor import QuantizedTensor  # noqa: E402
-from hls.ap_types import ap_types_folder, compiler  # noqa: E402
 from hls.layer_loops import (  # noqa: E402
     bitmod_terms,
     cycles_of_step,
@@ -134,12 +133,7 @@ AROUND = {
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in LAYERS]
 )
-def test_every_loop_runs_as_often_as_in_the_simulation(name, tmp_path):
-    try:
-        ap_types_folder()
-        compiler()
-    except FileNotFoundError as missing:
-        pytest.skip(str(missing))
+def test_every_loop_runs_as_often_as_in_the_simulation(needs_compiler, name, tmp_path):
     layer = LAYERS[name]()
     n, k = layer.shape
     plan = plan_layer(layer, options=OPTIONS, bias=np.ones(n, np.float32))
