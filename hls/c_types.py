@@ -24,6 +24,7 @@ from datatypes.format import (
     VectorFormat,
 )
 from datatypes.outlier_victim import OutlierVictimFormat
+from hls.exact_numbers import lowest_unit
 
 MAX_SUM_BITS = 128  # float_of in types.h
 FLINTS = ("flint3", "flint4", "flint5", "uflint4")
@@ -94,12 +95,7 @@ def unit_exponent(fmt: Format) -> int:
     Raises:
         NotImplementedError: the format is too wide for a table.
     """
-    mantissas, exponents = np.frexp(_values(fmt)[_values(fmt) != 0])
-    if not len(mantissas):
-        return 0
-    whole = np.ldexp(mantissas, 53).astype(np.int64)  # a float64 has 53 significant bits
-    lowest = whole & -whole
-    return int((np.frexp(lowest.astype(np.float64))[1] - 1 + exponents - 53).min())
+    return lowest_unit(_values(fmt))
 
 
 def _values(fmt: Format) -> np.ndarray:

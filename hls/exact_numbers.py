@@ -14,6 +14,21 @@ EXACT_DOUBLE_BITS = 53  # IEEE 754-2019, binary64
 EXACT_LONG_BITS = 62
 
 
+def lowest_unit(values: np.ndarray) -> int:
+    """The largest power of two (as exponent) of which all values are multiples; 0 for zeros.
+
+    >>> lowest_unit(np.array([1.5, -0.25, 0.0])), lowest_unit(np.array([12.0]))
+    (-2, 2)
+    """
+    magnitude = np.abs(values[values != 0])
+    if not magnitude.size:
+        return 0
+    mantissa, exponent = np.frexp(magnitude)
+    whole = np.ldexp(mantissa, EXACT_DOUBLE_BITS).astype(np.int64)
+    trailing = np.frexp((whole & -whole).astype(np.float64))[1] - 1
+    return int((exponent - EXACT_DOUBLE_BITS + trailing).min())
+
+
 def in_units(values: np.ndarray, unit_exponent: int) -> np.ndarray:
     """``values / 2**unit_exponent`` as integers: int64, or Python integers where these are too small.
 

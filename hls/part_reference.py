@@ -14,7 +14,7 @@ import torch
 from datatypes.format import FloatFormat
 from datatypes.layer_config import TensorConfig
 from datatypes.tensor import decode_stored
-from hls.exact_numbers import exact_product, float32_of, in_units, rounded_sum, times_power, widened
+from hls.exact_numbers import exact_product, float32_of, in_units, lowest_unit, rounded_sum, times_power, widened
 from hls.input_reference import StagedInput, half_rounded
 from hls.layer_options import LayerOptions
 from hls.layer_parts import DensePart, decoded, group_size, has_exact_scale, outer_is_last, per_column
@@ -123,17 +123,6 @@ def _relative_error(part: DensePart, group: int, float_sums: bool, options: Laye
 def inputs_are_floats(activation: TensorConfig) -> bool:
     """Whether activations are FP16 or BF16 numbers without a scale: products are rounded one by one."""
     return activation.scale is None and activation.formats[0].bits >= 16
-
-
-def lowest_unit(values: np.ndarray) -> int:
-    """The largest power of two (as exponent) of which all values are multiples; 0 for zeros."""
-    magnitude = np.abs(values[values != 0])
-    if not magnitude.size:
-        return 0
-    mantissa, exponent = np.frexp(magnitude)
-    whole = np.ldexp(mantissa, 53).astype(np.int64)
-    trailing = np.frexp((whole & -whole).astype(np.float64))[1] - 1
-    return int((exponent - 53 + trailing).min())
 
 
 def decoded_zero(part: DensePart) -> np.ndarray | None:
