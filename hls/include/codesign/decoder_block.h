@@ -98,52 +98,27 @@ columns_out:
   }
 }
 
-// A row of COLUMNS halves for three layers, and for two.
-template <int COLUMNS>
-void copy_row(beat_stream& in, beat_stream& a, beat_stream& b, beat_stream& c) {
+// A row of COLUMNS halves, for each layer that takes it.
+template <int COLUMNS, class... STREAMS>
+void copy_row(beat_stream& in, STREAMS&... out) {
 #pragma HLS INLINE off
 beats_copied:
   for (int beat = 0; beat < beats_of(16LL * COLUMNS); ++beat) {
 #pragma HLS PIPELINE II = 1
     const beat_t taken = in.read();
-    a.write(taken);
-    b.write(taken);
-    c.write(taken);
+    (out.write(taken), ...);
   }
 }
 
-template <int COLUMNS>
-void copy_row(beat_stream& in, beat_stream& a, beat_stream& b) {
-#pragma HLS INLINE off
-beats_copied:
-  for (int beat = 0; beat < beats_of(16LL * COLUMNS); ++beat) {
-#pragma HLS PIPELINE II = 1
-    const beat_t taken = in.read();
-    a.write(taken);
-    b.write(taken);
-  }
-}
-
-// residual + layer, to the next norm and to the next residual.
-template <int COLUMNS>
-void add_residual(float_stream& residual, float_stream& layer, float_stream& a, float_stream& b) {
+// residual + layer, to whoever takes it: the next norm and the next residual, or the output.
+template <int COLUMNS, class... STREAMS>
+void add_residual(float_stream& residual, float_stream& layer, STREAMS&... out) {
 #pragma HLS INLINE off
 columns_added:
   for (int column = 0; column < COLUMNS; ++column) {
 #pragma HLS PIPELINE II = 1
     const float sum = residual.read() + layer.read();
-    a.write(sum);
-    b.write(sum);
-  }
-}
-
-template <int COLUMNS>
-void add_residual(float_stream& residual, float_stream& layer, float_stream& out) {
-#pragma HLS INLINE off
-columns_added:
-  for (int column = 0; column < COLUMNS; ++column) {
-#pragma HLS PIPELINE II = 1
-    out.write(residual.read() + layer.read());
+    (out.write(sum), ...);
   }
 }
 
