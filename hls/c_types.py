@@ -186,11 +186,26 @@ def table_entries(fmt: CodebookFormat | VectorFormat) -> tuple[tuple[int, ...], 
     """
     unit = unit_exponent(fmt)
     table = fmt.point_table.astype(np.float32).reshape(-1) if isinstance(fmt, VectorFormat) else fmt.code_values
-    entries = tuple(int(Fraction(float(value)) / Fraction(2) ** unit) for value in table)
+    entries, bits = integer_entries(table, unit, fmt.name)
+    return entries, bits, unit
+
+
+def integer_entries(values: np.ndarray, unit: int, name: str) -> tuple[tuple[int, ...], int]:
+    """Values as integers in units of ``2**unit``, and the width that holds each of them.
+
+    Args:
+        values: float64, multiples of the unit.
+        unit: exponent.
+        name: of the formats, for the message.
+
+    Raises:
+        NotImplementedError: they take more than 64 bits.
+    """
+    entries = tuple(int(Fraction(float(value)) / Fraction(2) ** unit) for value in values)
     bits = max(max(entries).bit_length(), (-min(entries) - 1).bit_length()) + 1
     if bits > 64:
-        raise NotImplementedError(f"entries of {fmt.name} take {bits} bits as integers, more than the 64 of a table")
-    return entries, bits, unit
+        raise NotImplementedError(f"entries of {name} take {bits} bits as integers, more than the 64 of a table")
+    return entries, bits
 
 
 def table_type(entries: tuple[int, ...]) -> str:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 
 from datatypes.catalog import OLIVE4_FLINT, OLIVE4_INT
 from datatypes.format import Format
-from hls.c_types import MAX_SUM_BITS, CArithmetic, is_float_input, largest_integer, number_type, unit_exponent
+from hls.c_types import (
+    MAX_SUM_BITS,
+    CArithmetic,
+    integer_entries,
+    is_float_input,
+    largest_integer,
+    number_type,
+    table_type,
+    unit_exponent,
+)
 from hls.layer_options import LayerOptions
 from hwmodel.unit_cost_design import Arithmetic
 
@@ -35,12 +42,8 @@ def mixture_of(weight: tuple[Format, ...], activation: Format, options: LayerOpt
     unit = min(unit_exponent(fmt) for fmt in weight)
     # codes without a finite value are never stored; their entries are zero
     values = np.concatenate([np.nan_to_num(fmt.code_values, nan=0.0, posinf=0.0, neginf=0.0) for fmt in weight])
-    entries = [int(Fraction(float(value)) / Fraction(2) ** unit) for value in values]
-    bits = max(max(entries).bit_length(), (-min(entries) - 1).bit_length()) + 1
-    table = f"codesign::fixed_table<{', '.join(str(entry) for entry in entries)}>"
-    number = f"codesign::mixture_number<{weight[0].bits}, {bits}, {unit}, {table}>"
-    if bits > 64:
-        raise NotImplementedError(f"entries of {names} take {bits} bits as integers, more than the 64 of a table")
+    entries, bits = integer_entries(values, unit, names)
+    number = f"codesign::mixture_number<{weight[0].bits}, {bits}, {unit}, {table_type(entries)}>"
     products, total = _products(number, max(abs(entry) for entry in entries), activation, options, group)
     selector_bits = (len(weight) - 1).bit_length()
     return CArithmetic(
