@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hls.c_arithmetics import BITMOD_LANES
 from hls.cpp_types import parse_type, value_bits
-from hls.estimate_pe import BITMOD_LANES, pe_of
+from hls.estimate_pe import pe_of
 from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
 from hls.layer_loops import FIELD_ORDER, is_rounded, steps_interval
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan

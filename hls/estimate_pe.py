@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hls.c_arithmetics import BITMOD_LANES
 from hls.cpp_types import CppType, parse_type
 from hls.estimate_buffers import REGISTER_TABLE_BITS
 from hwmodel.unit_cost_design import PeDesign, design
 
-BITMOD_LANES = 4  # of one PE: Chen et al., HPCA 2025, figure 5
 _ENTRY_INPUTS = 6  # of a LUT6
 
 

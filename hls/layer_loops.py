@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 from datatypes.layer_config import SparsityConfig
 from datatypes.planes import row_words
+from hls.c_arithmetics import BITMOD_LANES
 from hls.cpp_types import CppType, parse_type, value_bits
 from hls.hls_operators import Operator, stages
 from hls.layer_plan import FieldPlan, LayerPlan, PartPlan
@@ -82,7 +83,7 @@ def cycles_of_step(part: PartPlan) -> int:
 
 def _bitmod_sets(made: CppType) -> int:
     lanes = made.number(1 if made.name == "bitmod_arithmetic" else 0)
-    return lanes // 4  # a PE has four lanes: Chen et al., HPCA 2025, figure 5
+    return lanes // BITMOD_LANES
 
 
 def bitmod_terms(register: int) -> int:
