@@ -11,7 +11,7 @@ import numpy as np
 
 from datatypes.catalog import FP16
 from datatypes.format import CodebookFormat, FloatFormat, Format, IntFormat
-from hls.c_types import value_type
+from hls.c_types import flag, value_type
 from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, PartPlan, StagePlan
 
 _PART_FIELDS = (
@@ -79,7 +79,7 @@ def _integers(values: dict[str, int]) -> str:
 
 
 def _flag(name: str, value: bool) -> str:
-    return f"static constexpr bool {name} = {'true' if value else 'false'};"
+    return f"static constexpr bool {name} = {flag(value)};"
 
 
 def _real(name: str, value: float) -> str:
@@ -179,8 +179,8 @@ def quantizer_type(fmt: Format, name: str) -> str:
         return f"codesign::integer_quantizer<{fmt.bits}, {low}, {high}, {unit}>"
     if isinstance(fmt, FloatFormat):
         top = int(fmt.level_codes[-1])
-        keeps_sign = "true" if fmt.negative_zero_code is not None else "false"
-        fields = f"{fmt.exponent_bits}, {fmt.mantissa_bits}, {fmt.exponent_bias}, {top}, {keeps_sign}"
+        keeps_sign = fmt.negative_zero_code is not None
+        fields = f"{fmt.exponent_bits}, {fmt.mantissa_bits}, {fmt.exponent_bias}, {top}, {flag(keeps_sign)}"
         return f"codesign::minifloat_quantizer<{fields}>"
     return f"codesign::table_quantizer<{name}_table>"
 
