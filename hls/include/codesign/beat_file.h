@@ -25,7 +25,7 @@ inline bool read_beats(const char* name, std::size_t count, std::vector<ap_uint<
     for (int word = 0; word < 8 && whole; ++word) {
       std::uint64_t value = 0;
       for (int byte = 7; byte >= 0; --byte) value = value << 8 | bytes[8 * word + byte];
-      beat.range(64 * word + 63, 64 * word) = value;
+      put_lane<64>(beat, word, value);
     }
   }
   whole = whole && std::fgetc(file) == EOF;

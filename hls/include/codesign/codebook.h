@@ -54,7 +54,7 @@ struct codebook_table {
     write_row(write, write_code, write_entry);
     for (int lane = 0; lane < LANES; ++lane) {
 #pragma HLS UNROLL
-      entry.range(lane * ENTRY_BITS + ENTRY_BITS - 1, lane * ENTRY_BITS) = look_up(lane_of<CODE_BITS>(code, lane));
+      put_lane<ENTRY_BITS>(entry, lane, look_up(lane_of<CODE_BITS>(code, lane)));
     }
   }
 
@@ -154,8 +154,7 @@ struct loaded_book {
 
   static void write(registers_t& registers, int index, ap_uint<entry_bits> entry) {
 #pragma HLS INLINE
-    const int place = index % DIMENSION * entry_bits;
-    registers.rows[index / DIMENSION].range(place + entry_bits - 1, place) = entry;
+    put_lane<entry_bits>(registers.rows[index / DIMENSION], index % DIMENSION, entry);
   }
 
   static ELEMENT element(ap_uint<CODE_BITS> code, int component, int, const registers_t& registers) {

@@ -77,7 +77,7 @@ columns_in:
 #pragma HLS PIPELINE II = 1
     const int place = column % beat_floats;
     if (place == 0) beat = input[token * beats + column / beat_floats];
-    const float value = float_of_bits(beat.range(place * 32 + 31, place * 32));
+    const float value = float_of_bits(lane_of<32>(beat, place));
     to_norm.write(value);
     to_residual.write(value);
   }
@@ -93,7 +93,7 @@ columns_out:
 #pragma HLS PIPELINE II = 1
     const int place = column % beat_floats;
     if (place == 0) beat = 0;
-    beat.range(place * 32 + 31, place * 32) = bits_of_float(in.read());
+    put_lane<32>(beat, place, bits_of_float(in.read()));
     if (place == beat_floats - 1 || column == B::hidden - 1) output[token * beats + column / beat_floats] = beat;
   }
 }

@@ -103,13 +103,7 @@ struct cache_record {
   beats_out:
     for (int beat = 0; beat < beats; ++beat) {
 #pragma HLS PIPELINE II = 1
-      beat_t made_beat = 0;
-    words_out:
-      for (int i = 0; i < beat_words; ++i) {
-#pragma HLS UNROLL
-        made_beat.range(i * word_bits + word_bits - 1, i * word_bits) = word[beat * beat_words + i];
-      }
-      memory[start + beat] = made_beat;
+      memory[start + beat] = beat_of_words(word, beat);
     }
   }
 
@@ -122,7 +116,7 @@ struct cache_record {
     words_in:
       for (int i = 0; i < beat_words; ++i) {
 #pragma HLS UNROLL
-        word[beat * beat_words + i] = taken.range(i * word_bits + word_bits - 1, i * word_bits);
+        word[beat * beat_words + i] = lane_of<word_bits>(taken, i);
       }
     }
   }

@@ -179,7 +179,7 @@ tokens_read:
 #pragma HLS PIPELINE II = 1
       const int half = column % halves;
       if (half == 0) beat = in.read();
-      const float value = fp16_value::decode(beat.range(half * 16 + 15, half * 16));
+      const float value = fp16_value::decode(lane_of<16>(beat, half));
       if constexpr (smoothing::present) x[token][column] = value / divisor[column];
       else x[token][column] = value;
     }

@@ -120,12 +120,7 @@ row_tiles:
     code_beats_out:
       for (int beat = 0; beat < code_beats; ++beat) {
 #pragma HLS PIPELINE II = 1
-        beat_t made_beat = 0;
-        for (int word = 0; word < beat_words; ++word) {
-#pragma HLS UNROLL
-          made_beat.range(word * word_bits + word_bits - 1, word * word_bits) = row[beat * beat_words + word];
-        }
-        output[start + beat] = made_beat;
+        output[start + beat] = beat_of_words(row, beat);
       }
     scale_beats_out:
       for (int beat = 0; beat < scale_beats; ++beat) {
@@ -134,10 +129,7 @@ row_tiles:
         for (int word = 0; word < beat_words; ++word) {
 #pragma HLS UNROLL
           const int tile = beat * beat_words + word;
-          if (tile < made::tiles) {
-            made_beat.range(word * word_bits + word_bits - 1, word * word_bits) =
-                bits_of_float(coded.scale[token][tile]);
-          }
+          if (tile < made::tiles) put_lane<word_bits>(made_beat, word, bits_of_float(coded.scale[token][tile]));
         }
         output[start + code_beats + beat] = made_beat;
       }
@@ -154,7 +146,7 @@ row_tiles:
         for (int place = 0; place < places; ++place) {
 #pragma HLS UNROLL
           const int row = beat * places + place;
-          if (row < C::n) made.range(place * out::bits + out::bits - 1, place * out::bits) = out::encode(y[token][row]);
+          if (row < C::n) put_lane<out::bits>(made, place, out::encode(y[token][row]));
         }
         output[token * beats + beat] = made;
       }

@@ -17,7 +17,7 @@ struct half_row {
 #pragma HLS INLINE
     const int place = column % halves;
     if (place == 0) beat = 0;
-    beat.range(place * 16 + 15, place * 16) = fp16_quantizer::encode(value);
+    put_lane<16>(beat, place, fp16_quantizer::encode(value));
     if (place == halves - 1 || column == COLUMNS - 1) out.write(beat);
   }
 };

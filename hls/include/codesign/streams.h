@@ -41,7 +41,7 @@ struct rom_image {
   words_of_beat:
     for (int word = 0; word < rom_words; ++word) {
 #pragma HLS UNROLL
-      made.range(word * 64 + 63, word * 64) = ap_uint<64>(words[beat * rom_words + word]);
+      put_lane<64>(made, word, words[beat * rom_words + word]);
     }
     return made;
   }
@@ -59,6 +59,21 @@ burst:
 #pragma HLS PIPELINE II = 1
     out.write(image.read(start + beat));
   }
+}
+
+// --- words of 32 bits -----------------------------------------------------------------------------------------------
+
+// Beat `beat` of an array of whole beats.
+template <int WORDS>
+beat_t beat_of_words(const ap_uint<word_bits> (&words)[WORDS], int beat) {
+#pragma HLS INLINE
+  beat_t made = 0;
+words_of_beat:
+  for (int word = 0; word < beat_words; ++word) {
+#pragma HLS UNROLL
+    put_lane<word_bits>(made, word, words[beat * beat_words + word]);
+  }
+  return made;
 }
 
 // --- packed rows of codes -------------------------------------------------------------------------------------------
@@ -86,7 +101,7 @@ beats:
     for (int place = 0; place < beat_words; ++place) {
 #pragma HLS UNROLL
       if (place >= skip && row < rows) {
-        words[row][word] = taken.range(place * word_bits + word_bits - 1, place * word_bits);
+        words[row][word] = lane_of<word_bits>(taken, place);
         if (++word == ROW_WORDS) {
           word = 0;
           ++row;

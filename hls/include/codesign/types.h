@@ -60,6 +60,12 @@ ap_uint<BITS> lane_of(const ap_uint<WIDTH>& port, int lane) {
   return port.range(lane * BITS + BITS - 1, lane * BITS);
 }
 
+template <int BITS, int WIDTH>
+void put_lane(ap_uint<WIDTH>& port, int lane, ap_uint<BITS> element) {
+#pragma HLS INLINE
+  port.range(lane * BITS + BITS - 1, lane * BITS) = element;
+}
+
 template <int BITS, int LANES>
 void lanes_of(const ap_uint<LANES * BITS>& port, ap_uint<BITS> (&elements)[LANES]) {
 #pragma HLS INLINE
