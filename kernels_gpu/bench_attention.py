@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,10 +24,11 @@ from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.quantize import quantize_tensor
 from hwmodel.report import Measurement
 from kernels_gpu.attention_launch import WARPS, CacheSide, cache_side, prepare
-from kernels_gpu.bench_gemv import Row, table, versions
-from kernels_gpu.launch import device_facts, query_smi, require_cuda
-from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
+from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, measurement, table, write_json
+from kernels_gpu.launch import device_facts
+from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
+COMMAND = "python -m kernels_gpu.bench_attention"
 CONFIGS = {
     bits: TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True) for bits in (4, 8)
 }
@@ -114,11 +113,7 @@ def time_quantized(case: Case, bits: int, rate: float, splits: int | None, warps
     nbytes = key.nbytes + value.nbytes
     sides = [(key, value), *((key.clone(), value.clone()) for _ in range(rotation(nbytes) - 1))]
     bound = [prepare(query, k, v, lengths, torch.empty_like(query), splits=splits, warps=warps) for k, v in sides]
-
-    def caller(launches: list) -> Callable[[], None]:
-        return lambda: [launch() for launch in launches] and None
-
-    timing = time_graph([caller(launches) for launches in bound], repeats=max(1, 24 // len(bound)))
+    timing = time_graph([one_after_another(launches) for launches in bound])
     first = bound[0][0]
     cut = f"{case}, {first.grid // (case.sequences * case.heads)} blocks of {warps} warps"
     off = error / LARGEST_ERROR
@@ -146,7 +141,7 @@ def time_torch(case: Case, rate: float) -> list[Row]:
             return call
 
         try:
-            timing = time_graph([caller(k, v) for k, v in sides], repeats=max(1, 24 // len(sides)))
+            timing = time_graph([caller(k, v) for k, v in sides])
         except RuntimeError as error:
             print(f"torch {backend.name} {case}: {str(error).splitlines()[0]}", flush=True)
             continue
@@ -161,17 +156,13 @@ def time_torch(case: Case, rate: float) -> list[Row]:
 
 def main() -> int:
     """Run, print the table, write the records."""
-    parser = argparse.ArgumentParser(prog="python -m kernels_gpu.bench_attention", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
     parser.add_argument("--splits", nargs="+", type=int, default=[0], help="blocks for a head; 0 chooses")
     parser.add_argument("--warps", nargs="+", type=int, default=[WARPS], help="warps of a block")
     parser.add_argument("--no-public", action="store_true", help="leave out torch's kernels")
     arguments = parser.parse_args()
-    try:
-        require_cuda()
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 2
+    exit_without_cuda()
     rate = copy_bytes_per_s()
     print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
     rows: list[Row] = []
@@ -186,44 +177,22 @@ def main() -> int:
         if not arguments.no_public:
             rows += time_torch(case, rate)
         torch.cuda.empty_cache()
-    facts = device_facts()
-    print(facts.name)
+    name = device_facts().name
+    print(name)
     print(table(rows))
     if arguments.output is not None:
-        conditions = {
-            "copy_bytes_per_s": f"{rate:.4e}",
-            "method": "CUDA graph, caches rotated beyond L2, median of 30 replays",
-            "clocks.sm, clocks.mem": query_smi("clocks.sm,clocks.mem") or "unknown",
-            "driver": facts.driver,
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
-            **versions(),
-        }
-        records = [asdict(_measurement(row, conditions, facts.name)) for row in rows]
-        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
-        temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(arguments.output)
+        found = conditions_of_run(rate, "caches", "clocks.sm,clocks.mem")
+        write_json(arguments.output, [asdict(_measurement(row, found, name)) for row in rows])
     return 0
 
 
-def _measurement(row: Row, conditions: dict[str, str], device: str) -> Measurement:
+def _measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record; its shape is (sequences, query heads, context)."""
     own = {
-        "bytes": str(row.bytes_moved),
-        "bound_us": f"{row.bound_us:.3f}",
-        "quartiles_over_median": f"{row.spread:.4f}",
         "sequences x key heads x query heads of each at context, blocks": row.cut,
         "error_over_largest": f"{row.worst_error:.3f}",
-        "registers": str(row.registers),
     }
-    return Measurement(
-        name=row.kernel,
-        shape=(row.m, row.n, row.k),
-        device=device,
-        seconds=row.median_us / 1e6,
-        repeats=30,
-        conditions={**conditions, **own},
-        source="python -m kernels_gpu.bench_attention",
-    )
+    return measurement(row, (row.m, row.n, row.k), own, common=common, device=device, source=COMMAND)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,18 @@ is installed, bitsandbytes' NF4. The bound is the bytes of the packed weight at 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hwmodel.report import Measurement
+from kernels_gpu import bench_record
+from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.gemv_launch import (
     PackedMatrix,
     Shape,
@@ -37,10 +36,11 @@ from kernels_gpu.gemv_launch import (
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
-from kernels_gpu.launch import device_facts, query_smi, require_cuda
+from kernels_gpu.launch import device_facts
 from kernels_gpu.native import BoundLaunch
-from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
+from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
+COMMAND = "python -m kernels_gpu.bench_gemv"
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
 CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
@@ -52,28 +52,6 @@ CUTS = tuple(
         (8, 4, 1, 0), (8, 4, 2, 0), (8, 4, 3, 0), (16, 4, 1, 0), (4, 2, 2, 0), (4, 4, 2, 0),
     )
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One timed kernel."""
-
-    kernel: str
-    m: int
-    n: int
-    k: int
-    cut: str
-    bytes_moved: int
-    bound_us: float
-    median_us: float
-    spread: float
-    worst_error: float  # over its tolerance; 0 where it was not compared
-    registers: int = 0
-
-    @property
-    def of_bound(self) -> float:
-        """Fraction of the memory bound."""
-        return self.bound_us / self.median_us
 
 
 def packed(recipe: str, shape: tuple[int, int]) -> tuple[PackedMatrix, Tensor]:
@@ -127,11 +105,7 @@ def time_kernel(
     n, k = weight.shape
     copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
     launches = [bind(w, x, allocate_result(len(x), n, x), cut, overlapped=overlapped) for w in copies]
-
-    def caller(bound: list[BoundLaunch]) -> Callable[[], None]:
-        return lambda: [launch() for launch in bound] and None
-
-    timing = time_graph([caller(bound) for bound in launches], repeats=max(1, 24 // len(launches)))
+    timing = time_graph([one_after_another(bound) for bound in launches])
     at_once = tokens_at_once(weight.plan, len(x), (n, k)) if cut is None else len(x)
     found = choose_shape(weight.plan, at_once, n, k) if cut is None else cut
     name = f"{found.warps}x{found.runs}x{found.depth}x{found.blocks_per_multiprocessor}"
@@ -151,7 +125,7 @@ def public_kernels(shape: tuple[int, int], x: Tensor, copy_rate: float) -> list[
         try:
             nbytes, first, clone = build(n, k, x)
             calls = [first, *(clone() for _ in range(rotation(nbytes) - 1))]
-            timing = time_graph(calls, repeats=max(1, 24 // len(calls)))
+            timing = time_graph(calls)
         except Exception as error:
             print(f"{name} {n}x{k} m={len(x)}: {str(error).splitlines()[0] if str(error) else error!r}")
             continue
@@ -199,60 +173,16 @@ def _nf4(n: int, k: int, x: Tensor) -> Built:
     return n * k // 2 + n * k // 64 * 4, make(), make
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as text."""
-    head = f"{'kernel':22s}{'m':>3s}{'shape':>12s}{'cut':>22s}{'us':>8s}{'spread':>8s}{'bound':>7s}{'of it':>7s}"
-    lines = [head + f"{'error':>7s}{'regs':>5s}"]
-    for r in rows:
-        lines.append(
-            f"{r.kernel:22s}{r.m:3d}{f'{r.n}x{r.k}':>12s}{r.cut:>22s}{r.median_us:8.2f}{r.spread:8.1%}{r.bound_us:7.2f}"
-            f"{r.of_bound:7.1%}{r.worst_error:7.2f}{r.registers:5d}"
-        )
-    return "\n".join(lines)
-
-
 def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record."""
-    own = {
-        "bytes": str(row.bytes_moved),
-        "bound_us": f"{row.bound_us:.3f}",
-        "quartiles_over_median": f"{row.spread:.4f}",
-        "worst_error_over_tolerance": f"{row.worst_error:.3f}",
-        "cut": row.cut,
-        "registers": str(row.registers),
-    }
-    return Measurement(
-        name=row.kernel,
-        shape=(row.m, row.k, row.n),
-        device=device,
-        seconds=row.median_us / 1e6,
-        repeats=30,
-        conditions={**common, **own},
-        source="python -m kernels_gpu.bench_gemv",
-    )
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that a measurement depends on."""
-    found = {}
-    for name in ("torch", "numba", "numba-cuda", "cuda-bindings", "numpy", "bitsandbytes"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "cut": row.cut}
+    shape = (row.m, row.k, row.n)
+    return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
 
 
 def conditions(copy_rate: float) -> dict[str, str]:
-    """What every record of a run says: the copy rate in bytes a second, clocks, driver, date, versions."""
-    return {
-        "copy_bytes_per_s": f"{copy_rate:.4e}",
-        "method": "CUDA graph, weights rotated beyond L2, median of 30 replays",
-        CLOCKS.replace(",", ", "): query_smi(CLOCKS) or "unknown",
-        "driver": device_facts().driver,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        **versions(),
-    }
+    """What every record of a run says; ``copy_rate`` in bytes a second."""
+    return conditions_of_run(copy_rate, "weights", CLOCKS)
 
 
 def compile_all(
@@ -287,7 +217,7 @@ def run(arguments: argparse.Namespace, cuts: list[Shape | None], rate: float) ->
                         continue
                     for overlapped in (True, False) if arguments.alone else (True,):
                         made = time_kernel(recipe, weight, x, rate, cut, overlapped=overlapped)
-                        rows.append(Row(**{**asdict(made), "worst_error": worst}))
+                        rows.append(replace(made, worst_error=worst))
                     torch.cuda.empty_cache()
             del weight, dense
             torch.cuda.empty_cache()
@@ -299,7 +229,7 @@ def run(arguments: argparse.Namespace, cuts: list[Shape | None], rate: float) ->
 
 def main() -> int:
     """Run, print the table, write the records."""
-    parser = argparse.ArgumentParser(prog="python -m kernels_gpu.bench_gemv", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--shapes", nargs="+", type=_shape, default=list(SHAPES), metavar="NxK")
@@ -312,11 +242,7 @@ def main() -> int:
     cuts: list[Shape | None] = list(CUTS) if arguments.explore else [None]
     if arguments.jobs:
         compile_all(arguments.recipes, arguments.shapes, arguments.tokens, cuts, arguments.jobs)
-    try:
-        require_cuda()
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 2
+    exit_without_cuda()
     rate = copy_bytes_per_s()
     print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
     rows = run(arguments, cuts, rate)
@@ -324,10 +250,7 @@ def main() -> int:
     print(f"{name}, {CLOCKS}: {found[CLOCKS.replace(',', ', ')]}")
     print(table(rows))
     if arguments.output is not None:
-        records = [asdict(measurement(row, found, name)) for row in rows]
-        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
-        temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(arguments.output)
+        write_json(arguments.output, [asdict(measurement(row, found, name)) for row in rows])
     return 0
 
 

@@ -9,9 +9,7 @@ is timed without saying so.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +22,12 @@ from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.packing import unpack
 from datatypes.quantize import quantize_tensor
-from kernels_gpu.launch import device_facts, query_smi, require_cuda
+from kernels_gpu.bench_record import exit_without_cuda, today, write_json
+from kernels_gpu.launch import device_facts, query_smi
 from kernels_gpu.quantize import PackedWeights, allocate, prepare, quantize_packed
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_eager, time_graph
 
+COMMAND = "python -m kernels_gpu.bench_quantize"
 # Llama-2-7B's gate projection (Touvron et al. 2023, arXiv 2307.09288) and Llama-2-70B's
 SHAPES = ((11008, 4096), (28672, 8192))
 _ONE, _TWO = ScaleConfig(FP16), ScaleConfig(UINT8, outer=FP16)
@@ -122,7 +122,7 @@ def measure(recipe: str, dtype_name: str, shape: tuple[int, int], copy_rate: flo
     moved = first.nbytes + made.nbytes
     copies = [first, *(first.roll(i + 1, 0) for i in range(rotation(moved) - 1))]
     launches = [prepare(weights, allocate(shape, config, "cuda")) for weights in copies]
-    timing = time_graph(launches, repeats=max(1, 8 // len(launches)))
+    timing = time_graph(launches, most_calls=8)
     del launches
     plain = library = None
     if baselines:
@@ -164,16 +164,12 @@ def table(rows: list[Row]) -> str:
 
 def main() -> int:
     """Run, print the table, write the record."""
-    parser = argparse.ArgumentParser(prog="python -m kernels_gpu.bench_quantize", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON record to write")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--no-baselines", action="store_true", help="leave out plain torch and quantize_tensor")
     arguments = parser.parse_args()
-    try:
-        require_cuda()
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 2
+    exit_without_cuda()
     rate = copy_bytes_per_s()
     rows = []
     for shape in SHAPES:
@@ -187,8 +183,8 @@ def main() -> int:
     print(table(rows))
     if arguments.output is not None:
         record = {
-            "made_by": "python -m kernels_gpu.bench_quantize",
-            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "made_by": COMMAND,
+            "date": today(),
             "device": asdict(device_facts()),
             "clocks": clocks,
             "versions": {name: version(name) for name in ("torch", "numba", "numpy")}
@@ -196,9 +192,7 @@ def main() -> int:
             "copy_bytes_per_s": rate,
             "rows": [asdict(row) for row in rows],
         }
-        temporary = arguments.output.with_name(arguments.output.name + ".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(arguments.output)
+        write_json(arguments.output, record)
     return 0
 
 

@@ -15,6 +15,8 @@ import torch
 
 from kernels_gpu.launch import device_facts
 
+REPLAYS = 30  # of a CUDA graph; the median of their times is reported
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -36,13 +38,12 @@ def rotation(bytes_touched: int) -> int:
     return max(2, -(-4 * device_facts().l2_bytes // bytes_touched))
 
 
-def time_graph(calls: Sequence[Callable[[], object]], replays: int = 30, repeats: int = 1) -> Timing:
+def time_graph(calls: Sequence[Callable[[], object]], *, most_calls: int = 24) -> Timing:
     """Time one call, where ``calls`` do the same work on different buffers and can be captured in a CUDA graph.
 
     Args:
         calls: each enqueues its work on torch's current stream.
-        replays: timed replays of the graph, after three for warming up.
-        repeats: rounds over ``calls`` in one replay.
+        most_calls: captured in the graph by rounds over ``calls``; one round where there are more of them.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -51,22 +52,28 @@ def time_graph(calls: Sequence[Callable[[], object]], replays: int = 30, repeats
             call()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
+    repeats = max(1, most_calls // len(calls))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(repeats):
             for call in calls:
                 call()
-    return _time(graph.replay, replays, len(calls) * repeats)
+    return _time(graph.replay, REPLAYS, len(calls) * repeats)
+
+
+def one_after_another(launches: Sequence[Callable[[], object]]) -> Callable[[], None]:
+    """Several launches as one call."""
+
+    def call() -> None:
+        for launch in launches:
+            launch()
+
+    return call
 
 
 def time_eager(calls: Sequence[Callable[[], object]], replays: int = 10) -> Timing:
     """Time one call launched from Python, host overhead included, as a user of plain torch sees it."""
-
-    def run() -> None:
-        for call in calls:
-            call()
-
-    return _time(run, replays, len(calls))
+    return _time(one_after_another(calls), replays, len(calls))
 
 
 def _time(run: Callable[[], object], replays: int, calls: int) -> Timing:

@@ -1,0 +1,134 @@
+"""What the benchmarks share: timed kernels as text and as the cost model's records, and what these depend on."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from hwmodel.report import Measurement
+from kernels_gpu.launch import device_facts, query_smi, require_cuda
+from kernels_gpu.timing import REPLAYS
+
+
+@dataclass(frozen=True)
+class Row:
+    """One timed kernel."""
+
+    kernel: str
+    m: int
+    n: int
+    k: int
+    cut: str
+    bytes_moved: int
+    bound_us: float
+    median_us: float
+    spread: float
+    worst_error: float  # over its tolerance; 0 where it was not compared
+    registers: int = 0
+
+    @property
+    def of_bound(self) -> float:
+        """Fraction of the memory bound."""
+        return self.bound_us / self.median_us
+
+
+def exit_without_cuda() -> None:
+    """End the benchmark with a sentence and code 2 where kernels cannot run."""
+    try:
+        require_cuda()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text."""
+    head = f"{'kernel':22s}{'m':>3s}{'shape':>12s}{'cut':>22s}{'us':>8s}{'spread':>8s}{'bound':>7s}{'of it':>7s}"
+    lines = [head + f"{'error':>7s}{'regs':>5s}"]
+    for r in rows:
+        lines.append(
+            f"{r.kernel:22s}{r.m:3d}{f'{r.n}x{r.k}':>12s}{r.cut:>22s}{r.median_us:8.2f}{r.spread:8.1%}{r.bound_us:7.2f}"
+            f"{r.of_bound:7.1%}{r.worst_error:7.2f}{r.registers:5d}"
+        )
+    return "\n".join(lines)
+
+
+def measurement(
+    row: Row,
+    shape: tuple[int, int, int],
+    own: Mapping[str, str],
+    *,
+    common: Mapping[str, str],
+    device: str,
+    source: str,
+) -> Measurement:
+    """A row as the cost model's record.
+
+    Args:
+        row: the timed kernel.
+        shape: of the record.
+        own: further conditions of this row, such as its error and its cut.
+        common: conditions of all rows.
+        device: what it ran on.
+        source: the command.
+    """
+    moved = {
+        "bytes": str(row.bytes_moved),
+        "bound_us": f"{row.bound_us:.3f}",
+        "quartiles_over_median": f"{row.spread:.4f}",
+    }
+    return Measurement(
+        name=row.kernel,
+        shape=shape,
+        device=device,
+        seconds=row.median_us / 1e6,
+        repeats=REPLAYS,
+        conditions={**common, **moved, **own, "registers": str(row.registers)},
+        source=source,
+    )
+
+
+def conditions_of_run(copy_rate: float, rotated: str, smi_fields: str) -> dict[str, str]:
+    """What every record of a run says: the copy rate in bytes a second, clocks, driver, date, versions.
+
+    Args:
+        copy_rate: measured.
+        rotated: what rotates beyond L2, a plural.
+        smi_fields: of nvidia-smi, apart by commas.
+    """
+    return {
+        "copy_bytes_per_s": f"{copy_rate:.4e}",
+        "method": f"CUDA graph, {rotated} rotated beyond L2, median of {REPLAYS} replays",
+        smi_fields.replace(",", ", "): query_smi(smi_fields) or "unknown",
+        "driver": device_facts().driver,
+        "date": today(),
+        **_versions(),
+    }
+
+
+def today() -> str:
+    """The date, UTC."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def _versions() -> dict[str, str]:
+    """Of the packages that a measurement depends on."""
+    found = {}
+    for name in ("torch", "numba", "numba-cuda", "cuda-bindings", "numpy", "bitsandbytes"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

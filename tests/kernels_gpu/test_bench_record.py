@@ -1,0 +1,34 @@
+"""What benchmarks write: records of timed kernels, and files of them."""
+
+import json
+from dataclasses import asdict
+
+from kernels_gpu.bench_record import Row, measurement, table, write_json
+
+ROW = Row("int4", 2, 4096, 1024, "8x2x1x0", 2 << 20, 0.7, 1.4, 0.0125, 0.25, 64)
+
+
+def test_a_record_says_what_its_time_depends_on():
+    made = measurement(ROW, (2, 1024, 4096), {"cut": "whole"}, common={"driver": "580"}, device="H100", source="here")
+    assert (made.name, made.shape, made.device, made.source) == ("int4", (2, 1024, 4096), "H100", "here")
+    assert abs(made.seconds - 1.4e-6) < 1e-18 and made.repeats == 30
+    assert made.conditions == {
+        "driver": "580",
+        "bytes": "2097152",  # 2 * 2**20
+        "bound_us": "0.700",
+        "quartiles_over_median": "0.0125",
+        "cut": "whole",
+        "registers": "64",
+    }
+
+
+def test_a_table_has_a_line_for_each_row():
+    head, line = table([ROW]).splitlines()
+    assert len(head) == len(line)
+    assert line.split() == ["int4", "2", "4096x1024", "8x2x1x0", "1.40", "1.2%", "0.70", "50.0%", "0.25", "64"]
+
+
+def test_a_file_is_written_whole(tmp_path):
+    write_json(tmp_path / "rows.json", [asdict(ROW)])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+    assert json.loads((tmp_path / "rows.json").read_text()) == [asdict(ROW)]
