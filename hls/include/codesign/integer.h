@@ -129,15 +129,21 @@ struct int_dot {
   void step(ap_uint<1> clear, ap_uint<LANES * WEIGHT_BITS> weight, ap_uint<LANES * ACTIVATION_BITS> activation,
             ap_int<ACCUMULATOR_BITS>& accumulator) {
 #pragma HLS INLINE
+    held = (clear ? ap_int<ACCUMULATOR_BITS>(0) : held) + lane_sum(weight, activation);
+    accumulator = held;
+  }
+
+  // Sum of one set of lanes.
+  static ap_int<WEIGHT_BITS + ACTIVATION_BITS + clog2(LANES)> lane_sum(ap_uint<LANES * WEIGHT_BITS> weight,
+                                                                       ap_uint<LANES * ACTIVATION_BITS> activation) {
+#pragma HLS INLINE
     ap_uint<WEIGHT_BITS> w[LANES];
     ap_uint<ACTIVATION_BITS> a[LANES];
 #pragma HLS ARRAY_PARTITION variable=w complete
 #pragma HLS ARRAY_PARTITION variable=a complete
     lanes_of<WEIGHT_BITS, LANES>(weight, w);
     lanes_of<ACTIVATION_BITS, LANES>(activation, a);
-    held = (clear ? ap_int<ACCUMULATOR_BITS>(0) : held) +
-           int_lane_sum<WEIGHT_BITS, ACTIVATION_BITS, ACTIVATION_UNSIGNED, LANES, MAPPING>(w, a);
-    accumulator = held;
+    return int_lane_sum<WEIGHT_BITS, ACTIVATION_BITS, ACTIVATION_UNSIGNED, LANES, MAPPING>(w, a);
   }
 };
 

@@ -58,46 +58,34 @@ struct flint_number {
   }
 };
 
-// Sign and unsigned flint of BITS - 1 bits, times a two's complement activation.
-template <int BITS = 4, int ACTIVATION_BITS = 8, int LANES = 1, int ACCUMULATOR_BITS = 2 * BITS + ACTIVATION_BITS + 7>
-struct flint_int_dot {
+// Dot product of LANES numbers (products.h) on both sides: integers multiplied, shifts added, integer accumulator.
+template <class WEIGHT, class ACTIVATION, int LANES, int ACCUMULATOR_BITS>
+struct number_dot {
   ap_int<ACCUMULATOR_BITS> held = 0;
 
-  void step(ap_uint<1> clear, ap_uint<LANES * BITS> weight, ap_uint<LANES * ACTIVATION_BITS> activation,
+  void step(ap_uint<1> clear, ap_uint<LANES * WEIGHT::bits> weight, ap_uint<LANES * ACTIVATION::bits> activation,
             ap_int<ACCUMULATOR_BITS>& accumulator) {
 #pragma HLS INLINE
     ap_int<ACCUMULATOR_BITS> sum = 0;
   lanes:
     for (int lane = 0; lane < LANES; ++lane) {
 #pragma HLS UNROLL
-      const flint_number<BITS> w(lane_of<BITS>(weight, lane));
-      const int_number<ACTIVATION_BITS> a(lane_of<ACTIVATION_BITS>(activation, lane));
-      exact_products<flint_number<BITS>, int_number<ACTIVATION_BITS>, ACCUMULATOR_BITS>::add(sum, w, a);
+      const WEIGHT w(lane_of<WEIGHT::bits>(weight, lane));
+      const ACTIVATION a(lane_of<ACTIVATION::bits>(activation, lane));
+      exact_products<WEIGHT, ACTIVATION, ACCUMULATOR_BITS>::add(sum, w, a);
     }
     held = (clear ? ap_int<ACCUMULATOR_BITS>(0) : held) + sum;
     accumulator = held;
   }
 };
+
+// Sign and unsigned flint of BITS - 1 bits, times a two's complement activation.
+template <int BITS = 4, int ACTIVATION_BITS = 8, int LANES = 1, int ACCUMULATOR_BITS = 2 * BITS + ACTIVATION_BITS + 7>
+struct flint_int_dot : number_dot<flint_number<BITS>, int_number<ACTIVATION_BITS>, LANES, ACCUMULATOR_BITS> {};
 
 // Two signed flints of BITS bits: the integers are multiplied and the shifts added (ANT's PE).
 template <int BITS = 4, int LANES = 1, int ACCUMULATOR_BITS = 4 * BITS + 8>
-struct flint_flint_dot {
-  ap_int<ACCUMULATOR_BITS> held = 0;
-
-  void step(ap_uint<1> clear, ap_uint<LANES * BITS> weight, ap_uint<LANES * BITS> activation,
-            ap_int<ACCUMULATOR_BITS>& accumulator) {
-#pragma HLS INLINE
-    ap_int<ACCUMULATOR_BITS> sum = 0;
-  lanes:
-    for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-      const flint_number<BITS> w(lane_of<BITS>(weight, lane)), a(lane_of<BITS>(activation, lane));
-      exact_products<flint_number<BITS>, flint_number<BITS>, ACCUMULATOR_BITS>::add(sum, w, a);
-    }
-    held = (clear ? ap_int<ACCUMULATOR_BITS>(0) : held) + sum;
-    accumulator = held;
-  }
-};
+struct flint_flint_dot : number_dot<flint_number<BITS>, flint_number<BITS>, LANES, ACCUMULATOR_BITS> {};
 
 // One OliVe pair (low nibble first element) to two signed 4-bit integers and shifts. The identifier nibble 1000 is a
 // victim (zero) and says that the other nibble is an abfloat: sign, 2-bit e, 1-bit m: (2 + m) << (e + bias).
@@ -189,15 +177,10 @@ struct tender_dot {
   void step(ap_uint<1> clear, ap_uint<1> rescale, ap_uint<LANES * WEIGHT_BITS> weight,
             ap_uint<LANES * ACTIVATION_BITS> activation, ap_int<ACCUMULATOR_BITS>& accumulator) {
 #pragma HLS INLINE
-    ap_int<WEIGHT_BITS + ACTIVATION_BITS + clog2(LANES)> sum = 0;
-  lanes:
-    for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-      sum += int_product<WEIGHT_BITS, ACTIVATION_BITS, ACTIVATION_UNSIGNED>(
-          lane_of<WEIGHT_BITS>(weight, lane), lane_of<ACTIVATION_BITS>(activation, lane));
-    }
+    const ap_int<ACCUMULATOR_BITS> sum =
+        int_dot<WEIGHT_BITS, ACTIVATION_BITS, ACTIVATION_UNSIGNED, LANES>::lane_sum(weight, activation);
     // The same adder does both: accumulator + sum, or accumulator + accumulator.
-    const ap_int<ACCUMULATOR_BITS> addend = rescale ? held : ap_int<ACCUMULATOR_BITS>(sum);
+    const ap_int<ACCUMULATOR_BITS> addend = rescale ? held : sum;
     held = (clear ? ap_int<ACCUMULATOR_BITS>(0) : held) + addend;
     accumulator = held;
   }
