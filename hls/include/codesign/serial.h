@@ -3,6 +3,7 @@
 #ifndef CODESIGN_SERIAL_H
 #define CODESIGN_SERIAL_H
 
+#include "codesign/integer.h"
 #include "codesign/types.h"
 
 namespace codesign {
@@ -92,33 +93,25 @@ struct term_serial_dot {
   lanes:
     for (int lane = 0; lane < LANES; ++lane) {
 #pragma HLS UNROLL
-      sum += term<ap_int<ACTIVATION_BITS>>(lane_of<ACTIVATION_BITS>(activation, lane), valid[lane], sign[lane],
-                                           lane_of<SHIFT_BITS>(shift, lane));
+      const ap_int<ACTIVATION_BITS> a = lane_of<ACTIVATION_BITS>(activation, lane);
+      sum += term(a, valid[lane], sign[lane], lane_of<SHIFT_BITS>(shift, lane));
     }
     held = (clear ? ap_int<ACCUMULATOR_BITS>(0) : held) + sum;
     accumulator = held;
   }
 
-  // (-1)**sign * 2**shift times an activation, signed (ap_int) or not (ap_uint); one bit more for -(-2**(bits - 1)).
-  template <class ACTIVATION>
-  static ap_int<term_bits + 1> term(ACTIVATION activation, bool valid, bool sign, ap_uint<SHIFT_BITS> shift) {
+  // (-1)**sign * 2**shift times an activation, whose bit above its own is for unsigned ones; one more for its negation.
+  static ap_int<term_bits + 1> term(ap_int<ACTIVATION_BITS + 1> activation, bool valid, bool sign,
+                                    ap_uint<SHIFT_BITS> shift) {
 #pragma HLS INLINE
-    const ap_int<ACTIVATION_BITS + 1> extended = activation;
     const ap_int<term_bits + 1> chosen = !valid ? ap_int<ACTIVATION_BITS + 2>(0)
-                                         : sign ? ap_int<ACTIVATION_BITS + 2>(-extended)
-                                                : ap_int<ACTIVATION_BITS + 2>(extended);
+                                         : sign ? ap_int<ACTIVATION_BITS + 2>(-activation)
+                                                : ap_int<ACTIVATION_BITS + 2>(activation);
     return chosen << shift;
   }
 };
 
 // --- arithmetics -----------------------------------------------------------------------------------------------------
-
-// An activation as the integer it means.
-template <int BITS, bool UNSIGNED>
-ap_int<BITS + 1> activation_integer(ap_uint<BITS> code) {
-#pragma HLS INLINE
-  return UNSIGNED ? ap_int<BITS + 1>(code) : ap_int<BITS + 1>(ap_int<BITS>(code));
-}
 
 // Integers, one side bit by bit: the weight (SERIAL_WEIGHT) or the activation (as Stripes). SUM_BITS holds the largest
 // sum of a group.
@@ -147,7 +140,7 @@ struct bit_serial_arithmetic {
       for (int lane = 0; lane < LANES; ++lane) {
 #pragma HLS UNROLL
         if constexpr (SERIAL_WEIGHT) {
-          if (w[lane][bit]) plane += activation_integer<ACTIVATION_BITS, ACTIVATION_UNSIGNED>(a[lane]);
+          if (w[lane][bit]) plane += int_number<ACTIVATION_BITS, ACTIVATION_UNSIGNED>(a[lane]).factor;
         } else {
           if (a[lane][bit]) plane += ap_int<WEIGHT_BITS>(w[lane]);
         }
@@ -231,11 +224,8 @@ struct term_serial_arithmetic {
       for (int lane = 0; lane < LANES; ++lane) {
 #pragma HLS UNROLL
         const booth_digit<WEIGHT_BITS> digit(ap_int<WEIGHT_BITS>(w[lane]), step);
-        if constexpr (ACTIVATION_UNSIGNED) {
-          sum += pe::term(a[lane], digit.valid, digit.sign, 2 * step + digit.two);
-        } else {
-          sum += pe::term(ap_int<ACTIVATION_BITS>(a[lane]), digit.valid, digit.sign, 2 * step + digit.two);
-        }
+        const int_number<ACTIVATION_BITS, ACTIVATION_UNSIGNED> activation(a[lane]);
+        sum += pe::term(activation.factor, digit.valid, digit.sign, 2 * step + digit.two);
       }
     }
   }
