@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,16 +121,22 @@ def compile_program(
     includes: Sequence[Path] = (INCLUDE,),
     flags: Sequence[str] = ("-O1",),
 ) -> None:
-    """Runs ``compile_command``.
+    """Runs ``compile_command``; ``program`` is there whole or not at all, whoever else makes it.
 
     Raises:
         FileNotFoundError: headers or compiler are missing.
         CompileError: the compiler refused.
     """
-    command = compile_command(sources, program, ap_types=ap_types, includes=includes, flags=flags)
+    program.parent.mkdir(parents=True, exist_ok=True)
+    temporary = program.with_name(f".{program.name}.{uuid.uuid4().hex}.part")
+    command = compile_command(sources, temporary, ap_types=ap_types, includes=includes, flags=flags)
     environment = {**os.environ, "LC_ALL": "C"}  # messages in English, quotes in ASCII
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        first = next((line for line in lines if "error" in line), lines[0] if lines else "no message")
-        raise CompileError(f"{', '.join(source.name for source in sources)} must compile: {first}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()
+            first = next((line for line in lines if "error" in line), lines[0] if lines else "no message")
+            raise CompileError(f"{', '.join(source.name for source in sources)} must compile: {first}")
+        temporary.replace(program)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -9,14 +9,13 @@ manifest.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 
 from datatypes.nearest import nearest
 from hls.ap_types import CompileError, ap_types_folder, compile_program, compiler
-from hls.export_folder import BUILD, MANIFEST, PART_SUFFIX, digest, read_manifest
+from hls.export_folder import BUILD, MANIFEST, digest, read_manifest
 
 MAX_WORKERS = 2  # a compiler takes about half a gigabyte
 FLAGS = ("-O2",)
@@ -197,19 +196,14 @@ def simulate(
     builder = _Builder(export, ap_types_folder(ap_types))
     results: dict[str, LayerResult] = {}
     with ThreadPoolExecutor(workers) as pool:
-        waiting: set[Future[LayerResult]] = {
-            pool.submit(_simulate_layer, builder, layer, most) for layer in export.layers
-        }
+        waiting = [pool.submit(_simulate_layer, builder, layer, most) for layer in export.layers]
         try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    result = future.result()
-                    results[result.layer] = result
-                    finished(result, len(results), len(export.layers))
+            for future in as_completed(waiting):
+                result = future.result()
+                results[result.layer] = result
+                finished(result, len(results), len(export.layers))
         except BaseException:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     return tuple(results[layer["name"]] for layer in export.layers)
 
@@ -236,27 +230,19 @@ class _Builder:
             for text in (name.encode(), _read(self.export.folder / name)):
                 hashed.update(_without_name(text, layer) + b"\0")
         key = hashed.hexdigest()[:24]
-        build = self.export.folder / BUILD
-        program = build / f"csim_{key}"
+        program = self.export.folder / BUILD / f"csim_{key}"
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
             if program.is_file():
                 return program, None
             start = time.perf_counter()
-            build.mkdir(exist_ok=True)
-            temporary = build / f".csim_{key}.{os.getpid()}{PART_SUFFIX}"
             sources = [self.export.folder / name for name in layer["sources"] if name.endswith(".cpp")]
             folder = self.export.folder / layer["folder"]
             try:
-                compile_program(
-                    sources, temporary, ap_types=self.ap_types, includes=(self.include, folder), flags=FLAGS
-                )
-                temporary.replace(program)
+                compile_program(sources, program, ap_types=self.ap_types, includes=(self.include, folder), flags=FLAGS)
             except CompileError as error:
                 raise ValueError(f"layer {layer['name']}: {error}") from None
-            finally:
-                temporary.unlink(missing_ok=True)
             return program, time.perf_counter() - start
 
 

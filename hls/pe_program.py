@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,14 +93,13 @@ class Program:
 
 
 @contextmanager
-def compiled(units: Sequence[Unit], *, builds: Path | None = None, ap_types: Path | None = None) -> Iterator[Program]:
+def compiled(units: Sequence[Unit], *, builds: Path | None = None) -> Iterator[Program]:
     """Compiles ``units`` into one program.
 
     Args:
         units: structs.
         builds: folder in which programs are kept, under the hash of all they are made of; without it the program lives
             as long as the context.
-        ap_types: as for ``hls.ap_types.ap_types_folder``.
 
     Raises:
         FileNotFoundError: headers or compiler are missing.
@@ -110,17 +108,14 @@ def compiled(units: Sequence[Unit], *, builds: Path | None = None, ap_types: Pat
     with tempfile.TemporaryDirectory(prefix="csim_pe_") as folder:
         source, program = Path(folder) / "csim_pe.cpp", Path(folder) / "csim_pe"
         source.write_text(program_text(units), encoding="utf-8")
-        kept = program if builds is None else builds / f"csim_pe_{_digest(source, units, ap_types)}"
+        kept = program if builds is None else builds / f"csim_pe_{_digest(source, units)}"
         if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f".{uuid.uuid4().hex}.part")
-            compile_program([source], part, ap_types=ap_types, flags=FLAGS)
-            part.replace(kept)  # whole or not there, whoever else makes it
+            compile_program([source], kept, flags=FLAGS)
         yield Program(kept, tuple(units))
 
 
-def _digest(source: Path, units: Sequence[Unit], ap_types: Path | None) -> str:
-    digest = hashlib.sha256("\0".join([compiler(), str(ap_types_folder(ap_types)), *FLAGS]).encode())
+def _digest(source: Path, units: Sequence[Unit]) -> str:
+    digest = hashlib.sha256("\0".join([compiler(), str(ap_types_folder()), *FLAGS]).encode())
     others = {Path(unit.header) for unit in units if Path(unit.header).is_file()}  # headers given by path
     for file in (source, *sorted(INCLUDE.rglob("*.h")), *sorted(others)):
         digest.update(file.read_bytes())
