@@ -143,31 +143,6 @@ def compare(unit: Unit, vectors: Vectors, found: Outputs) -> Comparison:
     return Comparison(unit.name, compared, wrong, tuple(first))
 
 
-def simulate(
-    units: Sequence[Unit],
-    stimuli: Sequence[Mapping[str, np.ndarray]],
-    *,
-    builds: Path | None = None,
-    ap_types: Path | None = None,
-) -> list[Outputs]:
-    """Outputs of each unit for its stimulus; ``UNITS_PER_PROGRAM`` are compiled together.
-
-    Args:
-        units: structs.
-        stimuli: as for ``Program.drive``.
-        builds, ap_types: as for ``compiled``.
-
-    Raises:
-        FileNotFoundError, CompileError, ValueError: as for ``compiled`` and ``Program.drive``.
-    """
-    found: list[Outputs] = []
-    for first in range(0, len(units), UNITS_PER_PROGRAM):
-        batch = units[first : first + UNITS_PER_PROGRAM]
-        with compiled(batch, builds=builds, ap_types=ap_types) as program:
-            found += [program.drive(unit, stimulus) for unit, stimulus in zip(batch, stimuli[first:], strict=False)]
-    return found
-
-
 def run(
     designs: Sequence[Design], *, seed: int = 7, builds: Path | None = None, extra: Sequence[str] = ()
 ) -> list[Comparison]:
