@@ -37,12 +37,13 @@ def text_inputs(
     outside = [name for name in names if name not in block_of]
     if outside:
         raise ValueError(f"inputs of layer {outside[0]}, which is in no block, must be seeded ones, not from a text")
-    last = max(block_of[name] for name in names)
+    observed = {block_of[name] for name in names}
+    last = max(observed)
     stream = walked.embed(batches_of(windows))
     found: dict[str, np.ndarray] = {}
     for index in range(last + 1):
         with walked.block(index) as block:
-            wanted = frozenset({Statistic.INPUTS}) if index in block_of.values() else frozenset()
+            wanted = frozenset({Statistic.INPUTS}) if index in observed else frozenset()
             seen = observe(walked, stream, index, block, wanted, keep_inputs=tokens, advance=True)
         for name, statistics in seen.items():
             if name in names:
