@@ -217,10 +217,4 @@ def estimate_layer(
 
 def _bytes(plan: LayerPlan, tokens: int) -> int:
     """Inputs and outputs of a call."""
-    n, k = plan.shape
-    if plan.output is None:
-        written = row_beats(n, 16 if plan.fp16_output else 32)
-    else:
-        tiles = -(-n // plan.output.tile_columns)
-        written = row_beats(-(-n // 32) * 32, plan.output.format.bits) + row_beats(tiles, 32)
-    return tokens * BEAT_BYTES * (row_beats(k, 16) + written)
+    return tokens * BEAT_BYTES * (row_beats(plan.shape[1], 16) + sum(plan.output_beats))

@@ -132,14 +132,13 @@ def _table(part: PartPlan, code_rows: int, name: str, *, readers: int) -> Buffer
 
 def _stage(stage: StagePlan, tokens: int, name: str, *, lanes: int, copies: int) -> Iterator[Buffer]:
     """Codes and scales of a stage, its floats, and the extremes of its tiles."""
-    tiles = -(-stage.columns // stage.tile_columns)
     bits = stage.code_format.bits
     cut = min(lanes, stage.columns)
     yield Buffer(f"{name} codes", cut, bits, tokens * -(-stage.columns // cut), copies=copies)
-    yield Buffer(f"{name} scales", 1, 32, tokens * tiles, copies=copies)
+    yield Buffer(f"{name} scales", 1, 32, tokens * stage.tiles, copies=copies)
     if stage.scale is not None:
         for what in ("high", "low", "zero"):
-            yield Buffer(f"{name} {what}", 1, 32, tokens * tiles)
+            yield Buffer(f"{name} {what}", 1, 32, tokens * stage.tiles)
 
 
 def buffers(plan: LayerPlan, *, on_chip: bool) -> list[Buffer]:

@@ -19,12 +19,12 @@ from functools import cache
 from hls.hls_operators import Operator, stages
 from hls.layer_loops import steps_interval
 from hls.layer_plan import LayerPlan
-from hls.loop import BEAT_BITS, PORTS, Loop, Process
+from hls.loop import PORTS, Loop, Process
+from hls.weights import BEAT_BYTES
 
 LOOP_CYCLES = 1  # into a loop and out of it: the report above
 AXI_LATENCY = 64  # cycles before a burst's first beat: default of the Vitis kernel flow, AMD UG1399
 ROM_READS = 8  # 64-bit words of a beat, from a table with two ports
-_BEAT_BYTES = BEAT_BITS // 8
 
 
 @cache
@@ -112,7 +112,7 @@ def call_cycles(
 
     beat = ROM_READS / PORTS if ports and bytes_per_s is None else 1.0
     if bytes_per_s is not None:
-        beat = max(beat, _BEAT_BYTES * clock_hz / bytes_per_s)
+        beat = max(beat, BEAT_BYTES * clock_hz / bytes_per_s)
 
     def read(chosen: Iterable[Loop]) -> int:
         bursts = [loop for loop in chosen if loop.process is Process.READ_WEIGHTS]
@@ -150,4 +150,4 @@ def call_cycles(
 
 def image_bytes_read(loops: Iterable[Loop]) -> int:
     """Bytes of the weight image that a call reads: beats that two tiles share are read twice."""
-    return _BEAT_BYTES * sum(loop.iterations for loop in loops if loop.process is Process.READ_WEIGHTS)
+    return BEAT_BYTES * sum(loop.iterations for loop in loops if loop.process is Process.READ_WEIGHTS)

@@ -16,7 +16,8 @@ from datatypes.packing import unpack
 from datatypes.planes import row_words
 from hls.ap_types import INCLUDE, compile_program
 from hls.layer_config_text import config_text
-from hls.layer_plan import BEAT_BYTES, LayerPlan, StagePlan
+from hls.layer_plan import LayerPlan
+from hls.weights import BEAT_BYTES, beat_bytes, row_beats, row_bytes
 
 _MAIN = """#include <cstdio>
 #include <cstring>
@@ -116,11 +117,10 @@ def simulate_plan(program: Path, name: str, plan: LayerPlan, x: np.ndarray) -> S
     """
     folder = program.parent / f"{name}_data"
     folder.mkdir(exist_ok=True)
-    (folder / "weights.bin").write_bytes(plan.image.astype("<u4").tobytes())
-    inputs = beat_rows(x.view(np.uint16).astype("<u2"))
-    (folder / "input.bin").write_bytes(inputs.tobytes())
-    output_beats = _output_beats(plan)
-    numbers = (len(x), inputs.shape[1] // BEAT_BYTES, output_beats)
+    (folder / "weights.bin").write_bytes(beat_bytes(plan.image))
+    (folder / "input.bin").write_bytes(row_bytes(x))
+    output_beats = sum(plan.output_beats)
+    numbers = (len(x), row_beats(x.shape[1], 16), output_beats)
     command = [str(program), name, str(folder), *(str(number) for number in numbers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -132,31 +132,11 @@ def simulate_plan(program: Path, name: str, plan: LayerPlan, x: np.ndarray) -> S
     return _outputs(plan, raw)
 
 
-def beat_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows of any little-endian type as bytes ``[m, whole beats]``."""
-    raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-    return np.pad(raw, ((0, 0), (0, -raw.shape[1] % BEAT_BYTES)))
-
-
-def _scale_tiles(stage: StagePlan) -> int:
-    return -(-stage.columns // stage.tile_columns)
-
-
-def _output_beats(plan: LayerPlan) -> int:
-    n = plan.shape[0]
-    if plan.output is None:
-        return -(-n * (2 if plan.fp16_output else 4) // BEAT_BYTES)
-    codes = -(-row_words(n, plan.output.format.bits) * 4 // BEAT_BYTES)
-    return codes - (-_scale_tiles(plan.output) * 4 // BEAT_BYTES)
-
-
 def _outputs(plan: LayerPlan, raw: np.ndarray) -> SimulatedOutput:
     n = plan.shape[0]
     if plan.output is None:
         return SimulatedOutput(raw.view("<f2" if plan.fp16_output else "<f4")[:, :n])
     bits, words = plan.output.format.bits, raw.view("<u4")
-    count = row_words(n, bits)
-    tiles = _scale_tiles(plan.output)
-    first = -(-count * 4 // BEAT_BYTES) * BEAT_BYTES // 4
-    codes = unpack(np.ascontiguousarray(words[:, :count]), bits, n)
-    return SimulatedOutput(codes, raw.view("<f4")[:, first : first + tiles])
+    first = plan.output_beats[0] * BEAT_BYTES // 4
+    codes = unpack(np.ascontiguousarray(words[:, : row_words(n, bits)]), bits, n)
+    return SimulatedOutput(codes, raw.view("<f4")[:, first : first + plan.output.tiles])

@@ -15,10 +15,10 @@ from torch import Tensor
 from datatypes.format import Format, IntFormat
 from datatypes.granularity import Granularity
 from datatypes.layer_config import SparsityConfig
+from datatypes.planes import row_words
 from hls.c_types import CArithmetic
 from hls.layer_options import LayerOptions
-
-BEAT_BYTES = 64  # 512-bit bursts
+from hls.weights import BEAT_BYTES, row_beats
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,11 @@ class StagePlan:
     static_scale: float | None = None
 
     @property
+    def tiles(self) -> int:
+        """Scales of a row."""
+        return -(-self.columns // self.tile_columns)
+
+    @property
     def code_format(self) -> Format:
         """What codes behind the stage mean: with a zero point taken off, an integer of one bit more."""
         if self.rule != "range":
@@ -180,6 +185,14 @@ class LayerPlan:
     def beats(self) -> int:
         """Of the image."""
         return len(self.image) * 4 // BEAT_BYTES
+
+    @property
+    def output_beats(self) -> tuple[int, int]:
+        """Beats of a token's outputs, numbers or packed codes, and of the scales behind them."""
+        n = self.shape[0]
+        if self.output is None:
+            return row_beats(n, 16 if self.fp16_output else 32), 0
+        return row_beats(row_words(n, self.output.format.bits), 32), row_beats(self.output.tiles, 32)
 
     @property
     def headers(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from enum import Enum
 from hls.cpp_types import value_bits
 from hls.hls_operators import Operator
 from hls.layer_plan import FieldPlan
+from hls.weights import BEAT_BYTES
 
-BEAT_BITS, WORD_BITS = 512, 32
+BEAT_BITS, WORD_BITS = 8 * BEAT_BYTES, 32
 PORTS = 2  # of a block RAM: AMD UG573
 
 

@@ -12,18 +12,14 @@ from hls.cpp_types import value_bits
 from hls.hls_operators import Operator, stages
 from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, StagePlan
 from hls.loop import BEAT_BITS, PORTS, WORD_BITS, Loop, Process, field_loops, packed_row_loops, rows_of_field
+from hls.weights import row_beats
 
 PARTIAL_SUMS = 8  # of the interleaved sums in branches.h
 
 
-def _tiles(stage: StagePlan) -> int:
-    return -(-stage.columns // stage.tile_columns)
-
-
 def _quantize(stage: StagePlan, tokens: int, process: Process) -> Iterator[Loop]:
     """``activation.h``: extremes, scales, codes."""
-    tiles = _tiles(stage)
-    columns = tokens * stage.columns
+    tiles, columns = stage.tiles, tokens * stage.columns
     if stage.rule == "none" and stage.scale is None and stage.static_scale is None:
         yield Loop(process, "plain_tiles", tokens, tokens * tiles, (Operator.LOGIC,))
         yield Loop(process, "plain_columns", tokens, columns, (Operator.RAM_READ, *[Operator.LOGIC] * 4))
@@ -49,8 +45,7 @@ def _quantize(stage: StagePlan, tokens: int, process: Process) -> Iterator[Loop]
 
 def quantize_input_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
     k, process = plan.shape[1], Process.QUANTIZE_INPUT
-    beats = -(-16 * k // BEAT_BITS)
-    yield Loop(Process.READ_INPUT, "beats", 1, tokens * beats, (Operator.AXI,))
+    yield Loop(Process.READ_INPUT, "beats", 1, tokens * row_beats(k, 16), (Operator.AXI,))
     path = [Operator.LOGIC, Operator.TO_FLOAT, Operator.FLOAT_MULTIPLY]
     if plan.smoothing is not None:
         yield from field_loops(plan.smoothing, 0, k, process)
@@ -138,19 +133,17 @@ def output_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
         yield Loop(process, "columns_normalised", tokens, tokens * n, (Operator.RAM_READ, Operator.FLOAT_MULTIPLY))
         if plan.bias is not None:
             yield Loop(process, "biases_added", tokens, tokens * n, add)
+    beats, scale_beats = plan.output_beats
     if plan.output is None:
         places = BEAT_BITS // (16 if plan.fp16_output else 32)
         path = (Operator.RAM_READ, Operator.LOGIC, Operator.AXI)
-        beats = -(-n // places)
         yield Loop(process, "beats_out", tokens, tokens * beats, path, port_interval=-(-places // PORTS))
         return
     yield from _quantize(plan.output, tokens, process)
-    code_beats = -(-row_words(n, plan.output.format.bits) * WORD_BITS // BEAT_BITS)
-    scale_beats = -(-_tiles(plan.output) * 32 // BEAT_BITS)
     words = BEAT_BITS // WORD_BITS
-    yield Loop(process, "words_cleared", tokens, tokens * code_beats * words, (Operator.LOGIC,))
+    yield Loop(process, "words_cleared", tokens, tokens * beats * words, (Operator.LOGIC,))
     packed = (Operator.RAM_READ, Operator.LOGIC)
     yield Loop(process, "columns_packed", tokens, tokens * n, packed, port_interval=sum(stages(one) for one in packed))
     sent = (Operator.RAM_READ, Operator.AXI)
-    yield Loop(process, "code_beats_out", tokens, tokens * code_beats, sent, port_interval=words // PORTS)
+    yield Loop(process, "code_beats_out", tokens, tokens * beats, sent, port_interval=words // PORTS)
     yield Loop(process, "scale_beats_out", tokens, tokens * scale_beats, sent, port_interval=words // PORTS)
