@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numba import njit
 
-from hwmodel import batch_columns, batch_tiles, tile_schedule
+from hwmodel import batch_columns, batch_tiles, event_options, tile_schedule
 from hwmodel.batch_columns import (
     ALONG,
     CALM,
@@ -75,8 +75,9 @@ from hwmodel.batch_columns import (
     N,
 )  # fmt: skip
 from hwmodel.batch_tiles import fetch_item, filled_item, fresh, same_in_all_rooms
+from hwmodel.tile_schedule import fetch_times, seen_steps
 
-jit = fresh(batch_columns, batch_tiles, tile_schedule)
+jit = fresh(batch_columns, batch_tiles, event_options, tile_schedule)
 jit_inline = njit(nogil=True, error_model="numpy", inline="always")
 
 
@@ -88,15 +89,10 @@ def _ceil_div(value, divisor):  # type: ignore[no-untyped-def]
 @jit
 def _causal_steps(forms, f, rows, columns):  # type: ignore[no-untyped-def]
     """``hwmodel.traffic.causal_tile_steps``."""
-    m, keys, heads, offset = forms[f, M], forms[f, KEYS], forms[f, HEADS], forms[f, OFFSET]
     values = forms[f, KIND] == 3
     uncut = _ceil_div(forms[f, N], rows) if values else forms[f, STEPS]
     along = forms[f, LANES] if values else rows
-    steps = 0
-    for start in range(0, m, columns):
-        last = (min(start + columns, m) - 1) // heads
-        steps += _ceil_div(min(offset + last + 1, keys), along)
-    return steps * uncut
+    return seen_steps(along, columns, forms[f, M], forms[f, KEYS], forms[f, HEADS], forms[f, OFFSET]) * uncut
 
 
 @jit_inline
@@ -346,21 +342,6 @@ def _leaks(leaking, port_of, weight_srams, input_srams, weight_leak, input_leak)
 
 
 @jit_inline
-def _fetches(forms, f, weight_room, input_room):  # type: ignore[no-untyped-def]
-    """``hwmodel.traffic.fetches``."""
-    weight_times = input_times = np.int64(1)
-    if forms[f, WEIGHT_BYTES] > weight_room and forms[f, INPUT_BYTES] > input_room:
-        again_inputs = _ceil_div(forms[f, WEIGHT_BYTES], weight_room)
-        again_weights = _ceil_div(forms[f, INPUT_BYTES], input_room)
-        bits_of_weights = again_weights * forms[f, WEIGHT_BITS] + forms[f, INPUT_BITS]
-        if bits_of_weights < again_inputs * forms[f, INPUT_BITS] + forms[f, WEIGHT_BITS]:
-            weight_times = again_weights
-        else:
-            input_times = again_inputs
-    return weight_times, input_times
-
-
-@jit_inline
 def _buffer_pj(traffic, srams):  # type: ignore[no-untyped-def]
     """Energies of reading and writing a buffer."""
     read_pj = write_pj = 0.0
@@ -520,7 +501,10 @@ def price_rows(  # type: ignore[no-untyped-def]
                             if scheduled:
                                 weight_times, input_times = chosen[part, 2], chosen[part, 3]
                             else:
-                                weight_times, input_times = _fetches(forms, f, room_w, room_i)
+                                weight_times, input_times = fetch_times(
+                                    forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], forms[f, WEIGHT_BYTES],
+                                    forms[f, INPUT_BYTES], room_w, room_i,
+                                )  # fmt: skip
                             again_w, again_i = times * (weight_times - 1), times * (input_times - 1)
                             bits[at, part] = (
                                 weight_times * forms[f, WEIGHT_BITS]

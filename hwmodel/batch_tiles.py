@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.extending import register_jitable
 
-from hwmodel import batch_columns, tile_schedule
+from hwmodel import batch_columns, event_options, tile_schedule
 from hwmodel.batch_columns import (
     COUNT,
     FIRST,
@@ -39,7 +40,19 @@ from hwmodel.batch_columns import (
     M,
     N,
 )  # fmt: skip
-from hwmodel.tile_schedule import LATENCY_S
+from hwmodel.tile_schedule import (
+    LATENCY_S,
+    choose_fetches,
+    fetch_times,
+    first_slice,
+    held_blocks,
+    last_vector_cycles,
+    layer_cycles,
+    part_cycles,
+    product_cycles,
+    seen_keys,
+    seen_steps,
+)
 
 Compile = Callable[[Callable[..., Any]], Any]
 
@@ -58,13 +71,12 @@ def fresh(*modules: ModuleType) -> Compile:
     return compiled
 
 
-_plain = njit(nogil=True, cache=True, error_model="numpy")
-_jit = fresh(batch_columns, tile_schedule)
-_choose_fetches = _plain(tile_schedule.choose_fetches)
-_part_cycles = _plain(tile_schedule.part_cycles)
-_first_slice = _plain(tile_schedule.first_slice)
-_layer_cycles = _plain(tile_schedule.layer_cycles)
-_last_vector_cycles = _plain(tile_schedule.last_vector_cycles)
+for _function in (
+    seen_keys, seen_steps, fetch_times, held_blocks, choose_fetches, part_cycles, first_slice, product_cycles,
+    layer_cycles, last_vector_cycles,
+):  # fmt: skip
+    register_jitable(error_model="numpy")(_function)  # compiled where a kernel calls it
+_jit = fresh(batch_columns, event_options, tile_schedule)
 
 
 @_jit
@@ -102,7 +114,7 @@ def fetch_item(forms, items, item, rows, columns, weight_room, input_room, setti
             continue
         weight_bytes = forms[f, WEIGHT_TURN_BYTES] if whole else forms[f, WEIGHT_BYTES]
         input_bytes = forms[f, INPUT_TURN_BYTES] if whole else forms[f, INPUT_BYTES]
-        fetches = _choose_fetches(
+        fetches = choose_fetches(
             whole, forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], weight_bytes, input_bytes, weight_room, input_room,
             _shape(forms, f, rows, columns),
         )  # fmt: skip
@@ -127,33 +139,17 @@ def filled_item(  # type: ignore[no-untyped-def]
         return np.ceil(moved / bandwidth + LATENCY_S * clock) if moved > 0 else 0.0
     if forms[first, KIND] == 5:
         return 0.0
-    dram = vector = taken = behind = slices = ready = last = latency = 0.0
+    dram = vector = taken = behind = ready = last = 0.0
     for part in range(items[item, COUNT]):
         f = first + part
-        shape = _shape(forms, f, rows, columns)
-        output_tiles = (forms[f, N] + rows - 1) // rows
-        token_tiles = (forms[f, M] + columns - 1) // columns * forms[f, SHARED]
-        tiles = forms[f, TURNS] * output_tiles * token_tiles
-        weight_bytes, input_bytes = forms[f, WEIGHT_TURN_BYTES], forms[f, INPUT_TURN_BYTES]
-        vector_cycles, array_cycles = forms[f, VECTOR_CYCLES], work[at, part]
-        if array_cycles == 0:
-            array_cycles, vector_cycles = vector_cycles, np.int64(0)
-        weight_once, input_once = forms[f, WEIGHT_BITS] / bandwidth, forms[f, INPUT_BITS] / bandwidth
-        weights, inputs = weight_once * chosen[part, 2], input_once * chosen[part, 3]
-        outputs = forms[f, OUTPUT_BITS] / bandwidth
-        dram += weights + inputs + outputs
-        vector += vector_cycles
-        if part == 0:
-            slices, data = _first_slice(weight_once, input_once, weight_bytes, input_bytes, shape)
-            ready = max(slices + array_cycles / tiles, data)
-            latency = LATENCY_S * clock if weight_once + input_once > 0 else 0.0
         fetches = (
             chosen[part, 0], chosen[part, 1], chosen[part, 2], chosen[part, 3], chosen[part, 4], chosen[part, 5]
         )  # fmt: skip
-        cycles, behind = _part_cycles(
-            float(array_cycles), weights, inputs, outputs, weight_bytes, input_bytes, weight_room, input_room, fetches,
-            shape, slices if part == 0 else -1.0,
+        cycles, behind, moving, operating, first_ready, last = product_cycles(
+            work[at, part], forms[f, VECTOR_CYCLES], forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], forms[f, OUTPUT_BITS],
+            bandwidth, forms[f, WEIGHT_TURN_BYTES], forms[f, INPUT_TURN_BYTES], weight_room, input_room, fetches,
+            _shape(forms, f, rows, columns), part == 0,
         )  # fmt: skip
-        taken += cycles
-        last = _last_vector_cycles(vector_cycles, shape) + outputs / tiles
-    return float(_layer_cycles(taken, dram, vector, behind, latency, ready, last))
+        taken, dram, vector, ready = taken + cycles, dram + moving, vector + operating, ready + first_ready
+    latency = LATENCY_S * clock if forms[first, WEIGHT_BITS] + forms[first, INPUT_BITS] > 0 else 0.0
+    return float(layer_cycles(taken, dram, vector, behind, latency, ready, last))

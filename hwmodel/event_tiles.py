@@ -20,6 +20,7 @@ from numba import njit
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.tile_plan import CAUSAL_VALUES, DENSE, TilePlan, TileShape
+from hwmodel.tile_schedule import seen_keys
 from hwmodel.traffic import Product
 from hwmodel.units import ceil_div
 
@@ -95,8 +96,9 @@ def tiling_of(shape: TileShape, array: Array) -> Tiling:
         count = len(tokens)
         return Tiling(shape.outputs, tokens, (shape.output_tiles,) * count, (shape.steps,) * count, shape.turns)
     tokens = _tokens(shape.tokens, array.columns)
-    ends = np.minimum(np.arange(1, len(tokens) + 1) * array.columns, shape.tokens)
-    seen = [min(shape.past + (int(end) - 1) // shape.heads + 1, shape.keys) for end in ends]
+    seen = [
+        seen_keys(tile, array.columns, shape.tokens, shape.keys, shape.heads, shape.past) for tile in range(len(tokens))
+    ]
     if shape.mask == CAUSAL_VALUES:
         visible, steps = [shape.output_tiles] * len(seen), [ceil_div(s, shape.lanes) for s in seen]
     else:

@@ -8,14 +8,7 @@ from dataclasses import dataclass
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.options import ModelOptions
-from hwmodel.tile_schedule import (
-    LATENCY_S,
-    choose_fetches,
-    first_slice,
-    last_vector_cycles,
-    layer_cycles,
-    part_cycles,
-)  # fmt: skip
+from hwmodel.tile_schedule import LATENCY_S, choose_fetches, layer_cycles, product_cycles
 from hwmodel.traffic import Product, causal_positions
 from hwmodel.units import ceil_div
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec
@@ -214,33 +207,17 @@ def filled_cycles(plans: Sequence[TilePlan], accelerator: Accelerator, options: 
     """
     clock = accelerator.frequency_hz
     bandwidth = accelerator.dram.bits_per_cycle(clock, sustained=options.dram_efficiency)
-    dram = vector = work = behind = slices = ready = last = latency = 0.0
+    dram = vector = work = behind = ready = last = 0.0
     for index, plan in enumerate(plans):
-        product, shape, numbers = plan.product, plan.shape, numbers_of(plan.shape)
-        weight_times, input_times = plan.times
-        weight_bytes = ceil_div(product.weight.buffer_bytes, shape.turns)
-        input_bytes = ceil_div(product.input.buffer_bytes, shape.turns)
-        vector_cycles = ceil_div(product.vector_operations, accelerator.vector.lanes)
-        array_cycles = product.compute_cycles
-        if array_cycles == 0:
-            array_cycles, vector_cycles = vector_cycles, 0
-        weight_once, input_once = product.weight.dram_bits / bandwidth, product.input.dram_bits / bandwidth
-        weights, inputs = weight_once * weight_times, input_once * input_times
-        outputs = product.output.dram_bits / bandwidth
-        dram += weights + inputs + outputs
-        vector += vector_cycles
-        if index == 0:
-            slices, data = first_slice(weight_once, input_once, weight_bytes, input_bytes, numbers)
-            tile = array_cycles / (shape.turns * shape.output_tiles * shape.token_tiles)
-            ready = max(slices + tile, data)
-            latency = LATENCY_S * clock if weight_once + input_once > 0 else 0.0
-        taken, behind = part_cycles(
-            float(array_cycles), weights, inputs, outputs, weight_bytes, input_bytes,
+        product, turns = plan.product, plan.shape.turns
+        taken, behind, moving, operating, first_ready, last = product_cycles(
+            product.compute_cycles, ceil_div(product.vector_operations, accelerator.vector.lanes),
+            product.weight.dram_bits, product.input.dram_bits, product.output.dram_bits, bandwidth,
+            ceil_div(product.weight.buffer_bytes, turns), ceil_div(product.input.buffer_bytes, turns),
             accelerator.weight_buffer.capacity_bytes, accelerator.activation_buffer.capacity_bytes, plan.fetches,
-            numbers, slices if index == 0 else -1.0,
+            numbers_of(plan.shape), index == 0,
         )  # fmt: skip
-        work += taken
-        last = last_vector_cycles(vector_cycles, numbers) + outputs / (
-            shape.turns * shape.output_tiles * shape.token_tiles
-        )
+        work, dram, vector, ready = work + taken, dram + moving, vector + operating, ready + first_ready
+    first = plans[0].product
+    latency = LATENCY_S * clock if first.weight.dram_bits + first.input.dram_bits > 0 else 0.0
     return int(layer_cycles(work, dram, vector, behind, latency, ready, last))

@@ -29,8 +29,8 @@ during the last pass before it and during its own first. A layer takes at least 
 last pass when the last data have come, and at least its vector cycles; latency, the first slice and the last tile are
 added once. No fitted number. ``hwmodel.event_grid`` holds it against the event simulator.
 
-``choose_fetches``, ``first_slice``, ``part_cycles`` and ``layer_cycles`` take numbers alone and call nothing of their
-own: ``hwmodel.tile_plan`` calls them for one layer, and ``hwmodel.batch_kernels`` compiles the same functions.
+The functions take numbers alone and call only one another: ``hwmodel.traffic`` and ``hwmodel.tile_plan`` call them for
+one layer, and ``hwmodel.batch_tiles`` compiles the same functions.
 """
 
 from __future__ import annotations
@@ -41,6 +41,53 @@ from hwmodel.event_options import BANDWIDTH
 
 LATENCY_S = BANDWIDTH.dram.latency_s  # DRAMsim3, configs/DDR4_8Gb_x8_2133.ini, for every memory
 SLICE_BYTES = BANDWIDTH.slice_bytes
+
+
+def seen_keys(tile, columns, tokens, keys, heads, past):  # type: ignore[no-untyped-def]
+    """Keys that a token tile attends to under a causal mask: those up to its last position.
+
+    Args:
+        tile: which, of ``columns`` of the ``tokens``.
+        keys, heads, past: as in ``choose_fetches``.
+    """
+    return min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
+
+
+def seen_steps(along, columns, tokens, keys, heads, past):  # type: ignore[no-untyped-def]
+    """Runs of ``along`` keys that all token tiles together attend to; arguments as in ``seen_keys``."""
+    steps = 0
+    for tile in range((tokens + columns - 1) // columns):
+        steps += (seen_keys(tile, columns, tokens, keys, heads, past) + along - 1) // along
+    return steps
+
+
+def fetch_times(weight_bits, input_bits, weight_bytes, input_bytes, weight_room, input_room):  # type: ignore[no-untyped-def]
+    """How often weights and inputs come by ``hwmodel.traffic.fetches``; arguments as in ``choose_fetches``."""
+    weight_times = input_times = 1
+    if weight_bytes > weight_room and input_bytes > input_room:
+        again_inputs = (weight_bytes + weight_room - 1) // weight_room
+        again_weights = (input_bytes + input_room - 1) // input_room
+        if again_weights * weight_bits + input_bits < again_inputs * input_bits + weight_bits:
+            weight_times = again_weights
+        else:
+            input_times = again_inputs
+    return weight_times, input_times
+
+
+def held_blocks(fits, tiles, others, tile_bytes, room_bytes):  # type: ignore[no-untyped-def]
+    """Blocks of a held operand, and whether it comes again at every visit (1 or 0).
+
+    Args:
+        fits: all of it has room.
+        tiles, others: of it, and of the streamed operand.
+        tile_bytes, room_bytes: of one of its tiles, and of its buffer.
+    """
+    if fits or others <= 1:
+        return 1, 0
+    room = room_bytes // tile_bytes
+    if room == 0:
+        return tiles, 1
+    return (tiles + room - 1) // room, 0
 
 
 def choose_fetches(  # type: ignore[no-untyped-def]
@@ -67,9 +114,10 @@ def choose_fetches(  # type: ignore[no-untyped-def]
         if weights_fit or inputs_fit:
             held = weight_bits < input_bits if weights_fit and inputs_fit else weights_fit
             return int(held), 1, 1, 1, 0, 0
-        input_times = (weight_bytes + weight_room - 1) // weight_room
-        weight_times = (input_bytes + input_room - 1) // input_room
-        if weight_times * weight_bits + input_bits < input_times * input_bits + weight_bits:
+        weight_times, input_times = fetch_times(
+            weight_bits, input_bits, weight_bytes, input_bytes, weight_room, input_room
+        )
+        if weight_times > 1:
             return 0, min(weight_times, token_tiles), weight_times, 1, 0, 0
         return 1, min(input_times, output_tiles), 1, input_times, 0, 0
     weight_tile = (weight_bytes * min(rows, outputs) + outputs - 1) // outputs
@@ -77,30 +125,17 @@ def choose_fetches(  # type: ignore[no-untyped-def]
     # how often all of an operand comes where it comes at every visit; under a mask only what is seen
     weight_visits, input_visits = token_tiles, output_tiles
     if mask != 0 and (weight_tile > weight_room or input_tile > input_room):
-        seen_steps = 0
-        for tile in range(token_tiles):
-            last = (min((tile + 1) * columns, tokens) - 1) // heads
-            seen = min(past + last + 1, keys)
-            seen_steps += steps * ((seen + rows - 1) // rows) if mask == 1 else (seen + lanes - 1) // lanes
+        seen = seen_steps(rows if mask == 1 else lanes, columns, tokens, keys, heads, past)
+        once = output_tiles if mask == 1 else steps
+        weight_visits = (seen + once - 1) // once
         if mask == 1:
-            weight_visits = (seen_steps + output_tiles * steps - 1) // (output_tiles * steps)
-            input_visits = (seen_steps + token_tiles * steps - 1) // (token_tiles * steps)
-        else:
-            weight_visits = (seen_steps + steps - 1) // steps
+            input_visits = (seen + token_tiles - 1) // token_tiles
     # inputs held
-    blocks_of_inputs, inputs_again = 1, 0
-    if not inputs_fit and output_tiles > 1:
-        room = input_room // input_tile
-        blocks_of_inputs = (token_tiles + room - 1) // room if room else token_tiles
-        inputs_again = 0 if room else 1
+    blocks_of_inputs, inputs_again = held_blocks(inputs_fit, token_tiles, output_tiles, input_tile, input_room)
     weights_streamed = weight_visits if weight_tile > weight_room else blocks_of_inputs
     inputs_held = input_visits if inputs_again else 1
     # weights held
-    blocks_of_weights, weights_again = 1, 0
-    if not weights_fit and token_tiles > 1:
-        room = weight_room // weight_tile
-        blocks_of_weights = (output_tiles + room - 1) // room if room else output_tiles
-        weights_again = 0 if room else 1
+    blocks_of_weights, weights_again = held_blocks(weights_fit, output_tiles, token_tiles, weight_tile, weight_room)
     inputs_streamed = input_visits if input_tile > input_room else blocks_of_weights
     weights_held = weight_visits if weights_again else 1
     of_inputs = weights_streamed * weight_bits + inputs_held * input_bits
@@ -143,39 +178,20 @@ def part_cycles(  # type: ignore[no-untyped-def]
     last_tokens = (tokens - (tokens - 1) // columns * columns) / (tokens * shared)
     if hold_weights:
         full_held, last_held, full_streamed, last_streamed = full_outputs, last_outputs, full_tokens, last_tokens
-        count, passes, held_bytes, room, streamed_room = (
-            output_tiles,
-            token_tiles,
-            weight_bytes,
-            weight_room,
-            input_room,
-        )
-        tile_bytes = input_bytes / token_tiles
-        held_again, streamed_again, held_cycles, streamed_cycles = (
-            weights_again,
-            inputs_again,
-            weight_cycles,
-            input_cycles,
-        )
+        count, passes, held_bytes, tile_bytes = output_tiles, token_tiles, weight_bytes, input_bytes / token_tiles
+        room, streamed_room, held_again, streamed_again = weight_room, input_room, weights_again, inputs_again
+        held_cycles, streamed_cycles = weight_cycles, input_cycles
     else:
         full_held, last_held, full_streamed, last_streamed = full_tokens, last_tokens, full_outputs, last_outputs
-        count, passes, held_bytes, room, streamed_room = token_tiles, output_tiles, input_bytes, input_room, weight_room
-        tile_bytes = weight_bytes / output_tiles
-        held_again, streamed_again, held_cycles, streamed_cycles = (
-            inputs_again,
-            weights_again,
-            input_cycles,
-            weight_cycles,
-        )
+        count, passes, held_bytes, tile_bytes = token_tiles, output_tiles, input_bytes, weight_bytes / output_tiles
+        room, streamed_room, held_again, streamed_again = input_room, weight_room, inputs_again, weights_again
+        held_cycles, streamed_cycles = input_cycles, weight_cycles
     squeezed = 0.0
     stays = not streamed_again
     if tile_bytes > 0 and stays:
         squeezed = 1.0 - min(1.0, max(0.0, (streamed_room - tile_bytes) / tile_bytes))
-    seen_tiles = 0  # tiles, or steps of all tiles, that a mask leaves of one turn
-    if mask != 0:
-        for tile in range(token_tiles):
-            seen = min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
-            seen_tiles += (seen + rows - 1) // rows if mask == 1 else (seen + lanes - 1) // lanes
+    if mask != 0:  # tiles, or steps of all tiles, that it leaves of one turn
+        seen_tiles = seen_steps(rows if mask == 1 else lanes, columns, tokens, keys, heads, past)
         cycles = work / (turns * seen_tiles)  # of a tile of scores, of a step of values over all output tiles
         output = output_cycles / (turns * (seen_tiles if mask == 1 else token_tiles * output_tiles))
         if mask == 2:
@@ -232,16 +248,16 @@ def part_cycles(  # type: ignore[no-untyped-def]
                 last_visits = visited = low
                 for at in range(passes):
                     if hold_weights:
-                        seen = min(past + (min((at + 1) * columns, tokens) - 1) // heads + 1, keys)
+                        seen = seen_keys(at, columns, tokens, keys, heads, past)
                         visits = tiles
                         if mask == 1:
                             visits = min(max((seen + rows - 1) // rows - low, 0), tiles)
                         c = visits * cycles * (1 if mask == 1 else (seen + lanes - 1) // lanes)
                     elif mask == 1:
-                        seen = min(past + (min((visited + 1) * columns, tokens) - 1) // heads + 1, keys)
+                        seen = seen_keys(visited, columns, tokens, keys, heads, past)
                         while visited < high and (seen + rows - 1) // rows <= at:
                             visited += 1
-                            seen = min(past + (min((visited + 1) * columns, tokens) - 1) // heads + 1, keys)
+                            seen = seen_keys(visited, columns, tokens, keys, heads, past)
                         visits = high - visited
                         c = visits * cycles
                     else:
@@ -249,7 +265,7 @@ def part_cycles(  # type: ignore[no-untyped-def]
                         if at == 0:
                             c = 0.0
                             for tile in range(low, high):
-                                seen = min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
+                                seen = seen_keys(tile, columns, tokens, keys, heads, past)
                                 c += (seen + lanes - 1) // lanes * cycles
                     if visits == 0:
                         continue
@@ -304,6 +320,44 @@ def first_slice(weight_cycles, input_cycles, weight_bytes, input_bytes, shape): 
     return (weights + inputs) * part, weights + inputs
 
 
+def product_cycles(  # type: ignore[no-untyped-def]
+    work, vector, weight_bits, input_bits, output_bits, bandwidth, weight_bytes, input_bytes, weight_room, input_room,
+    fetches, shape, leading,
+):  # fmt: skip
+    """Cycles of one product of a layer, which ``layer_cycles`` takes together.
+
+    Args:
+        work, vector: cycles of array and vector unit; without an array the vector unit stands in its place.
+        weight_bits, input_bits, output_bits: over the bus once.
+        bandwidth: bits in a cycle.
+        weight_bytes, input_bytes: room that one turn takes.
+        weight_room, input_room: bytes of the buffers.
+        fetches: what ``choose_fetches`` returns.
+        shape: as there.
+        leading: it is the first of its layer.
+
+    Returns:
+        Those of its blocks; of computing left when the last data have come; of DRAM and vector unit alone; when the
+        first tile is ready (0 unless ``leading``); of the last tile's vector work and writing.
+    """
+    outputs, tokens, _, turns, shared, rows, columns, _, _, _, _, _ = shape
+    tiles = turns * ((outputs + rows - 1) // rows) * ((tokens + columns - 1) // columns * shared)
+    if work == 0:
+        work, vector = vector, 0
+    weight_once, input_once, written = weight_bits / bandwidth, input_bits / bandwidth, output_bits / bandwidth
+    weights, inputs = weight_once * fetches[2], input_once * fetches[3]
+    slices, ready = -1.0, 0.0
+    if leading:
+        slices, data = first_slice(weight_once, input_once, weight_bytes, input_bytes, shape)
+        ready = max(slices + work / tiles, data)
+    taken, behind = part_cycles(
+        float(work), weights, inputs, written, weight_bytes, input_bytes, weight_room, input_room, fetches, shape,
+        slices,
+    )  # fmt: skip
+    last = last_vector_cycles(vector, shape) + written / tiles
+    return taken, behind, weights + inputs + written, vector, ready, last
+
+
 def layer_cycles(work, dram, vector, behind, latency, ready, last):  # type: ignore[no-untyped-def]
     """Cycles of a layer.
 
@@ -328,9 +382,9 @@ def last_vector_cycles(vector, shape):  # type: ignore[no-untyped-def]
         last_outputs = outputs - (outputs - 1) // rows * rows
         last_tokens = tokens - (token_tiles - 1) * columns
         return vector * (last_outputs * last_tokens / (outputs * tokens * turns * shared))
-    seen_tiles = last = 0
-    for tile in range(token_tiles):
-        seen = min(past + (min((tile + 1) * columns, tokens) - 1) // heads + 1, keys)
-        last = 1 if mask == 1 else (seen + lanes - 1) // lanes
-        seen_tiles += (seen + rows - 1) // rows if mask == 1 else last * ((outputs + rows - 1) // rows)
+    seen_tiles = seen_steps(rows if mask == 1 else lanes, columns, tokens, keys, heads, past)
+    last = 1
+    if mask == 2:
+        seen_tiles *= (outputs + rows - 1) // rows
+        last = (seen_keys(token_tiles - 1, columns, tokens, keys, heads, past) + lanes - 1) // lanes
     return vector * (last / (seen_tiles * turns))

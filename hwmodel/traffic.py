@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.options import ModelOptions
 from hwmodel.price import Price
+from hwmodel.tile_schedule import fetch_times, seen_steps
 from hwmodel.units import BYTE_BITS, WORD_BITS, ceil_div, leakage_pj
 
 
@@ -115,15 +116,8 @@ def causal_tile_steps(
         past: keys that were there before the first query; ``None`` to tell it from ``rows``.
     """
     heads, _, offset = causal_positions(keys, rows, past)
-    steps = 0
-    for start in range(0, rows, array.columns):
-        last = (min(start + array.columns, rows) - 1) // heads
-        seen = min(offset + last + 1, keys)
-        if reduced:
-            steps += ceil_div(seen, lanes) * ceil_div(width, array.rows)
-        else:
-            steps += ceil_div(width, lanes) * ceil_div(seen, array.rows)
-    return steps
+    along, across = (lanes, array.rows) if reduced else (array.rows, lanes)
+    return int(seen_steps(along, array.columns, rows, keys, heads, offset)) * ceil_div(width, across)
 
 
 def causal_share(keys: int, rows: int, past: int | None = None) -> float:
@@ -146,13 +140,11 @@ def fetches(weight: Stream, inputs: Stream, accelerator: Accelerator, copies: in
         copies: passes one after another that share the buffers, each with its share of both operands.
     """
     weight_bytes, input_bytes = ceil_div(weight.buffer_bytes, copies), ceil_div(inputs.buffer_bytes, copies)
-    weight_room, input_room = accelerator.weight_buffer.capacity_bytes, accelerator.activation_buffer.capacity_bytes
-    if weight_bytes <= weight_room or input_bytes <= input_room:
-        return 1, 1
-    input_times, weight_times = ceil_div(weight_bytes, weight_room), ceil_div(input_bytes, input_room)
-    again_weights = weight_times * weight.dram_bits + inputs.dram_bits
-    again_inputs = input_times * inputs.dram_bits + weight.dram_bits
-    return (weight_times, 1) if again_weights < again_inputs else (1, input_times)
+    weight_times, input_times = fetch_times(
+        weight.dram_bits, inputs.dram_bits, weight_bytes, input_bytes,
+        accelerator.weight_buffer.capacity_bytes, accelerator.activation_buffer.capacity_bytes,
+    )  # fmt: skip
+    return weight_times, input_times
 
 
 def dram_cycles(bits: int, accelerator: Accelerator, options: ModelOptions) -> int:
