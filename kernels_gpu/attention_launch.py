@@ -20,7 +20,7 @@ from kernels_gpu.attention import ARGUMENTS, MERGE_ARGUMENTS, MERGE_TEAMS, make_
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec, cache_format
 from kernels_gpu.gemv_spec import WARP, ceil_div
 from kernels_gpu.launch import require_cuda
-from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, load
+from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, load, multiprocessors
 from kernels_gpu.ptx import SIMULATED
 
 # of a block; measured against 4 (NOTES.md). The simulator starts a Python thread for each lane
@@ -150,8 +150,8 @@ def prepare(
     """
     b, heads, capacity, _ = key.shape
     pairs = b * heads
-    kernel = _kernel(spec_of(key, value, query, split=True, scale=scale, warps=warps), query.device)
     if splits is None:
+        kernel = _kernel(spec_of(key, value, query, split=True, scale=scale, warps=warps), query.device)
         splits = choose_splits(pairs, capacity, _resident(kernel, warps, query.device), warps=warps)
     chunk = ceil_div(ceil_div(capacity, splits), STEP_TOKENS) * STEP_TOKENS
     splits = max(1, ceil_div(capacity, chunk))
@@ -170,22 +170,15 @@ def prepare(
         )
     ]
     if splits > 1:
-        merge = _merge(spec, query.device)
-        given = (partial, out, splits)
+        merge, given = _merge(spec, query.device), (partial, out, splits)
         threads = spec.head_dim * MERGE_TEAMS
-        launches.append(
-            BoundLaunch(
-                merge, rows, threads, given, shared_bytes=12 * threads, overlapped=overlapped
-            )  # three words each
-        )
+        words = 3 * threads  # maximum, sum of weights, sum
+        launches.append(BoundLaunch(merge, rows, threads, given, shared_bytes=4 * words, overlapped=overlapped))
     return launches
 
 
 def _resident(kernel: NativeKernel, warps: int, device: torch.device) -> int:
-    if SIMULATED:
-        return 4
-    fit = blocks_per_multiprocessor(kernel, warps * WARP, 1 << 14)
-    return max(1, fit) * torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, blocks_per_multiprocessor(kernel, warps * WARP, 1 << 14)) * multiprocessors(device)
 
 
 def decode_attention(

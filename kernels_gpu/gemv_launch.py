@@ -28,6 +28,7 @@ from kernels_gpu.native import (
     blocks_per_multiprocessor,
     compile_ptx,
     load,
+    multiprocessors,
 )
 from kernels_gpu.ptx import SIMULATED
 
@@ -218,7 +219,7 @@ def prepare(
     fit = blocks_per_multiprocessor(kernel, cut.warps * WARP, spec.shared_bytes)
     if cut.blocks_per_multiprocessor:
         fit = min(fit, cut.blocks_per_multiprocessor)
-    grid = min(tiles, max(1, fit) * _multiprocessors(x.device))
+    grid = min(tiles, max(1, fit) * multiprocessors(x.device))
     none = x.new_zeros(8)
     arrays = {name: weight.arrays.get(name, none) for name in ("scale", "zero_point", "selector", "outer_scale")}
     if plan.learned:
@@ -251,10 +252,6 @@ def prepare(
         shared_bytes=spec.shared_bytes,
         overlapped=overlapped,
     )
-
-
-def _multiprocessors(device: torch.device) -> int:
-    return 2 if SIMULATED else torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:

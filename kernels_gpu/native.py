@@ -149,6 +149,11 @@ def blocks_per_multiprocessor(kernel: NativeKernel, threads: int, shared_bytes: 
     return _checked(driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(kernel.function, threads, shared_bytes))
 
 
+def multiprocessors(device: torch.device) -> int:
+    """Multiprocessors of a device (2 in the simulator)."""
+    return 2 if SIMULATED else torch.cuda.get_device_properties(device).multi_processor_count
+
+
 def _view(tensor: Tensor) -> np.ndarray:
     """A CPU tensor's memory as whole words: its own where its storage reaches so far, else a padded copy."""
     storage = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
