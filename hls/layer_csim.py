@@ -24,25 +24,15 @@ _MAIN = """#include <cstdio>
 #include <string>
 #include <vector>
 
+#include "codesign/beat_file.h"
 {includes}
 using codesign::beat_t;
 
-static std::vector<beat_t> read_beats(const std::string& path) {{
-  std::vector<beat_t> beats;
-  std::FILE* file = std::fopen(path.c_str(), "rb");
-  unsigned char bytes[64];
-  while (file && std::fread(bytes, 1, 64, file) == 64) {{
-    beat_t beat = 0;
-    for (int i = 0; i < 64; ++i) beat.range(8 * i + 7, 8 * i) = bytes[i];
-    beats.push_back(beat);
-  }}
-  if (file) std::fclose(file);
-  return beats;
-}}
-
 template <class CONFIG>
 static int run(const std::string& folder, int tokens, int input_beats, int output_beats) {{
-  std::vector<beat_t> weights = read_beats(folder + "/weights.bin"), input = read_beats(folder + "/input.bin");
+  std::vector<beat_t> weights, input;
+  if (!codesign::read_beats((folder + "/weights.bin").c_str(), CONFIG::beats, weights)) return 3;
+  if (!codesign::read_beats((folder + "/input.bin").c_str(), tokens * input_beats, input)) return 3;
   std::vector<std::uint64_t> words;  // of the table on the chip: the same image
   for (const beat_t& beat : weights) {{
     for (int i = 0; i < 8; ++i) words.push_back(ap_uint<64>(beat.range(64 * i + 63, 64 * i)).to_uint64());
