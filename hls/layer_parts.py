@@ -21,6 +21,8 @@ from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
 from hls.layer_outliers import without_outliers
 
+_ALL_INPUTS = 1 << 30  # more than any layer has
+
 
 @dataclass(frozen=True, eq=False)
 class DensePart:
@@ -116,7 +118,12 @@ def tile_columns(granularity: Granularity, shape: tuple[int, int]) -> int:
     return min(granularity.tile(shape)[1], max(shape[1], 1))
 
 
-def group_size(part: DensePart, activation: TensorConfig | None, tokens: int = 1) -> int:
+def _inputs_of_scale(activation: TensorConfig) -> int:
+    """Inputs of a token that share one scale; ``_ALL_INPUTS`` for all, however many."""
+    return activation.granularity.tile((1, _ALL_INPUTS))[1]
+
+
+def group_size(part: DensePart, activation: TensorConfig | None) -> int:
     """Columns of a part over which nothing but its codes changes; the last group may be shorter.
 
     Args:
@@ -140,7 +147,7 @@ def group_size(part: DensePart, activation: TensorConfig | None, tokens: int = 1
     sizes = [size for size in sizes if size < part.columns]
     group = math.gcd(*sizes) if sizes else part.columns
     if activation is not None and activation.scale is not None:
-        run = activation.granularity.tile((tokens, 1 << 30))[1]
+        run = _inputs_of_scale(activation)
         if not part.gathered:
             if run < part.columns:
                 group = math.gcd(group, run) if group < part.columns else run
@@ -182,12 +189,12 @@ def outer_is_last(part: DensePart) -> bool:
     return tile_columns(level.granularity, part.tensor.shape) >= part.columns
 
 
-def has_exact_scale(part: DensePart, activation: TensorConfig | None, *, tokens: int = 1) -> bool:
+def has_exact_scale(part: DensePart, activation: TensorConfig | None) -> bool:
     """Whether groups are added as integers: an integer scale under a second level, one activation scale for a token."""
     config = part.config
     if config.scale is None or activation is None or not outer_is_last(part):
         return False
     whole = isinstance(config.scale.format, IntFormat) and not config.scale.format.signed_codes
     plain = config.zero_point is None or (isinstance(config.zero_point, IntFormat) and config.zero_point_level is None)
-    single = activation.scale is None or activation.granularity.tile((tokens, 1 << 30))[1] >= 1 << 30
+    single = activation.scale is None or _inputs_of_scale(activation) >= _ALL_INPUTS
     return whole and plain and single and not isinstance(config.formats[0], FloatFormat)

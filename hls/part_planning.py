@@ -35,7 +35,7 @@ def plan_part(
     tensor, config, shape = part.tensor, part.config, part.tensor.shape
     sparsity = SparsityConfig(1, 1) if config.sparsity is None else config.sparsity
     _check_cut(part, sparsity, options)
-    group = group_size(part, layer.config.activation, options.tokens)
+    group = group_size(part, layer.config.activation)
     arrays = pack_tensor(replace(tensor, residual=None, config=replace(config, residual=None)))
     beats = {key: image.add(f"{part.name}.{key}", array) for key, array in arrays.items() if array.numel()}
     fields: dict[str, FieldPlan] = {}
