@@ -175,8 +175,7 @@ struct bitmod_group_accumulator {
 
     // Shifted right by as many magnitude bits as lie beyond the mantissa; never left.
     constexpr int beyond_bits = total_bits - MANTISSA_BITS + 1;
-    const ap_uint<total_bits> absolute = total < 0 ? ap_uint<total_bits>(-total) : ap_uint<total_bits>(total);
-    const ap_uint<beyond_bits> beyond = absolute.range(total_bits - 1, MANTISSA_BITS - 1);
+    const ap_uint<beyond_bits> beyond = magnitude_of(total).range(total_bits - 1, MANTISSA_BITS - 1);
     const int length = beyond_bits - leading_zeros<beyond_bits>(beyond);
     sum.mantissa = total >> length;
     sum.exponent = (ahead ? sum.exponent : top) + length;

@@ -73,8 +73,7 @@ struct mx_block_dot {
     ap_int<sum_bits> sum;
     block.step(first, weight, activation, sum);
     if (last) {
-      const ap_uint<sum_bits> magnitude = sum < 0 ? ap_uint<sum_bits>(-sum) : ap_uint<sum_bits>(sum);
-      adder::step(clear ? ap_uint<code_bits>(0) : held, ap_uint<1>(sum < 0), magnitude,
+      adder::step(clear ? ap_uint<code_bits>(0) : held, ap_uint<1>(sum < 0), magnitude_of(sum),
                   weight_scale + activation_scale + offset, held);
     }
     accumulator = held;
@@ -107,8 +106,7 @@ struct nvfp4_block_dot {
       ap_uint<scales::significand_bits> scale;
       ap_uint<scales::shift_bits> scale_shift;
       scales::step(weight_scale, activation_scale, positive, scale, scale_shift);
-      const ap_uint<sum_bits> absolute = sum < 0 ? ap_uint<sum_bits>(-sum) : ap_uint<sum_bits>(sum);
-      const ap_uint<magnitude_bits> magnitude = absolute * scale;
+      const ap_uint<magnitude_bits> magnitude = magnitude_of(sum) * scale;
       adder::step(clear ? ap_uint<code_bits>(0) : held, ap_uint<1>(sum < 0), magnitude, scale_shift + offset, held);
     }
     accumulator = held;

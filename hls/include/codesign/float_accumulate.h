@@ -54,7 +54,7 @@ struct float_accumulate {
     const bool subtract = sign != held_sign;
     const ap_int<window + 2> total = subtract ? ap_int<window + 2>(addend - other) : ap_int<window + 2>(addend + other);
     const bool negative = total < 0;
-    const ap_uint<window + 1> absolute = negative ? ap_uint<window + 1>(-total) : ap_uint<window + 1>(total);
+    const ap_uint<window + 1> absolute = magnitude_of(total);
     // The place of the window's lowest bit, and how far the leading one may rise before the result turns subnormal.
     const place_t lowest = lifted ? place_t(place_t(held_shift) - (low + lift)) : place_t(shift - low);
     const place_t room = lowest + (window - 1 - MANTISSA_BITS);
@@ -133,8 +133,7 @@ struct float_int_mac {
     ap_uint<5> activation_shift;
     minifloat_decode<5, 10>::step(activation, activation_sign, significand, activation_shift);
     const ap_uint<1> weight_sign = weight[WEIGHT_BITS - 1];
-    const ap_uint<WEIGHT_BITS> absolute = weight_sign ? ap_uint<WEIGHT_BITS>(-weight) : ap_uint<WEIGHT_BITS>(weight);
-    const ap_uint<magnitude_bits> magnitude = absolute * significand;
+    const ap_uint<magnitude_bits> magnitude = magnitude_of(weight) * significand;
     adder::step(clear ? ap_uint<code_bits>(0) : held, weight_sign ^ activation_sign, magnitude,
                 activation_shift + offset, held);
     accumulator = held;
@@ -178,10 +177,7 @@ struct rounded_products {
   static void add(sum_t& sum, const WEIGHT& weight, const ACTIVATION& activation) {
 #pragma HLS INLINE
     const ap_int<product::factor_bits> factor = weight.factor * activation.factor;
-    const bool negative = factor < 0;
-    const ap_uint<product::factor_bits> magnitude =
-        negative ? ap_uint<product::factor_bits>(-factor) : ap_uint<product::factor_bits>(factor);
-    adder::step(sum, ap_uint<1>(negative), magnitude, weight.shift + activation.shift + offset, sum);
+    adder::step(sum, ap_uint<1>(factor < 0), magnitude_of(factor), weight.shift + activation.shift + offset, sum);
   }
 
   static float value(const sum_t& sum) { return float_of_code<EXPONENT_BITS, MANTISSA_BITS>(sum); }

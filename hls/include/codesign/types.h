@@ -76,6 +76,15 @@ lanes:
   }
 }
 
+// --- signs ----------------------------------------------------------------------------------------------------------
+
+// |value|: the bit of the sign holds that of -2**(BITS - 1).
+template <int BITS>
+ap_uint<BITS> magnitude_of(const ap_int<BITS>& value) {
+#pragma HLS INLINE
+  return value[BITS - 1] ? ap_uint<BITS>(-value) : ap_uint<BITS>(value);
+}
+
 // --- integers to float32 --------------------------------------------------------------------------------------------
 
 // How many zeros stand above the highest one; WIDTH if there is none. Halves, so log2 WIDTH levels.
@@ -109,7 +118,7 @@ float float_of(const ap_int<BITS>& value) {
     // The upper 64 bits of the magnitude, normalised, with what lies below as a sticky bit: 24 bits are kept, so the
     // sticky bit, far below the rounding position, tells a tie from anything above it.
     const bool negative = value[BITS - 1];
-    const ap_uint<BITS> magnitude = negative ? ap_uint<BITS>(-value) : ap_uint<BITS>(value);
+    const ap_uint<BITS> magnitude = magnitude_of(value);
     const int zeros = leading_zeros<BITS>(magnitude);
     const ap_uint<BITS> normalised = magnitude << zeros;
     ap_uint<64> upper = normalised.range(BITS - 1, BITS - 64);
