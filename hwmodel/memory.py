@@ -100,10 +100,20 @@ def sram_point(capacity_bytes: int, port_bits: float) -> SramPoint:
     Raises:
         ValueError: capacity or port width outside the table.
     """
-    table = sram_table()
+    return interpolate_capacity(sram_table(), capacity_bytes, port_bits)
+
+
+def interpolate_capacity(
+    table: Mapping[int, Mapping[int, SramPoint]], capacity_bytes: int, port_bits: float
+) -> SramPoint:
+    """Figures at a capacity between two of ``table``, linear in its logarithm; ports as in ``interpolate_port``.
+
+    Raises:
+        ValueError: capacity or port width outside ``table``.
+    """
     if capacity_bytes in table:
         return interpolate_port(table[capacity_bytes], port_bits)
-    sizes = list(table)
+    sizes = sorted(table)
     if not sizes[0] <= capacity_bytes <= sizes[-1]:
         raise ValueError(
             f"capacity_bytes of an SRAM must lie in the table, {sizes[0]} to {sizes[-1]}, not {capacity_bytes!r}"

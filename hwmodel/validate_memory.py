@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from hwmodel.check import Check, Standing
-from hwmodel.memory import interpolate_port, sram_table
+from hwmodel.memory import SramPoint, interpolate_capacity, interpolate_port, sram_table
 from hwmodel.units import KIB
 
 _CACTI = "CACTI 7 at 28 nm, hwmodel/data/sram_28nm.csv"
 _PORTS = (128, 256, 512, 1024, 2048)  # widths that every tabulated capacity has, ends left out
-_ENERGIES = ("read_pj", "write_pj")
 
 
 def port_errors(capacity_bytes: int) -> list[float]:
@@ -20,21 +18,25 @@ def port_errors(capacity_bytes: int) -> list[float]:
     errors = []
     for port in list(ports)[1:-1]:
         guess = interpolate_port({p: v for p, v in ports.items() if p != port}, port)
-        errors += [abs(getattr(guess, what) / getattr(ports[port], what) - 1) for what in _ENERGIES]
+        errors += _energy_errors(guess, ports[port])
     return errors
 
 
 def capacity_errors() -> list[float]:
     """Relative errors of both energies of every capacity but the ends, from its two neighbours."""
     table = sram_table()
-    sizes, errors = list(table), []
-    for below, size, above in zip(sizes, sizes[1:], sizes[2:], strict=False):
-        share = math.log(size / below) / math.log(above / below)
+    errors = []
+    for size in list(table)[1:-1]:
+        others = {capacity: ports for capacity, ports in table.items() if capacity != size}
         for port in _PORTS:
-            for what in _ENERGIES:
-                low, high = getattr(table[below][port], what), getattr(table[above][port], what)
-                errors.append(abs((low + share * (high - low)) / getattr(table[size][port], what) - 1))
+            guess = interpolate_capacity(others, size, port)
+            errors += _energy_errors(guess, table[size][port])
     return errors
+
+
+def _energy_errors(guess: SramPoint, truth: SramPoint) -> list[float]:
+    """Relative, of reading and of writing."""
+    return [abs(guess.read_pj / truth.read_pj - 1), abs(guess.write_pj / truth.write_pj - 1)]
 
 
 def sram_checks() -> Iterator[Check]:
