@@ -58,15 +58,14 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
     copies = spec.copies
     wide_in, wide_out = spec.m * spec.row_inputs * WIDE_BITS, spec.m * spec.row_outputs * WIDE_BITS
     if spec.kind in ATTENTION_KINDS:
-        cache = cache_tensor(spec, config)
-        bits = math.ceil(spec.n * spec.k * cache) if isinstance(cache, float) else cache.traffic_bits(cache_shape(spec))
+        bits, decode = cache_bits(spec, config), decode_operations(cache_tensor(spec, config))
         masked = spec.causal and options.causal_mask
         share = causal_share(max(cache_shape(spec)[0], 1), spec.m, spec.past) if masked else 1.0
         if spec.kind is LayerKind.ATTENTION_QK:
             wide_out = math.ceil(wide_out * share)
         else:
             wide_in = math.ceil(wide_in * share)
-        return Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(cache))
+        return Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode)
     if isinstance(config, OperandBits):
         bits = math.ceil(spec.n * spec.k * config.weight)
         return Operands(bits * copies, wide_in * copies, wide_out * copies, "fp16", decode_operations(config.weight))
@@ -156,6 +155,12 @@ def cache_tensor(spec: LayerSpec, config: Config) -> TensorConfig | float:
     return TensorConfig((FP16,), scale=None) if tensor is None else tensor
 
 
+def cache_bits(spec: LayerSpec, config: Config) -> int:
+    """Bits of one copy's keys or values."""
+    cache, (tokens, width) = cache_tensor(spec, config), cache_shape(spec)
+    return math.ceil(tokens * width * cache) if isinstance(cache, float) else cache.traffic_bits((tokens, width))
+
+
 def resident_bits(workload: Workload, configs: Mapping[str, Config]) -> int:
     """Bits that must lie in memory while the workload runs: stored weights, and the KV cache of its attention layers.
 
@@ -172,10 +177,7 @@ def _resident(workload: Workload, configs: Mapping[str, Config]) -> Iterator[int
         if spec.kind in ATTENTION_KINDS and spec.weight_of is not None:
             continue  # its cache is another layer's
         if spec.kind in ATTENTION_KINDS:
-            cache = cache_tensor(spec, config)
-            tokens, width = cache_shape(spec)
-            bits = cache * tokens * width if isinstance(cache, float) else cache.traffic_bits((tokens, width))
-            yield math.ceil(bits) * spec.copies
+            yield cache_bits(spec, config) * spec.copies
         elif spec.kind in WEIGHT_KINDS and spec.weights:
             shape = (spec.k, spec.n) if spec.kind is LayerKind.EMBEDDING else (spec.n, spec.k)
             each = (

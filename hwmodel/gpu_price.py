@@ -24,7 +24,7 @@ import numpy as np
 from datatypes.layer_config import LayerConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemm import GemmWork, gemm_seconds
-from hwmodel.gpu_operands import Operands, cache_shape, cache_tensor, decode_operations, operands_of
+from hwmodel.gpu_operands import Operands, cache_bits, cache_shape, cache_tensor, decode_operations, operands_of
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
@@ -242,7 +242,7 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
     """
     tokens, width = cache_shape(spec)
     cache = cache_tensor(spec, config)
-    bits = math.ceil(tokens * width * cache) if isinstance(cache, float) else cache.traffic_bits((tokens, width))
+    bits = cache_bits(spec, config)
     share = causal_share(tokens, spec.m, spec.past) if spec.causal and options.causal_mask else 1.0
     macs = round(spec.macs * share)
     rows = ceil_div(spec.m, _ATTENTION_STEP) * _ATTENTION_STEP
