@@ -16,9 +16,10 @@ from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.planes import row_words
 from datatypes.tensor import QuantizedTensor
+from hwmodel.units import ceil_div
 from kernels_gpu.attention import ARGUMENTS, MERGE_ARGUMENTS, MERGE_TEAMS, make_body, make_merge
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec, cache_format
-from kernels_gpu.gemv_spec import WARP, ceil_div
+from kernels_gpu.gemv_spec import WARP
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, load, multiprocessors
 from kernels_gpu.ptx import SIMULATED

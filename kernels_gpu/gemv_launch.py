@@ -17,9 +17,10 @@ from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
+from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Decoding, Plan, plan_of
-from kernels_gpu.gemv_spec import WARP, GemvSpec, ceil_div
+from kernels_gpu.gemv_spec import WARP, GemvSpec
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.native import (
     MAX_SHARED_BYTES,
@@ -256,7 +257,7 @@ def prepare(
 
 def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
     """``[tokens, n]`` of the type of ``like``, in memory of whole words."""
-    return like.new_empty(-(-tokens * n // 2) * 2)[: tokens * n].view(tokens, n)
+    return like.new_empty(ceil_div(tokens * n, 2) * 2)[: tokens * n].view(tokens, n)
 
 
 def compile_kernel(spec: GemvSpec) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 from numba import cuda, float32, int32, uint32
 
+from hwmodel.units import ceil_div
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_plan import DIGIT_BASE, LARGEST_TWO_DIGITS, TILE_ROWS
-from kernels_gpu.gemv_spec import WARP, GemvSpec, ceil_div
+from kernels_gpu.gemv_spec import WARP, GemvSpec
 
 MAGIC, MAGIC_BITS = 12582912.0, 0x4B400000  # 1.5 * 2**23 leaves integers in the low bits of a float32
 OFFSET = 128 * DIGIT_BASE + (DIGIT_BASE // 2)  # makes units positive, and digits balanced

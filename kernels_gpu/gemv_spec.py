@@ -10,15 +10,11 @@ import math
 from dataclasses import dataclass
 
 from datatypes.planes import plane_widths, row_words
+from hwmodel.units import ceil_div
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
 WORD = 32
-
-
-def ceil_div(a: int, b: int) -> int:
-    """a / b, rounded up."""
-    return -(-a // b)
 
 
 @dataclass(frozen=True)
