@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from kernels_gpu.attention_spec import STEP_TOKENS
+from kernels_gpu.gemv_reference import FLOAT_STEP, LEVELS
 
-LEVELS = 32512  # 127 * 256, see kernels_gpu.gemv_inputs
-FLOAT_STEP = 2.0**-24  # of float32, to nearest
 EXP2_STEP = 2.0**-22  # ex2.approx.f32, relative: PTX ISA 8.0, section 9.7.3.21
 
 

@@ -12,12 +12,12 @@ from kernels_gpu import ptx
 from kernels_gpu.attention_launch import CacheSide, cache_side, choose_splits, decode_attention, prepare
 from kernels_gpu.attention_reference import attend, tolerance
 from kernels_gpu.attention_spec import AttentionSpec, cache_format
+from kernels_gpu.gemv_reference import HALF_STEP
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
 CONFIGS = {
     bits: TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True) for bits in (4, 8)
 }
-HALF_STEP = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}  # IEEE 754 and bfloat16, to nearest
 
 
 def quantized_side(bits, shape, seed):
