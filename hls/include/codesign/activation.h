@@ -100,7 +100,7 @@ inline void split_float(float value, float& mantissa, int& exponent) {
 inline float scale_power(int power) {
 #pragma HLS INLINE
   const int clamped = power < -127 ? -127 : power > 127 ? 127 : power;
-  return clamped == -127 ? float_of_bits(ap_uint<32>(1) << 22) : float_of_bits(ap_uint<32>(clamped + 127) << 23);
+  return exponent_value<8, 127>::decode(clamped + 127);
 }
 
 // Scale of a tile as a real number, from its largest magnitude; `of_zeros` for a tile of zeros.

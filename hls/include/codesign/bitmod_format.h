@@ -107,9 +107,7 @@ struct bitmod_fp16_product {
       return product == 0 ? 0.0F : float_of_bits(bits_of_float(whole) + (ap_uint<32>(power) << 23));
     } else {
       const int half = power >> 1;
-      const float low = float_of_bits(ap_uint<32>(half + 127) << 23);
-      const float high = float_of_bits(ap_uint<32>(power - half + 127) << 23);
-      return whole * low * high;
+      return whole * normal_power(half) * normal_power(power - half);
     }
   }
 };

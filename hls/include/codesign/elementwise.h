@@ -25,7 +25,7 @@ inline float exp_of_negative(float x) {
   sum = sum * rest + 0.5F;
   sum = sum * rest + 1.0F;
   sum = sum * rest + 1.0F;
-  return sum * float_of_bits(ap_uint<32>(static_cast<int>(whole) + 127) << 23);
+  return sum * normal_power(static_cast<int>(whole));
 }
 
 // x * sigmoid(x): x / (1 + exp(-x)), for negative x as (x * exp(x)) / (1 + exp(x)).

@@ -44,7 +44,7 @@ struct exponent_value {
   static float decode(ap_uint<BITS> stored) {
 #pragma HLS INLINE
     const int exponent = static_cast<int>(stored.to_uint()) - BIAS;
-    if (exponent >= -126) return float_of_bits(ap_uint<32>(exponent + 127) << 23);
+    if (exponent >= -126) return normal_power(exponent);
     return float_of_bits(ap_uint<32>(1) << (exponent + 149));  // subnormal float32
   }
 };
@@ -62,7 +62,7 @@ struct minifloat_value {
     const int significand = field > 0 ? fraction + (1 << MANTISSA_BITS) : fraction;
     // significand * 2**shift steps: a product with a power of two, exact
     const int shift = field > 0 ? field - 1 : 0;
-    const float power = float_of_bits(ap_uint<32>(shift + 1 - BIAS - MANTISSA_BITS + 127) << 23);
+    const float power = normal_power(shift + 1 - BIAS - MANTISSA_BITS);
     const bool negative = SIGNED && (code >> (EXPONENT_BITS + MANTISSA_BITS) & 1);
     return negative ? -(significand * power) : significand * power;
   }

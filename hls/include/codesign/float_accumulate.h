@@ -7,6 +7,7 @@
 #ifndef CODESIGN_FLOAT_ACCUMULATE_H
 #define CODESIGN_FLOAT_ACCUMULATE_H
 
+#include "codesign/fields.h"
 #include "codesign/minifloat.h"
 #include "codesign/types.h"
 
@@ -150,14 +151,8 @@ float float_of_code(ap_uint<1 + EXPONENT_BITS + MANTISSA_BITS> code) {
   if constexpr (EXPONENT_BITS == 8) {  // float32's own fields
     return float_of_bits(ap_uint<32>(code) << (23 - MANTISSA_BITS));
   } else {
-    ap_uint<1> sign;
-    ap_uint<MANTISSA_BITS + 1> significand;
-    ap_uint<EXPONENT_BITS> shift;
-    minifloat_decode<EXPONENT_BITS, MANTISSA_BITS>::step(code, sign, significand, shift);
-    const int exponent = shift.to_int() + lowest_place(EXPONENT_BITS, MANTISSA_BITS);  // -85 to 64
-    const float unit = float_of_bits(ap_uint<32>(exponent + 127) << 23);
-    const float magnitude = static_cast<float>(significand.to_int()) * unit;
-    return sign ? -magnitude : magnitude;  // of zero too: a small sum may have been rounded to -0
+    // zero keeps its sign: a small sum may have been rounded to -0
+    return minifloat_value<EXPONENT_BITS, MANTISSA_BITS, float_bias(EXPONENT_BITS)>::decode(code);
   }
 }
 

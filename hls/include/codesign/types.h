@@ -51,6 +51,12 @@ inline float float_of_bits(ap_uint<32> bits) {
   return both.value;
 }
 
+// 2.0F**exponent for -126 to 127: wires, where power_of_two is for constants.
+inline float normal_power(int exponent) {
+#pragma HLS INLINE
+  return float_of_bits(ap_uint<32>(exponent + 127) << 23);
+}
+
 // --- packed ports ---------------------------------------------------------------------------------------------------
 
 // Element `lane` of a port that holds LANES elements of BITS bits, lane 0 lowest.
@@ -125,7 +131,7 @@ float float_of(const ap_int<BITS>& value) {
     const ap_uint<BITS - 64> rest = normalised.range(BITS - 65, 0);
     if (rest != 0) upper[0] = 1;
     const int exponent = BITS - 64 - zeros;  // value = upper * 2**exponent; 64 - BITS > -64 at zeros = BITS
-    const float scale = float_of_bits(ap_uint<32>(exponent + 127) << 23);
+    const float scale = normal_power(exponent);
     const float rounded = static_cast<float>(upper.to_uint64()) * scale;
     return negative ? -rounded : rounded;
   }
