@@ -14,7 +14,7 @@ from datatypes.quantize import encode_with_scale, quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 from hls.c_types import unit_exponent
-from hls.layer_parts import dense_parts, per_column
+from hls.layer_parts import per_column
 
 INPUT_SCALE_NOTE = "input_scale"  # the static activation scale among a layer's notes
 
@@ -54,9 +54,10 @@ def stage_input(layer: QuantizedLayer, x: np.ndarray) -> StagedInput:
     y: np.ndarray = x.astype(np.float32)
     if layer.smoothing is not None:
         y = y / layer.smoothing.to(torch.float32).numpy()
-    for part in dense_parts(layer)[:1]:
-        if part.config.hadamard:
-            y = hadamard_rows(y, part.config.hadamard)
+    weights = layer.weight if isinstance(layer.weight, tuple) else (layer.weight,)
+    block = next((tensor.config.hadamard for tensor in weights if tensor.shape[1]), 0)  # one for all parts
+    if block:
+        y = hadamard_rows(y, block)
     if not np.isfinite(y).all():
         raise ValueError("activations must be finite, not hold NaN or infinity")
     config = layer.config.activation

@@ -20,7 +20,7 @@ from datatypes.tensor import QuantizedTensor
 from hls.input_reference import StagedInput, encode_rows, stage_input
 from hls.layer_options import LayerOptions
 from hls.layer_outliers import codes_are_cleared, outlier_values
-from hls.layer_parts import dense_parts
+from hls.layer_parts import DensePart, dense_parts
 from hls.part_reference import FLOAT32_UNIT, bitmod_sums, part_sums
 from hwmodel.unit_cost_design import Arithmetic
 
@@ -68,8 +68,10 @@ def layer_reference(
         raise ValueError(f"x must have the shape [m, {layer.shape[1]}], not {list(x.shape)}")
     if bias is not None and bias.shape != (layer.shape[0],):
         raise ValueError(f"bias must have the shape [{layer.shape[0]}], not {list(bias.shape)}")
+    parts = dense_parts(layer)
     calls = [
-        _call(layer, x[first : first + options.tokens], bias, options) for first in range(0, len(x), options.tokens)
+        _call(layer, parts, x[first : first + options.tokens], bias, options)
+        for first in range(0, len(x), options.tokens)
     ]
     if len(calls) == 1:
         return calls[0]
@@ -93,10 +95,15 @@ def _joined(parts: list[QuantizedTensor | None]) -> QuantizedTensor | None:
     return QuantizedTensor(found[0].config, shape, torch.cat([part.codes for part in found]), scale)
 
 
-def _call(layer: QuantizedLayer, x: np.ndarray, bias: np.ndarray | None, options: LayerOptions) -> LayerOutput:
+def _call(
+    layer: QuantizedLayer,
+    parts: tuple[DensePart, ...],
+    x: np.ndarray,
+    bias: np.ndarray | None,
+    options: LayerOptions,
+) -> LayerOutput:
     """One call: scales that tokens share cover these ones."""
     staged = stage_input(layer, x)
-    parts = dense_parts(layer)
     bitmod = options.arithmetic is Arithmetic.BITMOD and layer.config.activation is None
     total = bound = None
     for part in parts:
