@@ -98,7 +98,7 @@ def _norm_parts() -> Iterator[FpgaPart]:
 
 def _stage_parts(stage: StagePlan, name: str) -> Iterator[FpgaPart]:
     """A stage takes a value a cycle."""
-    if stage.scale is None and stage.static_scale is None:
+    if stage.scale is None:
         return
     yield _operator(f"float dividers of the {name} stage", 2, DIVIDER)  # the scale's and the values' own
 

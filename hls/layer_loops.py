@@ -123,7 +123,7 @@ def _scaling(part: PartPlan, plan: LayerPlan) -> tuple[Operator, ...]:
             path.append(Operator.FLOAT_MULTIPLY)
             if "outer_offset" in part.fields:
                 path.append(Operator.FLOAT_ADD)
-    if plan.input.scale is not None or plan.input.static_scale is not None:
+    if plan.input.scale is not None:
         path.append(Operator.FLOAT_MULTIPLY)
     return (*path, Operator.FLOAT_ADD)
 

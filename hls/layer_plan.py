@@ -90,7 +90,7 @@ class StagePlan:
     Args:
         columns: of a row.
         format: element format.
-        scale: storage of scales; ``None`` without scales.
+        scale: storage of scales; ``None`` without scales, which the rule ``none`` says too.
         rule: name of the C++ enumerator.
         tile_columns: of a scale.
         per_token: whether tokens have scales of their own.

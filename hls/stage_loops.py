@@ -20,7 +20,7 @@ PARTIAL_SUMS = 8  # of the interleaved sums in branches.h
 def _quantize(stage: StagePlan, tokens: int, process: Process) -> Iterator[Loop]:
     """``activation.h``: extremes, scales, codes."""
     tiles, columns = stage.tiles, tokens * stage.columns
-    if stage.rule == "none" and stage.scale is None and stage.static_scale is None:
+    if stage.scale is None:
         yield Loop(process, "plain_tiles", tokens, tokens * tiles, (Operator.LOGIC,))
         yield Loop(process, "plain_columns", tokens, columns, (Operator.RAM_READ, *[Operator.LOGIC] * 4))
         return
