@@ -83,7 +83,7 @@ def without_outliers(tensor: QuantizedTensor, inputs: np.ndarray, layer: Quantiz
     if outliers.row_pointers is None:
         codes[:, columns[here]] = zeros[:, columns[here]].to(codes.dtype)
     else:
-        rows = torch.repeat_interleave(torch.arange(layer.shape[0]), outliers.row_pointers.diff())[here]
+        rows = _rows(outliers.row_pointers)[here]
         codes[rows, columns[here]] = zeros[rows, columns[here]].to(codes.dtype)
     return replace(tensor, codes=codes)
 
@@ -98,5 +98,9 @@ def outlier_values(layer: QuantizedLayer) -> torch.Tensor:
     dense = replace(layer, outliers=None, config=replace(layer.config, outliers=None)).dense_weight()
     if outliers.row_pointers is None:
         return values - dense[:, outliers.columns]
-    rows = torch.repeat_interleave(torch.arange(layer.shape[0]), outliers.row_pointers.diff())
-    return values - dense[rows, outliers.columns]
+    return values - dense[_rows(outliers.row_pointers), outliers.columns]
+
+
+def _rows(pointers: torch.Tensor) -> torch.Tensor:
+    """Row of each single outlier."""
+    return torch.repeat_interleave(torch.arange(len(pointers) - 1), pointers.diff())
