@@ -96,6 +96,18 @@ struct maximum_tree {
   }
 };
 
+// The terms of LANES weights, as the ports of a PE bring them.
+template <int LANES>
+void bitmod_terms_of(ap_uint<LANES> valid, ap_uint<LANES> sign, ap_uint<LANES * 2> exponent,
+                     bitmod_term (&terms)[LANES]) {
+#pragma HLS INLINE
+lanes:
+  for (int lane = 0; lane < LANES; ++lane) {
+#pragma HLS UNROLL
+    terms[lane] = {valid[lane], sign[lane], lane_of<2>(exponent, lane)};
+  }
+}
+
 // What a group accumulator holds: mantissa * 2**exponent in its unit.
 template <int MANTISSA_BITS>
 struct bitmod_sum {
@@ -122,11 +134,7 @@ struct bitmod_group_accumulator {
     ap_uint<16> activations[LANES];
     bitmod_term terms[LANES];
     lanes_of<16, LANES>(activation, activations);
-  lanes:
-    for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-      terms[lane] = {valid[lane], sign[lane], lane_of<2>(term_exponent, lane)};
-    }
+    bitmod_terms_of<LANES>(valid, sign, term_exponent, terms);
     if (clear) held = sum_t();
     add(held, activations, terms, significance);
     mantissa = held.mantissa;
@@ -197,11 +205,7 @@ struct bitmod_int_accumulator {
     ap_uint<ACTIVATION_BITS> activations[LANES];
     bitmod_term terms[LANES];
     lanes_of<ACTIVATION_BITS, LANES>(activation, activations);
-  lanes:
-    for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-      terms[lane] = {valid[lane], sign[lane], lane_of<2>(term_exponent, lane)};
-    }
+    bitmod_terms_of<LANES>(valid, sign, term_exponent, terms);
     if (clear) held = sum_t();
     add(held, activations, terms, significance);
     accumulator = held.mantissa;

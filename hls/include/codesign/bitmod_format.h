@@ -4,6 +4,7 @@
 #define CODESIGN_BITMOD_FORMAT_H
 
 #include "codesign/bitmod.h"
+#include "codesign/minifloat.h"
 #include "codesign/types.h"
 
 namespace codesign {
@@ -62,10 +63,10 @@ struct bitmod_float_scale {
   int exponent;
   explicit bitmod_float_scale(ap_uint<bits> code) {
 #pragma HLS INLINE
-    const ap_uint<EXPONENT_BITS> field = code.range(bits - 2, MANTISSA_BITS);
-    significand = code.range(MANTISSA_BITS - 1, 0);
-    significand[MANTISSA_BITS] = field != 0;
-    exponent = lowest_exponent + (field == 0 ? 0 : field.to_int() - 1);
+    ap_uint<1> sign;
+    ap_uint<EXPONENT_BITS> shift;
+    minifloat_decode<EXPONENT_BITS, MANTISSA_BITS>::step(code, sign, significand, shift);
+    exponent = lowest_exponent + shift.to_int();
   }
 };
 
