@@ -33,15 +33,7 @@ void show_blocks(int blocks) {
   for (int i = 0; i < blocks; ++i) {
     ap_uint<32> words[BITS];
     for (int w = 0; w < BITS; ++w) words[w] = read_word();
-    ap_uint<BITS> from_words[32], from_block[32];
-    unpack_block<BITS>(words, from_words);
-    const packed_block<BITS> block = block_of<BITS>(words);
-    unpack_block<BITS>(block, from_block);
-    for (int j = 0; j < 32; ++j) {
-      const bool same = from_words[j] == from_block[j] && unpack_code<BITS>(words, j) == from_words[j] &&
-                        unpack_code<BITS>(block, j) == from_words[j];
-      std::printf("%d ", same ? from_words[j].to_int() : -1);
-    }
+    for (int j = 0; j < 32; ++j) std::printf("%d ", unpack_code<BITS>(words, j).to_int());
   }
   std::printf("\n");
 }
@@ -118,7 +110,7 @@ def printed(needs_compiler, tmp_path_factory) -> tuple[dict[int, np.ndarray], li
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_blocks_and_single_codes_are_those_of_packing(printed, bits):
+def test_codes_of_blocks_are_those_of_packing(printed, bits):
     codes, lines = printed
     assert lines[bits - 1] == codes[bits].reshape(-1).tolist()
 

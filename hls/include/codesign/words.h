@@ -2,8 +2,8 @@
 //
 // A row of codes is cut into blocks of 32; a block of BITS-bit codes takes BITS words of 32 bits, word 0 first. Each
 // code is split into planes, high bits first, whose widths are the powers of two that make up BITS (7 = 4 + 2 + 1). The
-// plane of width w takes w words of the block, and code j lies at bit j * w of it, counted over word borders. So in
-// a block held as one integer, word 0 lowest, a code is a concatenation of fields at constant places: wires.
+// plane of width w takes w words of the block, and code j lies at bit j * w of it, counted over word borders. So a
+// code at a constant place of a block is a concatenation of fields at constant places: wires.
 #ifndef CODESIGN_WORDS_H
 #define CODESIGN_WORDS_H
 
@@ -14,69 +14,16 @@ namespace codesign {
 constexpr int word_bits = 32;
 constexpr int block_codes = 32;
 
-// A block as one integer.
-template <int BITS>
-using packed_block = ap_uint<BITS * word_bits>;
-
 // 32-bit words of a row of `codes` codes.
 constexpr int row_words(int codes, int bits) { return ceil_div(codes, block_codes) * bits; }
 
-// Code `index` (0 to 31) of a block.
+// Code `index` (0 to 31) of a block from its words: reads only those it lies in.
 template <int BITS>
-ap_uint<BITS> unpack_code(const packed_block<BITS>& block, int index) {
+ap_uint<BITS> unpack_code(const ap_uint<word_bits> (&words)[BITS], int index) {
 #pragma HLS INLINE
   static_assert(BITS >= 1 && BITS <= 16, "packed codes have 1 to 16 bits");
   ap_uint<BITS> code = 0;
   int below = BITS;  // bits of the code that are still to come
-planes:
-  for (int power = 4; power >= 0; --power) {
-#pragma HLS UNROLL
-    const int width = 1 << power;
-    if (BITS >> power & 1) {
-      const int first = (BITS - below) * word_bits + index * width;
-      below -= width;
-      code.range(below + width - 1, below) = block.range(first + width - 1, first);
-    }
-  }
-  return code;
-}
-
-// All 32 codes of a block.
-template <int BITS>
-void unpack_block(const packed_block<BITS>& block, ap_uint<BITS> (&codes)[block_codes]) {
-#pragma HLS INLINE
-codes_of_block:
-  for (int index = 0; index < block_codes; ++index) {
-#pragma HLS UNROLL
-    codes[index] = unpack_code<BITS>(block, index);
-  }
-}
-
-// A block from its words.
-template <int BITS>
-packed_block<BITS> block_of(const ap_uint<word_bits> (&words)[BITS]) {
-#pragma HLS INLINE
-  packed_block<BITS> block = 0;
-words_of_block:
-  for (int word = 0; word < BITS; ++word) {
-#pragma HLS UNROLL
-    block.range(word * word_bits + word_bits - 1, word * word_bits) = words[word];
-  }
-  return block;
-}
-
-template <int BITS>
-void unpack_block(const ap_uint<word_bits> (&words)[BITS], ap_uint<BITS> (&codes)[block_codes]) {
-#pragma HLS INLINE
-  unpack_block<BITS>(block_of<BITS>(words), codes);
-}
-
-// A single code from its words: reads only the words it lies in.
-template <int BITS>
-ap_uint<BITS> unpack_code(const ap_uint<word_bits> (&words)[BITS], int index) {
-#pragma HLS INLINE
-  ap_uint<BITS> code = 0;
-  int below = BITS;
 planes:
   for (int power = 4; power >= 0; --power) {
 #pragma HLS UNROLL
