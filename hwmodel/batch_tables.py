@@ -205,7 +205,7 @@ class FormTable:
         tables_start = len(self.tables)
         self.tables += [self._table(table) for table in form.tables]
         row = (
-            int(form.kind), form.m, form.n, form.copies, form.passes, form.macs, form.steps, form.group_waits,
+            int(form.kind), form.m, form.n, form.copies, form.macs, form.steps, form.group_waits,
             form.off_array, form.weight.dram_bits, form.weight.buffer_words,
             ceil_div(form.weight.buffer_bytes, form.passes), form.input.dram_bits, form.input.buffer_words,
             ceil_div(form.input.buffer_bytes, form.passes), form.output.dram_bits, form.output.buffer_words,
