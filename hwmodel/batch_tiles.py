@@ -71,6 +71,8 @@ def fresh(*modules: ModuleType) -> Compile:
     return compiled
 
 
+jit_inline = njit(nogil=True, error_model="numpy", inline="always")
+
 for _function in (
     seen_keys, seen_steps, fetch_times, held_blocks, choose_fetches, part_cycles, first_slice, product_cycles,
     layer_cycles, last_vector_cycles,
