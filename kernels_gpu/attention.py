@@ -15,131 +15,32 @@ tokens, query c of a tile. Values: tokens ``c + 8 i`` and ``c + 4 + 8 i``, the g
 g-th eighth of the elements, query c.
 
 Warps of a block take every ``warps``-th step and are merged in shared memory; where a sequence is split over blocks,
-``make_merge`` merges these.
+``kernels_gpu.attention_merge`` merges these.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-from numba import cuda, float32, int32, uint32
+from numba import cuda, float32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.attention_merge import store_result
+from kernels_gpu.attention_products import make_add_word, make_load, make_scores
 from kernels_gpu.attention_spec import STEP_TOKENS, TILE_QUERIES, AttentionSpec
 from kernels_gpu.gemv_inputs import INPUT_LEVELS, MAGIC, TINY
-from kernels_gpu.gemv_planes import nibbles_of_word
 from kernels_gpu.gemv_spec import WARP
 
 ARGUMENTS = "pppppppp" + "iii"
-MERGE_ARGUMENTS = "pp" + "i"
 LOG2_E = math.log2(math.e)
-MERGE_TEAMS = 2 if ptx.SIMULATED else 4  # the simulator starts a Python thread for each of their threads
-MERGE_BATCH = 4
-
-
-def make_load(words: int) -> Any:
-    """Device function ``(address, word) -> words``."""
-    return {1: ptx_tile.stream_words_1, 2: ptx_tile.stream_words_2, 4: ptx_tile.stream_words_4}[words]
-
-
-def make_scores(spec: AttentionSpec) -> Any:
-    """Device functions ``(load_keys, products)``: a quarter of a row; a tile's products with 16 tokens."""
-    bits, registers = spec.key_bits, spec.registers
-    own = spec.words(bits) // 4
-    load, chunk = make_load(min(own, 4)), min(own, 4)
-
-    @cuda.jit(device=True)
-    def load_keys(keys, row, c):
-        first = uint32(row * uint32(4 * own) + c * uint32(chunk))
-        if own == 8:  # in two halves of the row, so that lanes side by side read what lies side by side
-            return load(keys, first) + load(keys, uint32(first + uint32(16)))
-        return load(keys, first)
-
-    @cuda.jit(device=True)
-    def as_bytes(words):
-        if bits == 8:
-            return words
-        if own == 2:
-            return nibbles_of_word(words[0]) + nibbles_of_word(words[1])
-        return (
-            nibbles_of_word(words[0])
-            + nibbles_of_word(words[1])
-            + nibbles_of_word(words[2])
-            + nibbles_of_word(words[3])
-        )
-
-    @cuda.jit(device=True)
-    def products(shared, upper_words, lower_words, query):
-        """Joined digits for tokens g and g + 8; ``query``: word of this lane's digits."""
-        a, b, zero = as_bytes(upper_words), as_bytes(lower_words), int32(0)
-        q = ptx_tile.shared_4(shared, query)
-        total = (zero, zero, zero, zero)
-        total = ptx_tile.product_s8(a[0], b[0], a[1], b[1], q[0], q[1], total)
-        total = ptx_tile.product_s8(a[2], b[2], a[3], b[3], q[2], q[3], total)
-        if registers == 8:
-            q = ptx_tile.shared_4(shared, uint32(query + uint32(4)))
-            total = ptx_tile.product_s8(a[4], b[4], a[5], b[5], q[0], q[1], total)
-            total = ptx_tile.product_s8(a[6], b[6], a[7], b[7], q[2], q[3], total)
-        return int32(int32(total[0] << 8) + total[1]), int32(int32(total[2] << 8) + total[3])
-
-    return load_keys, products
 
 
 @cuda.jit(device=True)
-def transposed(a, b, c, d):
-    """Bytes i of four words as word i: four tokens of one element."""
-    low0, low1 = ptx.pick_bytes(a, b, uint32(0x5140)), ptx.pick_bytes(c, d, uint32(0x5140))
-    high0, high1 = ptx.pick_bytes(a, b, uint32(0x7362)), ptx.pick_bytes(c, d, uint32(0x7362))
-    return (
-        ptx.pick_bytes(low0, low1, uint32(0x5410)),
-        ptx.pick_bytes(low0, low1, uint32(0x7632)),
-        ptx.pick_bytes(high0, high1, uint32(0x5410)),
-        ptx.pick_bytes(high0, high1, uint32(0x7632)),
-    )
-
-
-@cuda.jit(device=True)
-def _add_four(x, y, b0, b1, unit, at, result):
-    """Four elements: ``x``, ``y`` hold four tokens each of every element."""
-    zero = int32(0)
-    none = (zero, zero, zero, zero)
-    t = ptx_tile.product_s8(x[0], x[1], y[0], y[1], b0, b1, none)
-    u = ptx_tile.product_s8(x[2], x[3], y[2], y[3], b0, b1, none)
-    result[at] = ptx.fma(unit, float32(int32(int32(t[0] << 8) + t[1])), result[at])
-    result[at + 1] = ptx.fma(unit, float32(int32(int32(t[2] << 8) + t[3])), result[at + 1])
-    result[at + 2] = ptx.fma(unit, float32(int32(int32(u[0] << 8) + u[1])), result[at + 2])
-    result[at + 3] = ptx.fma(unit, float32(int32(int32(u[2] << 8) + u[3])), result[at + 3])
-
-
-def make_add_word(bits: int, w: int) -> Any:
-    """Device function that adds the products of word ``w`` of eight tokens' values to ``result[base:]``."""
-
-    @cuda.jit(device=True)
-    def add_word(v0, v1, v2, v3, v4, v5, v6, v7, b0, b1, unit, base, result):
-        if bits == 8:
-            x, y = transposed(v0[w], v1[w], v2[w], v3[w]), transposed(v4[w], v5[w], v6[w], v7[w])
-            _add_four(x, y, b0, b1, unit, base + 4 * w, result)
-        else:
-            n0, n1, n2, n3 = (
-                nibbles_of_word(v0[w]),
-                nibbles_of_word(v1[w]),
-                nibbles_of_word(v2[w]),
-                nibbles_of_word(v3[w]),
-            )
-            n4, n5, n6, n7 = (
-                nibbles_of_word(v4[w]),
-                nibbles_of_word(v5[w]),
-                nibbles_of_word(v6[w]),
-                nibbles_of_word(v7[w]),
-            )
-            x, y = transposed(n0[0], n1[0], n2[0], n3[0]), transposed(n4[0], n5[0], n6[0], n7[0])
-            _add_four(x, y, b0, b1, unit, base + 8 * w, result)
-            x, y = transposed(n0[1], n1[1], n2[1], n3[1]), transposed(n4[1], n5[1], n6[1], n7[1])
-            _add_four(x, y, b0, b1, unit, base + 8 * w + 4, result)
-
-    return add_word
+def row_of(row0, token, further, last, words, place):
+    """Word of a lane's values of a token; of the last token where there is none."""
+    there = uint32(token + uint32(further))
+    return uint32(uint32(row0 + (there if there < last else last)) * uint32(8 * words) + place)
 
 
 def make_body(spec: AttentionSpec) -> Callable[..., None]:
@@ -403,84 +304,5 @@ def make_body(spec: AttentionSpec) -> Callable[..., None]:
                         ptx_tile.store_word(partial, uint32(target + uint32(1)), ptx.float_bits(weights))
                 else:
                     store_result(out, uint32(row * uint32(head_dim) + d), summed, weights, bfloat)
-
-    return kernel
-
-
-@cuda.jit(device=True)
-def row_of(row0, token, further, last, words, place):
-    """Word of a lane's values of a token; of the last token where there is none."""
-    there = uint32(token + uint32(further))
-    return uint32(uint32(row0 + (there if there < last else last)) * uint32(8 * words) + place)
-
-
-@cuda.jit(device=True)
-def store_result(out, index, summed, weights, bfloat):
-    """Store a weighted mean; zero where there were no tokens."""
-    mean = float32(0) if weights == float32(0) else ptx.div(summed, weights)
-    ptx_tile.store_half(out, index, ptx.to_bfloat(mean) if bfloat else ptx.to_half(mean))
-
-
-def make_merge(spec: AttentionSpec) -> Callable[..., None]:
-    """The kernel that merges the parts of a query, to be compiled with ``MERGE_ARGUMENTS``.
-
-    ``MERGE_TEAMS`` threads for each element take every so-manieth part, ``MERGE_BATCH`` loads at a time, since each
-    waits for L2; then the first of them adds up what the others found.
-    """
-    head_dim, result_words, bfloat = spec.head_dim, spec.result_words, spec.bfloat
-    infinity = float32(math.inf)
-
-    @cuda.jit(device=True)
-    def word_of(partial, at):
-        return ptx.bits_float(ptx_tile.load_word(partial, at))
-
-    @cuda.jit(device=True)
-    def merged(top, weights, summed, largest, more_weights, more):
-        new_top = ptx.maximum_or_nan(top, largest)
-        kept, share = float32(0), float32(0)
-        if top != -infinity:
-            kept = ptx.exp2(ptx.sub(top, new_top))
-        if largest != -infinity:
-            share = ptx.exp2(ptx.sub(largest, new_top))
-        weights = ptx.fma(weights, kept, ptx.mul(more_weights, share))
-        return new_top, weights, ptx.fma(summed, kept, ptx.mul(more, share))
-
-    def kernel(partial, out, splits):
-        shared = ptx_tile.shared_words()
-        row, thread = uint32(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
-        team = uint32(thread // uint32(head_dim))
-        d, parts = uint32(thread - team * uint32(head_dim)), uint32(splits)
-        ptx_tile.start()
-        ptx_tile.wait_for_previous()
-        first = uint32(row * parts * uint32(result_words))
-        top, weights, summed = -infinity, float32(0), float32(0)
-        tops = cuda.local.array(MERGE_BATCH, float32)
-        all_weights = cuda.local.array(MERGE_BATCH, float32)
-        sums = cuda.local.array(MERGE_BATCH, float32)
-        part = uint32(team)
-        while part < parts:
-            for i in range(MERGE_BATCH):
-                own = uint32(part + uint32(i * MERGE_TEAMS))
-                at = uint32(first + (own if own < parts else part) * uint32(result_words))
-                tops[i] = word_of(partial, uint32(at + uint32(head_dim)))
-                all_weights[i] = word_of(partial, uint32(at + uint32(head_dim + 1)))
-                sums[i] = word_of(partial, uint32(at + d))
-            for i in range(MERGE_BATCH):
-                if uint32(part + uint32(i * MERGE_TEAMS)) < parts:
-                    top, weights, summed = merged(top, weights, summed, tops[i], all_weights[i], sums[i])
-            part = uint32(part + uint32(MERGE_BATCH * MERGE_TEAMS))
-        place = uint32(thread * uint32(3))
-        ptx_tile.put_1(shared, place, ptx.float_bits(top))
-        ptx_tile.put_1(shared, uint32(place + uint32(1)), ptx.float_bits(weights))
-        ptx_tile.put_1(shared, uint32(place + uint32(2)), ptx.float_bits(summed))
-        cuda.syncthreads()
-        if team == uint32(0):
-            for i in range(1, MERGE_TEAMS):
-                place = uint32((thread + uint32(i * head_dim)) * uint32(3))
-                found = ptx.bits_float(ptx_tile.shared_1(shared, place))
-                more_weights = ptx.bits_float(ptx_tile.shared_1(shared, uint32(place + uint32(1))))
-                more = ptx.bits_float(ptx_tile.shared_1(shared, uint32(place + uint32(2))))
-                top, weights, summed = merged(top, weights, summed, found, more_weights, more)
-            store_result(out, uint32(row * uint32(head_dim) + d), summed, weights, bfloat)
 
     return kernel

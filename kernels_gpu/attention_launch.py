@@ -17,7 +17,8 @@ from datatypes.packing import pack_tensor
 from datatypes.planes import row_words
 from datatypes.tensor import QuantizedTensor
 from hwmodel.units import ceil_div
-from kernels_gpu.attention import ARGUMENTS, MERGE_ARGUMENTS, MERGE_TEAMS, make_body, make_merge
+from kernels_gpu.attention import ARGUMENTS, make_body
+from kernels_gpu.attention_merge import MERGE_ARGUMENTS, MERGE_TEAMS, make_merge
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec, cache_format
 from kernels_gpu.gemv_spec import WARP
 from kernels_gpu.launch import require_cuda
