@@ -1,13 +1,21 @@
-"""What the tests of C++ arithmetics share: vectors for them, and the PE that drives one."""
+"""What the tests of C++ share: vectors for arithmetics and the PE that drives one, layers beside their reference."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from hls.ap_types import ap_types_folder, compiler
+from datatypes.quantized_layer import QuantizedLayer
+from hls.ap_types import WARNINGS, ap_types_folder, compiler
 from hls.csim_pe import UNITS_PER_PROGRAM, Comparison, compare, unit_of
+from hls.layer_csim import SimulatedOutput, compile_plans, simulate_plan
+from hls.layer_options import LayerOptions
+from hls.layer_plan import LayerPlan
+from hls.layer_planning import plan_layer
+from hls.layer_reference import LayerOutput, layer_reference
 from hls.pe_program import Unit, compiled
 from hls.rtl_design import Design
 from hls.rtl_reference import REFERENCES
@@ -97,6 +105,12 @@ class ArithmeticBench:
         return sum(one.compared for one in found)
 
 
+def modules_with(session: pytest.Session, name: str) -> list[ModuleType]:
+    """Test modules of a session that define ``name``."""
+    found = (getattr(item, "module", None) for item in session.items)  # a doctest has none
+    return list(dict.fromkeys(module for module in found if hasattr(module, name)))
+
+
 @pytest.fixture(scope="session")
 def needs_compiler():
     """Skips where ``ap_int.h`` or g++ is missing."""
@@ -116,10 +130,56 @@ def arithmetic_bench(needs_compiler):
 def quick_check(request, arithmetic_bench):
     """Counts compared outputs of a test module's ``quick(bench)``. One program serves all modules of the session that
     have one, since a compiler run costs more than all of their vectors."""
-    found = (getattr(item, "module", None) for item in request.session.items)  # a doctest has none
-    modules = {module: None for module in found if hasattr(module, "quick")}
-    work = {module: module.quick(arithmetic_bench) for module in modules}
+    work = {module: module.quick(arithmetic_bench) for module in modules_with(request.session, "quick")}
     with compiled(list({unit: None for batch in work.values() for unit, _ in batch})) as program:
         yield lambda module: arithmetic_bench.count(
             [compare(unit, vectors, program.drive(unit, vectors.stimulus)) for unit, vectors in work[module]]
         )
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+LayerCase = tuple[QuantizedLayer, LayerOptions, np.ndarray, np.ndarray | None]
+"""A layer, how it is computed, its float16 inputs ``[m, k]``, and its bias."""
+LAYER_FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedLayer:
+    """What the golden reference and C++ make of the inputs of a layer."""
+
+    name: str
+    layer: QuantizedLayer
+    plan: LayerPlan
+    inputs: np.ndarray
+    expected: LayerOutput
+    found: SimulatedOutput
+
+
+@pytest.fixture(scope="session")
+def simulate_layers(needs_compiler) -> Callable[[Path, Mapping[str, LayerCase]], list[SimulatedLayer]]:
+    """A function: compiles layers, by name, into one program in a folder, and runs each."""
+
+    def simulate(folder: Path, cases: Mapping[str, LayerCase]) -> list[SimulatedLayer]:
+        plans = {name: plan_layer(layer, bias=bias, options=how) for name, (layer, how, _, bias) in cases.items()}
+        program = folder / "layers"
+        compile_plans(plans, program, flags=LAYER_FLAGS)
+        return [
+            SimulatedLayer(
+                name, layer, plans[name], x, layer_reference(layer, x, bias, how),
+                simulate_plan(program, name, plans[name], x),
+            )
+            for name, (layer, how, x, bias) in cases.items()
+        ]  # fmt: skip
+
+    return simulate
+
+
+@pytest.fixture(scope="session")
+def quick_layers(request, simulate_layers, tmp_path_factory) -> Callable[[ModuleType], list[SimulatedLayer]]:
+    """The simulated layers of a test module's ``quick_cases()``: as with ``quick_check``, one program serves all."""
+    cases = {module: module.quick_cases() for module in modules_with(request.session, "quick_cases")}
+    together = {name: case for batch in cases.values() for name, case in batch.items()}
+    assert len(together) == sum(len(batch) for batch in cases.values())  # no name twice
+    made = {one.name: one for one in simulate_layers(tmp_path_factory.mktemp("layers"), together)}
+    return lambda module: [made[name] for name in cases[module]]

@@ -49,8 +49,7 @@ def write_layer(folder, name, identifier, *, wrong=()):
     expected = 2 * values
     for token, row in wrong:
         expected[token, row] += 1
-    kernel = KernelText(name, identifier, (COLUMNS, COLUMNS), "twice", TOKENS, 0, True, 3, 3, COLUMNS, 32, (1, TOKENS),
-                        "part", 5.0)  # fmt: skip
+    kernel = KernelText(name, identifier, (COLUMNS, COLUMNS), "twice", TOKENS, 0, True, 3, 3, COLUMNS, 32, (1, TOKENS))
     (place / "kernel.cpp").write_text(KERNEL.replace("NAME", identifier))
     (place / "config.h").write_text(CONFIG)
     (place / "testbench.cpp").write_text(bench_text(kernel))

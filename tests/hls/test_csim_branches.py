@@ -5,6 +5,8 @@ Needs ``ap_int.h`` (extra ``hls``) and g++.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,15 +27,11 @@ from datatypes.layer_config import (
 )
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
-from hls.ap_types import WARNINGS
-from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
 from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
 
 N, K, TOKENS = 11, 72, 4
-pytestmark = pytest.mark.usefixtures("needs_compiler")
-FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 INT4 = TensorConfig((INTS[4],), PerGroup(24))
 TOKEN8 = TensorConfig((INTS[8],), PerChannel(), ScaleConfig(FP32), dynamic=True)
 MX = ScaleConfig(E8M0, ScaleRule.LQER_CEIL)
@@ -43,6 +41,9 @@ OPTIONS = LayerOptions(tokens=3, lanes=8, tile_rows=4)
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+BIAS = normal(N, seed=9).numpy()
 
 
 def quantized(config: LayerConfig, weight: torch.Tensor | None = None, **more: object) -> QuantizedLayer:
@@ -145,16 +146,18 @@ SLOW = {
 }
 
 
-def compare(folder: Path, layers: dict[str, QuantizedLayer]) -> None:
-    bias = normal(N, seed=9).numpy()
-    plans = {name: plan_layer(layer, bias=bias, options=OPTIONS) for name, layer in layers.items()}
-    compile_plans(plans, folder / "branches", flags=FLAGS)
+def case(layer: QuantizedLayer) -> tuple[QuantizedLayer, LayerOptions, np.ndarray, np.ndarray]:
+    """A layer as ``simulate_layers`` takes it."""
     x = (normal(TOKENS, K, seed=7) * torch.tensor([1.0, 0.05, 20.0, 1.0])[:, None]).numpy().astype(np.float16)
-    for name, layer in layers.items():
-        expected = layer_reference(layer, x, bias, OPTIONS).values
-        found = simulate_plan(folder / "branches", name, plans[name], x).values
-        np.testing.assert_array_equal(found, expected, err_msg=name)
-        assert not np.array_equal(expected, layer_reference(_bare(layer), x, bias, OPTIONS).values), name
+    return layer, OPTIONS, x, BIAS
+
+
+def check(simulated: Iterable) -> None:
+    for one in simulated:
+        expected = one.expected.values
+        np.testing.assert_array_equal(one.found.values, expected, err_msg=one.name)
+        bare = layer_reference(_bare(one.layer), one.inputs, BIAS, OPTIONS).values
+        assert not np.array_equal(expected, bare), one.name
 
 
 def _bare(layer: QuantizedLayer) -> QuantizedLayer:
@@ -173,14 +176,19 @@ def _bare(layer: QuantizedLayer) -> QuantizedLayer:
     )
 
 
-def test_branches_beside_a_layer(tmp_path: Path) -> None:
-    compare(tmp_path, {name: make() for name, make in QUICK.items()})
+def quick_cases() -> dict[str, tuple]:
+    """Layers of the session's common program."""
+    return {name: case(make()) for name, make in QUICK.items()}
+
+
+def test_branches_beside_a_layer(quick_layers: Callable) -> None:
+    check(quick_layers(sys.modules[__name__]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [tuple(SLOW)[:5], tuple(SLOW)[5:]], ids=["low_rank_and_columns", "elements"])
-def test_every_kind_of_branch(tmp_path: Path, names: tuple[str, ...]) -> None:
-    compare(tmp_path, {name: SLOW[name]() for name in names})
+def test_every_kind_of_branch(simulate_layers: Callable, tmp_path: Path, names: tuple[str, ...]) -> None:
+    check(simulate_layers(tmp_path, {name: case(SLOW[name]()) for name in names}))
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

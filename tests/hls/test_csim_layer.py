@@ -6,7 +6,8 @@ Needs ``ap_int.h`` (extra ``hls``) and g++.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -57,16 +58,10 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.ap_types import WARNINGS
-from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
-from hls.layer_planning import plan_layer
-from hls.layer_reference import layer_reference
 from hwmodel.unit_cost_design import Arithmetic
 
 Made = tuple[QuantizedLayer, LayerOptions]
-pytestmark = pytest.mark.usefixtures("needs_compiler")
-FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 TOKENS = 5  # two calls of three tokens: the second from a table on the chip, and not full
 
 
@@ -311,19 +306,20 @@ def inputs(k: int, seed: int = 7) -> np.ndarray:
     return x.astype(np.float16)
 
 
-def compare(folder: Path, made: dict[str, Made]) -> None:
+def case(made: Made) -> tuple[QuantizedLayer, LayerOptions, np.ndarray, None]:
+    """A layer as ``simulate_layers`` takes it."""
+    quantized, options = made
+    return quantized, options, inputs(quantized.shape[1]), None
+
+
+def check(simulated: Iterable) -> None:
     """Every output of every layer equals its reference."""
-    plans = {name: plan_layer(quantized, options=options) for name, (quantized, options) in made.items()}
-    program = folder / "layers"
-    compile_plans(plans, program, flags=FLAGS)
-    for name, (quantized, options) in made.items():
-        x = inputs(quantized.shape[1])
-        expected = layer_reference(quantized, x, options=options)
-        found = simulate_plan(program, name, plans[name], x)
+    for one in simulated:
+        name, expected, found = one.name, one.expected, one.found
         if expected.coded is None:
             np.testing.assert_array_equal(found.values, expected.values, err_msg=name)
             assert np.isfinite(expected.values).all() and len(np.unique(expected.values)) > TOKENS
-        elif plans[name].fp16_output:
+        elif one.plan.fp16_output:
             np.testing.assert_array_equal(found.values, expected.coded.codes.numpy(), err_msg=name)
         else:
             scale = expected.coded.effective_scale()
@@ -332,8 +328,13 @@ def compare(folder: Path, made: dict[str, Made]) -> None:
             np.testing.assert_array_equal(found.scales, scale.numpy(), err_msg=name)
 
 
-def test_layers_of_each_kind_of_sum(tmp_path: Path) -> None:
-    compare(tmp_path, {name: make() for name, make in QUICK.items()})
+def quick_cases() -> dict[str, tuple]:
+    """Layers of the session's common program."""
+    return {name: case(make()) for name, make in QUICK.items()}
+
+
+def test_layers_of_each_kind_of_sum(quick_layers: Callable) -> None:
+    check(quick_layers(sys.modules[__name__]))
 
 
 NAMES = sorted(SLOW)
@@ -341,25 +342,21 @@ NAMES = sorted(SLOW)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, len(NAMES), 6), ids=lambda first: "_".join(NAMES[first : first + 6]))
-def test_layers_of_every_format(tmp_path: Path, first: int) -> None:
-    compare(tmp_path, {name: SLOW[name]() for name in NAMES[first : first + 6]})
+def test_layers_of_every_format(simulate_layers: Callable, tmp_path: Path, first: int) -> None:
+    check(simulate_layers(tmp_path, {name: case(SLOW[name]()) for name in NAMES[first : first + 6]}))
 
 
 @pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_shape_group_and_number_of_lanes(tmp_path: Path, data: st.DataObject) -> None:
-    made = {}
+def test_any_shape_group_and_number_of_lanes(simulate_layers: Callable, tmp_path: Path, data: st.DataObject) -> None:
+    cases = {}
     for index in range(4):
         shape = data.draw(st.integers(1, 21)), data.draw(st.integers(1, 140))
         group, lanes, rows = (data.draw(st.integers(1, most)) for most in (150, 19, 9))
         fmt = data.draw(st.sampled_from([INTS[2], INTS[3], INTS[7], FP4, E3M2, FLINT4]))
         activation = data.draw(st.sampled_from([token_scales(INTS[8]), token_scales(E4M3), None]))
         weight = TensorConfig((fmt,), PerGroup(group))
-        made[f"any_{index}"] = layer(weight, activation, shape=shape, lanes=lanes, rows=rows)
-    plans = {name: plan_layer(quantized, options=options) for name, (quantized, options) in made.items()}
-    compile_plans(plans, tmp_path / "any", flags=FLAGS)
-    for name, (quantized, options) in made.items():
-        x = inputs(quantized.shape[1])
-        expected = layer_reference(quantized, x, options=options)
-        np.testing.assert_array_equal(simulate_plan(tmp_path / "any", name, plans[name], x).values, expected.values)
+        cases[f"any_{index}"] = case(layer(weight, activation, shape=shape, lanes=lanes, rows=rows))
+    for one in simulate_layers(tmp_path, cases):
+        np.testing.assert_array_equal(one.found.values, one.expected.values)

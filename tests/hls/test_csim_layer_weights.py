@@ -6,7 +6,8 @@ Needs ``ap_int.h`` (extra ``hls``) and g++.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,14 +36,8 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.ap_types import WARNINGS
-from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_options import LayerOptions
-from hls.layer_planning import plan_layer
-from hls.layer_reference import layer_reference
 
-pytestmark = pytest.mark.usefixtures("needs_compiler")
-FLAGS = ("-O0", *WARNINGS)  # -O0 compiles fastest
 TOKENS = 4  # two calls of three tokens and of one
 Made = tuple[QuantizedLayer, LayerOptions]
 ZERO = ScaleConfig(FP16, ScaleRule.RANGE)
@@ -342,25 +337,31 @@ def exact(layer: QuantizedLayer, x: np.ndarray, encoded: QuantizedTensor | None)
     return product + bias(layer.shape[0])
 
 
-def compare(folder: Path, layers: dict[str, Made]) -> None:
+def case(made: Made, *, biased: bool = True) -> tuple[QuantizedLayer, LayerOptions, np.ndarray, np.ndarray | None]:
+    """A layer as ``simulate_layers`` takes it."""
+    layer, options = made
+    n, k = layer.shape
+    return layer, options, inputs(k), bias(n) if biased else None
+
+
+def check(simulated: Iterable) -> None:
     """The reference lies within its bound of exact arithmetic; C++ equals the reference in every output."""
-    plans = {
-        name: plan_layer(layer, bias=bias(layer.shape[0]), options=options) for name, (layer, options) in layers.items()
-    }
-    compile_plans(plans, folder / "layers", flags=FLAGS)
-    for name, (layer, options) in layers.items():
-        x = inputs(layer.shape[1])
-        expected = layer_reference(layer, x, bias(layer.shape[0]), options)
-        distance = np.abs(expected.values - exact(layer, x, expected.activation))
+    for one in simulated:
+        name, expected = one.name, one.expected
+        distance = np.abs(expected.values - exact(one.layer, one.inputs, expected.activation))
         assert (distance <= expected.bound).all(), name
         assert expected.bound.max() < 0.01 * np.abs(expected.values).max(), name  # no bound that holds anything
-        found = simulate_plan(folder / "layers", name, plans[name], x)
-        np.testing.assert_array_equal(found.values, expected.values, err_msg=name)
+        np.testing.assert_array_equal(one.found.values, expected.values, err_msg=name)
         assert len(np.unique(expected.values)) > TOKENS, name
 
 
-def test_some_layers_of_each_kind(tmp_path: Path) -> None:
-    compare(tmp_path, {name: make() for name, make in QUICK.items()})
+def quick_cases() -> dict[str, tuple]:
+    """Layers of the session's common program."""
+    return {name: case(make()) for name, make in QUICK.items()}
+
+
+def test_some_layers_of_each_kind(quick_layers: Callable) -> None:
+    check(quick_layers(sys.modules[__name__]))
 
 
 NAMES: Sequence[str] = sorted(SLOW)
@@ -368,14 +369,14 @@ NAMES: Sequence[str] = sorted(SLOW)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, len(NAMES), 6), ids=lambda first: "_".join(NAMES[first : first + 6]))
-def test_layers_of_every_kind(tmp_path: Path, first: int) -> None:
-    compare(tmp_path, {name: SLOW[name]() for name in NAMES[first : first + 6]})
+def test_layers_of_every_kind(simulate_layers: Callable, tmp_path: Path, first: int) -> None:
+    check(simulate_layers(tmp_path, {name: case(SLOW[name]()) for name in NAMES[first : first + 6]}))
 
 
 @pytest.mark.slow
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_shape_of_vectors_and_blocks(tmp_path: Path, data: st.DataObject) -> None:
+def test_any_shape_of_vectors_and_blocks(simulate_layers: Callable, tmp_path: Path, data: st.DataObject) -> None:
     layers: dict[str, Made] = {}
     for index in range(2):
         n, k = data.draw(st.integers(1, 13)), data.draw(st.integers(1, 60))
@@ -388,9 +389,6 @@ def test_any_shape_of_vectors_and_blocks(tmp_path: Path, data: st.DataObject) ->
         group = block * data.draw(st.integers(1, 5))
         weight = TensorConfig((INTS[4],), PerGroup(group), sparsity=SparsityConfig(kept, block))
         layers[f"sparse_{index}"] = sparse(weight, TOKEN8, shape=(n, k), lanes=kept * data.draw(st.integers(1, 4)))
-    plans = {name: plan_layer(layer, options=options) for name, (layer, options) in layers.items()}
-    compile_plans(plans, tmp_path / "any", flags=FLAGS)
-    for name, (layer, options) in layers.items():
-        x = inputs(layer.shape[1])
-        expected = layer_reference(layer, x, options=options).values
-        np.testing.assert_array_equal(simulate_plan(tmp_path / "any", name, plans[name], x).values, expected)
+    cases = {name: case(one, biased=False) for name, one in layers.items()}
+    for one in simulate_layers(tmp_path, cases):
+        np.testing.assert_array_equal(one.found.values, one.expected.values)

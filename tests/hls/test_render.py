@@ -13,9 +13,13 @@ from hls.render import KernelText, bench_text, kernel_text, makefile_text, rende
 def kernel(**changes):
     usual = KernelText(
         layer="model.q", name="layer_model_q_x1", shape=(40, 64), description="int4", tokens=3, beats=21, on_chip=False,
-        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3), part="xcu250-figd2104-2L-e", clock_mhz=300.0,
+        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3),
     )  # fmt: skip
     return dataclasses.replace(usual, **changes)
+
+
+def vitis(made):
+    return vitis_texts(made.name, made.data, part="xcu250-figd2104-2L-e", clock_mhz=300.0)
 
 
 def test_every_template_is_filled_completely():
@@ -23,7 +27,7 @@ def test_every_template_is_filled_completely():
         kernel_text(kernel()),
         bench_text(kernel()),
         kernel_text(kernel(on_chip=True)),
-        *vitis_texts(kernel()).values(),
+        *vitis(kernel()).values(),
     ]
     for text in texts:
         assert not re.search(r"\$\{|\$(?!here\b|flags\b)", text)
@@ -55,7 +59,7 @@ def test_a_kernel_with_weights_on_the_chip_has_no_port_for_them():
 
 
 def test_vitis_files_name_part_clock_top_and_data():
-    texts = vitis_texts(kernel())
+    texts = vitis(kernel())
     config = texts["hls_config.cfg"]
     part, section = config.split("[hls]")
     assert "part=xcu250-figd2104-2L-e" in part
@@ -68,8 +72,7 @@ def test_vitis_files_name_part_clock_top_and_data():
     script = texts["run_hls.tcl"]
     assert "set_part xcu250-figd2104-2L-e" in script and "create_clock -period 300MHz " in script
     assert (
-        "add_files -tb $here/weights.bin" in script
-        and "weights.bin" not in vitis_texts(kernel(on_chip=True))["run_hls.tcl"]
+        "add_files -tb $here/weights.bin" in script and "weights.bin" not in vitis(kernel(on_chip=True))["run_hls.tcl"]
     )
 
 
@@ -77,7 +80,7 @@ def test_vitis_files_name_part_clock_top_and_data():
 def test_tcl_reads_the_script(tmp_path):
     commands = ["open_project", "open_solution", "add_files", "set_top", "set_part", "create_clock", "csynth_design"]
     stubs = "".join(f"proc {name} args {{ puts [concat {name} $args] }}\n" for name in commands)
-    (tmp_path / "run_hls.tcl").write_text(vitis_texts(kernel())["run_hls.tcl"])
+    (tmp_path / "run_hls.tcl").write_text(vitis(kernel())["run_hls.tcl"])
     (tmp_path / "all.tcl").write_text(f"{stubs}source run_hls.tcl\n")
     done = subprocess.run(["tclsh", "all.tcl"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "set_top layer_model_q_x1" in done.stdout
