@@ -17,18 +17,16 @@ from typing import Any
 import numpy as np
 
 from datatypes.config_json import config_to_dict
-from hls.ap_types import INCLUDE
 from hls.block_plan import BlockPlan, block_config_text, plan_block
 from hls.block_reference import block_reference
 from hls.decoder_block import LAYERS, DecoderBlock
-from hls.estimate import LayerEstimate, estimate_layer
-from hls.export import ExportTarget, describe, needed_headers
-from hls.export_folder import read_manifest, whole_export, write_manifest
+from hls.estimate import LayerEstimate
+from hls.export import ExportTarget, describe, finish_export, image_entry, needed_headers, options_entry
+from hls.export_folder import read_manifest, whole_export, write_file
 from hls.layer_config_text import config_text
 from hls.names import identifier_of
-from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, makefile_text, render
+from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, render, vitis_texts, weights_texts
 from hls.weights import BEAT_BYTES, beat_bytes, image_text, row_beats, row_bytes
-from hwmodel.units import mhz_to_hz
 
 CACHE = "cache.bin"
 
@@ -106,22 +104,15 @@ def export_block(
     if not kernel.on_chip:
         data[WEIGHTS] = beat_bytes(plan.image)
     place = f"layers/{identifier}"
-    described = {
-        **about,
-        "device": {"name": target.device.name, "part": target.part},
-        "clock_mhz": target.clock_mhz,
-        "on_chip_bytes": target.on_chip_bytes,
-    }
+    vitis = vitis_texts(identifier, kernel.data, part=target.part, clock_mhz=target.clock_mhz)
     with whole_export(folder) as made:
-        files: dict[str, str | bytes] = {**texts, **_vitis_texts(kernel), **data}
+        files: dict[str, str | bytes] = {**texts, **vitis, **data}
         for name, content in files.items():
-            _write(made / place / name, content)
-        for header in sorted(needed_headers(texts["config.h"]) | needed_headers(texts["testbench.cpp"])):
-            _write(made / "include" / "codesign" / header, (INCLUDE / "codesign" / header).read_bytes())
-        _write(made / "Makefile", makefile_text([identifier]))
-        _write(made / "HOST.md", _host_note(kernel, formats, str(about["model"])))
+            write_file(made / place / name, content)
+        headers = needed_headers(texts["config.h"] + texts["testbench.cpp"])
         entry = _entry(kernel, place, sorted(texts), sorted(data))
-        write_manifest(made, {**described, "layers": [entry]})
+        note = _host_note(kernel, formats, str(about["model"]))
+        finish_export(made, {**about, **target.about}, [entry], headers, note)
     return read_manifest(folder)
 
 
@@ -132,10 +123,7 @@ def layer_estimates(plan: BlockPlan, target: ExportTarget, *, on_chip: bool) -> 
     for name in LAYERS:
         alike = config_text(plan.layers[name], "layer")
         if alike not in made:
-            made[alike] = estimate_layer(
-                plan.layers[name], target.device, mhz_to_hz(target.clock_mhz), on_chip=on_chip,
-                calibration=target.calibration,
-            )  # fmt: skip
+            made[alike] = target.estimate(plan.layers[name], on_chip=on_chip)
         estimates[name] = made[alike]
     return estimates
 
@@ -164,11 +152,6 @@ def _summary(descriptions: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in of_each.items())
 
 
-def _write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
 def _texts(kernel: _Kernel, formats: Mapping[str, str]) -> dict[str, str]:
     """Generated sources by file name."""
     block, plan = kernel.plan.block, kernel.plan
@@ -180,14 +163,7 @@ def _texts(kernel: _Kernel, formats: Mapping[str, str]) -> dict[str, str]:
         f"#pragma HLS INTERFACE s_axilite port = {name} bundle = control"
         for name in (*kernel.ports, "position", "tokens", "return")
     ]
-    image, weights = "", "codesign::memory_image{weights}"
-    if kernel.on_chip:
-        image = (
-            "\n#include <cstdint>\n\n"
-            f"// The weight image, {plan.beats} beats of eight 64-bit words, the lowest first.\n"
-            f'static const std::uint64_t {kernel.name}_image[] = {{\n#include "{IMAGE}"\n}};\n'
-        )
-        weights = f"codesign::rom_image{{{kernel.name}_image}}"
+    image, weights = weights_texts(kernel.name, plan.beats, on_chip=kernel.on_chip)
     texts = {
         "config.h": block_config_text(plan, kernel.name),
         "kernel.cpp": render(
@@ -220,16 +196,6 @@ def _texts(kernel: _Kernel, formats: Mapping[str, str]) -> dict[str, str]:
         ),
     }
     return {**texts, **({IMAGE: image_text(plan.image)} if kernel.on_chip else {})}
-
-
-def _vitis_texts(kernel: _Kernel) -> dict[str, str]:
-    values = {"name": kernel.name, "part": kernel.target.part, "clock_mhz": f"{kernel.target.clock_mhz:g}"}
-    listed = "\n".join(f"tb.file={name}" for name in kernel.data)
-    added = "\n".join(f"add_files -tb $here/{name}" for name in kernel.data)
-    return {
-        "hls_config.cfg": render("hls_config.cfg", {**values, "data": listed}),
-        "run_hls.tcl": render("run_hls.tcl", {**values, "data": added}),
-    }
 
 
 def _host_note(kernel: _Kernel, formats: Mapping[str, str], model: str) -> str:
@@ -265,7 +231,6 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
     """The manifest's entry."""
     block, plan = kernel.plan.block, kernel.plan
     row = row_beats(block.hidden, 32)
-    options = kernel.target.options
     estimates = layer_estimates(plan, kernel.target, on_chip=kernel.on_chip)
     return {
         "name": block.name,
@@ -280,22 +245,14 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
         "intermediate": block.layers["gate"].shape[0],
         "positions": block.positions,
         "tokens": kernel.tokens,
-        "options": {
-            "lanes": options.lanes,
-            "tile_rows": options.tile_rows,
-            "arithmetic": options.arithmetic.value,
-            "accumulator": list(options.accumulator),
-        },
+        "options": options_entry(kernel.target.options),
         "on_chip": kernel.on_chip,
         "input_beats": row,
         "output": "fp32",
         "output_beats": row,
         "cache_beats": kernel.record_beats[1],
         "cache_bytes": block.positions * kernel.record_beats[1] * BEAT_BYTES,
-        "image": {
-            "beats": plan.beats,
-            "arrays": [{"name": a.name, "beat": a.beat, "words": a.words} for a in plan.arrays],
-        },
+        "image": image_entry(plan.beats, plan.arrays),
         "estimate_of_layers": _summed(estimates.values()),
         "estimates": {name: estimate.to_dict() for name, estimate in estimates.items()},
         "configs": {name: config_to_dict(block.layers[name].config) for name in LAYERS},

@@ -7,8 +7,7 @@ struct: where a layer's image starts is an argument of the pipeline, not part of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from hls.layer_config_text import config_text, stage_text
 from hls.layer_options import LayerOptions
 from hls.layer_plan import LayerPlan, PlacedArray, StagePlan, WeightImage
 from hls.layer_planning import plan_layer
+from hls.names import naming
 from hls.stage_planning import plan_stage
 from hls.weights import BEAT_BYTES
 
@@ -76,7 +76,7 @@ def plan_block(block: DecoderBlock, options: LayerOptions | None = None) -> Bloc
     plans: dict[str, LayerPlan] = {}
     starts: dict[str, int] = {}
     for name in LAYERS:
-        with _naming(f"layer {name} of {block.name}"):
+        with naming(f"layer {name} of {block.name}"):
             plans[name] = plan_layer(block.layers[name], bias=block.biases.get(name), options=options)
         starts[name] = beat
         arrays += [replace(a, name=f"{name}.{a.name}", beat=beat + a.beat) for a in plans[name].arrays]
@@ -84,19 +84,11 @@ def plan_block(block: DecoderBlock, options: LayerOptions | None = None) -> Bloc
         beat += plans[name].beats
     stages = []
     for role in ("key", "value"):
-        with _naming(f"the {role} cache of {block.name}"):
+        with naming(f"the {role} cache of {block.name}"):
             stages.append(plan_stage(block.cache_config(role), block.head_dim, block.kv_heads))
     return BlockPlan(
         block, plans, starts, fields, stages[0], stages[1], tuple(arrays), np.concatenate(words).astype(np.uint32)
     )
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise type(error)(f"{what} cannot be exported: {error}") from None
 
 
 def _rows_on_beats(rows: np.ndarray) -> torch.Tensor:

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,15 @@ from datatypes.format import Format
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from datatypes.quantized_layer import QuantizedLayer
 from hls.ap_types import INCLUDE
-from hls.estimate import estimate_layer
-from hls.export_folder import read_manifest, whole_export, write_manifest
+from hls.estimate import LayerEstimate, estimate_layer
+from hls.export_folder import read_manifest, whole_export, write_file, write_manifest
 from hls.host_note import host_note
 from hls.layer_config_text import config_text
 from hls.layer_options import LayerOptions
-from hls.layer_plan import LayerPlan
+from hls.layer_plan import LayerPlan, PlacedArray
 from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
-from hls.names import identifier_of
+from hls.names import identifier_of, naming
 from hls.output_rows import OutputRows, output_rows
 from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, KernelText, bench_text, kernel_text, makefile_text, vitis_texts
 from hls.weights import BEAT_BYTES, beat_bytes, image_text, row_beats, row_bytes
@@ -111,6 +110,20 @@ class ExportTarget:
         """Part number of the device."""
         return PARTS[self.device.name]
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {
+            "device": {"name": self.device.name, "part": self.part},
+            "clock_mhz": self.clock_mhz,
+            "on_chip_bytes": self.on_chip_bytes,
+        }
+
+    def estimate(self, plan: LayerPlan, *, on_chip: bool) -> LayerEstimate:
+        """What a layer takes as a kernel of its own."""
+        clock_hz = mhz_to_hz(self.clock_mhz)
+        return estimate_layer(plan, self.device, clock_hz, on_chip=on_chip, calibration=self.calibration)
+
 
 def check_exportable(names: Iterable[str], layers: Mapping[str, QuantizedLayer], target: ExportTarget) -> None:
     """Make sure that every layer has a name and formats that an export can hold, before anything is written.
@@ -130,18 +143,9 @@ def check_exportable(names: Iterable[str], layers: Mapping[str, QuantizedLayer],
         layer = layers[name]
         if (layer.config, layer.shape) not in seen:
             seen.add((layer.config, layer.shape))
-            with _naming(name):
+            with naming(f"layer {name}"):
                 describe(layer.config)
                 plan_layer(layer, options=target.options)
-
-
-@contextmanager
-def _naming(layer: str) -> Iterator[None]:
-    """Puts the layer's name before what is said about it."""
-    try:
-        yield
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise type(error)(f"layer {layer} cannot be exported: {error}") from None
 
 
 def export_layers(
@@ -170,29 +174,31 @@ def export_layers(
         ValueError, NotImplementedError: a layer cannot be exported, or ``folder`` holds something else.
     """
     folder = Path(folder)
-    described = {
-        **about,
-        "device": {"name": target.device.name, "part": target.part},
-        "clock_mhz": target.clock_mhz,
-        "on_chip_bytes": target.on_chip_bytes,
-    }
+    described = {**about, **target.about}
     with whole_export(folder) as made:
         entries: list[dict[str, Any]] = []
         headers: set[str] = set()
         estimates: dict[str, dict[str, Any]] = {}
         for item in layers:
             steps(item.name, len(entries), count)
-            with _naming(item.name):
+            with naming(f"layer {item.name}"):
                 entries.append(_write_layer(made, item, target, headers, estimates))
         if not entries:
             raise ValueError("an export must hold at least one layer")
-        for header in sorted(headers):
-            _write(made / "include" / "codesign" / header, (INCLUDE / "codesign" / header).read_bytes())
-        _write(made / "Makefile", makefile_text([entry["identifier"] for entry in entries]))
-        _write(made / "HOST.md", host_note(described, entries))
-        write_manifest(made, {**described, "layers": entries})
+        finish_export(made, described, entries, headers, host_note(described, entries))
         steps("", len(entries), count)
     return read_manifest(folder)
+
+
+def finish_export(
+    folder: Path, about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], headers: Iterable[str], note: str
+) -> None:
+    """Write what an export has besides its layers: ``headers``, ``HOST.md`` (``note``), and the manifest last."""
+    for header in sorted(headers):
+        write_file(folder / "include" / "codesign" / header, (INCLUDE / "codesign" / header).read_bytes())
+    write_file(folder / "Makefile", makefile_text([entry["identifier"] for entry in entries]))
+    write_file(folder / "HOST.md", note)
+    write_manifest(folder, {**about, "layers": entries})
 
 
 def needed_headers(text: str) -> set[str]:
@@ -211,11 +217,6 @@ def needed_headers(text: str) -> set[str]:
     return found
 
 
-def _write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-
 def _write_layer(
     folder: Path, item: ExportLayer, target: ExportTarget, headers: set[str], estimates: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def _write_layer(
     _check_input(item, target.options)
     golden = output_rows(layer_reference(item.layer, item.input, item.bias, target.options))
     on_chip = plan.beats * BEAT_BYTES <= target.on_chip_bytes
-    kernel = _kernel(item, identifier, plan, golden, target, on_chip=on_chip)
+    kernel = _kernel(item, identifier, plan, golden, on_chip=on_chip)
     config = config_text(plan, identifier)
     texts = {
         "config.h": config,
@@ -233,19 +234,18 @@ def _write_layer(
         "testbench.cpp": bench_text(kernel),
         **({IMAGE: image_text(plan.image)} if on_chip else {}),
     }
-    headers |= needed_headers(config) | needed_headers(texts["testbench.cpp"])
+    headers |= needed_headers(config + texts["testbench.cpp"])
     data = {INPUT: row_bytes(item.input), OUTPUT: golden.data}
     if not on_chip:
         data[WEIGHTS] = beat_bytes(plan.image)
     alike = f"{on_chip} {config_text(plan, 'layer')}"
     if alike not in estimates:
-        estimates[alike] = estimate_layer(
-            plan, target.device, mhz_to_hz(target.clock_mhz), on_chip=on_chip, calibration=target.calibration
-        ).to_dict()
+        estimates[alike] = target.estimate(plan, on_chip=on_chip).to_dict()
     place = f"layers/{identifier}"
-    files: dict[str, str | bytes] = {**texts, **vitis_texts(kernel), **data}
+    vitis = vitis_texts(identifier, kernel.data, part=target.part, clock_mhz=target.clock_mhz)
+    files: dict[str, str | bytes] = {**texts, **vitis, **data}
     for name, content in files.items():
-        _write(folder / place / name, content)
+        write_file(folder / place / name, content)
     return {
         "name": item.name,
         "identifier": identifier,
@@ -253,16 +253,13 @@ def _write_layer(
         "description": kernel.description,
         "shape": list(item.layer.shape),
         "tokens": len(item.input),
-        "options": _options(target.options),
+        "options": {"tokens": target.options.tokens, **options_entry(target.options)},
         "arithmetic": [part.arithmetic.type for part in plan.parts],
         "on_chip": on_chip,
         "input_beats": kernel.input_beats,
         "output": golden.kind,
         "output_beats": golden.beats,
-        "image": {
-            "beats": plan.beats,
-            "arrays": [{"name": a.name, "beat": a.beat, "words": a.words} for a in plan.arrays],
-        },
+        "image": image_entry(plan.beats, plan.arrays),
         "bias": item.bias is not None,
         "config": config_to_dict(item.layer.config),
         "bits": item.layer.config.storage_bits(item.layer.shape).total,
@@ -281,9 +278,7 @@ def _check_input(item: ExportLayer, options: LayerOptions) -> None:
         )
 
 
-def _kernel(
-    item: ExportLayer, identifier: str, plan: LayerPlan, golden: OutputRows, target: ExportTarget, *, on_chip: bool
-) -> KernelText:
+def _kernel(item: ExportLayer, identifier: str, plan: LayerPlan, golden: OutputRows, *, on_chip: bool) -> KernelText:
     tokens = len(item.input)
     stages = [stage for stage in (plan.input, plan.middle, plan.result, plan.output) if stage is not None]
     shared = any(not (stage.per_token and (stage.outer is None or stage.outer_per_token)) for stage in stages)
@@ -300,8 +295,6 @@ def _kernel(
         rows=golden.rows,
         row_bits=golden.row_bits,
         calls=(tokens,) if shared or tokens == 1 else (1, tokens),  # a shared scale needs all its tokens
-        part=target.part,
-        clock_mhz=target.clock_mhz,
     )
 
 
@@ -337,9 +330,14 @@ def _plain_name(fmt: Format) -> str:
     return fmt.name
 
 
-def _options(options: LayerOptions) -> dict[str, Any]:
+def image_entry(beats: int, arrays: Iterable[PlacedArray]) -> dict[str, Any]:
+    """A weight image in the manifest."""
+    return {"beats": beats, "arrays": [{"name": a.name, "beat": a.beat, "words": a.words} for a in arrays]}
+
+
+def options_entry(options: LayerOptions) -> dict[str, Any]:
+    """Options in the manifest but the tokens of a call."""
     return {
-        "tokens": options.tokens,
         "lanes": options.lanes,
         "tile_rows": options.tile_rows,
         "arithmetic": options.arithmetic.value,

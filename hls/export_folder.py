@@ -34,6 +34,12 @@ def file_entries(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file and the folders that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def digest(path: Path) -> str:
     """Hex SHA-256 of a file."""
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""C++ identifiers for layer names.
+"""C++ identifiers for layer names, and layer names in messages.
 
 A layer name is a module path such as ``model.layers.0.self_attn.q_proj``. It becomes an identifier, a folder name and
 the name of an IP by one mapping that loses nothing: dots become underscores, and a hexadecimal number at the end says
@@ -9,6 +9,8 @@ letters, digits, single dots and single underscores (a path, an operator, a quot
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Longest identifier: with its endings it must stay a file name, of at most 255 bytes on Linux, macOS and Windows.
 MAX_LENGTH = 160
@@ -40,3 +42,12 @@ def identifier_of(layer: str) -> str:
     if len(made) > MAX_LENGTH:
         raise ValueError(f"a layer name must give a C++ name of at most {MAX_LENGTH} letters, not {len(made)}: {layer}")
     return made
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Puts ``what``, which is to be exported, before what is said about it."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise type(error)(f"{what} cannot be exported: {error}") from None

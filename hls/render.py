@@ -35,8 +35,6 @@ class KernelText:
         rows: values of a token's output that are compared.
         row_bits: width of one.
         calls: tokens of each call of the testbench.
-        part: device part.
-        clock_mhz: clock to synthesise for, in MHz, as Vitis takes it.
     """
 
     layer: str
@@ -51,8 +49,6 @@ class KernelText:
     rows: int
     row_bits: int
     calls: tuple[int, ...]
-    part: str
-    clock_mhz: float
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -81,6 +77,18 @@ def _parameters(kernel: KernelText) -> str:
     return ", ".join([*listed, "int tokens"])
 
 
+def weights_texts(name: str, beats: int, *, on_chip: bool) -> tuple[str, str]:
+    """The array of a kernel's weight image (none where it is in memory), and the expression that reads the image."""
+    if not on_chip:
+        return "", "codesign::memory_image{weights}"
+    array = (
+        "\n#include <cstdint>\n\n"
+        f"// The weight image, {beats} beats of eight 64-bit words, the lowest first.\n"
+        f'static const std::uint64_t {name}_image[] = {{\n#include "{IMAGE}"\n}};\n'
+    )
+    return array, f"codesign::rom_image{{{name}_image}}"
+
+
 def kernel_text(kernel: KernelText) -> str:
     """The top function."""
     lines = []
@@ -90,16 +98,7 @@ def kernel_text(kernel: KernelText) -> str:
             lines.append(f"#pragma HLS INTERFACE m_axi port = {name} bundle = {bundle} offset = slave depth = {depth}")
     for name in (*kernel.depths, "tokens", "return"):
         lines.append(f"#pragma HLS INTERFACE s_axilite port = {name} bundle = control")
-    image = weights = ""
-    if kernel.on_chip:
-        image = (
-            "\n#include <cstdint>\n\n"
-            f"// The weight image, {kernel.beats} beats of eight 64-bit words, the lowest first.\n"
-            f'static const std::uint64_t {kernel.name}_image[] = {{\n#include "{IMAGE}"\n}};\n'
-        )
-        weights = f"codesign::rom_image{{{kernel.name}_image}}"
-    else:
-        weights = "codesign::memory_image{weights}"
+    image, weights = weights_texts(kernel.name, kernel.beats, on_chip=kernel.on_chip)
     return render(
         "kernel.cpp",
         {
@@ -141,14 +140,20 @@ def bench_text(kernel: KernelText) -> str:
     )
 
 
-def vitis_texts(kernel: KernelText) -> dict[str, str]:
+def vitis_texts(name: str, data: Sequence[str], *, part: str, clock_mhz: float) -> dict[str, str]:
     """``hls_config.cfg`` for v++ and vitis-run, and ``run_hls.tcl``.
+
+    Args:
+        name: of the top function.
+        data: files that the testbench reads.
+        part: device part.
+        clock_mhz: to synthesise for.
 
     Sources: AMD UG1702 and UG1399 (2025.2), "HLS General Options", "C-Synthesis Sources", "add_files".
     """
-    values = {"name": kernel.name, "part": kernel.part, "clock_mhz": f"{kernel.clock_mhz:g}"}
-    listed = "\n".join(f"tb.file={name}" for name in kernel.data)
-    added = "\n".join(f"add_files -tb $here/{name}" for name in kernel.data)
+    values = {"name": name, "part": part, "clock_mhz": f"{clock_mhz:g}"}
+    listed = "\n".join(f"tb.file={file}" for file in data)
+    added = "\n".join(f"add_files -tb $here/{file}" for file in data)
     return {
         "hls_config.cfg": render("hls_config.cfg", {**values, "data": listed}),
         "run_hls.tcl": render("run_hls.tcl", {**values, "data": added}),
