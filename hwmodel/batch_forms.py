@@ -26,7 +26,7 @@ from hwmodel.pe import WIDE_BITS
 from hwmodel.side_work import Slab, gathered_activations, load_operations, side_operations, switch_cycles, widest_step
 from hwmodel.table_work import Table, tables_of
 from hwmodel.tile_plan import CAUSAL_SCORES, CAUSAL_VALUES, DENSE
-from hwmodel.traffic import NOTHING, Stream, causal_positions, causal_share
+from hwmodel.traffic import NOTHING, Stream, causal_positions, vector_elements
 from hwmodel.units import WORD_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 
@@ -155,9 +155,7 @@ def _embedding(spec: LayerSpec, config: Config, accelerator: Accelerator) -> For
 
 
 def _vector(spec: LayerSpec, machine: Machine) -> Form:
-    elements = spec.m * spec.n * spec.copies
-    if spec.causal and machine.options.causal_mask:
-        elements = math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
+    elements = vector_elements(spec, machine.options)
     return Form(
         FormKind.VECTOR, spec.m, spec.n, spec.copies, vector=elements * VECTOR_OPERATIONS[spec.kind],
         port_bits=elements * WIDE_BITS, input_width=input_width(machine.accelerator),

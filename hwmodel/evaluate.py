@@ -23,7 +23,7 @@ from hwmodel.report import CostReport, LayerCost
 from hwmodel.side_work import NORM_OPERATIONS
 from hwmodel.term_skipping import CountedBits
 from hwmodel.tile_plan import filled_cycles, look_up_cycles, plans_of
-from hwmodel.traffic import causal_share, dram_cycles, price_product, with_leakage
+from hwmodel.traffic import dram_cycles, price_product, vector_elements, with_leakage
 from hwmodel.units import ceil_div
 from hwmodel.workload import GEMM_KINDS, VECTOR_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Phase, Workload
 
@@ -244,9 +244,7 @@ class Pricer:
     def _vector(self, spec: LayerSpec, workload: Workload, device: Accelerator) -> Price:
         """A vector operation on data that passes between the buffers anyway: no DRAM traffic of its own."""
         assert spec.kind in VECTOR_KINDS
-        elements = spec.m * spec.n * spec.copies
-        if spec.causal and self.options.causal_mask:
-            elements = math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
+        elements = vector_elements(spec, self.options)
         operations = elements * VECTOR_OPERATIONS[spec.kind]
         port = device.input_port_bits(device.array(workload.phase))
         sram = device.activation_buffer.at(port)

@@ -29,7 +29,7 @@ from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.price import Price
-from hwmodel.traffic import causal_share
+from hwmodel.traffic import causal_share, vector_elements
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 
@@ -269,9 +269,7 @@ def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOp
 
 def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
     kernel = VECTOR_KERNELS[spec.kind]
-    elements = spec.m * spec.n * spec.copies
-    if spec.causal and options.causal_mask:
-        elements = math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
+    elements = vector_elements(spec, options)
     read, written = elements * WIDE_BITS * (kernel.operands - 1), elements * WIDE_BITS
     streaming_s = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * kernel.dram_share)
     seconds = math.cbrt(streaming_s**3 + (kernel.fixed_s + kernel.column_s * spec.n) ** 3)

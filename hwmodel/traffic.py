@@ -16,6 +16,7 @@ from hwmodel.options import ModelOptions
 from hwmodel.price import Price
 from hwmodel.tile_schedule import fetch_times, seen_steps
 from hwmodel.units import BYTE_BITS, WORD_BITS, ceil_div, leakage_pj
+from hwmodel.workload import LayerSpec
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,14 @@ def causal_share(keys: int, rows: int, past: int | None = None) -> float:
     _, positions, offset = causal_positions(keys, rows, past)
     wanted = positions * offset + positions * (positions + 1) // 2
     return min(wanted / (positions * keys), 1.0)
+
+
+def vector_elements(spec: LayerSpec, options: ModelOptions) -> int:
+    """Numbers that a vector operation takes, all copies; of causal scores those at or below the diagonal."""
+    elements = spec.m * spec.n * spec.copies
+    if spec.causal and options.causal_mask:
+        return math.ceil(elements * causal_share(spec.n, spec.m, spec.past))
+    return elements
 
 
 def fetches(weight: Stream, inputs: Stream, accelerator: Accelerator, copies: int) -> tuple[int, int]:
