@@ -16,7 +16,7 @@ from hwmodel.accelerator import Array
 from hwmodel.batch_axes import DesignSpace, Scenario
 from hwmodel.batch_columns import FORM_COLUMNS
 from hwmodel.batch_forms import Form, forms_of
-from hwmodel.evaluate import check_layer_names, not_runnable
+from hwmodel.evaluate import check_layer_names, not_runnable, with_last_tokens
 from hwmodel.operand_paths import Machine
 from hwmodel.operands import FP16_LAYER, Config, OperandBits
 from hwmodel.options import ModelOptions
@@ -166,9 +166,7 @@ class FormTable:
     def _specs(self, scenario: Scenario, phase: Phase, layer: LayerSpec) -> list[tuple[LayerSpec, int]]:
         """A layer at every context, and how many steps see it."""
         if phase is Phase.PREFILL:
-            if layer.head and self.options.last_token_head:
-                layer = replace(layer, m=max(1, min(layer.m, scenario.prefill.batch // layer.copies)))
-            return [(layer, 1)]
+            return [(with_last_tokens(layer, scenario.prefill, self.options), 1)]
         assert scenario.last_step is not None
         contexts = scenario.contexts(self.options)
         if layer.kind not in _FOLLOWING or layer.state:

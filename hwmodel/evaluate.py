@@ -194,8 +194,7 @@ class Pricer:
         return LayerCost(spec.name, spec.kind, price, bits * spec.weights // (spec.n * spec.k), spec.weights)
 
     def _price(self, spec: LayerSpec, config: Config, workload: Workload, stats: CountedBits | None = None) -> Price:
-        if spec.head and self.options.last_token_head and workload.phase is Phase.PREFILL:
-            spec = replace(spec, m=max(1, min(spec.m, workload.batch // spec.copies)))
+        spec = with_last_tokens(spec, workload, self.options)
         device = self.accelerator
         if isinstance(device, Gpu):
             return gpu_price(spec, config, device, self.options)
@@ -259,6 +258,13 @@ class Pricer:
             input_port_bits=port,
         )
         return with_leakage(price, device, self.options)
+
+
+def with_last_tokens(spec: LayerSpec, workload: Workload, options: ModelOptions) -> LayerSpec:
+    """The layer as it is priced: of a vocabulary projection in prefill, the last token of each sequence."""
+    if not (spec.head and options.last_token_head and workload.phase is Phase.PREFILL):
+        return spec
+    return replace(spec, m=max(1, min(spec.m, workload.batch // spec.copies)))
 
 
 def copies_in_turn(spec: LayerSpec, options: ModelOptions) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from hwmodel import event_kernel as kernel
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.evaluate import Configs, Pricer, copies_in_turn
+from hwmodel.evaluate import Configs, Pricer, copies_in_turn, with_last_tokens
 from hwmodel.event_options import BANDWIDTH, Arbiter, SimulationOptions
 from hwmodel.event_report import SimulatedLayer, SimulationReport
 from hwmodel.event_schedule import TICKS, LayerPlan, Schedule, schedule
@@ -193,8 +193,7 @@ class Planner:
         if spec.kind not in GEMM_KINDS:
             return self._other(spec, cost)
         options = self.model_options
-        if spec.head and options.last_token_head and self.workload.phase is Phase.PREFILL:
-            spec = replace(spec, m=max(1, min(spec.m, self.workload.batch // spec.copies)))
+        spec = with_last_tokens(spec, self.workload, options)
         products = list(products_of(spec, config, self.accelerator, self.array, options, self.bit_stats.get(spec.name)))
         passes = copies_in_turn(spec, options)
         plans = plans_of(spec, products, self.accelerator, self.array, options, passes)
