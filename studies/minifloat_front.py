@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from codesign.brevitas_bridge import PostTraining, prepared, quantized
 from codesign.console import show_table
-from codesign.efficientnet_lite import IMAGE_PIXELS, Classifier
+from codesign.efficientnet_lite import IMAGE_PIXELS, load_efficientnet_lite
 from codesign.image_folder import labelled_images
 from codesign.pareto import pareto_mask
 from codesign.store import write_atomic
@@ -72,7 +72,7 @@ def measure(folder: Path, device: str, out: Path, gptq: bool) -> None:
     calibration, test = labelled_images(folder).split(CALIBRATION_IMAGES)
     batches = list(calibration.load(IMAGE_PIXELS).to(device).split(BATCH))
     images, labels = test.load(IMAGE_PIXELS).to(device), torch.tensor(test.labels, device=device)
-    model = Classifier().load().to(device)
+    model = load_efficientnet_lite().to(device)
     rows = done.to_dict("records")
     if "float32" not in set(done["setting"]):
         top1, top5 = accuracy(model, images, labels)
