@@ -15,7 +15,7 @@ from torch import nn
 
 from codesign.console import say, show_json, show_table
 from codesign.export_block import POSITIONS, SEEDED, golden_inputs, write_block
-from codesign.export_inputs import text_inputs
+from codesign.export_inputs import origin, text_inputs
 from codesign.quantized_folder import QuantizedModel, load_quantized
 from codesign.run_study import accelerators_by_name
 from codesign.steps import progress
@@ -108,14 +108,7 @@ def export(
 
         golden, about = _inputs(source, names, inputs, tokens, seed, show)
         manifest = export_layers(
-            out, _layers(source, slots, names, golden, tokens, seed), target,
-            {
-                "model": source.name,
-                "model_hash": source.hash,
-                "recipe": str(source.manifest["recipe"]),
-                "accelerator": accelerator,
-                "inputs": about,
-            },
+            out, _layers(source, slots, names, golden, tokens, seed), target, origin(source, accelerator, about),
             steps=show, count=len(names),
         )  # fmt: skip
     if as_json:

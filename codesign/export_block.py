@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from codesign.block_calls import Call
 from codesign.blocks import BlockModel, Stream
+from codesign.export_inputs import origin
 from codesign.quantized_folder import QuantizedModel
 from codesign.text import first_token, load_text, tokenize, windows
 from hls.block_export import export_block
@@ -89,14 +90,7 @@ def write_block(
         NotImplementedError, ValueError: the block cannot be exported.
     """
     block, x = block_of_model(source, index, golden.ids, tokens=golden.tokens)
-    about = {
-        "model": source.name,
-        "model_hash": source.hash,
-        "recipe": str(source.manifest["recipe"]),
-        "accelerator": accelerator,
-        "inputs": dict(golden.about),
-    }
-    return export_block(out, block, x, target, about)
+    return export_block(out, block, x, target, origin(source, accelerator, golden.about))
 
 
 def block_of_model(source: QuantizedModel, index: int, ids: Tensor, *, tokens: int) -> tuple[DecoderBlock, np.ndarray]:
@@ -122,8 +116,7 @@ def block_of_model(source: QuantizedModel, index: int, ids: Tensor, *, tokens: i
     if not 0 <= index < len(walked):
         raise ValueError(f"block must be 0 to {len(walked) - 1}, not {index}")
     path = walked.paths[index]
-    with walked.block(index) as block:
-        _check_modules(block, path)
+    _check_modules(walked.model.get_submodule(path), path)
     names = {role: f"{path}.{module}" for role, module in MODULES.items()}
     for name in names.values():
         if name not in source.layers:
@@ -139,7 +132,7 @@ def block_of_model(source: QuantizedModel, index: int, ids: Tensor, *, tokens: i
 
 
 def _check_modules(block: nn.Module, path: str) -> None:
-    """Make sure that a block is made of the modules of Llama's and nothing else that has weights."""
+    """Make sure that a block, loaded or not, is made of the modules of Llama's and nothing else that has weights."""
     there = dict(block.named_modules())
     wanted = [*NORMS, *MODULES.values()]
     for name in wanted:

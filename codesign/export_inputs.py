@@ -1,8 +1,9 @@
-"""Inputs of layers for golden vectors: what a quantized model itself feeds them on a text."""
+"""Inputs of layers for golden vectors: what a quantized model itself feeds them on a text; what a manifest says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +51,17 @@ def text_inputs(
                 found[name] = _half(name, statistics[Statistic.INPUTS])
         steps("inputs", index + 1, last + 1)
     return found
+
+
+def origin(model: QuantizedModel, accelerator: str | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest of an export says of model, recipe and golden inputs."""
+    return {
+        "model": model.name,
+        "model_hash": model.hash,
+        "recipe": str(model.manifest["recipe"]),
+        "accelerator": accelerator,
+        "inputs": dict(inputs),
+    }
 
 
 def _half(name: str, rows: Tensor) -> np.ndarray:
