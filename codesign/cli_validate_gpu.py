@@ -8,7 +8,7 @@ import pandas as pd
 
 from codesign.console import say, show_json, show_table
 from codesign.gpu_page import write_page
-from codesign.gpu_truth import comparison, summary
+from codesign.gpu_truth import BAND, comparison, summary
 
 _ROW = ("format", "gpu", "m", "n", "k", "use", "measured_us", "predicted_us", "error_percent", "roofline_percent",
         "bound")  # fmt: skip
@@ -50,6 +50,6 @@ def validate_gpu(files: tuple[Path, ...], *, every: bool, page: Path | None, as_
         show_table(shown(by_shape, columns), title="By shape and tokens", as_json=False, columns=columns,
                    headings=_HEADINGS)  # fmt: skip
         show_table(shown(found.rows, _ROW), title="Predicted and measured", as_json=False, columns=_ROW,
-                   headings=_HEADINGS, highlight=lambda row: abs(row["error"]) > 0.15)  # fmt: skip
+                   headings=_HEADINGS, highlight=lambda row: abs(row["error"]) > BAND)  # fmt: skip
     show_table(shown(short, _SUMMARY), title="GPU kernels: predicted over measured, and a roofline at the copy rate",
                as_json=False, columns=_SUMMARY, headings=_HEADINGS)  # fmt: skip

@@ -16,9 +16,8 @@ from plotly import graph_objects as go
 
 from codesign.cache import whole_file
 from codesign.dashboard.theme import DARK, FONT, LIGHT, SYMBOLS, figure, plain
-from codesign.gpu_truth import OWN, summary
+from codesign.gpu_truth import BAND, OWN, summary
 
-BAND = 0.15
 _COLOURS = LIGHT[:-1] + DARK[:-1]  # more formats than these share a colour with one far away in the list
 _GREY = LIGHT[-1]  # kernels of others, and lines
 _HELD = "open"  # symbols of rows that had no part in the fit
