@@ -46,7 +46,7 @@ class LeftOut(Enum):
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Errors on rows that were left out of the fit, relative to the whole PE.
+    """Errors relative to the whole PE: on rows that were left out of the fit, or against other RTL.
 
     Args:
         rows: how many.
@@ -104,7 +104,8 @@ def held_out_errors(group: str, target: str, by: LeftOut = LeftOut.FORMATS) -> p
     chosen = samples(group, target)
     rows = []
     for key, outside in folds(group, chosen, by).items():
-        inside = [sample for index, sample in enumerate(chosen) if index not in set(outside)]
+        left_out = set(outside)
+        inside = [sample for index, sample in enumerate(chosen) if index not in left_out]
         if len(inside) < FEW_ROWS and not closed_form(group, target):
             continue
         prices = solve(inside, known_prices(group, target))
@@ -126,10 +127,11 @@ def held_out(group: str, target: str, *, small: bool) -> HeldOut | None:
     if errors.empty:
         return None
     alike = errors[errors["small"] == small]
-    return _summary(errors if alike.empty else alike)
+    return summary_of(errors if alike.empty else alike)
 
 
-def _summary(errors: pd.DataFrame) -> HeldOut:
+def summary_of(errors: pd.DataFrame) -> HeldOut:
+    """Of rows with the columns design, truth, ours and error; at least one."""
     magnitude = errors["error"].abs()
     worst = int(magnitude.to_numpy().argmax())
     return HeldOut(
@@ -150,12 +152,12 @@ def error_table(targets: Iterable[str], ways: Iterable[LeftOut] = tuple(LeftOut)
         for group, target in chosen:
             for kind, errors in held_out_errors(group, target, by).groupby("kind", sort=False):
                 large, small = errors[~errors["small"]], errors[errors["small"]]
-                rest = None if large.empty else _summary(large)
+                rest = None if large.empty else summary_of(large)
                 rows.append({
                     "kind": kind, "target": target, "left_out": by.value, "netlists": errors["design"].nunique(),
                     "mean": None if rest is None else rest.mean, "worst": None if rest is None else rest.worst,
                     "worst_design": "" if rest is None else rest.worst_design, "small": small["design"].nunique(),
-                    "small_difference": None if small.empty else _summary(small).largest_difference,
+                    "small_difference": None if small.empty else summary_of(small).largest_difference,
                 })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -178,7 +180,7 @@ def family_table(targets: Iterable[str]) -> pd.DataFrame:
                 row["price"] = group = group_of(family)
                 errors = held_out_errors(group, target)
                 errors = errors[errors["design"].str.startswith(f"{family}.") & ~errors["small"]]
-            known = None if errors.empty else _summary(errors)
+            known = None if errors.empty else summary_of(errors)
             row |= {"mean": None if known is None else known.mean, "worst": None if known is None else known.worst}
             rows.append(row)
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from hwmodel.check import Check, Standing
 from hwmodel.synthesis_table import DATA
 from hwmodel.unit_cost import price_pe
 from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, pe_design
-from hwmodel.unit_cost_errors import LeftOut, error_table, held_out_errors
+from hwmodel.unit_cost_errors import LeftOut, error_table, held_out_errors, summary_of
 from hwmodel.unit_cost_libraries import BASE, library_ratio, reference_areas
 
 LUTS = DATA / "fpga_reference_lut.csv"
@@ -107,12 +107,11 @@ def reference_errors() -> pd.DataFrame:
     for table in (True, False):
         cells = reference_cells(table)
         for (target, quantity), group in cells.groupby(["target", "quantity"], sort=False):
-            magnitude = group["error"].abs()
+            errors = summary_of(group)
             rows.append({
                 "ours": "recorded netlists" if table else "closed forms and fits", "target": target,
-                "quantity": quantity, "designs": len(group), "mean": magnitude.mean(), "worst": magnitude.max(),
-                "worst_design": group["design"][magnitude.idxmax()],
-                "largest_difference": float((group["ours"] - group["truth"]).abs().max()),
+                "quantity": quantity, "designs": errors.rows, "mean": errors.mean, "worst": errors.worst,
+                "worst_design": errors.worst_design, "largest_difference": errors.largest_difference,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
