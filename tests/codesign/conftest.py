@@ -1,4 +1,4 @@
-"""What several tests of tracing need: a small Llama, and the multiply-accumulates that torch itself counts."""
+"""What several tests need: the command line as a function, a small Llama, and the products that torch itself counts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,37 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+
+from codesign.cli import main
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """A function: runs a command line, and gives its exit status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return stop.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def refused(run: Callable[..., tuple[Any, str, str]]) -> Callable[..., str]:
+    """A function: the sentence of a mistake, with exit status 2 and nothing on standard output."""
+
+    def refused(*arguments: object) -> str:
+        status, out, err = run(*arguments)
+        assert status == 2
+        assert out == ""
+        assert "Traceback" not in err
+        assert err.startswith("codesign: ")
+        assert len(err.strip().splitlines()) == 1, err
+        return err.strip().removeprefix("codesign: ")
+
+    return refused
 
 
 @pytest.fixture(scope="session")

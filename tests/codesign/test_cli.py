@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from codesign.cli import main
 from codesign.study import TRIAL_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,47 +33,28 @@ def bos_dir(tiny_llama_dir, tmp_path_factory):
     return folder
 
 
-def run(capsys, *arguments):
-    """Exit status, standard output, standard error."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
-
-
-def refused(capsys, *arguments):
-    """The sentence of a mistake; checks that it is one, with exit status 2 and nothing on standard output."""
-    status, out, err = run(capsys, *arguments)
-    assert status == 2
-    assert out == ""
-    assert "Traceback" not in err
-    assert err.startswith("codesign: ")
-    assert len(err.strip().splitlines()) == 1, err
-    return err.strip().removeprefix("codesign: ")
-
-
-def test_a_tile_schedule_of_a_gpu_is_one_sentence(capsys, tmp_path):
-    status, _, err = run(capsys, "estimate", tmp_path, "-a", "h100", "--fill-and-drain")
+def test_a_tile_schedule_of_a_gpu_is_one_sentence(run, tmp_path):
+    status, _, err = run("estimate", tmp_path, "-a", "h100", "--fill-and-drain")
     assert status == 2
     assert "whole_tiles and fill_and_drain are of arrays: h100 must be priced without them" in err
 
 
 @pytest.mark.parametrize("command", ["formats", "accelerators", "algorithms", "recipes"])
-def test_lists_name_a_source_for_every_entry(capsys, command):
-    status, out, _ = run(capsys, command, "--json")
+def test_lists_name_a_source_for_every_entry(run, command):
+    status, out, _ = run(command, "--json")
     rows = json.loads(out)
     assert status == 0
     assert len(rows) >= 5
     assert all(row.get("source") or row.get("note") for row in rows)
 
 
-def test_estimate_needs_only_a_config(capsys, tmp_path):
+def test_estimate_needs_only_a_config(run, tmp_path):
     config = {
         "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 128,
         "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 320,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
-    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline", "--json")
+    status, out, _ = run("estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline", "--json")
     made = json.loads(out)
     assert status == 0
     # 7 linears of 2 blocks: q 64x64, k and v 32x64, o 64x64, gate and up 128x64, down 64x128
@@ -85,12 +65,12 @@ def test_estimate_needs_only_a_config(capsys, tmp_path):
     # embedding and head of 320 x 64 in FP16; keys and values of 32 numbers, 512 tokens and 2 blocks in FP16
     stored_bits = 4.25 * made["totals"]["quantized_weights"] + 16 * (2 * 320 * 64 + 2 * 32 * 512 * 2)
     assert made["totals"]["stored_gb"] == pytest.approx(stored_bits / 8e9, rel=1e-12)
-    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline")
+    status, out, _ = run("estimate", tmp_path, "-r", "int4_g64_fp16", "-a", "fp16_baseline")
     assert status == 0
     assert "mlp.down_proj" in out
     sheet = tmp_path / "small.yaml"
     sheet.write_text("name: small\nbase: h100\nsource: made up\nmemory: {preset: hbm3, gb: 0.0001, gb_per_s: 100}\n")
-    _, _, note = run(capsys, "estimate", tmp_path, "-r", "int4_g64_fp16", "-a", sheet)
+    _, _, note = run("estimate", tmp_path, "-r", "int4_g64_fp16", "-a", sheet)
     assert "do not fit into the 0.0001 GB of small" in note
 
 
@@ -111,37 +91,37 @@ def test_estimate_needs_only_a_config(capsys, tmp_path):
     ],
     ids=["encoder", "convolutional net"],
 )  # fmt: skip
-def test_estimate_of_a_model_that_writes_no_tokens_is_one_pass(capsys, tmp_path, config, weights):
+def test_estimate_of_a_model_that_writes_no_tokens_is_one_pass(run, tmp_path, config, weights):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int8_channel", "-a", "fp16_baseline", "--json")
+    status, out, _ = run("estimate", tmp_path, "-r", "int8_channel", "-a", "fp16_baseline", "--json")
     made = json.loads(out)
     assert status == 0
     assert made["totals"]["quantized_weights"] == weights
     assert made["totals"]["total_cycles"] == sum(row["cycles"] for row in made["layers"])
     assert {row["phase"] for row in made["layers"]} == {"prefill"}
     assert "tokens_per_s" not in made["totals"] and "decode_s" not in made["totals"]
-    status, out, _ = run(capsys, "estimate", tmp_path, "-r", "int8_channel", "-a", "fp16_baseline")
+    status, out, _ = run("estimate", tmp_path, "-r", "int8_channel", "-a", "fp16_baseline")
     assert status == 0
     assert "writes no tokens" in out
 
 
-def test_quantize_evaluate_and_estimate_a_folder(capsys, tmp_path, tiny_llama_dir, text_file):
+def test_quantize_evaluate_and_estimate_a_folder(run, tmp_path, tiny_llama_dir, text_file):
     out_dir = tmp_path / "quantized"
     arguments = ("quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", out_dir, "--json")
-    status, out, err = run(capsys, *arguments)
+    status, out, err = run(*arguments)
     assert status == 0, err
     # 4 bits, an FP16 scale and a 2-bit selector for each group of 64; ragged groups and padded words add a little
     assert json.loads(out)["bits_per_weight"] == pytest.approx(4 + 18 / 64, rel=0.02)
     evaluation = ("--text", text_file, "--tokens", 256, "--context", 64, "--json")
-    status, first, err = run(capsys, "evaluate", out_dir, *evaluation)
+    status, first, err = run("evaluate", out_dir, *evaluation)
     assert status == 0, err
-    status, again, _ = run(capsys, "evaluate", out_dir, *evaluation)
+    status, again, _ = run("evaluate", out_dir, *evaluation)
     assert json.loads(first) == json.loads(again)
-    status, original, _ = run(capsys, "evaluate", tiny_llama_dir, *evaluation)
+    status, original, _ = run("evaluate", tiny_llama_dir, *evaluation)
     assert json.loads(original)[0]["loss_nats"] != json.loads(first)[0]["loss_nats"]
-    status, priced, err = run(capsys, "estimate", out_dir, "--json")
+    status, priced, err = run("estimate", out_dir, "--json")
     assert status == 0, err
-    status, again, _ = run(capsys, *arguments)
+    status, again, _ = run(*arguments)
     assert status == 0
     assert json.loads(again) == json.loads(out), "a finished folder is recognised"
     assert json.loads(priced)["totals"]["bits_per_weight"] == json.loads(out)["bits_per_weight"]
@@ -159,11 +139,11 @@ def study_file(tmp_path, model, text, extra=""):
 
 
 def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
-    capsys, tmp_path, tiny_llama_dir, text_file, monkeypatch
+    run, tmp_path, tiny_llama_dir, text_file, monkeypatch
 ):
     file = study_file(tmp_path, tiny_llama_dir, text_file)
     folder = tmp_path / "out"
-    status, out, err = run(capsys, "study", file, "-o", folder, "--json")
+    status, out, err = run("study", file, "-o", folder, "--json")
     assert status == 0, err
     made = json.loads(out)
     trials = pd.read_parquet(folder / "trials.parquet")
@@ -185,11 +165,11 @@ def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
 
     monkeypatch.setattr("codesign.recipe_accuracy.quantize_model", never)
     monkeypatch.setattr("codesign.recipe_accuracy.reference", never)
-    status, out, err = run(capsys, "study", file, "-o", folder, "--json")
+    status, out, err = run("study", file, "-o", folder, "--json")
     assert status == 0, err
     again = pd.read_parquet(folder / "trials.parquet")
     pd.testing.assert_frame_equal(trials, again)
-    status, out, err = run(capsys, "report", folder)
+    status, out, err = run("report", folder)
     assert status == 0, err
     assert "bitmod3_g64" in out
     assert str(folder) in err.replace("\n", "")
@@ -207,21 +187,21 @@ def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
         (("context: 64", "contxt: 64"), "did you mean 'context'"),
     ],
 )
-def test_a_wrong_study_is_one_sentence(capsys, tmp_path, tiny_llama_dir, text_file, change, message):
+def test_a_wrong_study_is_one_sentence(run, refused, tmp_path, tiny_llama_dir, text_file, change, message):
     file = study_file(tmp_path, tiny_llama_dir, text_file)
     file.write_text(file.read_text().replace(*change))
     folder = tmp_path / "out"
     if message is None:
-        assert run(capsys, "study", file, "-o", folder)[0] == 0, "more tokens than the text has: all of it is used"
+        assert run("study", file, "-o", folder)[0] == 0, "more tokens than the text has: all of it is used"
         return
-    assert message in refused(capsys, "study", file, "-o", folder)
+    assert message in refused("study", file, "-o", folder)
     assert not folder.exists()
 
 
-def test_a_text_shorter_than_one_window_is_one_sentence(capsys, tmp_path, tiny_llama_dir):
+def test_a_text_shorter_than_one_window_is_one_sentence(refused, tmp_path, tiny_llama_dir):
     short = tmp_path / "short.txt"
     short.write_text("too short")
-    message = refused(capsys, "evaluate", tiny_llama_dir, "--text", short, "--context", 64)
+    message = refused("evaluate", tiny_llama_dir, "--text", short, "--context", 64)
     assert "at least one window" in message
 
 
@@ -243,27 +223,27 @@ def test_a_text_shorter_than_one_window_is_one_sentence(capsys, tmp_path, tiny_l
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
 )
-def test_a_mistake_is_one_sentence(capsys, tmp_path, tiny_llama_dir, text_file, arguments, message):
+def test_a_mistake_is_one_sentence(refused, tmp_path, tiny_llama_dir, text_file, arguments, message):
     places = {"model": tiny_llama_dir, "file": tmp_path / "a_file", "text": text_file, "empty": tmp_path / "empty"}
     places["file"].write_text("taken")
     places["empty"].mkdir()
-    assert message in refused(capsys, *(str(a).format(**places) for a in arguments))
+    assert message in refused(*(str(a).format(**places) for a in arguments))
 
 
-def test_a_full_disk_is_one_sentence(capsys, tmp_path, tiny_llama_dir, monkeypatch):
+def test_a_full_disk_is_one_sentence(refused, tmp_path, tiny_llama_dir, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device", str(tmp_path / "out"))
 
     monkeypatch.setattr("codesign.tensor_file.save_file", full)
-    message = refused(capsys, "quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", tmp_path / "out")
+    message = refused("quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", tmp_path / "out")
     assert "00000.safetensors must be writable, with room on the disk" in message
 
 
-def test_evaluation_follows_the_tokenizer_and_says_so(capsys, bos_dir, text_file):
+def test_evaluation_follows_the_tokenizer_and_says_so(run, bos_dir, text_file):
     evaluation = ("evaluate", bos_dir, "--text", text_file, "--tokens", 256, "--context", 64, "--json")
     found = {}
     for option in (None, "--bos", "--no-bos"):
-        status, out, err = run(capsys, *evaluation, *([option] if option else []))
+        status, out, err = run(*evaluation, *([option] if option else []))
         assert status == 0, err
         (found[option],) = json.loads(out)
     assert [made["bos"] for made in found.values()] == [True, True, False]
@@ -271,8 +251,8 @@ def test_evaluation_follows_the_tokenizer_and_says_so(capsys, bos_dir, text_file
     assert found["--no-bos"]["loss_nats"] != found["--bos"]["loss_nats"]
 
 
-def test_a_first_token_that_the_tokenizer_has_not_is_one_sentence(capsys, tiny_llama_dir, text_file):
-    message = refused(capsys, "evaluate", tiny_llama_dir, "--text", text_file, "--bos")
+def test_a_first_token_that_the_tokenizer_has_not_is_one_sentence(refused, tiny_llama_dir, text_file):
+    message = refused("evaluate", tiny_llama_dir, "--text", text_file, "--bos")
     assert message == "the tokenizer must have a first token (bos_token) to put before windows, but it has none"
 
 
@@ -295,15 +275,15 @@ def test_help_starts_without_loading_a_model():
     ],
     ids=["command", "option", "missing argument"],
 )
-def test_wrong_usage_is_one_sentence(capsys, arguments, message):
-    assert message in refused(capsys, *arguments)
+def test_wrong_usage_is_one_sentence(refused, arguments, message):
+    assert message in refused(*arguments)
 
 
-def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch):
+def test_an_interrupt_says_how_to_go_on(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("codesign.cli_work.estimate", interrupted)
-    status, out, err = run(capsys, "estimate", "anything")
+    status, out, err = run("estimate", "anything")
     assert (status, out) == (130, "")  # 128 + SIGINT
     assert " ".join(err.split()) == "codesign: interrupted; run the same command again to go on"

@@ -52,21 +52,6 @@ def exported(model, tmp_path_factory):
     return folder
 
 
-def run(capsys, *arguments):
-    """Exit status, standard output, standard error."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
-
-
-def refused(capsys, *arguments):
-    """The one sentence of a mistake."""
-    status, out, err = run(capsys, *arguments)
-    assert (status, out) == (2, "") and len(err.strip().splitlines()) == 1, err
-    return err.strip().removeprefix("codesign: ")
-
-
 def bytes_of(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -82,12 +67,12 @@ def compiled_here(monkeypatch):
     monkeypatch.setattr(csim, "FLAGS", ("-O0",))
 
 
-def test_export_and_csim_from_folder_to_equal_outputs(capsys, exported, compiled_here):
+def test_export_and_csim_from_folder_to_equal_outputs(run, exported, compiled_here):
     manifest = json.loads((exported / "manifest.json").read_text())
     assert [layer["name"] for layer in manifest["layers"]] == [K, K.replace("k_proj", "v_proj")]
     # two key heads of 16 features; BISMO's planning clock on UltraScale+
     assert all(layer["shape"] == [32, 64] for layer in manifest["layers"]) and manifest["clock_mhz"] == 300
-    status, out, err = run(capsys, "csim", exported)
+    status, out, err = run("csim", exported)
     # each layer: a call with 1 token and one with 2, of 32 outputs
     assert status == 0 and "all 192 outputs are as expected" in err and out.count("96") == 2
     assert len(list((exported / "build").iterdir())) == 1  # equal layers share a program
@@ -102,22 +87,22 @@ def test_export_and_csim_from_folder_to_equal_outputs(capsys, exported, compiled
         )
         entry["sha256"] = hashlib.sha256(wrong).hexdigest()
         (exported / "manifest.json").write_text(json.dumps(manifest))
-        status, out, err = run(capsys, "csim", exported, "-l", K, "--json")
+        status, out, err = run("csim", exported, "-l", K, "--json")
         made = json.loads(out)
         assert status == 1 and not made["equal"] and made["layers"][0]["mismatches"] == 2
         first = made["layers"][0]["first"][0]
         assert (first["row"], first["token"], first["expected_bits"] ^ first["found_bits"]) == (5, 0, 1)
-        status, _, err = run(capsys, "csim", exported)
+        status, _, err = run("csim", exported)
         assert status == 1 and f"layer {K}, row 5, token 0: expected" in err and "2 of 192 outputs differ" in err
     finally:
         (exported / "manifest.json").write_bytes(kept[0])
         golden.write_bytes(kept[1])
 
 
-def test_the_same_command_gives_the_same_bytes(capsys, model, tmp_path):
+def test_the_same_command_gives_the_same_bytes(run, model, tmp_path):
     arguments = ("export", model, "-l", "*.0.mlp.*", "-l", Q, "-a", "stripes", "-d", "zcu104", "--clock", "250")
     for name in ("one", "two"):
-        status, out, err = run(capsys, *arguments, "-o", tmp_path / name)
+        status, out, err = run(*arguments, "-o", tmp_path / name)
         assert status == 0 and "codesign csim" in err and "gate_proj" in out
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
     manifest = json.loads((tmp_path / "one/manifest.json").read_text())
@@ -126,16 +111,14 @@ def test_the_same_command_gives_the_same_bytes(capsys, model, tmp_path):
     assert manifest["device"]["part"] == "xczu7ev-ffvc1156-2-e" and manifest["clock_mhz"] == 250
     assert all("bit_serial_arithmetic" in layer["arithmetic"][0] for layer in manifest["layers"])
     before = (tmp_path / "one/manifest.json").stat().st_mtime_ns
-    run(capsys, *arguments, "-o", tmp_path / "one")
+    run(*arguments, "-o", tmp_path / "one")
     assert (tmp_path / "one/manifest.json").stat().st_mtime_ns == before
 
 
-def test_inputs_of_a_text_are_what_the_model_feeds_its_layers(capsys, model, tmp_path):
+def test_inputs_of_a_text_are_what_the_model_feeds_its_layers(run, model, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text(SENTENCE * 8)
-    status, out, _ = run(
-        capsys, "export", model, "-l", Q, "-o", tmp_path / "out", "--inputs", text, "--tokens", "3", "--json"
-    )
+    status, out, _ = run("export", model, "-l", Q, "-o", tmp_path / "out", "--inputs", text, "--tokens", "3", "--json")
     manifest = json.loads(out)
     assert status == 0 and manifest["inputs"]["kind"] == "text"
     (layer,) = manifest["layers"]
@@ -152,16 +135,14 @@ def test_inputs_of_a_text_need_enough_tokens_and_a_block(model):
         text_inputs(source, ["lm_head"], torch.zeros((1, 8), dtype=torch.int64), 2)
 
 
-def test_biases_go_with_their_layers_and_embeddings_stay_out(capsys, tiny_gpt2_dir, tmp_path):
+def test_biases_go_with_their_layers_and_embeddings_stay_out(run, refused, tiny_gpt2_dir, tmp_path):
     folder = quantized(tiny_gpt2_dir, tmp_path / "model", "int8_channel_a8", every=True)
-    status, out, err = run(
-        capsys, "export", folder, "-l", "*.h.0.attn.c_proj", "-l", "*wte", "-o", tmp_path / "out", "--json"
-    )
+    status, out, err = run("export", folder, "-l", "*.h.0.attn.c_proj", "-l", "*wte", "-o", tmp_path / "out", "--json")
     assert status == 0 and "left out, being no single matrix products: transformer.wte" in err
     (layer,) = json.loads(out)["layers"]
     assert layer["bias"] and [array["name"] for array in layer["image"]["arrays"]][-1] == "bias"
     assert layer["shape"] == [64, 64]
-    message = refused(capsys, "export", folder, "-l", "transformer.wte", "-o", tmp_path / "two")
+    message = refused("export", folder, "-l", "transformer.wte", "-o", tmp_path / "two")
     assert message.startswith("layers to export must be matrix products, not transformer.wte")
 
 
@@ -179,27 +160,27 @@ def test_biases_go_with_their_layers_and_embeddings_stay_out(capsys, tiny_gpt2_d
         (("-l", Q, "--lanes", "0"), "--lanes"),
     ],
 )
-def test_mistakes_of_export_are_one_sentence_and_write_nothing(capsys, model, tmp_path, arguments, message):
-    assert re.search(message, refused(capsys, "export", model, *arguments, "-o", tmp_path / "out"))
+def test_mistakes_of_export_are_one_sentence_and_write_nothing(refused, model, tmp_path, arguments, message):
+    assert re.search(message, refused("export", model, *arguments, "-o", tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_that_is_no_quantized_folder(capsys, tiny_gqa_dir, tmp_path):
-    message = refused(capsys, "export", tiny_gqa_dir, "-l", Q, "-o", tmp_path / "out")
+def test_a_model_that_is_no_quantized_folder(refused, tiny_gqa_dir, tmp_path):
+    message = refused("export", tiny_gqa_dir, "-l", Q, "-o", tmp_path / "out")
     assert message.endswith("must be a quantized model folder with codesign.json")
 
 
-def test_other_files_are_never_overwritten(capsys, model, tmp_path):
+def test_other_files_are_never_overwritten(refused, model, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    message = refused(capsys, "export", model, "-l", Q, "-o", tmp_path)
+    message = refused("export", model, "-l", Q, "-o", tmp_path)
     assert "must be empty or an earlier export" in message
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_mistakes_of_csim_are_one_sentence(capsys, exported, tmp_path):
-    assert "must be a folder that codesign export wrote" in refused(capsys, "csim", tmp_path)
-    assert "layers must match one of 2 names" in refused(capsys, "csim", exported, "-l", "nothing")
-    message = refused(capsys, "csim", exported, "--ap-types", tmp_path)
+def test_mistakes_of_csim_are_one_sentence(refused, exported, tmp_path):
+    assert "must be a folder that codesign export wrote" in refused("csim", tmp_path)
+    assert "layers must match one of 2 names" in refused("csim", exported, "-l", "nothing")
+    message = refused("csim", exported, "--ap-types", tmp_path)
     assert "must hold ap_int.h" in message
 
 

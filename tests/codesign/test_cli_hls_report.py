@@ -7,7 +7,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from codesign.cli import main  # noqa: E402
 from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC  # noqa: E402
 from datatypes.granularity import PerChannel, PerGroup  # noqa: E402
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
@@ -42,13 +41,6 @@ def exported(tmp_path_factory):
     return folder, manifest["layers"][0]["estimate"]
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code or 0, out, err
-
-
 def written(tmp_path, estimate, factor=2.0, design=DESIGN):
     path = tmp_path / "csynth.xml"
     taken = estimate["resources"]
@@ -61,27 +53,25 @@ def written(tmp_path, estimate, factor=2.0, design=DESIGN):
     return path
 
 
-def test_a_report_alone_is_shown(exported, tmp_path, capsys):
-    code, out, _ = run(capsys, "hls-report", written(tmp_path, exported[1]), "--json")
+def test_a_report_alone_is_shown(exported, tmp_path, run):
+    code, out, _ = run("hls-report", written(tmp_path, exported[1]), "--json")
     (row,) = json.loads(out)
     assert code == 0 and row["design"] == DESIGN and row["tool"].startswith("Vitis HLS 2023.2")
 
 
-def test_measured_over_estimated_becomes_a_calibration_that_commands_apply(exported, tmp_path, capsys):
+def test_measured_over_estimated_becomes_a_calibration_that_commands_apply(exported, tmp_path, run):
     folder, estimate = exported
     file = tmp_path / "mine.json"
-    code, out, _ = run(
-        capsys, "hls-report", written(tmp_path, estimate), "--export", folder, "--calibration", file, "--json"
-    )
+    code, out, _ = run("hls-report", written(tmp_path, estimate), "--export", folder, "--calibration", file, "--json")
     made = json.loads(out)
     assert code == 0 and made["family"] == "UltraScale+"
     assert {ratio["resource"]: round(ratio["ratio"], 3) for ratio in made["ratios"]} == {"luts": 2.0, "flip_flops": 1.0}
     figures = {row["figure"]: row for row in made["figures"]}
     assert figures["latency_cycles"]["measured"] == estimate["cycles"]["latency"] + 1
     # and back into an estimate
-    code, out, _ = run(capsys, "fpga", "-a", "bitmod", "--json")
+    code, out, _ = run("fpga", "-a", "bitmod", "--json")
     plain = {use["resource"]: use["used"] for use in json.loads(out)["budget"]}
-    code, out, _ = run(capsys, "fpga", "-a", "bitmod", "--calibration", file, "--json")
+    code, out, _ = run("fpga", "-a", "bitmod", "--calibration", file, "--json")
     corrected = json.loads(out)
     used = {use["resource"]: use["used"] for use in corrected["budget"]}
     assert used["luts"] == pytest.approx(2 * plain["luts"], rel=1e-3)
@@ -89,16 +79,16 @@ def test_measured_over_estimated_becomes_a_calibration_that_commands_apply(expor
     assert "luts x 2.00 (spread 1.00, 1 designs)" in corrected["calibration"]
 
 
-def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, capsys):
+def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, run):
     folder, estimate = exported
     place = folder / "build" / DESIGN / "vitis" / "hls" / "syn" / "report"
     place.mkdir(parents=True)
     written(place, estimate, 0.5)
-    code, out, err = run(capsys, "hls-report", "--export", folder)
+    code, out, err = run("hls-report", "--export", folder)
     assert code == 0 and DESIGN in out and "luts on UltraScale+: 0.50 of the estimate" in err
 
 
-def test_mistakes_are_one_sentence(exported, tmp_path, capsys):
+def test_mistakes_are_one_sentence(exported, tmp_path, run):
     folder, estimate = exported
     strange = written(tmp_path, estimate, design="somebody_else")
     for arguments, said in (
@@ -109,9 +99,9 @@ def test_mistakes_are_one_sentence(exported, tmp_path, capsys):
         ((strange, "--clock", "0"), "clock must be above 0"),
         ((strange, "--export", tmp_path), "must be a folder that codesign export wrote"),
     ):
-        code, _, err = run(capsys, "hls-report", *arguments)
+        code, _, err = run("hls-report", *arguments)
         assert code == 2, arguments
         assert said in " ".join(err.split()), (arguments, err)
     assert not (tmp_path / "x.json").exists()
-    code, _, err = run(capsys, "fpga", "-a", "bitmod", "--calibration", strange)
+    code, _, err = run("fpga", "-a", "bitmod", "--calibration", strange)
     assert code == 2 and "must be JSON" in " ".join(err.split())

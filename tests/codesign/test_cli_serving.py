@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-from codesign.cli import main
-
 CONFIG = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 256, "intermediate_size": 512,
     "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 320,
@@ -13,13 +11,6 @@ CONFIG = {
 BLOCK = 2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512
 WEIGHTS = 4 * BLOCK + 2 * 320 * 256
 FEW = ("--requests", 40, "--prompt", 32, "--generate", 8, "--token-budget", 64, "--max-sequences", 16)
-
-
-def _run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main(["serving", *(str(a) for a in arguments)])
-    made = capsys.readouterr()
-    return stopped.value.code or 0, made.out, made.err
 
 
 @pytest.fixture
@@ -30,8 +21,8 @@ def shapes(tmp_path):
     return folder
 
 
-def test_memory_and_requests(capsys, shapes):
-    status, out, _ = _run(capsys, shapes, "--rate", 50, *FEW, "--json")
+def test_memory_and_requests(run, shapes):
+    status, out, _ = run("serving", shapes, "--rate", 50, *FEW, "--json")
     made = json.loads(out)
     assert status == 0
     (memory,) = made["capacity"]
@@ -41,18 +32,18 @@ def test_memory_and_requests(capsys, shapes):
     assert requests["requests"] == 40
     assert requests["tokens_per_s"] == pytest.approx(50 * 8, rel=0.5)
     assert requests["first_token_p50_s"] <= requests["first_token_p99_s"] < requests["latency_p99_s"]
-    assert json.loads(_run(capsys, shapes, "--rate", 50, *FEW, "--json")[1]) == made
+    assert json.loads(run("serving", shapes, "--rate", 50, *FEW, "--json")[1]) == made
 
 
-def test_two_chips_hold_half_each(capsys, shapes):
-    made = json.loads(_run(capsys, shapes, *FEW, "--tensor-parallel", 2, "--json")[1])
+def test_two_chips_hold_half_each(run, shapes):
+    made = json.loads(run("serving", shapes, *FEW, "--tensor-parallel", 2, "--json")[1])
     assert made["capacity"][0]["weights_gb"] == pytest.approx(WEIGHTS / 1e9)
     assert made["capacity"][0]["cache_bytes_per_token"] == 2 * 64 * 2 * 4
     assert made["chips"] == 2
 
 
-def test_stages_of_a_pipeline(capsys, shapes):
-    made = json.loads(_run(capsys, shapes, *FEW, "--pipeline-parallel", 2, "--json")[1])
+def test_stages_of_a_pipeline(run, shapes):
+    made = json.loads(run("serving", shapes, *FEW, "--pipeline-parallel", 2, "--json")[1])
     assert sum(stage["weights_gb"] for stage in made["capacity"]) == pytest.approx(WEIGHTS * 2 / 1e9)
     for phase in ("prefill", "decode"):
         idle = [row["idle_percent"] for row in made["pipeline"] if row["phase"] == phase]
@@ -60,8 +51,8 @@ def test_stages_of_a_pipeline(capsys, shapes):
     assert "requests" not in made
 
 
-def test_drafts(capsys, shapes):
-    made = json.loads(_run(capsys, shapes, *FEW, "--draft", shapes, "--acceptance", 0.5, "--json")[1])
+def test_drafts(run, shapes):
+    made = json.loads(run("serving", shapes, *FEW, "--draft", shapes, "--acceptance", 0.5, "--json")[1])
     first = made["speculation"][0]
     assert first["tokens_per_verification"] == 1.5
     assert first["draft_s"] == first["step_s"]
@@ -69,31 +60,31 @@ def test_drafts(capsys, shapes):
     assert not any(row["best"] for row in made["speculation"]), "a draft as large as the model does not pay"
 
 
-def test_a_trace_of_requests(capsys, shapes, tmp_path):
+def test_a_trace_of_requests(run, shapes, tmp_path):
     trace = tmp_path / "trace.csv"
     trace.write_text("arrival_s,prompt,generate\n" + "".join(f"{i},{10 + i},5\n" for i in range(10)))
-    made = json.loads(_run(capsys, shapes, "--trace", trace, "--json")[1])
+    made = json.loads(run("serving", shapes, "--trace", trace, "--json")[1])
     assert made["requests"]["requests"] == 10
     assert made["capacity"][0]["context"] == 19 + 5
 
 
-def test_an_overload_is_said(capsys, shapes):
-    status, _, err = _run(capsys, shapes, *FEW, "--rate", 1e6, "--requests", 400)
+def test_an_overload_is_said(run, shapes):
+    status, _, err = run("serving", shapes, *FEW, "--rate", 1e6, "--requests", 400)
     assert status == 0
     assert "the engine does not keep up" in " ".join(err.split())
 
 
-def test_what_does_not_fit_is_said(capsys, shapes):
-    status, out, err = _run(capsys, shapes, *FEW, "--memory-gb", 0.001)
+def test_what_does_not_fit_is_said(run, shapes):
+    status, out, err = run("serving", shapes, *FEW, "--memory-gb", 0.001)
     assert status == 0
     assert "no" in out
     assert "one sequence of 40 tokens must fit into 1 x h100" in " ".join(err.split())
-    made = json.loads(_run(capsys, shapes, *FEW, "--memory-gb", 0.001, "--json")[1])
+    made = json.loads(run("serving", shapes, *FEW, "--memory-gb", 0.001, "--json")[1])
     assert made["fits"] is False
 
 
-def test_an_array_of_pes(capsys, shapes):
-    status, out, _ = _run(capsys, shapes, *FEW, "-a", "bitmod", "-r", "bitmod4_g128_kv8", "--memory-gb", 1)
+def test_an_array_of_pes(run, shapes):
+    status, out, _ = run("serving", shapes, *FEW, "-a", "bitmod", "-r", "bitmod4_g128_kv8", "--memory-gb", 1)
     assert status == 0
     assert "first_token_p99_s" in out
 
@@ -112,9 +103,9 @@ def test_an_array_of_pes(capsys, shapes):
         (("--trace", "absent.csv"), "absent.csv could not be used"),
     ],
 )
-def test_a_mistake_is_one_sentence(capsys, shapes, arguments, message):
+def test_a_mistake_is_one_sentence(run, shapes, arguments, message):
     arguments = [shapes if a == "same" else a for a in arguments]
-    status, out, err = _run(capsys, shapes, *FEW, *arguments)
+    status, out, err = run("serving", shapes, *FEW, *arguments)
     assert status == 2
     assert message in " ".join(err.split())
     assert not out

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from codesign.cli import main
 from codesign.explore import COLUMNS, ExploreSpec, arrays_of, explore, spec_from
 from codesign.models import resolve_model
 from codesign.pareto import pareto_mask
@@ -33,13 +32,6 @@ SPEC = ExploreSpec(
 def shapes(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     return tmp_path
-
-
-def _run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stopped:
-        main([str(a) for a in arguments])
-    made = capsys.readouterr()
-    return stopped.value.code or 0, made.out, made.err
 
 
 def _by_hand(folder):
@@ -93,38 +85,38 @@ def test_each_workload_has_its_front(shapes):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_the_command_writes_what_it_shows(capsys, shapes, suffix):
+def test_the_command_writes_what_it_shows(run, shapes, suffix):
     out = shapes / f"front.{suffix}"
-    status, said, _ = _run(capsys, "explore", shapes, *LIST, "--json", "--out", out)
+    status, said, _ = run("explore", shapes, *LIST, "--json", "--out", out)
     made = json.loads(said)
     written = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
     assert status == 0 and made["designs"] == 24 and len(made["front"]) == len(written)
     assert list(written.columns) == ["index", *COLUMNS]
     assert [row["total_s"] for row in made["front"]] == pytest.approx(written["total_s"].tolist())
-    status, said, err = _run(capsys, "explore", shapes, *LIST)
+    status, said, err = run("explore", shapes, *LIST)
     assert status == 0 and "of 24 in all workloads" in said.replace("\n", " ") and "not run: nf4_g64" in err
 
 
-def test_a_file_says_the_same_as_options(capsys, shapes):
+def test_a_file_says_the_same_as_options(run, shapes):
     file = shapes / "space.yaml"
     file.write_text(
         "recipes: [bitmod4_g128_kv8, int8_channel, nf4_g64]\naccelerators: [bitmod, fp16_baseline]\n"
         "weight_buffers_kib: [64, 256]\nbandwidths_gb_s: [8, 32]\nprompts: 24\ntokens: 7\n"
     )
-    _, by_file, _ = _run(capsys, "explore", shapes, "--space", file, "--generate", 3, "--json")
-    _, by_options, _ = _run(capsys, "explore", shapes, *LIST, "--json")
+    _, by_file, _ = run("explore", shapes, "--space", file, "--generate", 3, "--json")
+    _, by_options, _ = run("explore", shapes, *LIST, "--json")
     assert json.loads(by_file) == json.loads(by_options)
 
 
-def test_losses_make_accuracy_an_objective(capsys, shapes):
+def test_losses_make_accuracy_an_objective(run, shapes):
     losses = shapes / "trials.csv"
     losses.write_text("recipe,loss\nbitmod4_g128_kv8,3.2\nint8_channel,3.0\nnf4_g64,3.1\n")
-    _, said, _ = _run(capsys, "explore", shapes, *LIST, "--losses", losses, "--json")
+    _, said, _ = run("explore", shapes, *LIST, "--losses", losses, "--json")
     made = json.loads(said)
     assert made["objectives"][0] == "loss"
     assert {row["recipe"]: row["loss"] for row in made["front"]}["int8_channel"] == 3.0
     losses.write_text("recipe,loss\nint8_channel,3.0\n")
-    status, _, err = _run(capsys, "explore", shapes, *LIST, "--losses", losses)
+    status, _, err = run("explore", shapes, *LIST, "--losses", losses)
     assert status == 2 and "must hold every recipe, and bitmod4_g128_kv8, nf4_g64 is not there" in " ".join(err.split())
 
 
@@ -143,8 +135,8 @@ def test_losses_make_accuracy_an_objective(capsys, shapes):
         (("--out", "x.txt"), "file for the fronts must end in .csv or .parquet"),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_sentence(capsys, shapes, options, message):
-    status, out, err = _run(capsys, "explore", shapes, *options)
+def test_mistakes_are_one_sentence(run, shapes, options, message):
+    status, out, err = run("explore", shapes, *options)
     assert status == 2 and out == ""
     assert re.search(message, " ".join(err.split()))
 
