@@ -52,7 +52,7 @@ from hwmodel.presets import accelerator_by_name
 from hwmodel.presets_memory import DRAMS
 from hwmodel.technology import Technology
 from hwmodel.units import KIB
-from hwmodel.yaml_file import read_yaml
+from hwmodel.yaml_file import read_yaml, text
 
 
 def _number(value: object) -> float:
@@ -77,12 +77,6 @@ def _integer(value: object) -> int:
     if number != int(number):
         raise ValueError("an integer")
     return int(number)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("text")
-    return value
 
 
 def _member(kind: type[Enum]) -> Callable[[object], Enum]:
@@ -122,7 +116,7 @@ def _formats(value: object) -> tuple[Format, ...]:
     if not isinstance(value, list):
         raise ValueError("a list of format names")
     try:
-        return tuple(format_by_name(_text(name)) for name in value)
+        return tuple(format_by_name(text(name)) for name in value)
     except ValueError as error:
         raise ValueError(f"a list of format names ({error})") from None
 
@@ -155,35 +149,35 @@ _SLOWEST, _FASTEST = 1e4, 1e14  # no limits of a technology: a figure in GHz, MH
 
 _READERS: Mapping[type, Mapping[str, tuple[str, Callable[[object], Any]]]] = {  # key in the file -> (field, reader)
     PE: {
-        "name": ("name", _text), "kind": ("kind", _member(PeKind)), "lanes": ("lanes", _integer),
+        "name": ("name", text), "kind": ("kind", _member(PeKind)), "lanes": ("lanes", _integer),
         "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _area),
         "max_integer_bits": ("max_integer_bits", _integer), "decoders": ("decoders", _formats),
         "max_activation_bits": ("max_activation_bits", _integer), "brick_bits": ("brick_bits", _integer),
         "serial_bits": ("serial_bits", _integer), "one_column_bits": ("one_column_bits", _integer),
         "skipping": ("skipping", _member(Skipping)), "skip_rows": ("skip_rows", _integer),
         "channel_groups": ("channel_groups", _integer), "table_bits": ("table_bits", _integer),
-        "modes": ("modes", _modes), "luts": ("luts", _number_or_none), "source": ("source", _text),
+        "modes": ("modes", _modes), "luts": ("luts", _number_or_none), "source": ("source", text),
     },
-    Sram: {"capacity_kib": ("capacity_bytes", _kib), "node_nm": ("node_nm", _number), "source": ("source", _text)},
+    Sram: {"capacity_kib": ("capacity_bytes", _kib), "node_nm": ("node_nm", _number), "source": ("source", text)},
     Dram: {
-        "name": ("name", _text), "bytes_per_s": ("bytes_per_s", _rate),
+        "name": ("name", text), "bytes_per_s": ("bytes_per_s", _rate),
         "energy_pj_per_bit": ("energy_pj_per_bit", _number), "efficiency": ("efficiency", _number),
-        "channels": ("channels", _integer), "source": ("source", _text),
+        "channels": ("channels", _integer), "source": ("source", text),
     },
     Technology: {
-        "name": ("name", _text), "node_nm": ("node_nm", _number),
+        "name": ("name", text), "node_nm": ("node_nm", _number),
         "layout_energy_factor": ("layout_energy_factor", _number),
         "logic_leakage_uw_per_um2": ("logic_leakage_uw_per_um2", _number),
         "clock_idle_share": ("clock_idle_share", _number), "static_power_mw": ("static_power_mw", _number_or_none),
-        "source": ("source", _text),
+        "source": ("source", text),
     },
     VectorUnit: {
         "lanes": ("lanes", _integer), "energy_pj_per_operation": ("energy_pj_per_operation", _number),
-        "area_um2_per_lane": ("area_um2_per_lane", _area), "source": ("source", _text),
+        "area_um2_per_lane": ("area_um2_per_lane", _area), "source": ("source", text),
     },
     Encoder: {
         "energy_pj_per_cycle": ("energy_pj_per_cycle", _number), "area_um2": ("area_um2", _area),
-        "source": ("source", _text),
+        "source": ("source", text),
     },
 }  # fmt: skip
 _SECTIONS: Mapping[str, type] = {
@@ -191,7 +185,7 @@ _SECTIONS: Mapping[str, type] = {
     "vector": VectorUnit, "encoder": Encoder,
 }  # fmt: skip
 _VALUES: Mapping[str, Callable[[object], Any]] = {
-    "name": _text, "source": _text, "prefill_array": _array, "decode_array": _array, "frequency_hz": _rate,
+    "name": text, "source": text, "prefill_array": _array, "decode_array": _array, "frequency_hz": _rate,
 }  # fmt: skip
 _OPTIONAL = frozenset({"encoder"})
 
@@ -213,7 +207,7 @@ def load_accelerator(path: Path | str) -> Accelerator:
 
 def _build(content: Mapping[Any, object]) -> Accelerator:
     _check_keys(content, {*_VALUES, *_SECTIONS, "base", "node_nm"}, "")
-    base = None if content.get("base") is None else accelerator_by_name(_read("base", content["base"], _text))
+    base = None if content.get("base") is None else accelerator_by_name(_read("base", content["base"], text))
     if "node_nm" in content:
         if base is None:
             raise ValueError("key node_nm needs a base, whose figures are scaled to that node")

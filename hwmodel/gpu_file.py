@@ -33,7 +33,7 @@ from hwmodel.link import LINKS
 from hwmodel.memory import Dram
 from hwmodel.presets_memory import DRAMS
 from hwmodel.units import KIB, MIB
-from hwmodel.yaml_file import check_keys, read_yaml
+from hwmodel.yaml_file import check_keys, read_yaml, text
 
 # Warp-wide tensor instructions (mma.sync) but for Hopper's (wgmma): NVIDIA, PTX ISA. Only Ampere's and Hopper's
 # libraries were measured; ASSUMPTION: the other warp-wide families reach Ampere's shares of their own peaks.
@@ -107,12 +107,6 @@ def _whole(value: object) -> int:
     return int(_number(value))
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("text")
-    return value
-
-
 def _scaled(scale: float) -> Callable[[object], float]:
     return lambda value: _number(value) * scale
 
@@ -161,7 +155,7 @@ def _memory(section: Mapping[str, object], name: str, where: str) -> dict[str, A
 
 
 _READERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {  # key in the file -> (field, reader)
-    "name": ("name", _text), "source": ("source", _text), "architecture": ("library", _library),
+    "name": ("name", text), "source": ("source", text), "architecture": ("library", _library),
     "multiprocessors": ("multiprocessors", _whole), "frequency_ghz": ("frequency_hz", _scaled(1e9)),
     "tensor_tflops": ("tensor_flops", _rates), "memory": ("memory", _mapping), "l2_mib": ("l2_bytes", _bytes(MIB)),
     "shared_kib": ("shared_bytes", _bytes(KIB)), "power_w": ("power_w", _number), "link": ("link", _link),

@@ -43,11 +43,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: the file is missing, is no YAML, or holds no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be a readable YAML file: {_reason(error)}") from None
     try:
-        data = yaml.load(text, Loader=_UniqueKeys)  # a SafeLoader
+        data = yaml.load(content, Loader=_UniqueKeys)  # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark is not None else ""
@@ -79,6 +79,17 @@ def check_keys(data: Mapping[str, Any], known: Collection[str], required: Collec
     missing = [key for key in required if key not in data]
     if missing:
         raise ValueError(f"{where}: key {missing[0]!r} must be given")
+
+
+def text(value: object) -> str:
+    """A value that must be text, and not blank.
+
+    Raises:
+        ValueError: it is not; the message says what it must be, for a sentence that names file and key.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("text")
+    return value
 
 
 def take(data: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str, default: Any = None) -> Any:
