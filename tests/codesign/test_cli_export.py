@@ -9,15 +9,12 @@ import subprocess
 
 import numpy as np
 import pytest
-import torch
 
 from codesign.algorithms.rtn import RoundToNearest
 from codesign.blocks import BlockModel
 from codesign.cli import main
-from codesign.export_inputs import text_inputs
 from codesign.models import resolve_model
 from codesign.quantize_blocks import LayerJob
-from codesign.quantized_folder import load_quantized
 from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import recipe
 from codesign.weight_slots import all_slots
@@ -125,14 +122,6 @@ def test_inputs_of_a_text_are_what_the_model_feeds_its_layers(run, model, tmp_pa
     data = np.frombuffer((tmp_path / "out" / layer["folder"] / "input.bin").read_bytes(), np.float16).reshape(3, 64)
     # what enters q_proj of block 1 left its RMS norm, whose weights are ones: every row has a mean square of one
     assert np.allclose((data.astype(np.float64) ** 2).mean(1), 1, atol=0.01)
-
-
-def test_inputs_of_a_text_need_enough_tokens_and_a_block(model):
-    source = load_quantized(model)
-    with pytest.raises(ValueError, match="must give at least 9 tokens, not 8"):
-        text_inputs(source, [Q], torch.zeros((1, 8), dtype=torch.int64), 9)
-    with pytest.raises(ValueError, match="inputs of layer lm_head, which is in no block, must be seeded"):
-        text_inputs(source, ["lm_head"], torch.zeros((1, 8), dtype=torch.int64), 2)
 
 
 def test_biases_go_with_their_layers_and_embeddings_stay_out(run, refused, tiny_gpt2_dir, tmp_path):
