@@ -114,10 +114,7 @@ def _make_registers(plan: Plan, index: int) -> Any:
 
         @cuda.jit(device=True)
         def registers(words, tables):
-            zero = uint32(0)
-            first, second = ptx.pick_bytes(words[2], zero, 0x4140), ptx.pick_bytes(words[2], zero, 0x4342)
-            t0, t1 = tables[at], tables[at + 1]
-            return looked_up_3(words[0], first, t0, t1) + looked_up_3(words[1], second, t0, t1)
+            return looked_up_3(words[0], words[1], words[2], tables[at], tables[at + 1])
     else:
         at, turned = 2 * index, 0x88888888 if index % 2 else 0
 

@@ -107,30 +107,38 @@ def _upper_half(word):
 
 
 @cuda.jit(device=True)
-def looked_up_2(word, t):
-    """Registers of sixteen 2-bit codes."""
-    even, odd = uint32(word & uint32(0x33333333)), uint32((word >> uint32(2)) & uint32(0x33333333))
-    return (
-        ptx.pick_bytes(t, t, even),
-        ptx.pick_bytes(t, t, odd),
-        ptx.pick_bytes(t, t, _upper_half(even)),
-        ptx.pick_bytes(t, t, _upper_half(odd)),
-    )
-
-
-@cuda.jit(device=True)
-def looked_up_3(high, low, t0, t1):
-    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in two bytes that alternate with zeros."""
-    low = uint32((low | (low << uint32(4))) & uint32(0x0F0F0F0F))
-    low = uint32(((low << uint32(2)) | (low << uint32(4))) & uint32(0xCCCCCCCC))
-    even = uint32(ptx.select_bits(high, low, uint32(0x33333333)) & uint32(0x77777777))
-    odd = ptx.select_bits(uint32(high >> uint32(2)), uint32(low >> uint32(1)), uint32(0x33333333))
+def _picked(t0, t1, even, odd):
+    """Registers of sixteen codes, from indices of four bits of the even ones and the odd ones."""
     return (
         ptx.pick_bytes(t0, t1, even),
         ptx.pick_bytes(t0, t1, odd),
         ptx.pick_bytes(t0, t1, _upper_half(even)),
         ptx.pick_bytes(t0, t1, _upper_half(odd)),
     )
+
+
+@cuda.jit(device=True)
+def looked_up_2(word, t):
+    """Registers of sixteen 2-bit codes."""
+    return _picked(t, t, uint32(word & uint32(0x33333333)), uint32((word >> uint32(2)) & uint32(0x33333333)))
+
+
+@cuda.jit(device=True)
+def _looked_up_3(high, low, t0, t1):
+    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in two bytes that alternate with zeros."""
+    low = uint32((low | (low << uint32(4))) & uint32(0x0F0F0F0F))
+    low = uint32(((low << uint32(2)) | (low << uint32(4))) & uint32(0xCCCCCCCC))
+    even = uint32(ptx.select_bits(high, low, uint32(0x33333333)) & uint32(0x77777777))
+    odd = ptx.select_bits(uint32(high >> uint32(2)), uint32(low >> uint32(1)), uint32(0x33333333))
+    return _picked(t0, t1, even, odd)
+
+
+@cuda.jit(device=True)
+def looked_up_3(first_high, second_high, low, t0, t1):
+    """Registers of 32 3-bit codes: two words of high bits in pairs, one of low bits."""
+    zero = uint32(0)
+    first, second = ptx.pick_bytes(low, zero, 0x4140), ptx.pick_bytes(low, zero, 0x4342)
+    return _looked_up_3(first_high, first, t0, t1) + _looked_up_3(second_high, second, t0, t1)
 
 
 @cuda.jit(device=True)
@@ -186,9 +194,7 @@ def make_joined(bits: int) -> Any:
 
         @cuda.jit(device=True)
         def joined(words, tables):
-            zero = uint32(0)
-            first, second = ptx.pick_bytes(words[6], zero, 0x4140), ptx.pick_bytes(words[6], zero, 0x4342)
             t0, t1 = uint32(LOW_THREE[0]), uint32(LOW_THREE[1])
-            return _joined_words(words, looked_up_3(words[4], first, t0, t1) + looked_up_3(words[5], second, t0, t1))
+            return _joined_words(words, looked_up_3(words[4], words[5], words[6], t0, t1))
 
     return joined
