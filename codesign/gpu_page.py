@@ -15,7 +15,7 @@ import pandas as pd
 from plotly import graph_objects as go
 
 from codesign.cache import whole_file
-from codesign.dashboard.theme import DARK, FONT, LIGHT, SYMBOLS, figure, plain
+from codesign.dashboard.theme import DARK, LIGHT, SYMBOLS, document, figure, plain
 from codesign.gpu_truth import BAND, OWN, summary
 
 _COLOURS = LIGHT[:-1] + DARK[:-1]  # more formats than these share a colour with one far away in the list
@@ -102,35 +102,28 @@ def draw(info: PageInfo) -> go.Figure:
     return made
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>GPU kernels, predicted and measured</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{{font:16px/1.5 {font};margin:0 auto;max-width:1080px;padding:24px;color:#1c2024;background:#fff}}
-h1{{font-size:26px;margin:0 0 8px}}table{{border-collapse:collapse;font-size:13px;width:100%}}
-td,th{{padding:3px 8px;text-align:right;border-bottom:1px solid #e4e7ea}}
-td:nth-child(-n+{left}),th:nth-child(-n+{left}){{text-align:left}}
-.rows td:nth-child(-n+2),.rows th:nth-child(-n+2){{text-align:left}}
-.wide{{background:#fdecea}}.quiet{{color:#5c636b;font-size:14px}}.scroll{{overflow-x:auto}}</style></head><body>
-<h1>GPU kernels: predicted and measured</h1>
+_STYLE = """td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}
+.rows td:nth-child(-n+2),.rows th:nth-child(-n+2){text-align:left}
+.wide{background:#fdecea}.quiet{font-size:14px}.scroll{overflow-x:auto}"""
+_BODY = """<h1>GPU kernels: predicted and measured</h1>
 <p>{count} kernels; of the project's own {within:.0%} within 15 %. {symbols}; grey: kernels that others wrote. Filled
 symbols had a part in the fit, open ones had none. The roofline is the weight's bytes at the measured copy rate. Click a
 name to hide it, twice to see it alone.</p>
 {figure}
 <h2>In short</h2><div class="scroll">{summary}</div>
-<h2>Every kernel</h2><p class="quiet">Coloured rows are more than 15 % off.</p><div class="scroll">{rows}</div>
-</body></html>
-"""
+<h2>Every kernel</h2><p class="quiet">Coloured rows are more than 15 % off.</p><div class="scroll">{rows}</div>"""
 
 
 def render(rows: pd.DataFrame) -> str:
     """The page as text."""
     info, own = page_info(rows), rows[rows["kernel"] == OWN]
     picture = draw(info).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
-    return _PAGE.format(
-        font=FONT, left=3, count=len(rows), within=float((own["error"].abs() <= BAND).mean()), figure=picture,
+    body = _BODY.format(
+        count=len(rows), within=float((own["error"].abs() <= BAND).mean()), figure=picture,
         symbols=", ".join(f"{symbol}s: {html.escape(gpu)}" for gpu, symbol in info.symbols.items()),
         summary=_summary_table(info.summary), rows=_rows_table(rows),
     )  # fmt: skip
+    return document("GPU kernels, predicted and measured", body, style=_STYLE)
 
 
 def write_page(rows: pd.DataFrame, path: Path) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from codesign.cache import whole_file
-from codesign.dashboard.theme import FONT, LIGHT, SYMBOLS
+from codesign.dashboard.theme import FONT, LIGHT, SYMBOLS, document
 from studies.minifloat_front import ACCURACY, RESULT
 
 TARGETS: Mapping[str, tuple[str, str]] = {
@@ -25,8 +25,6 @@ TARGETS: Mapping[str, tuple[str, str]] = {
     "sky130hd_um2": ("area, µm²", "standard cells, SkyWater sky130hd, 130 nm"),
 }
 LOWEST_TOP1 = 0.55  # points below are in the table alone: they would squeeze the rest
-
-
 _PLACES = ("bottom right", "top left", "bottom center", "top center")  # labels of neighbours apart
 
 
@@ -104,15 +102,9 @@ def sentences(table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(made)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Minifloats or integers</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body{{font:16px/1.5 {font};margin:0 auto;max-width:1080px;padding:24px;color:#1c2024;background:#fff}}
-h1{{font-size:26px;margin:0 0 8px}}table{{border-collapse:collapse;font-size:14px;width:100%}}
-td,th{{padding:4px 10px;text-align:right;border-bottom:1px solid #e4e7ea}}
-td:nth-child(-n+2),th:nth-child(-n+2){{text-align:left}}
-.quiet{{color:#5c636b}}</style></head><body>
-<h1>Minifloats or integers: accuracy for the logic of a multiply-accumulate</h1>
+_STYLE = """table{font-size:14px}td,th{padding:4px 10px}
+td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}"""
+_BODY = """<h1>Minifloats or integers: accuracy for the logic of a multiply-accumulate</h1>
 <p>EfficientNet-Lite0, weights and inputs of all layers but the first and the last in one format; {images} ImageNet
 images, so that one standard error of top-1 near 87 % is {error:.1f} points: smaller differences mean nothing. Quantized
 by Brevitas (equalization, least-squares scales, bias correction). Accumulators are exact. Unsigned activations have a
@@ -122,9 +114,7 @@ zero point, whose correction is a constant of each output.</p>
 <h2>All points</h2>
 {table}
 <p class="quiet">Areas: hwmodel.unit_cost, netlists of this project's RTL by Yosys (docs/unit_costs.md); “adjusted”: a
-recorded netlist with its accumulator widened. Question: Aggarwal et al., Shedding the Bits, FPL 2024.</p>
-</body></html>
-"""
+recorded netlist with its accumulator widened. Question: Aggarwal et al., Shedding the Bits, FPL 2024.</p>"""
 
 
 def render(table: pd.DataFrame, accuracy: pd.DataFrame) -> str:
@@ -137,11 +127,12 @@ def render(table: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     shown = table.sort_values("luts")[["weight", "activation", "top1", "top5", "luts", "luts_from", *list(TARGETS)[1:]]]
     formats = {"top1": "{:.1%}".format, "top5": "{:.1%}".format, **dict.fromkeys(TARGETS, "{:,.0f}".format)}
     images = int(reference["images"])
-    return _PAGE.format(
-        font=FONT, images=images, error=100 * (0.87 * 0.13 / images) ** 0.5, figures="\n".join(figures),
+    body = _BODY.format(
+        images=images, error=100 * (0.87 * 0.13 / images) ** 0.5, figures="\n".join(figures),
         sentences="".join(f"<li>{html.escape(text)}</li>" for text in sentences(table)),
         table=shown.to_html(index=False, border=0, formatters=formats),
     )  # fmt: skip
+    return document("Minifloats or integers", body, style=_STYLE)
 
 
 def main() -> None:
@@ -150,7 +141,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
     text = render(pd.read_csv(RESULT), pd.read_csv(ACCURACY))
-    out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(out)

@@ -1,4 +1,4 @@
-"""Colours, symbols and the layout all figures share; the page's script takes them from here.
+"""Colours, symbols and the layout all figures share, the shell of single pages; the page's script takes them from here.
 
 Series colours are those of Okabe and Ito, "Color Universal Design" (jfly.uni-koeln.de/color, 2008), some made darker to
 stand out on white, told apart under the common kinds of colour blindness; each series has a symbol of its own too. The
@@ -74,6 +74,26 @@ def plain(text: str) -> str:
     'a&lt;b &amp; c'
     """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def document(title: str, body: str, *, style: str = "") -> str:
+    """A page of one column, of headings, paragraphs, tables and figures.
+
+    Args:
+        title: of the window, as HTML.
+        body: as HTML.
+        style: CSS, added to the common one.
+    """
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>body{{font:16px/1.5 {FONT};margin:0 auto;max-width:1080px;padding:24px;color:{INK["light"]};background:#fff}}
+h1{{font-size:26px;margin:0 0 8px}}table{{border-collapse:collapse;font-size:13px;width:100%}}
+td,th{{padding:3px 8px;text-align:right;border-bottom:1px solid {GRID["light"]}}}.quiet{{color:{QUIET["light"]}}}
+{style}</style></head><body>
+{body}
+</body></html>
+"""
 
 
 def figure(traces: Sequence[Any], **layout: Any) -> go.Figure:
