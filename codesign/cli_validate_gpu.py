@@ -30,22 +30,24 @@ def validate_gpu(files: tuple[Path, ...], *, every: bool, page: Path | None, as_
     """The model against the recorded measurements, and those of ``files``."""
     found = comparison(files)
     short = summary(found.rows)
-    by_shape = summary(found.rows, ("kernel", "gpu", "n", "k", "m"))
+    by_shape = summary(found.rows, ("kernel", "gpu", "n", "k", "m")) if every else None
     if page is not None:
         write_page(found.rows, page)
         say(f"page: {page.resolve()}")
     for sentence in found.left_out:
         say(f"left out: {sentence}")
     if as_json:
-        behind = {"shapes": by_shape.to_dict(orient="records"), "rows": found.rows.to_dict(orient="records")}
-        show_json({"summary": short.to_dict(orient="records"), **(behind if every else {})})
+        tables = {"summary": short}
+        if by_shape is not None:
+            tables |= {"shapes": by_shape, "rows": found.rows}
+        show_json({name: table.to_dict(orient="records") for name, table in tables.items()})
         return
 
     def shown(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
         made = {name: 100 * table[_PERCENT[name]] if name in _PERCENT else table[name] for name in columns}
         return table.assign(**made)
 
-    if every:
+    if by_shape is not None:
         columns = ("kernel", "gpu", "n", "k", "m", *_SUMMARY[3:])
         show_table(shown(by_shape, columns), title="By shape and tokens", as_json=False, columns=columns,
                    headings=_HEADINGS)  # fmt: skip

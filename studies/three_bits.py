@@ -200,9 +200,10 @@ def main() -> int:
     table = pd.DataFrame(rows(records))
     with whole_file(folder / RESULT.name) as temporary:
         table.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n")
+    text = page(table, records)
     with whole_file(folder / PAGE.name) as temporary:
-        temporary.write_text(page(table, records), encoding="utf-8")
-    print(page(table, records))
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
     return 0
 
 
