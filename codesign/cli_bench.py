@@ -1,6 +1,6 @@
 """The command that times the project's GPU kernels and writes what it measured as records.
 
-``kernels_gpu`` is loaded when the command runs, so that nothing of it is needed elsewhere (extra ``gpu``).
+The kernels are loaded when the command runs, so that what they need (extra ``gpu``) is not needed elsewhere.
 """
 
 from __future__ import annotations
