@@ -61,6 +61,14 @@ class ArithmeticBench:
             "selector": flag(everywhere),
         }
 
+    def running(self, sums: np.ndarray, clear: np.ndarray) -> np.ndarray:
+        """Sums after each cycle, ``[cycles, cases]`` or ``[cycles, cases, outputs]``, of those of each cycle."""
+        total, rows = np.zeros(sums.shape[1:], dtype=object), []
+        for row, again in zip(sums, clear, strict=True):
+            total = np.where(again.reshape(-1, *[1] * (row.ndim - 1)), 0, total) + row
+            rows.append(total)
+        return np.stack(rows)
+
     def vectors(self, stimulus: dict[str, np.ndarray], sums: np.ndarray, unit_exponent: int) -> Vectors:
         """What ``value`` must be for exact sums, Python integers ``[cycles, cases]`` or ``[cycles, cases, outputs]``:
         ``float32(sum) * 2**unit_exponent``, output 0 in the low bits."""

@@ -50,15 +50,6 @@ def table_number(fmt: Format) -> str:
     return f"codesign::table_number<{fmt.bits}, {bits_for(entries)}, {exponent}, {table}>"
 
 
-def running(sums, clear):
-    """Sums after each cycle."""
-    total, rows = np.zeros(sums.shape[1:], dtype=object), []
-    for row, again in zip(sums, clear, strict=True):
-        total = np.where(again.reshape(-1, *[1] * (row.ndim - 1)), 0, total) + row
-        rows.append(total)
-    return np.stack(rows)
-
-
 def table(bench, weight: CodebookFormat, activation: Format, lanes: int):
     """A constant table of exact values, times any number (a table too)."""
     rng = np.random.default_rng(29)
@@ -69,7 +60,7 @@ def table(bench, weight: CodebookFormat, activation: Format, lanes: int):
     (weights, power), (activations, other) = exact_entries(weight), exact_entries(activation)
     products = (np.array(weights, object)[w] * np.array(activations, object)[a]).sum(axis=2)
     stimulus = bench.stimulus(w, a, clear, weight_bits=weight.bits, activation_bits=activation.bits)
-    return unit, bench.vectors(stimulus, running(products, clear), power + other)
+    return unit, bench.vectors(stimulus, bench.running(products, clear), power + other)
 
 
 def table_alone(code_bits: int, entry_bits: int, lanes: int):
@@ -150,7 +141,7 @@ def book(bench, held: Book, activation: Format, codes: int, *, along_outputs: bo
     )  # [cycles, cases, lanes, layers, outputs]
     unit_exponent = smallest_step(held.element) + smallest_step(activation)
     if not rounded:
-        sums = running(addends.sum(axis=(2, 3)), clear)
+        sums = bench.running(addends.sum(axis=(2, 3)), clear)
         return unit, bench.vectors(stimulus, sums, unit_exponent)
     ordered = np.moveaxis(addends, 1, 3).reshape(-1, cases, outputs)
     steps = len(ordered) // cycles

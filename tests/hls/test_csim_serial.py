@@ -26,12 +26,9 @@ def integers(bench, cpp, weight_bits, activation_bits, lanes, cycles, *, unsigne
     clear = random_restarts(rng, w.shape[:2])
     activation = (UINTS if unsigned else INTS)[activation_bits]
     products = (steps_of(INTS[weight_bits])[w] * steps_of(activation)[a]).sum(axis=2)
-    total, sums = np.zeros(w.shape[1], dtype=object), []
-    for row, again in zip(products, clear, strict=True):
-        total = np.where(again, 0, total) + row
-        sums.append(total)
+    sums = bench.running(products, clear)
     stimulus = bench.stimulus(w, a, clear, weight_bits=weight_bits, activation_bits=activation_bits)
-    vectors = bench.vectors(stimulus, np.stack(sums), 0)
+    vectors = bench.vectors(stimulus, sums, 0)
     expected = {**vectors.expected, "cycles": np.full(clear.shape, cycles)}
     return bench.unit(f"codesign::{cpp}"), replace(vectors, expected=expected)
 

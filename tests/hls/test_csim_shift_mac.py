@@ -40,17 +40,8 @@ def flint(bench, weight, activation, lanes):
     unit = bench.unit(f"codesign::flint_arithmetic<{weight.bits}, {NUMBERS[activation]}, {lanes}>")
     stimulus = bench.stimulus(w, a, clear, weight_bits=weight.bits, activation_bits=activation.bits)
     exponent = smallest_step(weight) + smallest_step(activation)
-    sums = running((steps_of(weight)[w] * steps_of(activation)[a]).sum(axis=2), clear)
+    sums = bench.running((steps_of(weight)[w] * steps_of(activation)[a]).sum(axis=2), clear)
     return unit, bench.vectors(stimulus, sums, exponent)
-
-
-def running(sums, clear):
-    """Sums after each cycle, ``[cycles, cases]``."""
-    total, rows = np.zeros(sums.shape[1], dtype=object), []
-    for row, again in zip(sums, clear, strict=True):
-        total = np.where(again, 0, total) + row
-        rows.append(total)
-    return np.stack(rows)
 
 
 def pair_values(fmt, codes):
@@ -75,7 +66,7 @@ def olive(bench, fmt, activation, pairs):
     unit = bench.unit(f"codesign::olive_arithmetic<{int(fmt is OLIVE4_FLINT)}, {products}, {2 * pairs}>")
     stimulus = bench.stimulus(w, a, clear, weight_bits=8, activation_bits=8 if both else activation.bits)
     values = pair_values(fmt, a) if both else steps_of(activation)[a]
-    sums = running((pair_values(fmt, w) * values).sum(axis=2), clear)
+    sums = bench.running((pair_values(fmt, w) * values).sum(axis=2), clear)
     return unit, bench.vectors(stimulus, sums, 0 if both else smallest_step(activation))
 
 
