@@ -74,6 +74,7 @@ def _name() -> str:
     return torch.cuda.get_device_name()
 
 
+@lru_cache(maxsize=1)
 def _driver() -> str:
     found = query_smi("driver_version")
     return "unknown" if found is None else found
