@@ -26,7 +26,7 @@ from collections.abc import Callable
 from numba import cuda, float32, uint32
 
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.attention_merge import store_result
+from kernels_gpu.attention_merge import factor_of, store_result
 from kernels_gpu.attention_products import make_add_word, make_load, make_scores
 from kernels_gpu.attention_spec import STEP_TOKENS, TILE_QUERIES, AttentionSpec
 from kernels_gpu.gemv_inputs import INPUT_LEVELS, MAGIC, TINY
@@ -143,11 +143,6 @@ def make_body(spec: AttentionSpec) -> Callable[..., None]:
     @cuda.jit(device=True)
     def digit(value, to_digits):
         return ptx.float_bits(ptx.fma(value, to_digits, float32(MAGIC)))
-
-    @cuda.jit(device=True)
-    def factor_of(largest, of_all):
-        """What a part's sums count for where the maximum of all is ``of_all``; 0 for a part without tokens."""
-        return float32(0) if largest == -infinity else ptx.exp2(ptx.sub(largest, of_all))
 
     def kernel(queries, keys, key_scales, values, value_scales, lengths, partial, out, capacity, chunk, splits):
         shared = ptx_tile.shared_words()

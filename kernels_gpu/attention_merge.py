@@ -13,6 +13,13 @@ from kernels_gpu.attention_spec import AttentionSpec
 MERGE_ARGUMENTS = "pp" + "i"
 MERGE_TEAMS = 2 if ptx.SIMULATED else 4  # the simulator starts a Python thread for each of their threads
 MERGE_BATCH = 4
+INFINITY = float32(math.inf)
+
+
+@cuda.jit(device=True)
+def factor_of(largest, of_all):
+    """What a part's sums count for where the maximum of all is ``of_all``; 0 for a part without tokens."""
+    return float32(0) if largest == -INFINITY else ptx.exp2(ptx.sub(largest, of_all))
 
 
 @cuda.jit(device=True)
@@ -29,7 +36,6 @@ def make_merge(spec: AttentionSpec) -> Callable[..., None]:
     waits for L2; then the first of them adds up what the others found.
     """
     head_dim, result_words, bfloat = spec.head_dim, spec.result_words, spec.bfloat
-    infinity = float32(math.inf)
 
     @cuda.jit(device=True)
     def word_of(partial, at):
@@ -38,11 +44,7 @@ def make_merge(spec: AttentionSpec) -> Callable[..., None]:
     @cuda.jit(device=True)
     def merged(top, weights, summed, largest, more_weights, more):
         new_top = ptx.maximum_or_nan(top, largest)
-        kept, share = float32(0), float32(0)
-        if top != -infinity:
-            kept = ptx.exp2(ptx.sub(top, new_top))
-        if largest != -infinity:
-            share = ptx.exp2(ptx.sub(largest, new_top))
+        kept, share = factor_of(top, new_top), factor_of(largest, new_top)
         weights = ptx.fma(weights, kept, ptx.mul(more_weights, share))
         return new_top, weights, ptx.fma(summed, kept, ptx.mul(more, share))
 
@@ -54,7 +56,7 @@ def make_merge(spec: AttentionSpec) -> Callable[..., None]:
         ptx_tile.start()
         ptx_tile.wait_for_previous()
         first = uint32(row * parts * uint32(result_words))
-        top, weights, summed = -infinity, float32(0), float32(0)
+        top, weights, summed = -INFINITY, float32(0), float32(0)
         tops = cuda.local.array(MERGE_BATCH, float32)
         all_weights = cuda.local.array(MERGE_BATCH, float32)
         sums = cuda.local.array(MERGE_BATCH, float32)
