@@ -31,9 +31,13 @@ MAX_SHARED_BYTES = 232448  # of a block: CUDA C++ Programming Guide, compute cap
 Argument = Tensor | int
 
 
-def compile_ptx(body: Callable[..., None], kinds: str, key: str) -> str:
-    """PTX for the current device; ``kinds`` has a letter for each argument: ``p`` for pointers, ``i`` for int32."""
-    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
+def compile_ptx(body: Callable[..., None], kinds: str, key: str, capability: tuple[int, int] | None = None) -> str:
+    """PTX for a compute capability, by default the current device's.
+
+    ``kinds`` has a letter for each argument: ``p`` for pointers, ``i`` for int32.
+    """
+    if capability is None:
+        capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
     folder = os.environ.get(PTX_FOLDER)
     digest = hashlib.sha256(f"{key} {capability} {_sources()}".encode()).hexdigest()[:24]
     kept = None if folder is None else Path(folder) / f"{digest}.ptx"
