@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from kernels_gpu import attention, gemv
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec
@@ -46,7 +47,7 @@ def all_cases() -> Iterator[Case]:
             spec = spec_of(plan, tokens, MATRIX, choose_shape(plan, tokens, *MATRIX))
             yield Case(
                 name if tokens == 1 else f"{name}_m{tokens}",
-                lambda spec=spec: gemv.make_body(spec),
+                partial(gemv.make_body, spec),
                 gemv.ARGUMENTS,
                 repr(spec),
                 spec.runs * RUN * TILE_ROWS // WARP,
@@ -57,7 +58,7 @@ def all_cases() -> Iterator[Case]:
             one = AttentionSpec(128, 8, group, bits, bits, 1.0, 1.0, 128**-0.5, warps=8, split=True)
             yield Case(
                 f"attention{bits}{suffix}",
-                lambda one=one: attention.make_body(one),
+                partial(attention.make_body, one),
                 attention.ARGUMENTS,
                 repr(one),
                 2 * STEP_TOKENS * one.head_dim // WARP,
