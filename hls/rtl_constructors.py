@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from datatypes.catalog import INT16, INTS, MINIFLOATS, NF4, UINTS
+from datatypes.catalog import INT16, INTS, MINIFLOATS, NF3, NF4, UINTS
 from datatypes.format import FloatFormat, IntFormat
 from hls.rtl_design import Design
 
@@ -28,10 +28,18 @@ def int_multiplier(weight_bits: int, activation_bits: int, *, unsigned: bool = F
 
 
 def int_dot(
-    weight_bits: int, activation_bits: int, *, lanes: int = 1, unsigned: bool = False, stages: int = 0
+    weight_bits: int,
+    activation_bits: int,
+    *,
+    lanes: int = 1,
+    unsigned: bool = False,
+    stages: int = 0,
+    accumulator_bits: int | None = None,
 ) -> Design:
     """MAC or dot product; ``stages`` 1 registers the inputs, 2 the products as well."""
-    accumulator_bits = weight_bits + activation_bits + GUARD_BITS
+    usual = weight_bits + activation_bits + GUARD_BITS
+    accumulator_bits = usual if accumulator_bits is None else accumulator_bits
+    label = f"w{weight_bits}{'u' if unsigned else 'a'}{activation_bits}.x{lanes}{'r' * stages}"
     return Design(
         "int_dot",
         (
@@ -43,7 +51,7 @@ def int_dot(
             ("INPUT_REGISTER", int(stages > 0)),
             ("PRODUCT_REGISTER", int(stages > 1)),
         ),
-        f"w{weight_bits}{'u' if unsigned else 'a'}{activation_bits}.x{lanes}{'r' * stages}",
+        label if accumulator_bits == usual else f"{label}.acc{accumulator_bits}",
         _integer(weight_bits).name,
         _integer(activation_bits, unsigned=unsigned).name,
         "integer",
@@ -148,9 +156,18 @@ def _fields(name: str) -> tuple[int, int]:
     return fmt.exponent_bits, fmt.mantissa_bits
 
 
+# Fixed tables by bits of a code
+FIXED_TABLES = {3: NF3, 4: NF4}
+
+
 def codebook_entries(values: np.ndarray, bits: int) -> tuple[int, ...]:
     """Code-book values in ``[-1, 1]`` as two's complement integers of ``bits`` bits, 1 being the largest."""
     return tuple(int(v) for v in np.rint(np.asarray(values) * ((1 << (bits - 1)) - 1)))
+
+
+def fixed_entries(code_bits: int, entry_bits: int) -> tuple[int, ...]:
+    """Entries of the fixed table whose codes have ``code_bits`` bits."""
+    return codebook_entries(FIXED_TABLES[code_bits].code_values, entry_bits)
 
 
 def table_constant(entries: tuple[int, ...], bits: int) -> str:
@@ -162,7 +179,7 @@ def table_constant(entries: tuple[int, ...], bits: int) -> str:
 def codebook_dot(
     *, programmable: bool, code_bits: int = 4, entry_bits: int = 8, activation_bits: int = 8, lanes: int = 1
 ) -> Design:
-    """Integer codebook: NF4 rounded to ``entry_bits``, or a table that is written at run time."""
+    """Integer codebook: NF4 or NF3 rounded to ``entry_bits``, or a table that is written at run time."""
     parameters: list[tuple[str, int | str]] = [
         ("CODE_BITS", code_bits),
         ("ENTRY_BITS", entry_bits),
@@ -171,11 +188,11 @@ def codebook_dot(
         ("PROGRAMMABLE", int(programmable)),
     ]
     if not programmable:
-        parameters.append(("TABLE", table_constant(codebook_entries(NF4.code_values, entry_bits), entry_bits)))
-    kind = f"table{code_bits}" if programmable else "nf4"
+        parameters.append(("TABLE", table_constant(fixed_entries(code_bits, entry_bits), entry_bits)))
+    kind = f"table{code_bits}" if programmable else FIXED_TABLES[code_bits].name
     return Design(
         "codebook_dot", tuple(parameters), f"{kind}_e{entry_bits}.a{activation_bits}.x{lanes}",
-        f"codebook{code_bits}" if programmable else "nf4", INTS[activation_bits].name, "integer",
+        f"codebook{code_bits}" if programmable else kind, INTS[activation_bits].name, "integer",
         entry_bits + activation_bits + GUARD_BITS, lanes, pipeline_stages=1,
     )  # fmt: skip
 

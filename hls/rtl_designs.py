@@ -202,6 +202,45 @@ def _more_formats() -> Iterator[Design]:
     yield from (float_mac(MINIFLOATS[name], MINIFLOATS[name]) for name in ("e3m0", "e3m3", "e2m4"))
 
 
+INT_PAIRS = ((2, 2), (2, 4), (2, 8), (3, 3), (3, 6), (4, 4), (4, 6), (4, 8), (5, 5), (6, 6), (6, 8), (8, 8))
+
+
+def _int_lane_counts() -> Iterator[Design]:
+    """Dot products of integers with lanes between and beyond those of ``int_lanes``."""
+    for lanes in (2, 8, 32):
+        yield from (int_dot(w, a, lanes=lanes) for w, a in INT_PAIRS)
+
+
+def _int_unsigned_lanes() -> Iterator[Design]:
+    """Dot products with unsigned activations; weights may be the wider operand."""
+    swapped = tuple((a, w) for w, a in INT_PAIRS if w < a)
+    for lanes in (4, 16):
+        yield from (int_dot(w, a, lanes=lanes, unsigned=True) for w, a in (*INT_PAIRS, *swapped))
+
+
+def _int_accumulators() -> Iterator[Design]:
+    """Accumulators of other widths than ten bits above the product."""
+    pairs = ((2, 2), (2, 8), (3, 3), (4, 4), (4, 8), (8, 8))
+    for lanes, bits in itertools.product((1, 4, 16), (20, 24, 32)):
+        yield from (int_dot(w, a, lanes=lanes, accumulator_bits=bits) for w, a in pairs if bits >= w + a)
+
+
+def _decoded() -> Iterator[Design]:
+    """Flints, outlier-victim pairs and code books of every width and of more numbers of lanes."""
+    for bits, a, lanes in itertools.product((3, 4, 5), (3, 4, 5, 6, 8), (1, 4, 16)):
+        yield flint_int_dot(bits, a, lanes=lanes)
+    for lanes in (1, 2, 4, 8, 16):
+        yield from (flint_flint_dot(bits, lanes=lanes) for bits in (3, 4, 5))
+    yield from (olive_dot(flint=flint, lanes=lanes) for flint in (False, True) for lanes in (2, 4, 8, 16, 32))
+    for code, entry, a in itertools.product((3, 4), (4, 6, 8), (4, 6, 8)):
+        yield from (codebook_dot(programmable=False, code_bits=code, entry_bits=entry, activation_bits=a, lanes=lanes)
+                    for lanes in (1, 4))  # fmt: skip
+    for code, a, lanes in itertools.product((2, 3, 4, 5, 6), (4, 6, 8), (1, 4)):
+        yield codebook_dot(programmable=True, code_bits=code, activation_bits=a, lanes=lanes)
+    yield from (codebook_dot(programmable=False, code_bits=3, lanes=lanes) for lanes in (2, 8, 16))
+    yield from (codebook_dot(programmable=True, code_bits=code, lanes=2) for code in (3, 4))
+
+
 def _registered() -> Iterator[Design]:
     """Operands in registers, so that delay and frequency hold the multiplier; with and without a product register."""
     for stages in (1, 2):
@@ -229,6 +268,10 @@ SWEEPS: Mapping[str, Callable[[], Iterator[Design]]] = {
     "int_wide": _int_wide,
     "lane_counts": _lane_counts,
     "more_formats": _more_formats,
+    "int_lane_counts": _int_lane_counts,
+    "int_unsigned_lanes": _int_unsigned_lanes,
+    "int_accumulators": _int_accumulators,
+    "decoded": _decoded,
 }
 
 

@@ -13,10 +13,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from datatypes.catalog import FLINT3, FLINT4, FLINT5, FORMATS, NF4, format_by_name
+from datatypes.catalog import FLINT3, FLINT4, FLINT5, FORMATS, format_by_name
 from datatypes.format import FloatFormat, Format
 from datatypes.outlier_victim import OutlierVictimFormat
-from hls.rtl_constructors import codebook_entries
+from hls.rtl_constructors import fixed_entries
 from hls.rtl_design import Design
 from hls.rtl_simulation import bits_of, lanes_of
 
@@ -166,10 +166,11 @@ def codebook_dot(design: Design, rng: np.random.Generator) -> Vectors:
     """A fixed table, or one that is written first: entry c in cycle c, sums from the cycle after the last."""
     code_bits, entry_bits = parameter(design, "CODE_BITS"), parameter(design, "ENTRY_BITS")
     activation_bits, programmable = parameter(design, "ACTIVATION_BITS"), parameter(design, "PROGRAMMABLE")
-    entries = np.array(codebook_entries(NF4.code_values, entry_bits), dtype=object)
     if programmable:
         # any values that fit will do
         entries = np.arange(1 << code_bits).astype(object) * 5 % (1 << entry_bits) - (1 << (entry_bits - 1))
+    else:
+        entries = np.array(fixed_entries(code_bits, entry_bits), dtype=object)
     first = 1 << code_bits if programmable else 0
     w, a = random_codes(rng, code_bits, activation_bits, design.lanes, cycles=first + 4)
     restart = random_restarts(rng, w.shape[:2])

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from hwmodel.synthesis_table import best_rows
-from hwmodel.unit_cost_parts import group_of
+from hwmodel.unit_cost_parts import RECORDED_ONLY, group_of
 from hwmodel.unit_cost_prices import FEW_ROWS, Sample, closed_form, fitted, is_lut, known_prices, samples, solve
 
 SMALL_LUTS = 20.0
@@ -26,14 +26,10 @@ SMALL_GATES = 100.0
 # unit), from the liberty files that docs/synthesis.md names
 GATE_AREA: Mapping[str, float] = {"sky130hd": 3.7536, "sg13g2": 7.2576, "osu018": 24.0}
 # Groups whose recorded rows share one format, or know only few: formats of both sides are left out as a pair
-_BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "flint", "OliVe", "Tender", "BitMoD",
-                      "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
+_BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "flint", "flint pair", "OliVe", "Tender",
+                      "BitMoD", "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
 _FEW_KEYS = 3  # fewer pairs or numbers of lanes: single designs, or nothing, are left out
 _RANDOM_PARTS, _SEED = 10, 20261122
-
-
-# Modules of one size, or of a few that are all recorded: decoders and BitMoD's parts beside its accumulator
-RECORDED_ONLY = frozenset({"flint_decode", "olive_decode", "bitmod_term_encoder", "bitmod_dequantizer"})
 
 
 class LeftOut(Enum):

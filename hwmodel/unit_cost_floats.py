@@ -151,5 +151,5 @@ def float_accumulated_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         "accumulator" if lut else "adder_bits": float(adders),
     }
     if family == "codebook_float_mac":
-        parts |= table_parts(one.get("CODE_BITS", 4), 16, 1, written=bool(one.get("PROGRAMMABLE")))
+        parts |= table_parts(one.get("CODE_BITS", 4), 16, 1, written=bool(one.get("PROGRAMMABLE")), lut=lut)
     return parts

@@ -143,13 +143,17 @@ def _integer_cells(one: PeDesign) -> Parts:
     return parts
 
 
-def table_parts(code_bits: int, entry_bits: int, lanes: int, *, written: bool) -> Parts:
-    """A code book: constants are a LUT for each two bits up to 16 entries; written ones mux their registers."""
+def table_parts(code_bits: int, entry_bits: int, lanes: int, *, written: bool, lut: bool) -> Parts:
+    """A code book: constants are a LUT for each two bits up to 16 entries; written ones mux their registers.
+
+    An entry is written by the enable of its registers: on LUTs a decoder of its own, however wide it is; in cells a
+    mux before each bit.
+    """
     if not written:
         return {"constant": lanes * entry_bits / 2}
     return {
         "muxes": float(lanes * entry_bits * ((1 << code_bits) - 1)),
-        "write": float(entry_bits << code_bits),
+        "write": float((1 if lut else entry_bits) << code_bits),
     }
 
 

@@ -61,15 +61,16 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     extra: Parts
     if one.family == "codebook_dot":
         w, a, code, shift = one.get("ENTRY_BITS"), one.get("ACTIVATION_BITS"), one.get("CODE_BITS"), 0
-        extra = table_parts(code, w, lanes, written=bool(one.get("PROGRAMMABLE")))
+        extra = table_parts(code, w, lanes, written=bool(one.get("PROGRAMMABLE")), lut=lut)
     elif one.family == "flint_int_dot":
         w, a = one.get("BITS") - 1, one.get("ACTIVATION_BITS")
         shift = w
-        extra = {"decoders": lanes * _decoder_outputs(w), "negation": float(lanes * w)}
+        extra = {"decoders": lanes * price(_flint_decoder(w)), "negation": float(lanes * w)}
     elif one.family == "olive_dot":
         w = a = 4
         shift = 14 if one.get("FLINT") else 12
-        extra = {"decoders": float(lanes * 8)}
+        pair = design("olive_decode", FLINT=one.get("FLINT"), ACCUMULATOR_BITS=0)  # two elements, on both sides
+        extra = {"decoders": lanes * price(pair)}
     else:  # tender_dot: a shift by one before the accumulator
         w, a, shift = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), 0
         extra = {"rescaling": float(accumulator)}
@@ -86,23 +87,35 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     }
 
 
-def _decoder_outputs(magnitude_bits: int) -> float:
-    """Value and shift of an unsigned flint: a leading-zero count and a shift, each bit a function of the code."""
-    outputs = magnitude_bits - 1 + magnitude_bits.bit_length()
-    return outputs / 2 if magnitude_bits < 4 else float(outputs)
+def _flint_decoder(magnitude_bits: int) -> PeDesign:
+    """A recorded netlist: decoders jump where their code outgrows a LUT's inputs."""
+    return design("flint_decode", BITS=magnitude_bits, ACCUMULATOR_BITS=0)
+
+
+LUT_INPUTS = 6
 
 
 def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:
-    """ANT's PE: magnitudes multiplied, the product negated, shifted by the sum of two shifts and added."""
+    """ANT's PE: magnitudes multiplied, the product negated, shifted by the sum of two shifts and added.
+
+    On LUTs, what reads six signals or fewer is a LUT a bit: of three-bit flints the whole product in fixed point, of
+    four-bit ones the product of magnitudes and the sum of shifts, decoders inside.
+    """
     lanes, magnitude = one.lanes, one.get("BITS") - 1
     value = magnitude - 1
     signed, shift = 2 * value + 1, 2 * magnitude
+    adders = _adders(float(tree_bits(signed + shift, lanes)), float(one.get("ACCUMULATOR_BITS")), lut)
+    if lut and 2 * (magnitude + 1) <= LUT_INPUTS:
+        return {"plain": float(lanes * (signed + shift)), **adders}
+    shared = {"negation": float(lanes * signed), **_shifts(signed, shift, lanes, lut), **adders}
+    summed = magnitude.bit_length() + 1
+    if lut and 2 * magnitude <= LUT_INPUTS:
+        return {"plain": float(lanes * (2 * value + summed)), **shared}
     return {
         "product": lanes * price(unsigned_product(value, value)),
-        **_shifts(signed, shift, lanes, lut),
-        "decoders": 2 * lanes * _decoder_outputs(magnitude),
-        "negation": float(lanes * signed),
-        **_adders(float(tree_bits(signed + shift, lanes)), float(one.get("ACCUMULATOR_BITS")), lut),
+        "decoders": 2 * lanes * price(_flint_decoder(magnitude)),
+        "plain" if lut else "exponents": float(lanes * summed),
+        **shared,
     }
 
 

@@ -32,13 +32,16 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "both serial": ("bit_bit_dot",),
     "term-serial": ("term_serial_dot",),
     "code book": ("codebook_dot",),
-    "flint": ("flint_int_dot", "flint_flint_dot"),
+    "flint": ("flint_int_dot",),
+    "flint pair": ("flint_flint_dot",),
     "OliVe": ("olive_dot",),
     "Tender": ("tender_dot",),
     "BitMoD group accumulator": ("bitmod_group_accumulator",),
     "BitMoD integer accumulator": ("bitmod_int_accumulator",),
     "BitMoD": ("bitmod_pe",),
 }
+# Modules of one size, or of a few that are all recorded: decoders and BitMoD's parts beside its accumulator
+RECORDED_ONLY = frozenset({"flint_decode", "olive_decode", "bitmod_term_encoder", "bitmod_dequantizer"})
 _GROUP_OF = {family: group for group, families in GROUPS.items() for family in families}
 
 

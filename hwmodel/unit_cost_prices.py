@@ -16,7 +16,7 @@ import numpy as np
 
 from hwmodel.synthesis_table import SynthesisRow, best_rows, recorded_targets
 from hwmodel.unit_cost_design import PeDesign, design_of_row
-from hwmodel.unit_cost_parts import GROUPS, group_of, parts_of
+from hwmodel.unit_cost_parts import GROUPS, RECORDED_ONLY, group_of, parts_of
 
 LUT_TARGETS = frozenset({"lut6"})  # counted in LUTs; every other target in cell area
 # Groups that follow from architecture alone on LUTs: no netlists are needed
@@ -126,8 +126,28 @@ def register_um2(target: str) -> float:
     return min(found)
 
 
+@cache
+def _recorded_alone(target: str) -> Mapping[PeDesign, float]:
+    """LUTs, or combinational area, of the modules that are priced as recorded."""
+    found = {}
+    for row in best_rows(target).values():
+        if row.family in RECORDED_ONLY:
+            area = (row.area_um2 or 0.0) - (row.area_sequential_um2 or 0.0)
+            found[design_of_row(row)] = area if row.luts is None else float(row.luts)
+    return found
+
+
 def part_price(one: PeDesign, target: str) -> float:
-    """LUTs, or combinational area, of a design by its group's prices."""
+    """LUTs, or combinational area, of a design by its group's prices; of a decoder as recorded.
+
+    Raises:
+        ValueError: a decoder of this size, or too few netlists of the kind, are recorded.
+    """
+    if one.family in RECORDED_ONLY:
+        known = _recorded_alone(target)
+        if one not in known:
+            raise ValueError(f"{one.name} must be recorded in {target} to price what holds it")
+        return known[one]
     prices = part_prices(group_of(one.family), target)
     return prices.price(parts_of(one, lut=is_lut(target), price=lambda part: part_price(part, target)))
 
@@ -175,10 +195,13 @@ def known_prices(group: str, target: str) -> dict[str, float]:
         known |= _borrowed("code book", target, ("constant", "muxes", "write"))
     if group in _SHIFTING and not is_lut(target):
         known |= _borrowed("Kulisch", target, ("shift", "last_shift", "negation"))
+    elif group == "flint pair":
+        known |= _borrowed("Kulisch", target, ("shift", "last_shift", "negation"))
+        known |= {"plain": 1.0, "product": 1.0, "decoders": 1.0}
     return known
 
 
-_SHIFTING = frozenset({"flint", "term-serial"})
+_SHIFTING = frozenset({"flint", "flint pair", "term-serial"})
 
 
 def _merged_elsewhere(target: str) -> dict[str, float]:

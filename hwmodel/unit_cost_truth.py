@@ -3,13 +3,16 @@
 ``data/fpga_reference_lut.csv``: LUT6s of integer and minifloat multipliers, products and MACs, Yosys 0.70, family
 ``xcup``, three flows, packed by the rule that ``docs/synthesis.md`` states; written and synthesised apart from
 ``hls/rtl``. ``data/fpga_reference_area.csv``: see ``hwmodel.unit_cost_libraries``.
+
+A netlist is compared with the reference flow by flow: tables here hold flows that the reference was not put through,
+and their smaller netlists are no error of either.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 import pandas as pd
@@ -17,11 +20,11 @@ import pandas as pd
 from datatypes.catalog import INTS, MINIFLOATS, UINTS
 from datatypes.format import Format
 from hwmodel.check import Check, Standing
-from hwmodel.synthesis_table import DATA
+from hwmodel.synthesis_table import DATA, synthesis_rows
 from hwmodel.unit_cost import price_pe
-from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, pe_design
+from hwmodel.unit_cost_design import Arithmetic, FixedAccumulator, PeDesign, design_of_row, pe_design
 from hwmodel.unit_cost_errors import LeftOut, error_table, held_out_errors, summary_of
-from hwmodel.unit_cost_libraries import BASE, library_ratio, reference_areas
+from hwmodel.unit_cost_libraries import BASE, SCALED_LIBRARIES, library_ratio, reference_areas
 
 LUTS = DATA / "fpga_reference_lut.csv"
 _FORMATS: dict[str, Format] = {
@@ -35,14 +38,59 @@ _FEW = 4  # fewer designs make no row of their own
 _SOURCE = "other RTL of the same functions, Yosys 0.70 (data/fpga_reference_*.csv)"
 
 
-def reference_luts() -> dict[tuple[str, str, str, int], int]:
-    """(module, weight, activation, accumulator bits): LUTs of the smallest flow."""
-    best: dict[tuple[str, str, str, int], int] = {}
+_CELL_FLOWS = {"synth": "plain", "synth_booth": "booth"}  # the reference's names; "best" is the smallest of both
+
+
+def reference_luts() -> dict[tuple[str, str, str, int], dict[str, float]]:
+    """(module, weight, activation, accumulator bits): LUTs by flow."""
+    found: dict[tuple[str, str, str, int], dict[str, float]] = {}
     with LUTS.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
+            if row["flow"] == "best_of_3":  # the smallest of the others
+                continue
             key = row["module"], row["weight"], row["activation"], int(row["accumulator_bits"])
-            best[key] = min(best.get(key, 1 << 30), int(row["luts"]))
-    return best
+            found.setdefault(key, {})[row["flow"]] = float(row["luts"])
+    return found
+
+
+@cache
+def _recorded_flows(target: str) -> Mapping[PeDesign, Mapping[str, float]]:
+    """Every recorded design: LUTs or area by flow."""
+    found: dict[PeDesign, dict[str, float]] = {}
+    for row in () if target in SCALED_LIBRARIES else synthesis_rows(target):
+        size = row.area_um2 if row.luts is None else float(row.luts)
+        if size is not None and not row.dsps:
+            found.setdefault(design_of_row(row), {})[row.flow] = size
+    return found
+
+
+def _beside(one: PeDesign, target: str, theirs: Mapping[str, float], *, table: bool) -> tuple[float, float] | None:
+    """The reference's figure of a design and ours, the smallest of the flows that both have.
+
+    Args:
+        one: the design.
+        target: fabric or library.
+        theirs: the reference's figures by flow.
+        table: the recorded netlist; without, what the model says, times what the smallest flow that both have takes
+            over the smallest of all, where netlists are recorded. Designs that are not recorded are priced.
+
+    Returns:
+        Both; ``None`` where too few netlists of the kind are recorded.
+    """
+    known = _recorded_flows(target).get(one, {})
+    flows = set(known) if "best" in theirs else known.keys() & theirs.keys()
+    both = min((known[flow] for flow in flows), default=None)
+    truth = min(theirs[flow] for flow in (flows & theirs.keys() or theirs))
+    if table and both is not None:
+        return truth, both
+    try:
+        cost = price_pe(one, target, table=table)
+    except ValueError:
+        return None
+    figure = cost.area_um2 if cost.luts is None else cost.luts
+    if figure is None:
+        return None
+    return truth, figure.value * (1.0 if both is None else both / min(known.values()))
 
 
 def reference_design(module: str, weight: str, activation: str, accumulator_bits: int) -> PeDesign:
@@ -80,22 +128,20 @@ def reference_cells(table: bool) -> pd.DataFrame:
     Args:
         table: use the recorded netlists; without, what the closed forms and fits say.
     """
-    rows: list[tuple[str, str, str, float, float]] = []
-    for (module, weight, activation, bits), truth in reference_luts().items():
-        cost = price_pe(reference_design(module, weight, activation, bits), "lut6", table=table)
-        assert cost.luts is not None
-        rows.append((module, "lut6", f"{weight} x {activation}", float(truth), cost.luts.value))
+    compared: list[tuple[str, str, str, PeDesign, Mapping[str, float]]] = []
+    for (module, weight, activation, bits), by_flow in reference_luts().items():
+        one = reference_design(module, weight, activation, bits)
+        compared.append((module, "lut6", f"{weight} x {activation}", one, by_flow))
     for row in reference_areas():
-        one = reference_area_design(row["module"], row["config"], int(row["lanes"]))
-        if one is None:
-            continue
-        try:
-            cost = price_pe(one, row["library"], table=table)
-        except ValueError:  # too few netlists of this kind in this library
-            continue
-        if cost.area_um2 is not None:
-            name = f"{row['config']} x{row['lanes']}"
-            rows.append((row["module"], row["library"], name, float(row["area"]), cost.area_um2.value))
+        found = reference_area_design(row["module"], row["config"], int(row["lanes"]))
+        if found is not None:
+            areas = {_CELL_FLOWS.get(row["flow"], row["flow"]): float(row["area"])}
+            compared.append((row["module"], row["library"], f"{row['config']} x{row['lanes']}", found, areas))
+    rows = []
+    for quantity, target, name, one, theirs in compared:
+        pair = _beside(one, target, theirs, table=table)
+        if pair is not None:
+            rows.append((quantity, target, name, *pair))
     frame = pd.DataFrame(rows, columns=["quantity", "target", "design", "truth", "ours"])
     frame["error"] = frame["ours"] / frame["truth"] - 1
     return frame

@@ -6,8 +6,15 @@ import re
 
 import pytest
 
-from datatypes.catalog import INTS, MINIFLOATS, NF4
-from hls.rtl_constructors import codebook_entries, fixed_product_bits, int_dot, minifloat_dot, table_constant
+from datatypes.catalog import INTS, MINIFLOATS, NF3, NF4
+from hls.rtl_constructors import (
+    codebook_dot,
+    codebook_entries,
+    fixed_product_bits,
+    int_dot,
+    minifloat_dot,
+    table_constant,
+)
 from hls.rtl_design import RTL, source_files, source_hash
 from hls.rtl_designs import SWEEPS, designs
 from hls.rtl_reference import REFERENCES
@@ -18,6 +25,23 @@ def test_an_instance_states_module_and_parameters():
     assert design.name == "int_dot.w4a8.x2"
     assert design.instance.startswith("int_dot #(.WEIGHT_BITS(4), .ACTIVATION_BITS(8), ")
     assert design.accumulator_bits == 4 + 8 + 10  # ten guard bits
+
+
+def test_an_accumulator_of_another_width_has_a_name_of_its_own():
+    assert int_dot(4, 8, accumulator_bits=22) == int_dot(4, 8)
+    wide = int_dot(4, 8, lanes=4, accumulator_bits=32)
+    assert wide.name == "int_dot.w4a8.x4.acc32"
+    assert wide.accumulator_bits == 32
+    assert ".ACCUMULATOR_BITS(32)" in wide.instance
+
+
+def test_fixed_tables_of_three_bits_are_nf3():
+    design = codebook_dot(programmable=False, code_bits=3)
+    assert (design.name, design.weight_format) == ("codebook_dot.nf3_e8.a8.x1", "nf3")
+    # ends and zero of NF3 in eight bits: -127, 0, 127
+    entries = codebook_entries(NF3.code_values, 8)
+    assert (entries[0], min(map(abs, entries)), entries[-1]) == (-127, 0, 127)
+    assert design.parameter_text.endswith(f"TABLE={table_constant(entries, 8)}")
 
 
 def test_names_are_unique_over_all_sweeps():

@@ -50,6 +50,14 @@ def test_integer_dots_of_widths_left_out_are_within_the_goal():
     assert narrow["error"].abs().max() <= 0.10
 
 
+@pytest.mark.parametrize("group", ["flint pair", "flint", "code book"])
+def test_decoded_formats_left_out_are_within_the_goal_on_luts(group):
+    errors = held_out_errors(group, "lut6")["error"].abs()
+    assert len(errors) >= 8
+    assert errors.mean() <= 0.05
+    assert errors.max() <= 0.15
+
+
 def test_a_format_left_out_is_left_out_of_every_row_that_touches_it():
     chosen = samples("Kulisch", "sky130hd")
     left_out = folds("Kulisch", chosen)

@@ -66,3 +66,33 @@ def test_one_lane_of_bitmod_aligns_nothing():
     assert one["aligners"] == 0
     assert four["aligners"] == 4
     assert four["total"] == one["total"] + 2  # two bits more for a sum of four
+
+
+def test_flint_pairs_on_luts_by_hand():
+    def parts(bits):
+        one = design("flint_flint_dot", BITS=bits, LANES=1, ACCUMULATOR_BITS=4 * bits + 8)
+        return parts_of(one, lut=True, price=lambda part: 10.0 if part.family == "flint_decode" else 1.0)
+
+    # three bits on each side: six signals, each of the seven bits of the product a LUT, and 20 of accumulator
+    assert parts(3) == {"plain": 7, "tree": 0, "accumulator": 20}
+    # magnitudes of three bits: four bits of their product and three of the sum of shifts read six signals
+    four = parts(4)
+    assert four["plain"] == 4 + 3
+    assert "decoders" not in four
+    assert four["negation"] == 5
+    # magnitudes of four bits: two decoders, a product of their values, a sum of shifts of four bits
+    five = parts(5)
+    assert (five["decoders"], five["product"], five["plain"]) == (20, 1, 4)
+
+
+def test_a_table_written_on_luts_has_a_decoder_for_each_entry():
+    def parts(entry_bits, lut):
+        one = design("codebook_dot", CODE_BITS=3, ENTRY_BITS=entry_bits, ACTIVATION_BITS=8, LANES=2, PROGRAMMABLE=1,
+                     ACCUMULATOR_BITS=26)  # fmt: skip
+        return parts_of(one, lut=lut, price=lambda _: 0.0)
+
+    # eight entries, whatever their width: one enable each; a mux of eight has seven two-way muxes for each bit
+    assert parts(4, True)["write"] == parts(8, True)["write"] == 8
+    assert parts(8, True)["muxes"] == 2 * 8 * 7
+    # in cells a mux before each of the 64 bits
+    assert parts(8, False)["write"] == 64

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+from hwmodel.synthesis_table import best_rows
+from hwmodel.unit_cost_design import design
 from hwmodel.unit_cost_prices import (
     fitted,
     fitted_targets,
     known_prices,
     nonnegative_least_squares,
+    part_price,
     part_prices,
     register_um2,
 )
@@ -66,3 +69,17 @@ def test_narrow_dot_products_take_their_prices_from_the_library_that_has_some():
     assert sky130["extension"] / ihp["extension"] == pytest.approx(ratio)
     # between the ratios of the two libraries' AND2 (6.256 / 9.072) and NAND2 (3.7536 / 7.2576), um2
     assert 3.7536 / 7.2576 < ratio < 6.256 / 9.072
+
+
+def test_a_decoder_costs_what_was_recorded():
+    decoder = design("flint_decode", BITS=4, ACCUMULATOR_BITS=0)
+    assert part_price(decoder, "lut6") == best_rows("lut6")["flint_decode.flint5"].luts
+    assert part_price(decoder, "sg13g2") == best_rows("sg13g2")["flint_decode.flint5"].area_um2
+    with pytest.raises(ValueError, match=r"flint_decode\(.*\) must be recorded in lut6 to price what holds it"):
+        part_price(design("flint_flint_dot", BITS=8, LANES=1, ACCUMULATOR_BITS=40), "lut6")
+
+
+def test_nothing_of_flint_pairs_on_luts_is_fitted_to_them():
+    known, prices = known_prices("flint pair", "lut6"), part_prices("flint pair", "lut6").prices
+    assert prices == known
+    assert prices["shift"] == part_prices("Kulisch", "lut6").prices["shift"]
