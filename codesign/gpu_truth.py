@@ -25,7 +25,9 @@ from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu
-from hwmodel.gpu_gemv import CONSTANTS, GemvCut, encoding_of
+from hwmodel.gpu_gemv import CONSTANTS
+from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import FITTED_GPU, GemvCase, fit, use_of, write_constants
 from hwmodel.gpu_presets import GPUS
 from hwmodel.gpu_price import gpu_price
@@ -35,7 +37,7 @@ from hwmodel.units import cycles_to_s
 from hwmodel.workload import LayerKind, LayerSpec
 from kernels_gpu.gemv_recipes import RECIPES
 
-RECORDED = ("gemv_h100.json", "gemv_h200.json")
+RECORDED = ("gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json")
 # Words of a driver's device name, and the data sheet they stand for; libraries of the records are CUDA 13's
 DEVICES: Mapping[str, str] = {
     "H100": "h100_cublas13", "H200": "h200_cublas13", "A100": "a100", "A40": "a40", "4090": "rtx4090", "L40S": "l40s",
@@ -241,7 +243,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.fit:
         cases = list(fitted_cases())
-        source = f"fitted to {len(cases)} rows of kernels_gpu/measurements/{RECORDED[0]}"
+        source = f"fitted to {len(cases)} rows of kernels_gpu/measurements/{RECORDED[0]} and {RECORDED[2]}"
         write_constants(fit(cases), arguments.output, source)
         print(arguments.output.read_text(encoding="utf-8"))
     found = summary(comparison().rows)

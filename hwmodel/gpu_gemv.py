@@ -6,103 +6,37 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
     launch      what programmatic overlap leaves of the start of a kernel; once more for tokens whose inputs do not fit
                 into shared memory, which then reads the weight again
     inputs      every block turns all m x k inputs into digits before its first product
-    memory      the weight's bytes at the measured copy rate
+    memory      the weight's bytes at the measured copy rate, and a part of what L2 fetches beyond a stage's rows, in
+                granules of 64 bytes (5 and 7 bits, 3 bits in short stages)
     chain       of an SM: a stage takes its instructions at the rate the SM issues them, and the latency of a run; or,
                 where the ring is too short, the latency of memory over ``depth`` (Little's law); a tile ends with a
                 barrier and a sum over warps; SMs take whole tiles, so the last round is partial
     seconds  =  launches x (launch + inputs + (memory**p + chain**p)**(1/p))
 
-Instructions of a run come from the operation counts of ``kernels_gpu/gemv_decode.py`` and ``gemv.py`` (see
-``instructions``), checked against the disassembly that NOTES.md states. Eleven constants are fitted
-(``hwmodel.gpu_gemv_fit``). Weights are taken to be cold, as in decoding; small ones that stay in L2 are left out, and
-so are encodings with no measured rows.
+Instructions of a run are counted (``hwmodel.gpu_gemv_encoding``). Thirteen constants are fitted
+(``hwmodel.gpu_gemv_fit``). Weights are taken to be cold, as in decoding; small ones that stay in L2 are left out.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
-from datatypes.format import IntFormat, LearnedFormat
-from datatypes.layer_config import TensorConfig
 from hwmodel.gpu import Gpu
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, GemvCut, shared_bytes
+from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding, RunWork, instructions
 from hwmodel.gpu_library import DATA
-from hwmodel.units import BYTE_BITS, KIB, ceil_div
+from hwmodel.units import BYTE_BITS, ceil_div
 
 CONSTANTS = DATA / "gpu_gemv.csv"
-TILE_ROWS, RUN, WARP = 16, 128, 32  # rows of mma.m16n8k32; four lanes of 32 inputs; lanes: kernels_gpu/gemv_plan.py
-_LANE_WEIGHTS = TILE_ROWS * RUN // WARP  # of a run
-_RESERVED_BYTES = KIB  # of shared memory for each block: CUDA C++ Programming Guide, compute capability 9.0
 _THREAD_REGISTERS = 64  # 47 to 101 in the recorded rows at one token; their own counts, or 72, do not predict better
 _SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of them logical, shift, permute: the same
-_LARGEST_BYTE = 126  # of a table of signed bytes: kernels_gpu/gemv_plan.py
+_GRANULE_BYTES = 64  # that L2 fetches at least: default of cudaLimitMaxL2FetchGranularity, CUDA Runtime API
 _STAGE_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
-# Logical, shift and permute instructions to decode a weight, by bits: kernels_gpu/gemv_decode.py, first lines
-_TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 17 / 16, 4: 7 / 8}
-_SECOND_DIGIT: Mapping[int, float] = {
-    2: 4 / 16,
-    3: 4 / 16,
-    4: 4 / 8,
-}  # one more permute for each four weights and table
-_NIBBLE_DECODE = 3 / 8  # the same: INT4
-
-
-@dataclass(frozen=True)
-class GemvEncoding:
-    """What the kernel does for an encoding.
-
-    Args:
-        bits: of a code.
-        decode: logical, shift and permute instructions for a weight.
-        digits: signed bytes of a value; two where values are no small multiples of a step (NF4).
-        tables: lookups behind a value: two for tables of sixteen entries, which take a difference of two.
-        shared_table: the table of sixteen lies in shared memory, as it does where there is one and not several.
-        group: inputs that share a scale; 0 for a row.
-        zero_point, selector: whether groups have one.
-    """
-
-    bits: int
-    decode: float
-    digits: int
-    tables: int
-    shared_table: bool
-    group: int
-    zero_point: bool
-    selector: bool
-
-    @property
-    def parts(self) -> int:
-        """Parts of a run with sums of their own, so that groups of 64 and below have scales of their own."""
-        return 1 if self.group % RUN == 0 else 2 if self.group % (RUN // 2) == 0 else 4
-
-    @property
-    def halves(self) -> int:
-        """Sums of a block of 32 inputs."""
-        return 2 if self.group == TILE_ROWS else 1
-
-    def column_tiles(self, tokens: int) -> int:
-        """Products of eight columns for a tile of weights."""
-        return ceil_div(tokens, 4 // self.parts)
-
-
-@dataclass(frozen=True)
-class GemvCut:
-    """How a launch is cut: warps of a block, runs in a stage, stages of the ring, blocks on an SM (0: all that fit)."""
-
-    warps: int
-    runs: int
-    depth: int
-    blocks: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.warps, self.runs, self.depth) < 1 or self.blocks < 0:
-            raise ValueError(f"warps, runs and depth of a cut must be at least 1 and blocks at least 0, not {self!r}")
 
 
 @dataclass(frozen=True)
@@ -121,6 +55,8 @@ class GemvConstants:
         memory_latency_s: of a stage's loads.
         partial_round: share of the last round of tiles that its idle SMs lose.
         overlap_norm: p above; large is perfect overlap.
+        float_instructions: of a weight that becomes a half-precision number, beyond those counted.
+        refetched: of the bytes that granules of L2 add to a stage's rows, the share that memory moves.
     """
 
     launch_s: float
@@ -134,6 +70,8 @@ class GemvConstants:
     memory_latency_s: float
     partial_round: float
     overlap_norm: float
+    float_instructions: float = 0.0
+    refetched: float = 0.0
 
 
 FITTED = tuple(f.name for f in fields(GemvConstants))
@@ -157,82 +95,6 @@ class GemvTime:
     def bound(self) -> str:
         parts = {"launch": self.launch_s, "inputs": self.inputs_s, "memory": self.memory_s, "chain": self.chain_s}
         return max(parts, key=lambda name: parts[name])
-
-
-def encoding_of(config: TensorConfig) -> GemvEncoding:
-    """What the kernel does for a weight of ``config``.
-
-    Raises:
-        NotImplementedError: an encoding whose kernel was not measured: learned codebooks, 5 to 7 bits, 8-bit floats.
-    """
-    fmt, bits = config.formats[0], config.formats[0].bits
-    group = config.granularity.tile((1 << 20, 1 << 20))[1]
-    group = 0 if config.scale is None or group == 1 << 20 else group
-    zero, selector = config.zero_point is not None, len(config.formats) > 1
-    integer = isinstance(fmt, IntFormat)
-    if isinstance(fmt, LearnedFormat) or bits not in (2, 3, 4, 8) or (bits == BYTE_BITS and not integer):
-        raise NotImplementedError(
-            f"the GEMV model must have measured rows of an encoding: 2 to 4 bits or 8-bit integers, not {fmt.name}"
-        )
-    if integer and bits in (4, 8):
-        decode = _NIBBLE_DECODE if bits == 4 else 0.0
-        return GemvEncoding(bits, decode, 1, 1, False, group, zero, selector)
-    digits = 1 if all(_one_digit(np.asarray(f.code_values)) for f in config.formats) else 2
-    decode = _TABLE_DECODE[bits] + (digits - 1) * _SECOND_DIGIT[bits]
-    sixteen = bits == 4
-    return GemvEncoding(bits, decode, digits, 2 if sixteen else 1, sixteen and not selector, group, zero, selector)
-
-
-def _one_digit(values: np.ndarray) -> bool:
-    """Whether all values are multiples, up to 126, of one power of two."""
-    mantissas, exponents = np.frexp(np.abs(values[values != 0]))
-    # a mantissa that is a fraction of 2**b becomes an integer after b doublings; those with more bits have no step
-    places = [next((b for b in range(1, 12) if m * 2**b % 1 == 0), 99) for m in mantissas.tolist()]
-    step = 2.0 ** int((exponents - places).min())
-    return bool(np.abs(values).max() / step <= _LARGEST_BYTE)
-
-
-@dataclass(frozen=True)
-class RunWork:
-    """Warp instructions of a run: all, those of the half-wide pipe among them, and tensor-core products."""
-
-    instructions: float
-    half_wide: float
-    products: int
-
-
-def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
-    """Warp instructions of a run of 16 x 128 weights, counted in the kernel's text.
-
-    For each lane two rows of 32 codes: decode; load codes, inputs and steps from shared memory; products; sums as two
-    digits joined, converted, scaled; copies into the ring. Addresses are constants and cost nothing.
-    """
-    ends = encoding.column_tiles(tokens) * encoding.halves
-    two_sided = encoding.tables > 1
-    half = _LANE_WEIGHTS * encoding.decode
-    half += 8 if encoding.selector else 0  # a special value permuted into the table, for two rows
-    half += ends * encoding.digits * (4 + 4 * two_sided)  # digits joined and made floats; differences of tables
-    # zero points taken out of shared memory, for two rows, multiplied and subtracted for each sum: 10 and 5 counted,
-    # times 1.3, which fitted best when it was left free
-    half += (13 * encoding.halves + 6.5 * ends) if encoding.zero_point else 0
-    products = 4 * encoding.digits * encoding.tables * encoding.column_tiles(tokens)
-    loads = 2 * (3 if encoding.bits == 3 else max(1, encoding.bits // 4))  # codes of two rows
-    loads += 2 * encoding.column_tiles(tokens) + ends  # inputs; their scale
-    loads += 1 if encoding.bits < 8 and encoding.decode > _NIBBLE_DECODE and not encoding.selector else 0  # a table
-    scaling = 4 * encoding.halves if encoding.group else 2
-    sums = ends * (4 + 2 * (encoding.digits - 1))  # steps multiplied, sums added
-    copies = encoding.bits  # each with its place
-    return RunWork(half + loads + products + scaling + sums + copies, half, products)
-
-
-def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> int:
-    """Shared memory of a block: digits of all inputs, the ring, sums of warps (kernels_gpu/gemv_spec.py, rounded)."""
-    words = cut.runs * 4 * encoding.bits
-    remainders = {2: (8, 24), 4: (16,)}.get(encoding.bits, (4, 12, 20, 28))  # rows apart in banks: gemv_spec.pitch
-    pitch = next(p for p in range(words, words + 64, 4) if p % 32 in remainders)
-    fields_of_row = 2  # words of scale, zero point and selector
-    ring = cut.warps * cut.depth * TILE_ROWS * 4 * (pitch + fields_of_row)
-    return ring + 2 * tokens * k + 2 * cut.warps * TILE_ROWS * 4 * tokens
 
 
 def gemv_time(
@@ -264,32 +126,50 @@ def gemv_time(
         raise ValueError(f"m, n, k, bytes and copy rate must be above 0, not {shape!r}, {weight_bytes!r}, "
                          f"{copy_bytes_per_s!r}")  # fmt: skip
     c = gemv_constants() if constants is None else constants
-    most = gpu.shared_bytes - _RESERVED_BYTES
+    most = gpu.shared_bytes - RESERVED_BYTES
     launches = next((i for i in range(1, m + 1) if shared_bytes(encoding, ceil_div(m, i), k, cut) <= most), None)
     if launches is None:
         raise ValueError(f"k must be so small that one token's inputs fit into shared memory, not {k!r}")
     tokens = m / launches
     work = instructions(encoding, ceil_div(m, launches))
     tiles = ceil_div(n, TILE_ROWS)
-    block_bytes = shared_bytes(encoding, ceil_div(m, launches), k, cut) + _RESERVED_BYTES
+    block_bytes = shared_bytes(encoding, ceil_div(m, launches), k, cut) + RESERVED_BYTES
     blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (_THREAD_REGISTERS * WARP * cut.warps))
     blocks = max(1, min(blocks, ceil_div(tiles, gpu.multiprocessors), cut.blocks or blocks))
     inputs_s = blocks * tokens * k / 8 / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz
-    issued = work.instructions + (c.shared_table_instructions if encoding.shared_table else 0.0)
-    issue_cycles = max(issued / _SCHEDULERS, work.half_wide / _HALF_WIDE) / c.issue_share
-    run_cycles = c.run_cycles + c.product_cycles * work.products + issue_cycles * cut.warps * blocks
+    run_cycles = c.run_cycles + c.product_cycles * work.products + _issue_cycles(work, encoding, c) * cut.warps * blocks
     busy_s = cut.runs * run_cycles / gpu.frequency_hz
     stage_s = _norm(busy_s, (c.memory_latency_s + busy_s) / cut.depth, _STAGE_NORM)
-    rounds = tiles / (gpu.multiprocessors * blocks)
+    rounds = max(tiles / (gpu.multiprocessors * blocks), 1.0)
     rounds += c.partial_round * (-(-rounds // 1) - rounds)
     slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.warps)
     chain_s = rounds * (slots * stage_s + c.tile_cycles / gpu.frequency_hz / blocks)  # others go on at a block's end
-    memory_s = weight_bytes / copy_bytes_per_s / c.read_over_copy
+    fetched_bytes = weight_bytes * (1 + c.refetched * (_fetched_over_stored(encoding.bits, cut.runs) - 1))
+    memory_s = fetched_bytes / copy_bytes_per_s / c.read_over_copy
     seconds = c.launch_s + inputs_s + _norm(memory_s, chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
     )  # fmt: skip
+
+
+def _issue_cycles(work: RunWork, encoding: GemvEncoding, c: GemvConstants) -> float:
+    """Cycles in which an SM issues a run of one warp."""
+    more = RUN * TILE_ROWS / WARP * c.float_instructions if encoding.floats else 0.0
+    issued = work.instructions + more + (c.shared_table_instructions if encoding.shared_table else 0.0)
+    return max(issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) / c.issue_share
+
+
+def _fetched_over_stored(bits: int, runs: int) -> float:
+    """Bytes of the granules that a row of a stage touches over its own, the mean over where it may begin.
+
+    >>> _fetched_over_stored(5, 2), _fetched_over_stored(6, 2)  # 160 bytes from a multiple of 32: three granules; 192
+    (1.2, 1.0)
+    """
+    own = runs * RUN * bits // BYTE_BITS
+    step = math.gcd(own, _GRANULE_BYTES)
+    starts = range(0, _GRANULE_BYTES, step)
+    return sum(ceil_div(start + own, _GRANULE_BYTES) for start in starts) * _GRANULE_BYTES / own / len(starts)
 
 
 def _norm(a: float, b: float, p: float) -> float:

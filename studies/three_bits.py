@@ -22,7 +22,9 @@ from codesign.cache import whole_file
 from codesign.gpu_truth import OTHERS, read_measurements, recorded_files
 from datatypes.layer_config import FP16_WEIGHT, LayerConfig, TensorConfig
 from hwmodel.evaluate import evaluate
-from hwmodel.gpu_gemv import GemvCut, encoding_of, gemv_time
+from hwmodel.gpu_gemv import gemv_time
+from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import GPUS
 from hwmodel.gpu_price import gpu_price
 from hwmodel.options import HONEST

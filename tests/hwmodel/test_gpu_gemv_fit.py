@@ -7,7 +7,9 @@ import pytest
 from datatypes.catalog import FP16, INTS_SYMMETRIC
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
-from hwmodel.gpu_gemv import FITTED, GemvConstants, GemvCut, encoding_of, gemv_constants
+from hwmodel.gpu_gemv import FITTED, GemvConstants, gemv_constants
+from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import BOUNDS, HELD_FORMATS, GemvCase, fit, use_of, write_constants
 from hwmodel.gpu_presets import H100
 

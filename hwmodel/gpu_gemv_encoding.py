@@ -1,0 +1,244 @@
+"""What the decode GEMV kernel (``kernels_gpu.gemv``) does for an encoding: how it decodes, multiplies and scales.
+
+``encoding_of`` knows an encoding exactly where there is a kernel for it (``kernels_gpu.gemv_plan``; a test compares
+them); ``instructions`` counts the warp instructions of a run of 16 x 128 weights from the operation counts that
+``kernels_gpu/gemv_decode.py``, ``gemv_halves.py`` and ``gemv.py`` state, checked against the disassembly in NOTES.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from datatypes.catalog import BF16, E8M0, FP16, FP32, UE4M3, UINT8
+from datatypes.format import FloatFormat, FloatVariant, Format, IntFormat, LearnedFormat
+from datatypes.granularity import PerChannel, PerTensor
+from datatypes.layer_config import TensorConfig
+from hwmodel.units import BYTE_BITS, ceil_div
+
+TILE_ROWS, RUN, WARP = 16, 128, 32  # rows of mma.m16n8k32; four lanes of 32 inputs; lanes: kernels_gpu/gemv_plan.py
+BLOCK = 32  # codes of a lane and row in a run
+_LANE_WEIGHTS = TILE_ROWS * RUN // WARP  # of a run
+_LARGEST_BYTE = 126  # of a table of signed bytes: kernels_gpu/gemv_plan.py
+# Logical, shift and permute instructions to decode a weight, by bits: kernels_gpu/gemv_decode.py, first lines
+_TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 17 / 16, 4: 7 / 8}
+_SECOND_DIGIT: Mapping[int, float] = {
+    2: 4 / 16,
+    3: 4 / 16,
+    4: 4 / 8,
+}  # one more permute for each four weights and table
+_INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 21 / 16, 8: 0.0}  # the same
+# Of a float of 5 to 8 bits that becomes one of a pair of halves, beyond its bits put together from planes:
+# kernels_gpu/gemv_halves.py. A pair takes a permutation, a shift, a mask and a merge; E5M2 the permutation alone; E4M3
+# of OFP8 a conversion, and a shift for every other pair
+_HALF_DECODE, _E5M2_DECODE, _E4M3_DECODE = 4 / 2, 1 / 2, 1 / 2 + 1 / 4
+_CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
+_TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
+_HALF_EXPONENT_BITS = 5  # binary16 of IEEE 754-2019
+_SCALES = {fmt.name for fmt in (FP16, BF16, FP32, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemv_plan.py
+_OUTER_SCALES = {FP16.name, FP32.name}  # the same
+_LONG = 1 << 20  # inputs of a row that no group covers
+
+
+@dataclass(frozen=True)
+class GemvEncoding:
+    """What the kernel does for an encoding.
+
+    Args:
+        bits: of a code.
+        decode: logical, shift and permute instructions for a weight.
+        digits: signed bytes of a value; two where values are no small multiples of a step (NF4).
+        tables: lookups behind a value: two for tables of sixteen entries, which take a difference of two.
+        shared_table: the table of sixteen lies in shared memory, as it does where there is one and not several.
+        group: inputs that share a scale; 0 for a row.
+        scale_bits, zero_bits, selector_bits: of a group's scale, zero point and selector; 0 without.
+        candidates: tables to select from, 1 or more.
+        looked_up: codes go through a table.
+        floats: products are those of half-precision numbers: no digits, twice the products, and inputs twice as wide.
+        learned: a table for each row, made at the end of the tile before.
+    """
+
+    bits: int
+    decode: float
+    digits: int
+    tables: int
+    shared_table: bool
+    group: int
+    scale_bits: int = 0
+    zero_bits: int = 0
+    selector_bits: int = 0
+    candidates: int = 1
+    looked_up: bool = False
+    floats: bool = False
+    learned: bool = False
+
+    @property
+    def parts(self) -> int:
+        """Parts of a run with sums of their own, so that groups of 64 and below have scales of their own."""
+        return 1 if self.group % RUN == 0 else 2 if self.group % (RUN // 2) == 0 else 4
+
+    @property
+    def halves(self) -> int:
+        """Sums of a block of 32 inputs."""
+        return 2 if self.group == TILE_ROWS else 1
+
+    def column_tiles(self, tokens: int) -> int:
+        """Products of eight columns for a tile of weights."""
+        return ceil_div(tokens, 4 // self.parts)
+
+
+def encoding_of(config: TensorConfig) -> GemvEncoding:
+    """What the kernel does for a weight of ``config``.
+
+    Raises:
+        NotImplementedError: an encoding without a kernel.
+    """
+    reason = reason_without_kernel(config)
+    if reason is not None:
+        raise NotImplementedError(f"an encoding of the GEMV model must have a kernel, not {reason}")
+    fmt, bits = config.formats[0], config.formats[0].bits
+    group = config.granularity.tile((_LONG, _LONG))[1]
+    group = 0 if config.scale is None or group == _LONG else group
+    fields = (
+        0 if config.scale is None else config.scale.format.bits,
+        0 if config.zero_point is None else config.zero_point.bits,
+        (len(config.formats) - 1).bit_length(),
+    )
+    if isinstance(fmt, IntFormat) and bits >= 4:
+        return GemvEncoding(bits, _INTEGER_DECODE[bits], 1, 1, False, group, *fields)
+    if isinstance(fmt, FloatFormat) and bits > 4:
+        return GemvEncoding(bits, _float_decode(fmt), 1, 1, False, group, *fields, floats=True)
+    learned = isinstance(fmt, LearnedFormat)
+    one_digit = not learned and all(_one_digit(np.asarray(f.code_values)) for f in config.formats)
+    digits, sixteen = 1 if one_digit else 2, bits == 4
+    decode = _TABLE_DECODE[bits] + (digits - 1) * _SECOND_DIGIT[bits]
+    one, tables = len(config.formats) == 1, 2 if sixteen else 1
+    return GemvEncoding(
+        bits, decode, digits, tables, sixteen and one, group, *fields, len(config.formats), looked_up=True,
+        learned=learned,
+    )  # fmt: skip
+
+
+def _float_decode(fmt: FloatFormat) -> float:
+    if fmt.bits < BYTE_BITS:
+        return _INTEGER_DECODE[fmt.bits] + _HALF_DECODE
+    if fmt.variant is FloatVariant.FN:
+        return _E4M3_DECODE
+    return _E5M2_DECODE if fmt.exponent_bits == _HALF_EXPONENT_BITS else _HALF_DECODE
+
+
+def _one_digit(values: np.ndarray) -> bool:
+    """Whether all values are multiples, up to 126, of one power of two."""
+    mantissas, exponents = np.frexp(np.abs(values[values != 0]))
+    # a mantissa that is a fraction of 2**b becomes an integer after b doublings; those with more bits have no step
+    places = [next((b for b in range(1, 12) if m * 2**b % 1 == 0), 99) for m in mantissas.tolist()]
+    step = 2.0 ** int((exponents - places).min())
+    return bool(np.abs(values).max() / step <= _LARGEST_BYTE)
+
+
+def reason_without_kernel(config: TensorConfig) -> str | None:
+    """What of ``config`` no kernel takes, in a few words, or ``None`` where one takes it all."""
+    fmt = config.formats[0]
+    beside = {
+        "a residual": config.residual is not None,
+        "sparsity": config.sparsity is not None,
+        "row scales": config.row_scale is not None,
+        "column scales": config.column_scale is not None,
+        "a Hadamard rotation": config.hadamard > 0,
+        "scales made at run time": config.dynamic,
+        "vectors": fmt.dim != 1,
+        "selectors of their own tiles": config.selector is not None and config.selector != config.granularity,
+        "zero points that are no integers": not isinstance(config.zero_point, IntFormat | None),
+        "second levels of zero points": config.zero_point_level is not None,
+        "second-level offsets": any(level.offset is not None for level in config.second_levels),
+        "a codebook in this form": config.codebook is not None and not _codebook_has_kernel(config),
+        f"{len(config.formats)} integer formats": (
+            len(config.formats) > 1 and isinstance(fmt, IntFormat) and fmt.bits >= 4
+        ),
+    }
+    wrong = next((what for what, there in beside.items() if there), None)
+    if wrong is not None:
+        return wrong
+    return _format_without_kernel(config, fmt) or _scale_without_kernel(config)
+
+
+def _codebook_has_kernel(config: TensorConfig) -> bool:
+    codebook = config.codebook
+    assert codebook is not None
+    one_a_row = codebook.format.name == FP16.name and isinstance(codebook.granularity, PerChannel)
+    return one_a_row and config.scale is None and config.zero_point is None and len(config.formats) == 1
+
+
+def _format_without_kernel(config: TensorConfig, fmt: Format) -> str | None:
+    least, most = 2, 4
+    if isinstance(fmt, LearnedFormat):
+        least = 3
+    elif isinstance(fmt, IntFormat | FloatFormat):
+        most = BYTE_BITS
+    if not least <= fmt.bits <= most:
+        return f"{fmt.bits} bits of {fmt.name}"
+    if not isinstance(fmt, FloatFormat) or fmt.bits <= 4:
+        return None
+    if len(config.formats) > 1 or config.zero_point is not None:
+        return f"several formats or zero points of {fmt.name}"
+    plain = fmt.variant is FloatVariant.FINITE and fmt.exponent_bits < _HALF_EXPONENT_BITS
+    plain |= fmt.variant is FloatVariant.IEEE and fmt.exponent_bits == _HALF_EXPONENT_BITS
+    plain |= fmt.variant is FloatVariant.FN and (fmt.exponent_bits, fmt.mantissa_bits) == (4, 3)
+    whole = fmt.bits == 1 + fmt.exponent_bits + fmt.mantissa_bits and fmt.exponent_bits <= _HALF_EXPONENT_BITS
+    return None if plain and whole and fmt.sign_bits else fmt.name
+
+
+def _scale_without_kernel(config: TensorConfig) -> str | None:
+    scale = config.scale
+    if scale is None:
+        return None
+    rows, columns = config.granularity.tile((_LONG, _LONG))
+    if rows != 1 or (columns % BLOCK and columns != TILE_ROWS):
+        return f"scales for {config.granularity!r}"
+    if scale.format.name not in _SCALES:
+        return f"scales of {scale.format.name}"
+    if scale.outer is None:
+        return None
+    if scale.outer.name not in _OUTER_SCALES or not isinstance(scale.outer_granularity, PerTensor | PerChannel):
+        return f"second-level scales of {scale.outer.name} for {scale.outer_granularity!r}"
+    return None
+
+
+@dataclass(frozen=True)
+class RunWork:
+    """Warp instructions of a run: all, those of the half-wide pipe among them, and tensor-core products."""
+
+    instructions: float
+    half_wide: float
+    products: int
+
+
+def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
+    """Warp instructions of a run of 16 x 128 weights, counted in the kernel's text.
+
+    For each lane two rows of 32 codes: decode; load codes, inputs and steps from shared memory; products; sums as two
+    digits joined, converted, scaled; copies into the ring. Addresses are constants and cost nothing.
+    """
+    column_tiles = encoding.column_tiles(tokens)
+    ends = column_tiles * encoding.halves
+    two_sided = encoding.tables > 1
+    half = _LANE_WEIGHTS * encoding.decode
+    half += 8 if encoding.selector_bits else 0  # a special value permuted into the table, for two rows
+    # digits joined and made floats; differences of tables; sums of halves are floats
+    half += 0 if encoding.floats else ends * encoding.digits * (4 + 4 * two_sided)
+    # zero points taken out of shared memory, for two rows, multiplied and subtracted for each sum: 10 and 5 counted,
+    # times 1.3, which fitted best when it was left free
+    half += (13 * encoding.halves + 6.5 * ends) if encoding.zero_bits else 0
+    products = 4 * encoding.digits * encoding.tables * column_tiles * (2 if encoding.floats else 1)
+    loads = 2 * _CODE_LOADS[encoding.bits]  # codes of two rows
+    loads += (4 if encoding.floats else 2) * column_tiles + ends  # inputs; their scale
+    if encoding.learned:
+        loads += 2 * _TABLE_LOADS[encoding.bits]
+    elif encoding.looked_up and not encoding.selector_bits:
+        loads += 1  # a table
+    scaling = 4 * encoding.halves if encoding.group else 2
+    sums = ends * (4 + 2 * (encoding.digits - 1))  # steps multiplied, sums added
+    copies = encoding.bits  # each with its place
+    return RunWork(half + loads + products + scaling + sums + copies, half, products)

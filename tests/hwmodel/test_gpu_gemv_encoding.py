@@ -1,0 +1,86 @@
+"""What the kernel does for an encoding: as it is compiled, instruction counts by hand and by the disassembly."""
+
+from dataclasses import replace
+
+import pytest
+
+from codesign.recipes import RECIPES as MODEL_RECIPES
+from datatypes.catalog import E8M0, FP16, INTS_SYMMETRIC, UINT8, UINTS
+from datatypes.granularity import PerBlock, PerGroup
+from datatypes.layer_config import ScaleConfig, SecondLevel, SparsityConfig, TensorConfig
+from hwmodel.gpu_gemv_encoding import encoding_of, instructions, reason_without_kernel
+from kernels_gpu.gemv_plan import Decoding, plan_of
+from kernels_gpu.gemv_recipes import RECIPES
+
+INT4 = RECIPES["int4_g128"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_encoding_is_what_the_kernel_is_compiled_for(name):
+    ours, plan = encoding_of(RECIPES[name]), plan_of(RECIPES[name])
+    assert (ours.bits, ours.digits, ours.group, ours.parts) == (plan.bits, plan.digits, plan.group, plan.parts)
+    assert ours.digits * ours.tables == plan.sets
+    assert (ours.selector_bits, ours.zero_bits) == (plan.selector_bits, plan.zero_bits)
+    assert ours.scale_bits == (0 if plan.scale is None else plan.scale.bits)
+    assert (ours.floats, ours.learned) == (plan.halves, plan.learned)
+    assert ours.looked_up == (plan.decoding is Decoding.TABLE)
+
+
+def test_the_model_knows_an_encoding_exactly_where_there_is_a_kernel():
+    changes = (
+        {"hadamard": 128}, {"row_scale": FP16}, {"column_scale": FP16}, {"sparsity": SparsityConfig()},
+        {"dynamic": True}, {"zero_point": FP16}, {"residual": INT4}, {"granularity": PerGroup(48)},
+        {"granularity": PerBlock(8, 32)}, {"selector": PerGroup(64)}, {"scale": ScaleConfig(INTS_SYMMETRIC[8])},
+        {"scale": ScaleConfig(UINT8, outer=E8M0)}, {"scale": ScaleConfig(UINT8, outer=FP16, outer_offset=FP16)},
+        {"scale": ScaleConfig(UINT8, outer=FP16, outer_granularity=PerGroup(256))},
+        {"zero_point": UINTS[4], "zero_point_level": SecondLevel()}, {"formats": (INTS_SYMMETRIC[4], UINTS[4])},
+        {"granularity": PerGroup(16)}, {"scale": None}, {"selector": PerGroup(128)},
+    )  # fmt: skip
+    configs = [
+        replace(RECIPES[name], **change) for name in ("int4_g128", "e4m3_g128", "fp4_g128") for change in changes
+    ]
+    configs += [r.linear.weight for r in MODEL_RECIPES.values() if isinstance(r.linear.weight, TensorConfig)]
+    known = 0
+    for config in configs:
+        try:
+            plan_of(config)
+            there = True
+        except NotImplementedError:
+            there = False
+        assert (reason_without_kernel(config) is None) == there, config
+        known += there
+    assert 5 < known < len(configs) - 5
+    with pytest.raises(NotImplementedError, match="encoding of the GEMV model must have a kernel, not a Hadamard"):
+        encoding_of(replace(INT4, hadamard=128))
+
+
+def test_decoding_takes_the_instructions_that_the_kernel_states():
+    # kernels_gpu/gemv_decode.py: nibbles 3/8; table of 2 bits 11/16, 3 bits 17/16, 4 bits 7/8, two digits 11/8; planes
+    # of 5 and 6 bits 15/16, 7 bits 21/16; gemv_halves.py: for a pair four, one conversion and half a shift, or one
+    stated = {
+        "int8": 0, "int4_g128": 3 / 8, "int2_g64": 11 / 16, "int3_g128": 17 / 16, "fp4_g128": 7 / 8, "nf4_g64": 11 / 8,
+        "int5_g128": 15 / 16, "int6_g128": 15 / 16, "int7_g128": 21 / 16, "learned4": 11 / 8,
+        "e2m3_g128": 15 / 16 + 2, "e3m2_g128": 15 / 16 + 2, "e4m3": 3 / 4, "e5m2_g128": 1 / 2,
+    }  # fmt: skip
+    assert {name: encoding_of(RECIPES[name]).decode for name in stated} == stated
+
+
+def test_instructions_of_a_run_by_hand_and_in_the_disassembly():
+    # INT4, one token, 64 weights a lane: 24 to decode; 4 to join and convert; loads 2 of codes, 2 of inputs, 1 of their
+    # scale; 4 products; 4 for group scales; 4 to scale and add; 4 copies and places
+    work = instructions(encoding_of(INT4), 1)
+    assert (work.instructions, work.half_wide, work.products) == (24 + 4 + 5 + 4 + 4 + 4 + 4, 28, 4)
+    # E5M2: 32 permutations; loads 4 of codes, 4 of inputs, 1 of their scale; 8 products; 4; 4; 8 copies
+    work = instructions(encoding_of(RECIPES["e5m2_g128"]), 1)
+    assert (work.instructions, work.half_wide, work.products) == (32 + 9 + 8 + 4 + 4 + 8, 32, 8)
+    # NOTES.md: 10.4 M warp instructions on the half-wide pipe for BitMoD-3 at 28672 x 8192, counted by ncu
+    runs = 28672 // 16 * 8192 // 128
+    assert instructions(encoding_of(RECIPES["bitmod3_g128"]), 1).half_wide * runs == pytest.approx(10.4e6, rel=0.15)
+
+
+def test_groups_below_a_run_take_more_columns():
+    products = {
+        name: instructions(encoding_of(RECIPES[name]), 4).products for name in ("int4_g128", "int2_g64", "mxfp4")
+    }
+    # four tensor-core products for four tokens, eight in groups of 64; of 32: sixteen, for both tables of sixteen
+    assert products == {"int4_g128": 4, "int2_g64": 8, "mxfp4": 32}
