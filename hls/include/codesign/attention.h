@@ -3,6 +3,9 @@
 // B is the block's config (docs/hls.md): heads, kv_heads, head_dim, positions, scaling, and the stages `key` and
 // `value` that encode a head as it is written. The newest position is taken from the chip, so that nothing is read
 // that was written in the same call of this process; the others come from memory, each record once.
+//
+// Positions follow one another in two pipelines, first over keys, then over values: while one record is multiplied the
+// next one is unpacked and the one after it read. All heads multiply side by side, an element a cycle.
 #ifndef CODESIGN_ATTENTION_H
 #define CODESIGN_ATTENTION_H
 
@@ -44,10 +47,16 @@ void rotate_heads(beat_stream& tables, float_stream& queries, float_stream& keys
   float cosine[half], sine[half];
   take_field<typename B::cosine>(tables, 0, half, stored);
 cosines:
-  for (int i = 0; i < half; ++i) cosine[i] = fp32_value::decode(stored[i]);
+  for (int i = 0; i < half; ++i) {
+#pragma HLS PIPELINE II = 1
+    cosine[i] = fp32_value::decode(stored[i]);
+  }
   take_field<typename B::sine>(tables, 0, half, stored);
 sines:
-  for (int i = 0; i < half; ++i) sine[i] = fp32_value::decode(stored[i]);
+  for (int i = 0; i < half; ++i) {
+#pragma HLS PIPELINE II = 1
+    sine[i] = fp32_value::decode(stored[i]);
+  }
 heads_turned:
   for (int head = 0; head < B::heads + B::kv_heads; ++head) {
     const bool query = head < B::heads;
@@ -67,14 +76,26 @@ heads_turned:
   }
 }
 
-// Scores of one position: products of query and key code in interleaved partial sums, tile by tile; the sum of a tile
-// times its scale; tiles in order; then times `scaling`.
+// The record of position t: from memory, or the newest one, which is not there yet.
+template <class RECORD>
+void read_record(const beat_t* cache, const RECORD& newest, int t, int position, int start, RECORD& record) {
+#pragma HLS INLINE off
+  if (t == position) record.copy(newest);
+  else record.read(cache, start);
+}
+
+// Scores of position t: products of query and key code in interleaved partial sums, tile by tile; the sum of a tile
+// times its scale; tiles in order; then times `scaling`. And the largest score of each head so far.
 template <class B>
-void score_position(const float (&query)[B::heads][B::head_dim], const typename key_record<B>::made& key,
-                    float (&score)[B::heads]) {
+void score_position(const float (&query)[B::heads][B::head_dim], const typename key_record<B>::made& key, int t,
+                    float (&score)[B::positions][B::heads], float (&largest)[B::heads]) {
 #pragma HLS INLINE off
 #pragma HLS ARRAY_PARTITION variable = query complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = key.code complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = key.code cyclic factor = block_codes dim = 2
+#pragma HLS ARRAY_PARTITION variable = key.scale complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = score complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = largest complete
   using made = typename key_record<B>::made;
   interleaved_sum sum[B::heads];
 #pragma HLS ARRAY_PARTITION variable = sum complete
@@ -100,27 +121,53 @@ tiles_scored:
     heads_scored:
       for (int head = 0; head < B::heads; ++head) {
 #pragma HLS UNROLL
-        sum[head].add(i - first, query[head][i] * made::value(key.code[head / (B::heads / B::kv_heads)][i]));
+        sum[head].add(query[head][i] * made::value(key.code[head / (B::heads / B::kv_heads)][i]));
       }
     }
-  tiles_scaled:
+  heads_totalled:
     for (int head = 0; head < B::heads; ++head) {
+#pragma HLS PIPELINE II = 1
       float part = sum[head].total();
       if constexpr (made::scaled) part = part * key.scale[head / (B::heads / B::kv_heads)][tile];
-      total[head] = total[head] + part;
+      part = total[head] + part;
+      total[head] = part;
+      if (tile == made::tiles - 1) {
+        const float scaled = part * B::scaling;
+        score[t][head] = scaled;
+        if (t == 0 || scaled > largest[head]) largest[head] = scaled;
+      }
     }
   }
-scores_scaled:
-  for (int head = 0; head < B::heads; ++head) score[head] = total[head] * B::scaling;
 }
 
-// result += power * value of one position: (power * scale of the tile) * code, positions in order.
+// Nothing but the loop, its bound an argument: what AMD UG1399 ("Canonical Forms") asks of a loop whose iterations
+// overlap. A function with DATAFLOW in it, called in a loop, would wait for its end before the next call.
 template <class B>
-void weigh_position(const float (&power)[B::heads], const typename value_record<B>::made& value,
+void score_positions(const beat_t* cache, const key_record<B>& newest, int position, int count,
+                     const float (&query)[B::heads][B::head_dim], float (&score)[B::positions][B::heads],
+                     float (&largest)[B::heads]) {
+#pragma HLS INLINE off
+positions_scored:
+  for (int t = 0; t < count; ++t) {
+#pragma HLS DATAFLOW
+    key_record<B> record;
+    typename key_record<B>::made key;
+    read_record(cache, newest, t, position, t * position_beats<B>, record);
+    record.decode(key);
+    score_position<B>(query, key, t, score, largest);
+  }
+}
+
+// result += power * value of position t: (power * scale of the tile) * code, positions in order.
+template <class B>
+void weigh_position(const float (&score)[B::positions][B::heads], const typename value_record<B>::made& value, int t,
                     float (&result)[B::heads][B::head_dim]) {
 #pragma HLS INLINE off
+#pragma HLS ARRAY_PARTITION variable = score complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = result complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = value.code complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = value.code cyclic factor = block_codes dim = 2
+#pragma HLS ARRAY_PARTITION variable = value.scale complete dim = 1
   using made = typename value_record<B>::made;
   float weight[B::heads];
 #pragma HLS ARRAY_PARTITION variable = weight complete
@@ -132,34 +179,46 @@ elements_weighed:
 #pragma HLS UNROLL
       const int from = head / (B::heads / B::kv_heads);
       if (i % made::tile_columns == 0) {
-        weight[head] = power[head];
+        weight[head] = score[t][head];
         if constexpr (made::scaled) weight[head] = weight[head] * value.scale[from][i / made::tile_columns];
       }
-      result[head][i] = result[head][i] + weight[head] * made::value(value.code[from][i]);
+      const float before = t == 0 ? 0.0F : result[head][i];
+      result[head][i] = before + weight[head] * made::value(value.code[from][i]);
     }
   }
 }
 
-// Softmax of the scores of positions 0 to `position`: powers exp(score - largest), and their sum of interleaved parts.
 template <class B>
-void softmax_powers(float (&score)[B::positions][B::heads], int position, float (&sum)[B::heads]) {
+void weigh_positions(const beat_t* cache, const value_record<B>& newest, int position, int count,
+                     const float (&score)[B::positions][B::heads], float (&result)[B::heads][B::head_dim]) {
 #pragma HLS INLINE off
-heads_compared:
+positions_weighed:
+  for (int t = 0; t < count; ++t) {
+#pragma HLS DATAFLOW
+    value_record<B> record;
+    typename value_record<B>::made value;
+    read_record(cache, newest, t, position, t * position_beats<B> + key_record<B>::beats, record);
+    record.decode(value);
+    weigh_position<B>(score, value, t, result);
+  }
+}
+
+// Softmax of `count` scores of each head: powers exp(score - largest), and their sum of interleaved parts.
+template <class B>
+void softmax_powers(float (&score)[B::positions][B::heads], const float (&largest)[B::heads], int count,
+                    float (&sum)[B::heads]) {
+#pragma HLS INLINE off
+#pragma HLS ARRAY_PARTITION variable = score complete dim = 2
+heads_summed:
   for (int head = 0; head < B::heads; ++head) {
-    float largest = score[0][head];
-  positions_compared:
-    for (int t = 1; t <= position; ++t) {
-#pragma HLS PIPELINE II = 1
-      if (score[t][head] > largest) largest = score[t][head];
-    }
     interleaved_sum powers;
     powers.clear();
   powers_added:
-    for (int t = 0; t <= position; ++t) {
+    for (int t = 0; t < count; ++t) {
 #pragma HLS PIPELINE II = 1
-      const float power = exp_of_negative(score[t][head] - largest);
+      const float power = exp_of_negative(score[t][head] - largest[head]);
       score[t][head] = power;
-      powers.add(t, power);
+      powers.add(power);
     }
     sum[head] = powers.total();
   }
@@ -169,57 +228,35 @@ template <class B>
 void attend(float_stream& queries, float_stream& keys, float_stream& values, beat_t* cache, int position,
             beat_stream& out) {
 #pragma HLS INLINE off
-  using key_made = typename key_record<B>::made;
-  using value_made = typename value_record<B>::made;
   float query[B::heads][B::head_dim], key[B::kv_heads][B::head_dim], value[B::kv_heads][B::head_dim];
   take_heads(queries, query);
   take_heads(keys, key);
   take_heads(values, value);
-  key_made newest_key;
-  value_made newest_value;
-  quantize<typename B::key, B::kv_heads>(key, B::kv_heads, newest_key);
-  quantize<typename B::value, B::kv_heads>(value, B::kv_heads, newest_value);
+  typename key_record<B>::made key_codes;
+  typename value_record<B>::made value_codes;
+  quantize<typename B::key, B::kv_heads>(key, B::kv_heads, key_codes);
+  quantize<typename B::value, B::kv_heads>(value, B::kv_heads, value_codes);
+  key_record<B> newest_key;
+  value_record<B> newest_value;
+  newest_key.encode(key, key_codes);
+  newest_value.encode(value, value_codes);
 
-  float score[B::positions][B::heads], sum[B::heads], result[B::heads][B::head_dim];
-positions_scored:
-  for (int t = 0; t < position; ++t) {
-    key_record<B> record;
-    key_made old_key;
-    record.read(cache, t * position_beats<B>);
-    record.decode(old_key);
-    score_position<B>(query, old_key, score[t]);
-  }
-  score_position<B>(query, newest_key, score[position]);
-  softmax_powers<B>(score, position, sum);
-results_cleared:
-  for (int head = 0; head < B::heads; ++head) {
-    for (int i = 0; i < B::head_dim; ++i) result[head][i] = 0.0F;
-  }
-positions_weighed:
-  for (int t = 0; t < position; ++t) {
-    value_record<B> record;
-    value_made old_value;
-    record.read(cache, t * position_beats<B> + key_record<B>::beats);
-    record.decode(old_value);
-    weigh_position<B>(score[t], old_value, result);
-  }
-  weigh_position<B>(score[position], newest_value, result);
+  float score[B::positions][B::heads], largest[B::heads], sum[B::heads], result[B::heads][B::head_dim];
+  score_positions<B>(cache, newest_key, position, position + 1, query, score, largest);
+  softmax_powers<B>(score, largest, position + 1, sum);
+  weigh_positions<B>(cache, newest_value, position, position + 1, score, result);
 
   half_row<B::heads * B::head_dim> row;
 heads_out:
   for (int head = 0; head < B::heads; ++head) {
-  elements_out:
+  results_out:
     for (int i = 0; i < B::head_dim; ++i) {
 #pragma HLS PIPELINE II = 1
       row.write(result[head][i] / sum[head], head * B::head_dim + i, out);
     }
   }
-  key_record<B> key_written;
-  value_record<B> value_written;
-  key_written.encode(key, newest_key);
-  value_written.encode(value, newest_value);
-  key_written.write(cache, position * position_beats<B>);
-  value_written.write(cache, position * position_beats<B> + key_record<B>::beats);
+  newest_key.write(cache, position * position_beats<B>);
+  newest_value.write(cache, position * position_beats<B> + key_record<B>::beats);
 }
 
 }  // namespace codesign

@@ -12,25 +12,40 @@ namespace codesign {
 
 constexpr int partial_sums = 8;
 
+// Registers that move on by one place with every term: the next term always joins place 0, which was written eight terms
+// ago. With an index that turns instead, a tool has to assume that each term waits for the one before.
 struct interleaved_sum {
   float part[partial_sums];
+  int first;  // place of the sum that term 0 joined
   void clear() {
 #pragma HLS INLINE
+#pragma HLS ARRAY_PARTITION variable = part complete
+    first = 0;
   parts:
     for (int i = 0; i < partial_sums; ++i) {
 #pragma HLS UNROLL
       part[i] = 0.0F;
     }
   }
-  void add(int term, float product) {
+  void add(float product) {
 #pragma HLS INLINE
-    part[term % partial_sums] = part[term % partial_sums] + product;
+    const float sum = part[0] + product;
+  parts:
+    for (int i = 1; i < partial_sums; ++i) {
+#pragma HLS UNROLL
+      part[i - 1] = part[i];
+    }
+    part[partial_sums - 1] = sum;
+    first = first == 0 ? partial_sums - 1 : first - 1;
   }
   float total() const {
 #pragma HLS INLINE
-    float sum = part[0];
+    float sum = part[first];
   parts:
-    for (int i = 1; i < partial_sums; ++i) sum = sum + part[i];
+    for (int i = 1; i < partial_sums; ++i) {
+#pragma HLS UNROLL
+      sum = sum + part[(first + i) % partial_sums];
+    }
     return sum;
   }
 };
@@ -136,7 +151,7 @@ ranks:
     columns_in:
       for (int column = 0; column < A::columns; ++column) {
 #pragma HLS PIPELINE II = 1
-        sum.add(column, row_of_a[column] * x.number(token, column));
+        sum.add(row_of_a[column] * x.number(token, column));
       }
       middle[token][rank] = sum.total();
     }
@@ -152,7 +167,7 @@ outputs:
     ranks_in:
       for (int rank = 0; rank < B::columns; ++rank) {
 #pragma HLS PIPELINE II = 1
-        sum.add(rank, row_of_b[rank] * middle[token][rank]);
+        sum.add(row_of_b[rank] * middle[token][rank]);
       }
       result[token][row] = sum.total();
     }
@@ -256,7 +271,7 @@ float outlier_sum(const outlier_tile<OUTLIERS, ROWS>& tile, const int (&columns)
   outlier_columns_added:
     for (int i = 0; i < OUTLIERS::most; ++i) {
 #pragma HLS PIPELINE II = 1
-      sum.add(i, tile.value[within * OUTLIERS::most + i] * x.number(token, columns[i]));
+      sum.add(tile.value[within * OUTLIERS::most + i] * x.number(token, columns[i]));
     }
   }
   if constexpr (OUTLIERS::rows_layout) {
@@ -264,7 +279,7 @@ float outlier_sum(const outlier_tile<OUTLIERS, ROWS>& tile, const int (&columns)
   outlier_elements_added:
     for (int i = begin; i < tile.start[within + 1]; ++i) {
 #pragma HLS PIPELINE II = 1
-      sum.add(i - begin, tile.value[i] * x.number(token, tile.column[i]));
+      sum.add(tile.value[i] * x.number(token, tile.column[i]));
     }
   }
   return sum.total();

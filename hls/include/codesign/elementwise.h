@@ -42,6 +42,7 @@ inline float silu(float x) {
 template <int HEAD_DIM>
 void rotate_head(float (&x)[HEAD_DIM], const float (&cosine)[HEAD_DIM / 2], const float (&sine)[HEAD_DIM / 2]) {
 #pragma HLS INLINE off
+#pragma HLS ARRAY_PARTITION variable = x block factor = 2
   static_assert(HEAD_DIM % 2 == 0, "elements of a head are turned in pairs");
   constexpr int half = HEAD_DIM / 2;
 pairs:

@@ -27,21 +27,30 @@ struct cache_record {
   static constexpr int words = entries + HEADS * made::tiles * entry_words;
   static constexpr int beats = ceil_div(words, beat_words);
 
+  static constexpr int blocks = code_words / code_bits;  // of a head, 32 codes each
+
   ap_uint<word_bits> word[beats * beat_words];
 
   // Codes and scales that `quantize` made of x.
   void encode(const float (&x)[HEADS][STAGE::columns], const made& coded) {
 #pragma HLS INLINE off
   words_cleared:
-    for (int i = 0; i < beats * beat_words; ++i) word[i] = 0;
+    for (int i = 0; i < beats * beat_words; ++i) {
+#pragma HLS PIPELINE II = 1
+      word[i] = 0;
+    }
     ap_uint<quantizer::bits> zero[HEADS][made::tiles];
     zero_points(x, coded, zero);
   heads_packed:
     for (int head = 0; head < HEADS; ++head) {
-      ap_uint<word_bits> row[code_words];
+      ap_uint<word_bits> row[code_words];  // registers: a word takes one code after another
+#pragma HLS ARRAY_PARTITION variable = row complete
     row_cleared:
-      for (int i = 0; i < code_words; ++i) row[i] = 0;
-    columns_packed:
+      for (int i = 0; i < code_words; ++i) {
+#pragma HLS UNROLL
+        row[i] = 0;
+      }
+    codes_packed:
       for (int column = 0; column < STAGE::columns; ++column) {
 #pragma HLS PIPELINE II = 1
         ap_uint<code_bits> code = coded.code[head][column];
@@ -49,50 +58,73 @@ struct cache_record {
         pack_code<code_bits>(code, column, row);
       }
     row_copied:
-      for (int i = 0; i < code_words; ++i) word[head * code_words + i] = row[i];
+      for (int i = 0; i < code_words; ++i) {
+#pragma HLS PIPELINE II = 1
+        word[head * code_words + i] = row[i];
+      }
       if constexpr (made::scaled) {
-      tiles_packed:
+      entries_packed:
         for (int tile = 0; tile < made::tiles; ++tile) {
+#pragma HLS PIPELINE II = 1
           const int place = entries + (head * made::tiles + tile) * entry_words;
-          word[place] = stored_scale<typename STAGE::scale>::encode(coded.scale[head][tile]);
+          ap_uint<word_bits> entry = stored_scale<typename STAGE::scale>::encode(coded.scale[head][tile]);
           if constexpr (made::asymmetric) {
             if constexpr (apart) word[place + 1] = zero[head][tile];
-            else word[place].range(scale_bits + zero_bits - 1, scale_bits) = zero[head][tile];
+            else entry.range(scale_bits + zero_bits - 1, scale_bits) = zero[head][tile];
           }
+          word[place] = entry;
         }
       }
     }
   }
 
-  // What attention multiplies: codes less their zero points, and scales.
+  // What attention multiplies: codes less their zero points, a block of 32 at once, and scales.
   void decode(made& coded) const {
 #pragma HLS INLINE off
-  heads_unpacked:
-    for (int head = 0; head < HEADS; ++head) {
-      ap_uint<word_bits> row[code_words];
-    row_copied:
-      for (int i = 0; i < code_words; ++i) row[i] = word[head * code_words + i];
-    columns_unpacked:
-      for (int column = 0; column < STAGE::columns; ++column) {
+#pragma HLS ARRAY_PARTITION variable = word cyclic factor = code_bits
+#pragma HLS ARRAY_PARTITION variable = coded.code complete dim = 1
+#pragma HLS ARRAY_PARTITION variable = coded.code cyclic factor = block_codes dim = 2
+#pragma HLS ARRAY_PARTITION variable = coded.scale complete dim = 1
+    ap_uint<zero_bits ? zero_bits : 1> zero[HEADS][made::tiles];
+#pragma HLS ARRAY_PARTITION variable = zero complete dim = 0
+  entries_unpacked:
+    for (int i = 0; i < HEADS * made::tiles; ++i) {
 #pragma HLS PIPELINE II = 1
-        const ap_uint<code_bits> code = code_of_row<code_bits>(row, column);
+      const int head = i / made::tiles, tile = i % made::tiles;
+      if constexpr (made::scaled) {
+        const ap_uint<word_bits> entry = word[entries + i * entry_words];
+        coded.scale[head][tile] = STAGE::scale::decode(ap_uint<STAGE::scale::bits>(entry));
         if constexpr (made::asymmetric) {
-          const int place = entries + (head * made::tiles + column / STAGE::tile_columns) * entry_words;
-          ap_uint<zero_bits> zero;
-          if constexpr (apart) zero = word[place + 1];
-          else zero = word[place].range(scale_bits + zero_bits - 1, scale_bits);
-          coded.code[head][column] = ap_int<made::bits>(ap_int<made::bits + 1>(code) - ap_int<made::bits + 1>(zero));
-        } else {
-          coded.code[head][column] = code;
+          if constexpr (apart) zero[head][tile] = word[entries + i * entry_words + 1];
+          else zero[head][tile] = entry.range(scale_bits + zero_bits - 1, scale_bits);
         }
+      } else {
+        coded.scale[head][tile] = 1.0F;
       }
-    tiles_unpacked:
-      for (int tile = 0; tile < made::tiles; ++tile) {
-        if constexpr (made::scaled) {
-          const ap_uint<word_bits> entry = word[entries + (head * made::tiles + tile) * entry_words];
-          coded.scale[head][tile] = STAGE::scale::decode(ap_uint<STAGE::scale::bits>(entry));
-        } else {
-          coded.scale[head][tile] = 1.0F;
+    }
+  blocks_unpacked:
+    for (int i = 0; i < HEADS * blocks; ++i) {
+#pragma HLS PIPELINE II = 1
+      const int head = i / blocks, first = i % blocks * block_codes;
+      ap_uint<word_bits> block[code_bits];
+#pragma HLS ARRAY_PARTITION variable = block complete
+    words_of_block:
+      for (int at = 0; at < code_bits; ++at) {
+#pragma HLS UNROLL
+        block[at] = word[i * code_bits + at];
+      }
+    codes_of_block:
+      for (int at = 0; at < block_codes; ++at) {
+#pragma HLS UNROLL
+        const int column = first + at;
+        if (column < STAGE::columns) {
+          const ap_uint<code_bits> code = unpack_code<code_bits>(block, at);
+          if constexpr (made::asymmetric) {
+            const ap_int<made::bits + 1> less = zero[head][column / STAGE::tile_columns];
+            coded.code[head][column] = ap_int<made::bits>(ap_int<made::bits + 1>(code) - less);
+          } else {
+            coded.code[head][column] = code;
+          }
         }
       }
     }
@@ -100,7 +132,7 @@ struct cache_record {
 
   void write(beat_t* memory, int start) const {
 #pragma HLS INLINE off
-  beats_out:
+  record_beats_out:
     for (int beat = 0; beat < beats; ++beat) {
 #pragma HLS PIPELINE II = 1
       memory[start + beat] = beat_of_words(word, beat);
@@ -109,7 +141,8 @@ struct cache_record {
 
   void read(const beat_t* memory, int start) {
 #pragma HLS INLINE off
-  beats_in:
+#pragma HLS ARRAY_PARTITION variable = word cyclic factor = code_bits
+  record_beats_in:
     for (int beat = 0; beat < beats; ++beat) {
 #pragma HLS PIPELINE II = 1
       const beat_t taken = memory[start + beat];
@@ -118,6 +151,15 @@ struct cache_record {
 #pragma HLS UNROLL
         word[beat * beat_words + i] = lane_of<word_bits>(taken, i);
       }
+    }
+  }
+
+  void copy(const cache_record& from) {
+#pragma HLS INLINE off
+  words_copied:
+    for (int i = 0; i < beats * beat_words; ++i) {
+#pragma HLS PIPELINE II = 1
+      word[i] = from.word[i];
     }
   }
 
@@ -134,6 +176,7 @@ struct cache_record {
           float down = 0.0F;
         zero_columns:
           for (int i = 0; i < STAGE::tile_columns; ++i) {
+#pragma HLS PIPELINE II = 1
             const int column = tile * STAGE::tile_columns + i;
             if (column < STAGE::columns && x[head][column] < down) down = x[head][column];
           }
@@ -142,8 +185,10 @@ struct cache_record {
         }
       }
     } else {
-      for (int head = 0; head < HEADS; ++head) {
-        for (int tile = 0; tile < made::tiles; ++tile) zero[head][tile] = 0;
+    no_zeros:
+      for (int i = 0; i < HEADS * made::tiles; ++i) {
+#pragma HLS UNROLL
+        zero[i / made::tiles][i % made::tiles] = 0;
       }
     }
   }

@@ -45,14 +45,14 @@ void normalise(float (&y)[COLUMNS]) {
 columns_summed:
   for (int column = 0; column < COLUMNS; ++column) {
 #pragma HLS PIPELINE II = 1
-    sum.add(column, y[column]);
+    sum.add(y[column]);
   }
   const float mean = sum.total() / static_cast<float>(COLUMNS);
 columns_centred:
   for (int column = 0; column < COLUMNS; ++column) {
 #pragma HLS PIPELINE II = 1
     y[column] = y[column] - mean;
-    squares.add(column, y[column] * y[column]);
+    squares.add(y[column] * y[column]);
   }
   const float inverse = 1.0F / std::sqrt(squares.total() / static_cast<float>(COLUMNS) + 1e-5F);
 columns_normalised:

@@ -36,7 +36,7 @@ columns_in:
   for (int column = 0; column < COLUMNS; ++column) {
 #pragma HLS PIPELINE II = 1
     x[column] = in.read();
-    squares.add(column, x[column] * x[column]);
+    squares.add(x[column] * x[column]);
   }
   const float mean = squares.total() / static_cast<float>(COLUMNS);
   const float inverse = 1.0F / std::sqrt(mean + epsilon);
