@@ -116,8 +116,8 @@ class LayerEstimate:
             "bytes": self.bytes_moved,
             "bytes_per_s": round(self.bytes_per_s),
             "device_bytes_per_s": self.device.offchip_bytes_per_s,
-            "parts": [_part(part) for part in self.parts],
-            "memories": [_memory(buffer, taken) for buffer, taken in self.arrays],
+            "parts": [part_entry(part) for part in self.parts],
+            "memories": [memory_entry(buffer, taken) for buffer, taken in self.arrays],
             "missing": list(self.missing),
             "calibration": self.calibration,
         }
@@ -135,7 +135,9 @@ def _rounded(error: float | None) -> float | None:
     return None if error is None else round(error, 4)
 
 
-def _part(part: FpgaPart) -> dict[str, Any]:
+def part_entry(part: FpgaPart) -> dict[str, Any]:
+    """A part in a manifest."""
+
     def value(figure: Any) -> float | None:
         return None if figure is None else round(figure.value, 2)
 
@@ -148,7 +150,8 @@ def _part(part: FpgaPart) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _memory(buffer: Buffer, taken: FpgaResources) -> dict[str, Any]:
+def memory_entry(buffer: Buffer, taken: FpgaResources) -> dict[str, Any]:
+    """A memory in a manifest."""
     used = {key: value for key, value in asdict(taken).items() if value}
     return {
         "array": buffer.name, "banks": buffer.banks, "width_bits": buffer.width_bits, "depth": buffer.depth,

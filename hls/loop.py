@@ -36,7 +36,7 @@ class Loop:
     """A loop in one call of a layer.
 
     Args:
-        process: where it runs.
+        process: where it runs: a ``Process``, or one of a decoder block.
         label: as in the header.
         entries: times that it is entered.
         iterations: of all entries together.
@@ -47,7 +47,7 @@ class Loop:
         tile: which tile of rows; ``None`` for none.
     """
 
-    process: Process
+    process: Enum
     label: str
     entries: int
     iterations: int
@@ -109,7 +109,7 @@ def burst_loops(ranges: list[_Range], tile: int | None = None) -> Iterator[Loop]
         )
 
 
-def field_loops(plan: FieldPlan, first: int, count: int, taker: Process, tile: int | None = None) -> Iterator[Loop]:
+def field_loops(plan: FieldPlan, first: int, count: int, taker: Enum, tile: int | None = None) -> Iterator[Loop]:
     bits = value_bits(plan.value)
     yield from burst_loops(field_ranges(bits, plan.count, first, count), tile)
     planes = len(plane_widths(bits))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -78,18 +79,32 @@ def count_loops(plan: LayerPlan, x: np.ndarray, folder: Path) -> Mapping[str, in
     """
     if len(x) > plan.options.tokens:
         raise ValueError(f"inputs of one call must be at most {plan.options.tokens} tokens, not {len(x)}")
-    headers = folder / "counted" / "codesign"
+    headers = write_counted_headers(folder / "counted")
+    compile_plans({"counted": plan}, folder / "program", flags=("-O0", "-I", str(headers)))
+    with counts_of(folder / "loops.txt") as counts:
+        simulate_plan(folder / "program", "counted", plan, x)
+    return counts
+
+
+def write_counted_headers(folder: Path, files: Collection[str] = FILES) -> Path:
+    """All headers, those named with counters; returns ``folder``, to be included before any other."""
+    headers = folder / "codesign"
     headers.mkdir(parents=True, exist_ok=True)
     for path in sorted((INCLUDE / "codesign").glob("*.h")):
         text = path.read_text(encoding="utf-8")
-        if path.name in FILES:
+        if path.name in files:
             text = counted_header(text)
         if path.name == "types.h":
             text = text.replace("#include <hls_stream.h>\n", f"#include <hls_stream.h>\n{_COUNTER % _VARIABLE}", 1)
         (headers / path.name).write_text(text, encoding="utf-8")
-    compile_plans({"counted": plan}, folder / "program", flags=("-O0", "-I", str(headers.parent)))
-    written = folder / "loops.txt"
+    return folder
+
+
+@contextmanager
+def counts_of(written: Path) -> Iterator[dict[str, int]]:
+    """Iterations by label of what runs inside, known when it has ended."""
+    counts: dict[str, int] = {}
     with patch.dict(os.environ, {_VARIABLE: str(written)}):
-        simulate_plan(folder / "program", "counted", plan, x)
+        yield counts
     lines = written.read_text(encoding="utf-8").split("\n")
-    return {name: int(count) for name, count in (line.split() for line in lines if line)}
+    counts.update({name: int(count) for name, count in (line.split() for line in lines if line)})

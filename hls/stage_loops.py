@@ -6,6 +6,7 @@ In closed form, by the labels of ``include/codesign``; ``hls.layer_loops`` has t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 
 from datatypes.planes import row_words
 from hls.cpp_types import value_bits
@@ -17,7 +18,7 @@ from hls.weights import row_beats
 PARTIAL_SUMS = 8  # of the interleaved sums in branches.h
 
 
-def _quantize(stage: StagePlan, tokens: int, process: Process) -> Iterator[Loop]:
+def quantize_loops(stage: StagePlan, tokens: int, process: Enum) -> Iterator[Loop]:
     """``activation.h``: extremes, scales, codes."""
     tiles, columns = stage.tiles, tokens * stage.columns
     if stage.scale is None:
@@ -60,7 +61,7 @@ def quantize_input_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
             tuple(path), port_interval=2,
         )  # fmt: skip
         yield Loop(process, "scaled", tokens * blocks, tokens * k, (Operator.RAM_READ, Operator.FLOAT_DIVIDE))
-    yield from _quantize(plan.input, tokens, process)
+    yield from quantize_loops(plan.input, tokens, process)
 
 
 # --- before the tiles ------------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ def prepare_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
 
 def _requantize(stage: StagePlan | None, tokens: int) -> Iterator[Loop]:
     if stage is not None:
-        yield from _quantize(stage, tokens, Process.PREPARE)
+        yield from quantize_loops(stage, tokens, Process.PREPARE)
         path = (Operator.RAM_READ, Operator.TO_FLOAT, Operator.FLOAT_MULTIPLY)
         yield Loop(Process.PREPARE, "columns_back", tokens, tokens * stage.columns, path)
 
@@ -139,7 +140,7 @@ def output_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
         path = (Operator.RAM_READ, Operator.LOGIC, Operator.AXI)
         yield Loop(process, "beats_out", tokens, tokens * beats, path, port_interval=-(-places // PORTS))
         return
-    yield from _quantize(plan.output, tokens, process)
+    yield from quantize_loops(plan.output, tokens, process)
     words = BEAT_BITS // WORD_BITS
     yield Loop(process, "words_cleared", tokens, tokens * beats * words, (Operator.LOGIC,))
     packed = (Operator.RAM_READ, Operator.LOGIC)
