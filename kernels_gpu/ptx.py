@@ -50,6 +50,10 @@ if SIMULATED:
         """1 / a, to about a unit in the last place."""
         return np.float32(np.float32(1) / np.float32(a))
 
+    def reciprocal_root(a):
+        """1 / sqrt(a), to about two units in the last place; infinity for 0."""
+        return np.float32(1 / np.sqrt(np.float64(a)))
+
     def fma(a, b, c):
         """a * b + c, rounded once."""
         return np.float32(np.float64(a) * np.float64(b) + np.float64(c))
@@ -194,7 +198,8 @@ if SIMULATED:
 
     def exp2(a):
         """2**a, to about two units in the last place; 0 for minus infinity."""
-        return np.float32(np.exp2(np.float64(a)))
+        with np.errstate(over="ignore"):  # settings are a thread's own
+            return np.float32(np.exp2(np.float64(a)))
 
     def sync_warp():
         """A barrier (here of the whole block: every thread must take part)."""
@@ -240,6 +245,7 @@ else:
     sub = _instruction("sub.rn.f32 $0, $1, $2;", _f, _f, _f)
     div = _instruction("div.rn.f32 $0, $1, $2;", _f, _f, _f)
     reciprocal = _instruction("rcp.approx.f32 $0, $1;", _f, _f)
+    reciprocal_root = _instruction("rsqrt.approx.f32 $0, $1;", _f, _f)
     exp2 = _instruction("ex2.approx.f32 $0, $1;", _f, _f)
     fma = _instruction("fma.rn.f32 $0, $1, $2, $3;", _f, _f, _f, _f)
     add_up = _instruction("add.rp.f32 $0, $1, $2;", _f, _f, _f)

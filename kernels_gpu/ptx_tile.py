@@ -86,6 +86,10 @@ if SIMULATED:
         """Store a word in global memory."""
         address[word] = bits
 
+    def store_words_4(address, word, a, b, c, d):
+        """Store four words in global memory at a multiple of four."""
+        address[word], address[word + 1], address[word + 2], address[word + 3] = a, b, c, d
+
     def store_half(address, index, bits):
         """Store the low sixteen bits."""
         address.view(np.uint16)[index] = np.uint16(bits)
@@ -299,6 +303,17 @@ else:
             return context.get_dummy_value()
 
         return types.void(_a, _u, _u), generate
+
+    @intrinsic
+    def store_words_4(typingctx, address, word, a, b, c, d):
+        def generate(context, builder, sig, args):
+            function_type = ir.FunctionType(_VOID, [_I64, *[_I32] * 4])
+            text = "st.global.v4.u32 [$0], {$1, $2, $3, $4};"
+            asm = ir.InlineAsm(function_type, text, "l,r,r,r,r,~{memory}", side_effect=True)
+            builder.call(asm, [_at(builder, args[0], args[1], 4), *args[2:]])
+            return context.get_dummy_value()
+
+        return types.void(_a, *[_u] * 5), generate
 
     @intrinsic
     def store_half(typingctx, address, index, bits):

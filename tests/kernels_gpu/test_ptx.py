@@ -76,3 +76,10 @@ def test_maxima_of_pairs_and_nan():
     assert ptx.maximum_or_nan_bfloats(0x3F80 | 0x4000 << 16, 0x4000 | 0x3F80 << 16) == 0x4000 | 0x4000 << 16
     assert np.isnan(ptx.maximum_or_nan(np.float32("nan"), np.float32(1)))
     assert ptx.maximum(np.float32("nan"), np.float32(1)) == 1
+
+
+def test_the_reciprocal_root_is_within_its_step():
+    for a in np.abs(random_floats(5)):
+        exact = 1 / np.sqrt(np.float64(a))
+        assert abs(float(ptx.reciprocal_root(a)) - exact) <= exact * 2.0**-24
+    assert ptx.reciprocal_root(np.float32(0)) == np.inf and np.isnan(ptx.reciprocal_root(np.float32("nan")))

@@ -59,3 +59,14 @@ def test_copies_and_narrow_loads():
     assert [hex(x) for x in out[:4]] == ["0x44332211", "0x15", "0x16", "0x17"]
     assert out[4:8].tolist() == [0, 0, 0, 0] and out[9] == 0x12
     assert [hex(x) for x in out[10:]] == ["0x22", "0x4433"]
+
+
+@cuda.jit
+def store(out):
+    ptx_tile.store_words_4(out, uint32(4), uint32(1), uint32(2), uint32(3), uint32(4))
+
+
+def test_four_words_are_stored_side_by_side():
+    out = np.zeros(12, np.uint32)
+    store[1, 1](out)
+    assert out.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0]
