@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from kernels_gpu import attention, gemv
+from kernels_gpu import argmax, attention, embedding, gate, gemv, norm, rotary
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec
 from kernels_gpu.gemv_launch import choose_shape, spec_of
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.gemv_spec import WARP
+from kernels_gpu.pairs import CHUNK
 
 MATRIX = (28672, 8192)  # the largest shape that is timed
 TOKENS = (1, 8)
+# hidden and intermediate size, heads and vocabulary of Llama-2-7B: Touvron et al., arXiv 2307.09288
+HIDDEN, INTERMEDIATE, QUERY_HEADS, HEAD_DIM, VOCABULARY = 4096, 11008, 32, 128, 32000
 HEADS = {"": 1, "_gqa8": 8}  # queries of a key head
 
 
@@ -63,3 +66,24 @@ def all_cases() -> Iterator[Case]:
                 repr(one),
                 2 * STEP_TOKENS * one.head_dim // WARP,
             )
+    yield from _between_products()
+
+
+def _between_products() -> Iterator[Case]:
+    """The kernels of a decode step between its products, float16 and bfloat16."""
+    for suffix, bfloat in (("", False), ("_bfloat16", True)):
+        for name, adds in (("norm", False), ("norm_residual", True)):
+            normed = norm.spec_of(HIDDEN, epsilon=1e-5, adds=adds, bfloat=bfloat)
+            body = partial(norm.make_body, normed)
+            yield Case(name + suffix, body, norm.ARGUMENTS, repr(normed), normed.rounds * CHUNK)
+        gated = gate.GateSpec(INTERMEDIATE, True, bfloat)
+        yield Case(f"gate{suffix}", partial(gate.make_body, gated), gate.ARGUMENTS, repr(gated), CHUNK)
+        for bits in (8, 4):
+            turned = rotary.RotarySpec(HEAD_DIM, QUERY_HEADS, QUERY_HEADS, bits, bits, 4, bfloat)
+            body = partial(rotary.make_body, turned)
+            yield Case(f"rotary{bits}{suffix}", body, rotary.ARGUMENTS, repr(turned), HEAD_DIM // WARP)
+        largest = argmax.ArgmaxSpec(VOCABULARY, 1024, True, bfloat)
+        body = partial(argmax.make_body, largest)
+        yield Case(f"argmax{suffix}", body, argmax.ARGUMENTS, repr(largest), CHUNK * 4)  # of 3.9 chunks a thread
+    looked_up = embedding.EmbeddingSpec(HIDDEN, HEAD_DIM, 512, True)
+    yield Case("embedding", partial(embedding.make_body, looked_up), embedding.ARGUMENTS, repr(looked_up), CHUNK)

@@ -84,6 +84,7 @@ def test_wrong_arguments_are_one_sentence(given, said, capsys):
 def test_every_recipe_and_cache_is_a_case():
     names = [case.name for case in all_cases()]
     assert {"int4_g128", "int4_g128_m8", "bitmod3_g128", "attention8", "attention4_gqa8"} <= set(names)
+    assert {"norm_residual", "gate", "rotary8", "rotary4_bfloat16", "embedding", "argmax"} <= set(names)
     assert len(names) == len(set(names))
     assert all(case.weights_per_lane > 0 and case.product_turns > 0 for case in all_cases())
 
