@@ -229,7 +229,7 @@ def plan_of(config: TensorConfig) -> Plan:
     scale = outer = None
     outer_by_row = True
     if config.scale is not None:
-        scale = _kind(_SCALE_KINDS, config.scale.format)
+        scale = scale_kind_of(config.scale.format)
         if config.scale.outer is not None:
             outer = _kind(_OUTER_KINDS, config.scale.outer)
             outer_by_row = not isinstance(config.scale.outer_granularity, PerTensor)
@@ -278,6 +278,15 @@ def digit_tables(units: Sequence[int], bits: int, digits: int) -> tuple[int, ...
     low = [(unit + 127) % DIGIT_BASE - 127 for unit in units]
     high = [(unit - rest) // DIGIT_BASE for unit, rest in zip(units, low, strict=True)]
     return table_words(high, bits) + table_words(low, bits)
+
+
+def scale_kind_of(fmt: Format) -> ScaleKind:
+    """How a kernel reads scales stored in ``fmt``.
+
+    Raises:
+        NotImplementedError: a format without a kernel.
+    """
+    return _kind(_SCALE_KINDS, fmt)
 
 
 def _kind(kinds: dict[str, ScaleKind], fmt: Format) -> ScaleKind:
