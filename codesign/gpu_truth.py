@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import pandas as pd
 from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
-from hwmodel.gpu import Gpu
+from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_gemv import CONSTANTS
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
@@ -191,7 +191,8 @@ def _row(record: Measurement, use: str | None) -> dict[str, object]:
     name = gpu.name.removesuffix("_cublas13")
     if record.name in OTHERS:
         spec = LayerSpec("x", LayerKind.LINEAR, m, k, n)
-        seconds = cycles_to_s(gpu_price(spec, OTHERS[record.name], gpu, HONEST).cycles, gpu.frequency_hz)
+        public = replace(gpu, kernels=GpuKernels.PUBLIC)
+        seconds = cycles_to_s(gpu_price(spec, OTHERS[record.name], public, HONEST).cycles, gpu.frequency_hz)
         kernel, model, bound, use = record.name, "general", "", "not fitted"
     else:
         time = case_of(record).predicted()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from hwmodel.accelerator import Accelerator
 from hwmodel.gpu_library import GpuLibrary
@@ -16,6 +17,13 @@ from hwmodel.memory import Dram
 from hwmodel.units import BYTE_BITS
 
 _LANES = 128  # threads that four schedulers issue in a cycle, every SM since Volta: NVIDIA, CUDA C++ Programming Guide
+
+
+class GpuKernels(Enum):
+    """Whose kernels multiply few tokens by an encoded weight (``hwmodel.gpu_narrow``)."""
+
+    PROJECT = "project"  # kernels_gpu
+    PUBLIC = "public"  # as tinygemm's and bitsandbytes'
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,10 @@ class Gpu:
         power_w: board power limit.
         die_mm2: silicon area; ``None`` where the vendor prints none.
         link: name of the link between GPUs (``hwmodel.link.LINKS``).
+        compute_capability: major and minor.
         library: fitted constants.
         source: of the data sheet.
+        kernels: whose kernels multiply few tokens by an encoded weight.
     """
 
     name: str
@@ -50,8 +60,10 @@ class Gpu:
     power_w: float
     die_mm2: float | None
     link: str
+    compute_capability: tuple[int, int]
     library: GpuLibrary
     source: str
+    kernels: GpuKernels = GpuKernels.PROJECT
 
     def __post_init__(self) -> None:
         if "fp16" not in self.tensor_flops:

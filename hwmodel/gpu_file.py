@@ -12,6 +12,8 @@
     power_w: 300                # board limit
     link: pcie4_x16             # hwmodel.link.LINKS
     die_mm2: 628.4              # optional
+    compute_capability: 8.6     # optional; otherwise the least of its architecture
+    low_bit_kernels: project    # optional; or public: whose kernels multiply few tokens by an encoded weight
 
 Or ``base: <preset GPU>`` with a ``name``, a ``source`` and what differs. Nothing is fitted. Every error is one sentence
 with file and key.
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from hwmodel.accelerator_file import load_accelerator
-from hwmodel.gpu import OPERAND_BITS, Gpu, Machine
+from hwmodel.gpu import OPERAND_BITS, Gpu, GpuKernels, Machine
 from hwmodel.gpu_library import GpuLibrary, gpu_libraries
 from hwmodel.gpu_presets import GPUS, gpu_by_name
 from hwmodel.link import LINKS
@@ -41,6 +43,10 @@ ARCHITECTURES: Mapping[str, str] = {
     "volta": "ampere_cublas12", "turing": "ampere_cublas12", "ampere": "ampere_cublas12", "ada": "ampere_cublas12",
     "hopper": "hopper_cublas12", "hopper_cuda13": "hopper_cublas13",
 }  # fmt: skip
+CAPABILITIES: Mapping[str, tuple[int, int]] = {  # NVIDIA, CUDA GPUs: the least of each architecture
+    "volta": (7, 0), "turing": (7, 5), "ampere": (8, 0), "ada": (8, 9), "hopper": (9, 0), "hopper_cuda13": (9, 0),
+}  # fmt: skip
+_OPTIONAL = ("die_mm2", "compute_capability", "low_bit_kernels")
 _MEMORY_KEYS = ("preset", "gb", "gb_per_s")
 
 
@@ -77,9 +83,11 @@ def gpu_of(sheet: Mapping[str, Any], where: str = "GPU") -> Gpu:
         ValueError: a key is unknown, missing or of a wrong value.
     """
     base = None if sheet.get("base") is None else gpu_by_name(str(sheet["base"]))  # what is no text is no name
-    required = ("name", "source") if base is not None else tuple(k for k in _READERS if k != "die_mm2")
+    required = ("name", "source") if base is not None else tuple(k for k in _READERS if k not in _OPTIONAL)
     check_keys(sheet, {*_READERS, "base"}, required, where)
     values: dict[str, Any] = {}
+    if sheet.get("architecture") in tuple(CAPABILITIES):
+        values["compute_capability"] = CAPABILITIES[sheet["architecture"]]
     for key, (field, reader) in _READERS.items():
         if key not in sheet:
             continue
@@ -133,6 +141,19 @@ def _library(value: object) -> GpuLibrary:
     return gpu_libraries()[ARCHITECTURES[str(value)]]
 
 
+def _capability(value: object) -> tuple[int, int]:
+    whole, part = divmod(round(_number(value) * 10), 10)
+    if whole + part / 10 != value:
+        raise ValueError("a compute capability such as 8.6")
+    return whole, part
+
+
+def _kernels(value: object) -> GpuKernels:
+    if value not in tuple(kernels.value for kernels in GpuKernels):
+        raise ValueError(f"one of {', '.join(kernels.value for kernels in GpuKernels)}")
+    return GpuKernels(value)
+
+
 def _mapping(value: object) -> object:
     if not isinstance(value, dict):
         raise ValueError(f"a mapping of {', '.join(_MEMORY_KEYS)}")
@@ -159,5 +180,6 @@ _READERS: Mapping[str, tuple[str, Callable[[object], Any]]] = {  # key in the fi
     "multiprocessors": ("multiprocessors", _whole), "frequency_ghz": ("frequency_hz", _scaled(1e9)),
     "tensor_tflops": ("tensor_flops", _rates), "memory": ("memory", _mapping), "l2_mib": ("l2_bytes", _bytes(MIB)),
     "shared_kib": ("shared_bytes", _bytes(KIB)), "power_w": ("power_w", _number), "link": ("link", _link),
-    "die_mm2": ("die_mm2", _number),
+    "die_mm2": ("die_mm2", _number), "compute_capability": ("compute_capability", _capability),
+    "low_bit_kernels": ("kernels", _kernels),
 }  # fmt: skip

@@ -57,6 +57,7 @@ class GemvEncoding:
         candidates: tables to select from, 1 or more.
         looked_up: codes go through a table.
         floats: products are those of half-precision numbers: no digits, twice the products, and inputs twice as wide.
+        converted: floats become halves by a conversion (E4M3), not by their bits.
         learned: a table for each row, made at the end of the tile before.
     """
 
@@ -72,6 +73,7 @@ class GemvEncoding:
     candidates: int = 1
     looked_up: bool = False
     floats: bool = False
+    converted: bool = False
     learned: bool = False
 
     @property
@@ -109,7 +111,9 @@ def encoding_of(config: TensorConfig) -> GemvEncoding:
     if isinstance(fmt, IntFormat) and bits >= 4:
         return GemvEncoding(bits, _INTEGER_DECODE[bits], 1, 1, False, group, *fields)
     if isinstance(fmt, FloatFormat) and bits > 4:
-        return GemvEncoding(bits, _float_decode(fmt), 1, 1, False, group, *fields, floats=True)
+        return GemvEncoding(
+            bits, _float_decode(fmt), 1, 1, False, group, *fields, floats=True, converted=fmt.variant is FloatVariant.FN
+        )
     learned = isinstance(fmt, LearnedFormat)
     one_digit = not learned and all(_one_digit(np.asarray(f.code_values)) for f in config.formats)
     digits, sixteen = 1 if one_digit else 2, bits == 4

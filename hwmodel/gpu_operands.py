@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from datatypes.catalog import FP16
 from datatypes.format import FloatFormat, Format, IntFormat
-from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
+from datatypes.layer_config import FP16_WEIGHT, ActivationConfig, LayerConfig, PartitionedConfig, TensorConfig
 from hwmodel.gpu import OPERAND_BITS, Gpu
+from hwmodel.gpu_gemv_encoding import GemvEncoding, encoding_of, reason_without_kernel
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
@@ -43,6 +44,7 @@ class Operands:
         decode_per_weight: thread instructions to turn a stored weight into that operand.
         scale_per_output: thread instructions to scale the partial sums of one output, all groups together; 0 where
             scales are applied while decoding.
+        encoding: of a weight that the project's kernels multiply by few 16-bit inputs; ``None`` where they do not.
     """
 
     weight_bits: int
@@ -51,6 +53,7 @@ class Operands:
     rate_kind: str
     decode_per_weight: float
     scale_per_output: float = 0.0
+    encoding: GemvEncoding | None = None
 
 
 def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Operands:
@@ -83,16 +86,21 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
         scaling = scale_operations(weight, kind, spec.n, spec.k)
         return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode, scaling)
     if isinstance(weight, PartitionedConfig):
-        decode = sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1)
+        decode, encoding = (
+            sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1),
+            None,
+        )
     else:
         decode = decode_operations(weight)
-    return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode)
+        takes = decode > 0 and config.activation is None and spec.kind is LayerKind.LINEAR
+        encoding = encoding_of(weight) if takes and reason_without_kernel(weight) is None else None
+    return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode, encoding=encoding)
 
 
-def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: TensorConfig | None, gpu: Gpu) -> str:
+def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: ActivationConfig | None, gpu: Gpu) -> str:
     """The kind of operand that the tensor cores multiply: the narrowest of the sheet that holds both codes."""
-    if activation is None or isinstance(weight, PartitionedConfig):
-        return "fp16"
+    if not isinstance(activation, TensorConfig) or isinstance(weight, PartitionedConfig):
+        return "fp16"  # channel groups too: tensor cores shift no sums
     formats = (*weight.formats, *activation.formats)
     bits = max(weight.code_bits, activation.code_bits)
     if all(isinstance(f, IntFormat) for f in formats):

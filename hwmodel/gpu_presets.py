@@ -2,7 +2,8 @@
 
 A GPU without measured rows takes the constants of its family: Ampere's serve GA102, Orin and Ada, whose tensor cores
 take the same warp-wide instructions. The suffix ``_cublas13`` names the same board under a newer library: CUDA 13
-chooses among many more tiles and is up to 1.6 times as fast at 100 to 700 tokens.
+chooses among many more tiles and is up to 1.6 times as fast at 100 to 700 tokens. Few tokens meet encoded weights in
+this project's kernels; with the suffix ``_public`` in those that others wrote.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from datatypes.nearest import nearest
-from hwmodel.gpu import Gpu, Machine
+from hwmodel.gpu import Gpu, GpuKernels, Machine
 from hwmodel.gpu_library import gpu_libraries
 from hwmodel.presets import ACCELERATORS, accelerator_by_name
 from hwmodel.presets_memory import GDDR6, HBM2E, HBM3, LPDDR5
@@ -28,6 +29,7 @@ A100 = Gpu(
     memory_bytes=80e9, power_w=400,  # NVIDIA A100 80GB data sheet, SXM
     l2_bytes=40 * MIB, shared_bytes=164 * KIB, die_mm2=826,  # NVIDIA A100 architecture, table 4
     link="nvlink3", library=_AMPERE,
+    compute_capability=(8, 0),  # NVIDIA, CUDA GPUs
     source="NVIDIA A100 80GB SXM data sheet; NVIDIA A100 Tensor Core GPU Architecture, V1.0",
 )  # fmt: skip
 A40 = Gpu(
@@ -38,6 +40,7 @@ A40 = Gpu(
     memory_bytes=48e9, power_w=300,  # NVIDIA A40 data sheet
     l2_bytes=6 * MIB, shared_bytes=100 * KIB, die_mm2=628.4,  # NVIDIA Ampere GA102 GPU Architecture, V2
     link="pcie4_x16", library=_AMPERE,
+    compute_capability=(8, 6),  # NVIDIA, CUDA GPUs
     source="NVIDIA A40 data sheet; NVIDIA Ampere GA102 GPU Architecture, V2",
 )  # fmt: skip
 H100 = Gpu(
@@ -49,6 +52,7 @@ H100 = Gpu(
     memory_bytes=80e9, power_w=700,  # NVIDIA H100 data sheet, SXM
     l2_bytes=50 * MIB, shared_bytes=228 * KIB, die_mm2=814,  # NVIDIA H100 architecture, table 2
     link="nvlink4", library=_HOPPER,
+    compute_capability=(9, 0),  # NVIDIA, CUDA GPUs
     source="NVIDIA H100 SXM data sheet; NVIDIA H100 Tensor Core GPU Architecture, V1.04",
 )  # fmt: skip
 H200 = replace(
@@ -64,6 +68,7 @@ RTX4090 = Gpu(
     dram=replace(GDDR6, name="gddr6x_rtx4090", bytes_per_s=1008e9),  # the same; ASSUMPTION: energy as GDDR6
     memory_bytes=24e9, power_w=450, l2_bytes=72 * MIB, shared_bytes=100 * KIB, die_mm2=608.5,  # the same
     link="pcie4_x16", library=_AMPERE,
+    compute_capability=(8, 9),  # NVIDIA, CUDA GPUs
     source="NVIDIA Ada GPU Architecture, V2.02",
 )  # fmt: skip
 L40S = Gpu(
@@ -74,6 +79,7 @@ L40S = Gpu(
     memory_bytes=48e9, power_w=350,  # NVIDIA L40S data sheet
     l2_bytes=96 * MIB, shared_bytes=100 * KIB, die_mm2=608.5,  # NVIDIA Ada GPU Architecture, V2.02: AD102
     link="pcie4_x16", library=_AMPERE,
+    compute_capability=(8, 9),  # NVIDIA, CUDA GPUs
     source="NVIDIA L40S data sheet; NVIDIA Ada GPU Architecture, V2.02",
 )  # fmt: skip
 ORIN = Gpu(
@@ -85,12 +91,15 @@ ORIN = Gpu(
     memory_bytes=64e9, power_w=60, l2_bytes=4 * MIB,  # the same, 64 GB module
     shared_bytes=164 * KIB,  # CUDA C++ Programming Guide, compute capability 8.7
     die_mm2=None, link="pcie4_x8", library=_AMPERE,
+    compute_capability=(8, 7),  # NVIDIA, CUDA GPUs
     source="NVIDIA Jetson AGX Orin Series technical brief, v1.2",
 )  # fmt: skip
 
 _ALL = (
     A100, A40, H100, H200, RTX4090, L40S, ORIN, replace(H100, name="h100_cublas13", library=_HOPPER13),
     replace(H200, name="h200_cublas13", library=_HOPPER13),
+    replace(H100, name="h100_public", kernels=GpuKernels.PUBLIC),
+    replace(H200, name="h200_public", kernels=GpuKernels.PUBLIC),
 )  # fmt: skip
 GPUS: Mapping[str, Gpu] = {gpu.name: gpu for gpu in _ALL}
 MACHINES: Mapping[str, Machine] = {**ACCELERATORS, **GPUS}

@@ -2,8 +2,9 @@
 
     * Products with a weight: ``gpu_gemm``, with the stored bits of weight, input and output. A weight and an input both
       encoded in a kind that the tensor cores take run at that rate, narrower codes unpacked to it and sums of groups
-      scaled by the threads outside the tensor cores; otherwise those threads decode weights to FP16, once for each row
-      of tiles, or all at once before a 16-bit product.
+      scaled by the threads outside the tensor cores; otherwise few tokens run on kernels of their own (``gpu_narrow``),
+      and for more those threads decode weights to FP16, once for each row of tiles, or all at once before a 16-bit
+      product.
     * Attention, fused: scores stay on chip, one launch for both products, softmax in their shadow. Unfused: products of
       ``gpu_gemm`` and a softmax kernel of its own.
     * Norms, activations and softmax move their operands through DRAM at a share of its bandwidth; embeddings likewise.
@@ -24,6 +25,7 @@ import numpy as np
 from datatypes.layer_config import LayerConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemm import GemmWork, gemm_seconds
+from hwmodel.gpu_narrow import NARROW_TOKENS, project_seconds, public_seconds
 from hwmodel.gpu_operands import Operands, cache_bits, cache_shape, cache_tensor, decode_operations, operands_of
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
@@ -39,9 +41,6 @@ _ATTENTION_SHARE = 0.68
 _ATTENTION_EXTRA_S = 4.0e-6
 _ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
 _ATTENTION_STEP = 16  # rows of a tensor-core instruction (PTX ISA, mma.m16n8k16); keys are not cut shorter either
-# Kernels that decode and multiply take as long for 16 tokens as for one: a tensor-core instruction has 16 rows
-_NARROW_TOKENS = 16
-_NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm times leaves at no weights
 _DECODED_ROWS = 128  # tokens of the tile that a product of many tokens takes (``CUBLAS12_TILES``)
 _POWER_FLOOR = 0.3  # ASSUMPTION: share of the power limit that clocks and leakage take whenever a kernel runs
 
@@ -123,12 +122,21 @@ def _sequence(parts: list[Price]) -> Price:
 
 def _product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """One kernel, or one and the sum over the parts of k."""
+    if operands.decode_per_weight and spec.m <= NARROW_TOKENS:
+        own_s = project_seconds(spec, operands, gpu)
+        if own_s is None:
+            return _timed(spec.macs, operands, public_seconds(spec, operands, gpu), gpu)
+        own, tiled = _timed(spec.macs, operands, own_s, gpu), _tiled_product(spec, operands, gpu)
+        return own if own.cycles <= tiled.cycles else tiled
+    return _tiled_product(spec, operands, gpu)
+
+
+def _tiled_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
+    """A product in tiles, weights decoded there or all before."""
 
     def column(value: float) -> np.ndarray:
         return np.array([[float(value)]])
 
-    if operands.decode_per_weight and spec.m <= _NARROW_TOKENS:
-        return _narrow_product(spec, operands, gpu)
     if _decodes_first(spec, operands, gpu):
         return _decoded_product(spec, operands, gpu)
     moved = operands.weight_bits + operands.input_bits + operands.output_bits
@@ -146,18 +154,6 @@ def _product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     )
     seconds = float(gemm_seconds(work, gpu)[0])
     return _timed(spec.macs, operands, seconds, gpu)
-
-
-def _narrow_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
-    """A kernel for few tokens that decodes each weight once and streams: DRAM or instructions, whichever is slower."""
-    moved = operands.weight_bits + operands.input_bits + operands.output_bits
-    memory_s = moved / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
-    operations = operands.decode_per_weight * spec.n * spec.k + operands.scale_per_output * spec.m * spec.n
-    decoding_s = operations * spec.copies / gpu.lane_operations_per_s
-    tensor_s = (
-        spec.copies * _NARROW_TOKENS * spec.n * spec.k / gpu.macs_per_cycle(operands.rate_kind) / gpu.frequency_hz
-    )
-    return _timed(spec.macs, operands, max(memory_s, decoding_s, tensor_s) + _NARROW_START_S, gpu)
 
 
 def _decodes_first(spec: LayerSpec, operands: Operands, gpu: Gpu) -> bool:

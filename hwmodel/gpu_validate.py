@@ -160,7 +160,9 @@ def _low_bit_rows() -> list[dict[str, object]]:
     for (kernel, gpu), part in table.groupby(["kernel", "gpu"], sort=False):
         ours = [
             cycles_to_s(
-                gpu_price(LayerSpec("x", LayerKind.LINEAR, m, k, n), configs[decode], GPUS[gpu], HONEST).cycles,
+                gpu_price(
+                    LayerSpec("x", LayerKind.LINEAR, m, k, n), configs[decode], GPUS[f"{gpu}_public"], HONEST
+                ).cycles,
                 GPUS[gpu].frequency_hz,
             )
             for m, n, k, decode in part[["m", "n", "k", "decode"]].itertuples(index=False)

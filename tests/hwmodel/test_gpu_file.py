@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from hwmodel.accelerator import Accelerator
+from hwmodel.gpu import GpuKernels
 from hwmodel.gpu_file import gpu_of, load_gpu, load_machine
 from hwmodel.gpu_presets import A40, H100
 from hwmodel.presets import BITMOD
@@ -24,6 +25,7 @@ shared_kib: 100
 power_w: 300
 link: pcie4_x16
 die_mm2: 628.4
+compute_capability: 8.6
 """
 
 
@@ -42,6 +44,14 @@ def test_a_base_needs_only_what_differs(tmp_path: Path) -> None:
     assert load_machine(path) == replace(H100, name="half_link", source="made up", link="pcie5_x16")
 
 
+def test_kernels_and_capability_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("name: x\nbase: h100\nsource: made up\nlow_bit_kernels: public\ncompute_capability: 9\n")
+    assert load_gpu(path).kernels is GpuKernels.PUBLIC
+    path.write_text(SHEET.replace("compute_capability: 8.6\n", "").replace("ampere", "turing"))
+    assert load_gpu(path).compute_capability == (7, 5)
+
+
 def test_an_accelerator_file_stays_an_accelerator(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("name: mine\nbase: bitmod\nsource: made up\n")
@@ -54,6 +64,8 @@ def test_an_accelerator_file_stays_an_accelerator(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"sms": 84}, "GPU: key 'sms' is not known"),
+        ({"compute_capability": 8.65}, "'compute_capability' must be a compute capability such as 8.6, not 8.65"),
+        ({"low_bit_kernels": "mine"}, "GPU: key 'low_bit_kernels' must be one of project, public, not 'mine'"),
         ({"power_w": None}, "GPU: key 'power_w' must be a number above 0, not None"),
         ({"frequency_ghz": -1}, "GPU: key 'frequency_ghz' must be a number above 0, not -1"),
         ({"multiprocessors": 1.5}, "GPU: key 'multiprocessors' must be a whole number above 0, not 1.5"),
