@@ -37,7 +37,7 @@ from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
 from kernels_gpu.launch import device_facts
-from kernels_gpu.native import BoundLaunch
+from kernels_gpu.native import BoundLaunch, shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_gemv"
@@ -106,8 +106,9 @@ def time_kernel(
     copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
     launches = [bind(w, x, allocate_result(len(x), n, x), cut, overlapped=overlapped) for w in copies]
     timing = time_graph([one_after_another(bound) for bound in launches])
-    at_once = tokens_at_once(weight.plan, len(x), (n, k)) if cut is None else len(x)
-    found = choose_shape(weight.plan, at_once, n, k) if cut is None else cut
+    limit = shared_limit(x.device)
+    at_once = tokens_at_once(weight.plan, len(x), (n, k), limit) if cut is None else len(x)
+    found = choose_shape(weight.plan, at_once, n, k, limit) if cut is None else cut
     name = f"{found.warps}x{found.runs}x{found.depth}x{found.blocks_per_multiprocessor}"
     name += f" {len(launches[0])} launches" if len(launches[0]) > 1 else ""
     name += "" if overlapped else " alone"
@@ -190,13 +191,15 @@ def compile_all(
 ) -> None:
     """Compile every kernel to come in processes of their own (useful only with ``native.PTX_FOLDER``)."""
     specs = set()
+    limit = shared_limit(torch.device("cuda"))
     for recipe in recipes:
         plan = plan_of(RECIPES[recipe])
         for n, k in shapes:
             for m in tokens:
                 for cut in cuts:
-                    size = tokens_at_once(plan, m, (n, k)) if cut is None else m
-                    specs.add(spec_of(plan, size, (n, k), choose_shape(plan, size, n, k) if cut is None else cut))
+                    size = tokens_at_once(plan, m, (n, k), limit) if cut is None else m
+                    found = choose_shape(plan, size, n, k, limit) if cut is None else cut
+                    specs.add(spec_of(plan, size, (n, k), found))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
 

@@ -227,19 +227,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--listing", type=Path, metavar="FOLDER", help="write each kernel's PTX there")
     parser.add_argument("--list", action="store_true", help="name the kernels and stop")
     given = parser.parse_args(arguments)
-    cases = {case.name: case for case in all_cases()}
-    if given.list:
-        print("\n".join(cases))
-        return 0
-    unknown = [name for name in given.names if name not in cases]
     found = re.fullmatch(r"(\d+)\.(\d)", given.capability)
-    if unknown:
-        print(f"kernels must be of --list, not {unknown[0]!r}", file=sys.stderr)
-        return 2
     if found is None:
         print(f"--capability must be like 9.0, not {given.capability!r}", file=sys.stderr)
         return 2
     capability = (int(found[1]), int(found[2]))
+    cases = {case.name: case for case in all_cases(capability)}
+    if given.list:
+        print("\n".join(cases))
+        return 0
+    unknown = [name for name in given.names if name not in cases]
+    if unknown:
+        print(f"kernels must be of --list, not {unknown[0]!r}", file=sys.stderr)
+        return 2
     header = False
     for name in given.names or cases:
         try:

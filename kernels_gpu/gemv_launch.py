@@ -30,6 +30,7 @@ from kernels_gpu.native import (
     compile_ptx,
     load,
     multiprocessors,
+    shared_limit,
 )
 from kernels_gpu.ptx import SIMULATED
 
@@ -126,8 +127,8 @@ _MANY_TOKENS = (Shape(16, 2, 2), Shape(16, 2, 1), Shape(8, 2, 2), Shape(8, 4, 1)
 
 
 @lru_cache(maxsize=256)
-def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
-    """A launch shape that measured well (see NOTES.md), or the first of some that fits."""
+def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES) -> Shape:
+    """A launch shape that measured well (see NOTES.md), or the first of some that fits ``limit`` bytes of a block."""
     measured = _MEASURED[plan.decoding]
     if plan.digits == 2:
         measured = _TWO_DIGITS
@@ -143,25 +144,21 @@ def choose_shape(plan: Plan, tokens: int, n: int, k: int) -> Shape:
         light = (plan.digits == 1 or tokens <= 2) and ceil_div(tokens * plan.parts, 4) <= 4
         few_registers = light or cut.warps <= 8
         enough_work = cut.warps <= ceil_div(k, cut.runs * RUN)
-        if enough_work and few_registers and _fits(spec_of(plan, tokens, (n, k), cut)):
+        if enough_work and few_registers and spec_of(plan, tokens, (n, k), cut).shared_bytes <= limit:
             return cut
     return Shape(1, 2, 1)
 
 
-def _fits(spec: GemvSpec) -> bool:
-    return spec.shared_bytes <= MAX_SHARED_BYTES
-
-
 @lru_cache(maxsize=256)
-def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int]) -> int:
-    """The most of ``tokens`` that one launch takes: their inputs stay in shared memory.
+def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES) -> int:
+    """The most of ``tokens`` that one launch takes: their inputs stay in shared memory, ``limit`` bytes of a block.
 
     Raises:
         NotImplementedError: not even one token fits.
     """
     for launches in range(1, tokens + 1):
         chunk = ceil_div(tokens, launches)
-        if _fits(spec_of(plan, chunk, shape, choose_shape(plan, chunk, *shape))):
+        if spec_of(plan, chunk, shape, choose_shape(plan, chunk, *shape, limit)).shared_bytes <= limit:
             return chunk
     raise NotImplementedError(f"k must be so small that one token's inputs fit into shared memory, not {shape[1]!r}")
 
@@ -200,13 +197,13 @@ def prepare(
     n, k = weight.shape
     tokens = x.shape[0]
     plan = weight.plan
-    cut = choose_shape(plan, tokens, n, k) if shape is None else shape
+    limit = shared_limit(x.device)
+    cut = choose_shape(plan, tokens, n, k, limit) if shape is None else shape
     aligned = x.data_ptr() % 16 == 0
     spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=x.dtype == torch.bfloat16)
-    if not _fits(spec):
+    if spec.shared_bytes > limit:
         raise NotImplementedError(
-            f"{tokens} tokens of {k} inputs must fit into {MAX_SHARED_BYTES} bytes of shared memory, "
-            f"not {spec.shared_bytes}"
+            f"{tokens} tokens of {k} inputs must fit into {limit} bytes of shared memory, not {spec.shared_bytes}"
         )
     if plan.one_nan and x.is_cuda and torch.cuda.get_device_capability(x.device) < E4M3_CAPABILITY:
         raise NotImplementedError(f"compute capability must be at least {E4M3_CAPABILITY} for E4M3 weights")
@@ -267,7 +264,7 @@ def compile_kernel(spec: GemvSpec) -> str:
 
 def prepare_all(weight: PackedMatrix, x: Tensor, out: Tensor, *, overlapped: bool = True) -> list[BoundLaunch]:
     """Bind as many launches as ``x`` needs: one, unless its inputs are too many for shared memory."""
-    size = tokens_at_once(weight.plan, len(x), weight.shape)
+    size = tokens_at_once(weight.plan, len(x), weight.shape, shared_limit(x.device))
     starts = range(0, len(x), size)
     return [prepare(weight, x[i : i + size], out[i : i + size], overlapped=overlapped) for i in starts]
 

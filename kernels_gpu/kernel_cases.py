@@ -8,10 +8,11 @@ from functools import partial
 
 from kernels_gpu import argmax, attention, embedding, gate, gemv, norm, rotary
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec
-from kernels_gpu.gemv_launch import choose_shape, spec_of
+from kernels_gpu.gemv_launch import E4M3_CAPABILITY, choose_shape, spec_of
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.gemv_spec import WARP
+from kernels_gpu.native import MAX_SHARED_BYTES, SHARED_BYTES
 from kernels_gpu.pairs import CHUNK
 
 MATRIX = (28672, 8192)  # the largest shape that is timed
@@ -42,12 +43,18 @@ class Case:
     product_turns: int = 1
 
 
-def all_cases() -> Iterator[Case]:
-    """Decode GEMVs of 1 and 8 tokens in every encoding that is timed, and decode attention over both caches."""
+def all_cases(capability: tuple[int, int] = (9, 0)) -> Iterator[Case]:
+    """Decode GEMVs of 1 and 8 tokens in every encoding that is timed, and decode attention over both caches.
+
+    They are cut as for a device of that compute capability; encodings that it has no instructions for are left out.
+    """
+    limit = SHARED_BYTES.get(capability, MAX_SHARED_BYTES)
     for tokens in TOKENS:
         for name, config in RECIPES.items():
             plan = plan_of(config)
-            spec = spec_of(plan, tokens, MATRIX, choose_shape(plan, tokens, *MATRIX))
+            if plan.one_nan and capability < E4M3_CAPABILITY:
+                continue
+            spec = spec_of(plan, tokens, MATRIX, choose_shape(plan, tokens, *MATRIX, limit))
             yield Case(
                 name if tokens == 1 else f"{name}_m{tokens}",
                 partial(gemv.make_body, spec),

@@ -28,6 +28,9 @@ from kernels_gpu.ptx import SIMULATED
 
 PTX_FOLDER = "CODESIGN_PTX"  # environment variable: a folder where compiled PTX is kept between processes
 MAX_SHARED_BYTES = 232448  # of a block: CUDA C++ Programming Guide, compute capability 9.0 (227 KiB)
+# shared memory of a block on others, where no device can be asked (the same table): 163, 99 and 227 KiB
+SHARED_BYTES = {(8, 0): 166912, (8, 6): 101376, (8, 7): 166912, (8, 9): 101376, (12, 0): 101376}
+PROGRAMMATIC_CAPABILITY = (9, 0)  # of griddepcontrol and its launch attribute: PTX ISA 7.8, section 9.7.12.13
 Argument = Tensor | int
 
 
@@ -45,11 +48,20 @@ def compile_ptx(body: Callable[..., None], kinds: str, key: str, capability: tup
         return kept.read_text(encoding="utf-8")
     signature = tuple({"p": types.uint64, "i": types.int32}[kind] for kind in kinds)
     text, _ = cuda.compile_ptx(body, signature, cc=capability)
+    if capability < PROGRAMMATIC_CAPABILITY:  # kernels there run one after another: nothing to wait for
+        text = re.sub(r"griddepcontrol\.\w+;", "", text)
     if kept is not None:
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(kept)
     return text
+
+
+def shared_limit(device: torch.device | None = None) -> int:
+    """Bytes of shared memory that a block may have on a device (an H100's in the simulator)."""
+    if SIMULATED or device is None or device.type != "cuda":
+        return MAX_SHARED_BYTES
+    return min(MAX_SHARED_BYTES, torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
 
 
 @lru_cache(maxsize=1)
@@ -92,7 +104,8 @@ def load(body: Callable[..., None], kinds: str, key: str) -> NativeKernel:
     carveout = attribute.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
     _checked(driver.cuFuncSetAttribute(function, carveout, 100))
     largest = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    _checked(driver.cuFuncSetAttribute(function, largest, MAX_SHARED_BYTES))
+    limit = shared_limit(torch.device("cuda", torch.cuda.current_device()))
+    _checked(driver.cuFuncSetAttribute(function, largest, limit))
     registers = _checked(driver.cuFuncGetAttribute(attribute.CU_FUNC_ATTRIBUTE_NUM_REGS, function))
     local = _checked(driver.cuFuncGetAttribute(attribute.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES, function))
     return NativeKernel(function, module, registers, local)
@@ -124,7 +137,7 @@ class BoundLaunch:
         self._config.gridDimX, self._config.gridDimY, self._config.gridDimZ = grid, 1, 1
         self._config.blockDimX, self._config.blockDimY, self._config.blockDimZ = threads, 1, 1
         self._config.sharedMemBytes = shared_bytes
-        if overlapped:
+        if overlapped and torch.cuda.get_device_capability() >= PROGRAMMATIC_CAPABILITY:
             made = driver.CUlaunchAttribute()
             made.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
             value = driver.CUlaunchAttributeValue()

@@ -102,3 +102,9 @@ def test_kernels_compile_without_a_device_and_do_not_spill():
     )
     rows = [[cell.strip() for cell in line.split("|")] for line in made.stdout.splitlines()[2:]]
     assert [row[3] for row in rows] == ["0 B", "0 B"]
+
+
+def test_kernels_of_older_devices_are_cut_for_their_shared_memory_and_have_no_missing_instructions():
+    names = {case.name for case in all_cases((8, 0))}
+    assert "e5m2_g128" in names and not {"e4m3", "mxfp8", "e4m3_g128_m8"} & names
+    assert {"e4m3", "mxfp8"} <= {case.name for case in all_cases((8, 9))}
