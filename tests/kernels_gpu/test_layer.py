@@ -1,0 +1,180 @@
+"""Whole layers in the simulator (and, marked gpu, on a device) against ``QuantizedLayer.dequantize_weight``."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from codesign.algorithms.gwq import gwq_config
+from codesign.algorithms.lqer import l2qer_int_config, mxint_config
+from datatypes.catalog import FP16, FP32, INT16
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import (
+    LayerConfig,
+    LowRankConfig,
+    OutlierConfig,
+    OutlierLayout,
+    Part,
+    PartitionedConfig,
+    TensorConfig,
+)
+from datatypes.quantize import quantize_tensor
+from datatypes.quantized_layer import Outliers, QuantizedLayer
+from kernels_gpu import ptx
+from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.layer import device_layer, layer_gemv
+from kernels_gpu.layer_inputs import InputsSpec
+from kernels_gpu.layer_reference import reference
+
+simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
+FACTOR = TensorConfig((FP16,), scale=None)
+INT4 = RECIPES["int4_g128"]
+
+
+def random(shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def with_branch(n, k, branch, weight=INT4):
+    """A layer whose branch is worth about as much as its weight, so that an error in it would be seen."""
+    rank = min(branch.rank, n, k)
+    a, b = quantize_tensor(random((rank, k), 1), branch.a), quantize_tensor(random((n, rank), 2) / rank**0.5, branch.b)
+    config = LayerConfig(weight=weight, low_rank=branch)
+    return QuantizedLayer(config, quantize_tensor(random((n, k), 0), weight), (n, k), low_rank_a=a, low_rank_b=b)
+
+
+def with_columns(n, k, count, *, kept, format=FP16):
+    """OWQ's columns: the most sensitive ones in FP16, dense slots kept or dropped."""
+    columns = torch.randperm(k, generator=torch.Generator().manual_seed(3))[:count].sort().values
+    weight = random((n, k), 0)
+    left = torch.ones(k, dtype=torch.bool)
+    left[columns] = False
+    values = (3 * weight[:, columns]).to(torch.float16 if format is FP16 else torch.float32)
+    outliers = OutlierConfig(OutlierLayout.COLUMNS, count / k, format, INT16, keep_dense_slot=kept)
+    dense = quantize_tensor(weight if kept else weight[:, left], INT4)
+    return QuantizedLayer(
+        LayerConfig(weight=INT4, outliers=outliers), dense, (n, k), outliers=Outliers(values, columns)
+    )
+
+
+def with_rows(n, k, fraction, *, zeroed, layout=OutlierLayout.CSR):
+    """GWQ's single weights: their dense slots decode to zero, or (SpQR's, say) to something."""
+    config = gwq_config(4, fraction=fraction)
+    weight = random((n, k), 0)
+    places = torch.randperm(n * k, generator=torch.Generator().manual_seed(4))[: round(fraction * n * k)]
+    mask = torch.zeros(n * k, dtype=torch.bool)
+    mask[places] = True
+    mask = mask.reshape(n, k)
+    values = (3 * weight)[mask].half()
+    dense = quantize_tensor(torch.where(mask, torch.zeros(()), weight) if zeroed else weight, config.weight)
+    pointers = torch.cat([torch.zeros(1, dtype=torch.int64), mask.sum(1).cumsum(0)])
+    config = replace(config, outliers=OutlierConfig(layout, int(mask.sum()) / (n * k)))
+    outliers = Outliers(values, mask.nonzero()[:, 1], pointers)
+    return QuantizedLayer(config, dense, (n, k), outliers=outliers)
+
+
+def everything(n, k):
+    """Columns dropped, act-order, smoothing and a branch at once."""
+    layer = with_columns(n, k, 6, kept=False)
+    branch = with_branch(n, k, LowRankConfig(8, FACTOR, FACTOR))
+    order = torch.randperm(k, generator=torch.Generator().manual_seed(5))
+    # dropped slots are counted in stored order, values stand in the layer's: the same columns where they stay in place
+    fixed = layer.outliers.columns
+    others = torch.tensor([c for c in order.tolist() if c not in set(fixed.tolist())])
+    order = torch.arange(k)
+    rest = torch.ones(k, dtype=torch.bool)
+    rest[fixed] = False
+    order[rest] = others
+    return replace(
+        layer,
+        config=replace(layer.config, low_rank=branch.config.low_rank, permuted=True, smoothing=FP32),
+        low_rank_a=branch.low_rank_a,
+        low_rank_b=branch.low_rank_b,
+        permutation=order,
+        smoothing=random((k,), 6).abs() + 0.5,
+    )
+
+
+LAYERS = {
+    "lqer int8 factors": lambda n, k: with_branch(n, k, l2qer_int_config(8).low_rank),
+    "lqer mxint8": lambda n, k: with_branch(
+        n, k, LowRankConfig(16, mxint_config(8), mxint_config(8)), replace(mxint_config(4), granularity=PerGroup(32))
+    ),
+    "owq columns dropped": lambda n, k: with_columns(n, k, 5, kept=False),
+    "owq columns over dense slots": lambda n, k: with_columns(n, k, 8, kept=True),
+    "gwq rows": lambda n, k: with_rows(n, k, 0.03, zeroed=True),
+    "rows over dense slots": lambda n, k: with_rows(n, k, 0.03, zeroed=False, layout=OutlierLayout.BITMAP),
+    "everything": everything,
+}
+
+
+def check(layer, m, dtype=torch.float16, device="cpu"):
+    x = random((m, layer.shape[1]), 9).to(dtype)
+    expected, allowed = reference(layer, x)
+    made = layer_gemv(device_layer(layer, device), x.to(device))
+    error = (made.double().cpu() - expected).abs()
+    assert (error <= allowed).all(), (error / allowed).max()
+    without = x.double() @ replace_branches(layer).double().T
+    assert (
+        (without - expected).abs() > 4 * allowed
+    ).float().mean() > 0.5  # what stands beside the codes would be missed
+
+
+def replace_branches(layer):
+    """The weight without what stands beside the dense codes."""
+    if layer.config.outliers is not None and not layer.config.outliers.keep_dense_slot:
+        weight = layer.dense_weight()
+        weight[:, layer.outliers.columns] = 0
+        return weight
+    return replace(layer, outliers=None).dense_weight()
+
+
+@simulated
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_every_kind_of_layer(name):
+    check(LAYERS[name](9, 200), 2 if "int8" in name else 1, torch.bfloat16 if "rows over" in name else torch.float16)
+
+
+@simulated
+def test_a_plain_layer_is_its_gemv_and_no_tokens_are_no_work():
+    weight = quantize_tensor(random((6, 128), 0), INT4)
+    layer = device_layer(QuantizedLayer(LayerConfig(weight=INT4), weight, (6, 128)), "cpu")
+    assert layer_gemv(layer, torch.zeros(0, 128).half()).shape == (0, 6)
+    assert layer.nbytes == layer.dense.nbytes
+    with pytest.raises(NotImplementedError, match="tokens of a layer's GEMV must be at most 16, not 17"):
+        layer_gemv(layer, torch.zeros(17, 128).half())
+    with pytest.raises(TypeError, match=r"x must be float16 or bfloat16, not torch.float32"):
+        layer_gemv(layer, torch.zeros(1, 128))
+
+
+def test_bytes_on_the_device_are_those_of_the_stored_layer():
+    layer = with_rows(64, 512, 0.02, zeroed=True)
+    stored = layer.config.storage_bits(layer.shape).total // 8
+    placed = device_layer(layer, "cpu")
+    assert placed.nbytes == stored + placed.rows.starts.nbytes  # and the first rows of blocks
+    layer = with_branch(64, 512, l2qer_int_config(32).low_rank)
+    assert device_layer(layer, "cpu").nbytes == layer.config.storage_bits(layer.shape).total // 8
+
+
+def test_layers_without_kernels_are_refused():
+    weight = quantize_tensor(random((4, 64), 0), INT4)
+    layer = QuantizedLayer(LayerConfig(weight=INT4), weight, (4, 64))
+    refused = {
+        "weight of a layer on the GPU must be one": LayerConfig(PartitionedConfig((Part(64, INT4),))),
+        "activation of a layer on the GPU must be": LayerConfig(INT4, activation=mxint_config(8, dynamic=True)),
+        "output_norm must be left out": LayerConfig(INT4, output_norm=True),
+    }
+    for said, config in refused.items():
+        with pytest.raises(NotImplementedError, match=said):
+            device_layer(replace(layer, config=config), "cpu")
+    with pytest.raises(ValueError, match="taken must be all 4 columns without an index, not 3"):
+        InputsSpec(4, 3, False, False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", list(LAYERS))
+@pytest.mark.parametrize("m", [1, 4, 16])
+def test_on_a_device(name, m):
+    check(LAYERS[name](1000, 4096), m, device="cuda")
+    check(LAYERS[name](513, 1061), m, torch.bfloat16, device="cuda")
