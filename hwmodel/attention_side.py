@@ -10,7 +10,10 @@ Rules are those of weights (``hwmodel.side_work``) where keys stand as a weight 
       operation for each output, and one for each of its groups where they are finer than the keys'.
     * New keys and values are encoded when they are written, cached ones decoded on load or, where the array cannot
       take them, once on the vector unit.
-Second-level scales of a cache are not priced.
+    * A second-level scale of keys takes one operation for each score and run of channels that shares it; of values, the
+      same where it belongs to one token (into the probabilities), or one for each output and run of tokens that share
+      it. One with an offset, and a second level of zero points, take one operation for each cached scale. New scales
+      are encoded as new numbers are.
 """
 
 from __future__ import annotations
@@ -70,7 +73,10 @@ def _written_operations(spec: LayerSpec, tensor: TensorConfig, coded: bool, mach
     if not coded or spec.weight_of is not None:
         return 0
     width = spec.k if spec.kind is LayerKind.ATTENTION_QK else spec.n
-    return written(spec) * width * spec.copies * _encoding_operations(tensor, machine)
+    numbers = written(spec) * width
+    if tensor.scale is not None and tensor.scale.outer is not None:
+        numbers += written(spec) * ceil_div(width, tensor.granularity.tile((1, width))[1])  # scales are numbers too
+    return numbers * spec.copies * _encoding_operations(tensor, machine)
 
 
 def written(spec: LayerSpec) -> int:
@@ -99,6 +105,7 @@ def _scale_operations(
     groups = ceil_div(width, tensor.granularity.tile((1, width))[1])
     scaled = tensor.scale is not None and not (of_keys and scaled_in_pe(tensor.scale, accelerator))
     operations = scores * groups if scaled else 0
+    operations += _second_level_operations(spec, tensor, scores)
     if tensor.zero_point is not None:
         operations += scores * groups + rows * width
     if activation is None:
@@ -112,3 +119,22 @@ def _scale_operations(
     if activation.zero_point is not None:
         operations += outputs * runs
     return operations
+
+
+def _second_level_operations(spec: LayerSpec, tensor: TensorConfig, scores: int) -> int:
+    """Of the second levels of scales and zero points, all copies together."""
+    if not tensor.second_levels:
+        return 0
+    of_keys = spec.kind is LayerKind.ATTENTION_QK
+    keys, width = shape = (spec.n, spec.k) if of_keys else (spec.k, spec.n)
+    stored = tensor.granularity.count(shape) * spec.copies
+    operations = stored if tensor.zero_point_level is not None else 0
+    level = None if tensor.scale is None else tensor.scale.second_level
+    if level is None:
+        return operations
+    if level.offset is not None:
+        return operations + stored
+    tokens, channels = level.granularity.tile(shape)
+    if of_keys or tokens == 1:
+        return operations + scores * ceil_div(width, channels)
+    return operations + spec.m * width * spec.copies * ceil_div(keys, tokens)

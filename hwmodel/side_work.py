@@ -7,6 +7,7 @@ Each is a simple, stated model; most can be switched off (``hwmodel.options``). 
       operation for each output and run of inputs that shares it; one with an offset, which cannot wait for the sums,
       one multiply-add for each stored scale instead, and so do zero points with a second level. Encoded activations
       add one operation for each output (their scale), and their groups count where they are finer than the weight's.
+      Rows used the other way round: ``hwmodel.absorbed_side``.
     * A Hadamard rotation takes log2(block) operations for each input.
     * Outliers are multiplied on the vector unit, one multiply-add each (a whole column: one for each output); an array
       that decodes weights to FP16 puts them in place at no cost. Gathering reads a 64-bit word of the activation
@@ -24,10 +25,11 @@ Each is a simple, stated model; most can be switched off (``hwmodel.options``). 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from datatypes.format import ExponentFormat, FloatFormat
 from datatypes.layer_config import LayerConfig, OutlierLayout, PartitionedConfig, ScaleConfig, TensorConfig
+from hwmodel.absorbed_side import absorbed_operations
 from hwmodel.accelerator import Accelerator
 from hwmodel.options import ModelOptions
 from hwmodel.pe import ArrayPath, PeKind, wide_float
@@ -95,7 +97,10 @@ def side_operations(
         if tensor is None:
             continue
         if slab.on_array and not slab.decoded:
-            operations += _scale_operations(spec, slab, tensor, activation, accelerator)
+            along = replace(spec, n=spec.n - spec.absorbed, absorbed=0)  # rows that are used as in any other layer
+            operations += _scale_operations(along, slab, tensor, activation, accelerator)
+            encoded = activation if accelerator.pe.encoded_activations else None
+            operations += absorbed_operations(spec, tensor, encoded, slab.columns)
         if tensor.column_scale is not None:
             operations += spec.m * slab.columns
         if tensor.row_scale is not None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from datatypes.block_formats import MXFP4, integer_asymmetric
-from datatypes.catalog import E4M3, INTS_SYMMETRIC
-from datatypes.granularity import PerChannel, PerGroup
-from datatypes.layer_config import LayerConfig, TensorConfig
+from datatypes.catalog import E4M3, FP16, INTS_SYMMETRIC, UINT8
+from datatypes.granularity import PerChannel, PerGroup, PerTensor
+from datatypes.layer_config import LayerConfig, ScaleConfig, SecondLevel, TensorConfig
 from hwmodel.accelerator import Accelerator
 from hwmodel.attention_side import written
 from hwmodel.evaluate import evaluate
@@ -163,3 +163,28 @@ def test_values_that_are_a_part_of_the_keys_are_written_and_decoded_with_them(ac
     assert apart.vector_operations - shared.vector_operations == 2 * 128  # one new value is quantized
     assert shared.load_operations == 0
     assert apart.load_operations == (256 * 128 if accelerator is FP16_BASELINE else 0)
+
+
+def test_second_level_scales_of_a_cache() -> None:
+    new, scores = 4 * 128 * 2, 4 * 8 * 256
+    nested = replace(INT4, granularity=PerGroup(32), scale=ScaleConfig(UINT8, outer=FP16))
+    codes = 4 * 4 * 2  # four new scales a copy: largest magnitude and code
+    # keys, scales free: the second level is one of a key's, so one operation for each score
+    assert _product(QK, LayerConfig(key=nested), BITMOD).vector_operations == new + codes + scores
+    # values: four groups into the probabilities, and the second level
+    assert _product(PV, LayerConfig(value=nested), BITMOD).vector_operations == new + codes + 4 * scores + scores
+    whole = replace(nested, scale=ScaleConfig(UINT8, outer=FP16, outer_granularity=PerTensor()))
+    # one for all values waits for the outputs
+    assert _product(PV, LayerConfig(value=whole), BITMOD).vector_operations == new + codes + 4 * scores + 4 * 8 * 128
+    offset = replace(nested, scale=ScaleConfig(UINT8, outer=FP16, outer_offset=FP16))
+    # every cached scale is a multiply-add: four of each of 256 keys
+    assert _product(QK, LayerConfig(key=offset), BITMOD).vector_operations == new + codes + 4 * 4 * 256
+    # decoded on load: nothing but the new ones
+    assert _product(QK, LayerConfig(key=nested), FP16_BASELINE).vector_operations == new + codes
+
+
+def test_second_levels_of_zero_points_take_an_operation_for_each_stored_one() -> None:
+    plain = replace(integer_asymmetric(4, 1), granularity=PerGroup(64), dynamic=True)
+    nested = replace(plain, zero_point_level=SecondLevel())
+    operations = [_product(QK, LayerConfig(key=kv), BITMOD).vector_operations for kv in (plain, nested)]
+    assert operations[1] - operations[0] == 4 * 256 * 2
