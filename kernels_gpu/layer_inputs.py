@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from numba import cuda, uint32
 
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.low_rank import make_element
+from kernels_gpu.pairs import pair_functions
 
 ARGUMENTS = "pppp" + "ii"
 THREADS = 128
@@ -44,7 +44,7 @@ class InputsSpec:
 def make_body(spec: InputsSpec) -> Callable[..., None]:
     """The kernel of one spec, to be compiled with ``ARGUMENTS``: x, index, smoothing, result, items, threads."""
     columns, taken, indexed, divided, bfloat = spec.columns, spec.taken, spec.indexed, spec.divided, spec.bfloat
-    element = make_element(bfloat)
+    element = pair_functions(bfloat).low
 
     def kernel(x, index, smoothing, out, items, threads):
         item = uint32(uint32(cuda.blockIdx.x) * uint32(threads) + uint32(cuda.threadIdx.x))
@@ -56,7 +56,7 @@ def make_body(spec: InputsSpec) -> Callable[..., None]:
             column = ptx_tile.load_word(index, column)
         ptx_tile.wait_for_previous()
         if there:
-            value = element(ptx_tile.load_half(x, uint32(token * uint32(columns) + column)), False)
+            value = element(ptx_tile.load_half(x, uint32(token * uint32(columns) + column)))
             if divided:
                 value = ptx.div(value, ptx.bits_float(ptx_tile.load_word(smoothing, column)))
             ptx_tile.store_half(out, item, ptx.to_bfloat(value) if bfloat else ptx.to_half(value))

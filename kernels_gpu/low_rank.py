@@ -24,6 +24,7 @@ from numba import cuda, float32, int32, uint32
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.dequantize_scales import make_stored_scale
 from kernels_gpu.low_rank_spec import Factor, FactorKind, Source, Target, ThinSpec
+from kernels_gpu.pairs import pair_functions
 
 ARGUMENTS = "ppppp" + "i"
 
@@ -56,21 +57,10 @@ def make_load(factor: Factor) -> Any:
     return load
 
 
-def make_element(bfloat: bool) -> Any:
-    """Device function ``(word, odd) -> float32`` of the low or the high half of a word."""
-
-    @cuda.jit(device=True)
-    def element(word, odd):
-        if bfloat:
-            return ptx.bits_float(uint32(word & uint32(0xFFFF0000)) if odd else uint32(word << uint32(16)))
-        return ptx.from_half(uint32(word >> uint32(16)) if odd else word)
-
-    return element
-
-
 def make_dot(factor: Factor) -> Any:
     """Device function ``(words, shared, at, total) -> total`` plus the products of a unit and z at word ``at``."""
-    element = make_element(factor.kind is FactorKind.BF16)
+    two = pair_functions(factor.kind is FactorKind.BF16)
+    first_of, second_of = two.low, two.high
 
     @cuda.jit(device=True)
     def byte(word, i):
@@ -101,8 +91,8 @@ def make_dot(factor: Factor) -> Any:
         @cuda.jit(device=True)
         def dot(words, shared, at, total):
             a, b, c, d = words[0], words[1], words[2], words[3]
-            low = (element(a, False), element(a, True), element(b, False), element(b, True))
-            high = (element(c, False), element(c, True), element(d, False), element(d, True))
+            low = (first_of(a), second_of(a), first_of(b), second_of(b))
+            high = (first_of(c), second_of(c), first_of(d), second_of(d))
             return eight(low + high, shared, at, total)
     elif factor.kind is FactorKind.FP32:
 
@@ -113,7 +103,7 @@ def make_dot(factor: Factor) -> Any:
 
         @cuda.jit(device=True)
         def dot(words, shared, at, total):
-            return ptx.fma(element(words[0], False), ptx.bits_float(ptx_tile.shared_1(shared, at)), total)
+            return ptx.fma(first_of(words[0]), ptx.bits_float(ptx_tile.shared_1(shared, at)), total)
 
     return dot
 
@@ -121,7 +111,7 @@ def make_dot(factor: Factor) -> Any:
 def _make_source(spec: ThinSpec) -> Any:
     """Device function ``(source, index, token, column) -> float32``: an element of z."""
     columns, given, tokens = spec.factor.columns, spec.source_columns, spec.tokens
-    element, wide = make_element(spec.bfloat), spec.wide_index
+    element, wide = pair_functions(spec.bfloat).low, spec.wide_index
     if spec.source is Source.SUMS:
 
         @cuda.jit(device=True)
@@ -137,12 +127,12 @@ def _make_source(spec: ThinSpec) -> Any:
         @cuda.jit(device=True)
         def z_of(source, index, token, column):
             chosen = ptx_tile.load_word(index, column) if wide else ptx_tile.load_half(index, column)
-            return element(ptx_tile.load_half(source, uint32(token * uint32(given) + chosen)), False)
+            return element(ptx_tile.load_half(source, uint32(token * uint32(given) + chosen)))
     else:
 
         @cuda.jit(device=True)
         def z_of(source, index, token, column):
-            return element(ptx_tile.load_half(source, uint32(token * uint32(given) + column)), False)
+            return element(ptx_tile.load_half(source, uint32(token * uint32(given) + column)))
 
     return z_of
 
@@ -163,7 +153,7 @@ def make_body(spec: ThinSpec) -> Callable[..., None]:
         _make_source(spec),
         make_stored_scale(factor.scale),
     )
-    element = make_element(bfloat)
+    element = pair_functions(bfloat).low
     zero_word = (0,) * words
     items, held_words, step = tokens * pitch, loads * words, factor.step
 
@@ -226,7 +216,7 @@ def make_body(spec: ThinSpec) -> Callable[..., None]:
     def finish(out, value, token, row, rows, split):
         if added:
             at = uint32(token * rows + row)
-            total = ptx.add(element(ptx_tile.load_half(out, at), False), value)
+            total = ptx.add(element(ptx_tile.load_half(out, at)), value)
             ptx_tile.store_half(out, at, ptx.to_bfloat(total) if bfloat else ptx.to_half(total))
         else:
             at = uint32((split * uint32(tokens) + token) * rows + row)

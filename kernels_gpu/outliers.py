@@ -20,7 +20,7 @@ import numpy as np
 from numba import cuda, float32, uint32
 
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.low_rank import make_element
+from kernels_gpu.pairs import pair_functions
 
 ARGUMENTS = "pppppp" + "i"
 
@@ -93,7 +93,7 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
     own, teams = elements // threads, threads // lanes
     sums_at, products_at = most_rows + 1, spec.products_at
     items, held_words = most_rows * tokens, 2 * own
-    element = make_element(bfloat)
+    element = pair_functions(bfloat).low
 
     @cuda.jit(device=True)
     def fetch(columns, values, first, end, thread, held):
@@ -112,7 +112,7 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
             if uint32(first + within) < end:
                 value = ptx.bits_float(held[2 * i]) if wide_value else ptx.from_half(held[2 * i])
                 for t in range(tokens):
-                    found = element(ptx_tile.load_half(x, uint32(held[2 * i + 1] + uint32(t * k))), False)
+                    found = element(ptx_tile.load_half(x, uint32(held[2 * i + 1] + uint32(t * k))))
                     at = uint32(uint32(products_at + t * elements) + within)
                     ptx_tile.put_1(shared, at, ptx.float_bits(ptx.mul(value, found)))
 
@@ -194,7 +194,7 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
             if item < uint32(items) and row < count:
                 found = ptx_tile.shared_1(shared, uint32(uint32(sums_at) + row * uint32(tokens) + token))
                 at = uint32(token * uint32(n) + row0 + row)
-                total = ptx.add(element(ptx_tile.load_half(out, at), False), ptx.bits_float(found))
+                total = ptx.add(element(ptx_tile.load_half(out, at)), ptx.bits_float(found))
                 ptx_tile.store_half(out, at, ptx.to_bfloat(total) if bfloat else ptx.to_half(total))
 
     return kernel
