@@ -5,7 +5,7 @@ import re
 import pytest
 
 from codesign.gpu_page import BAND, draw, page_info, render, write_page
-from codesign.gpu_truth import OWN, comparison
+from codesign.gpu_truth import OWNS, comparison
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def test_series_have_a_colour_for_each_format_and_a_symbol_for_each_gpu(rows):
     info = page_info(rows)
     assert sum(len(part) for part in info.series.values()) == len(rows)
     assert info.symbols == {"h100": "circle", "h200": "diamond"}
-    own = rows[rows["kernel"] == OWN]["format"].unique()
+    own = rows[rows["kernel"].isin(OWNS)]["format"].unique()
     others = {info.colours[name] for name in info.colours if name not in own}
     assert len(others) == 1 and others.isdisjoint(info.colours[name] for name in own)
     assert info.lowest_us < rows[["measured_us", "predicted_us"]].min().min()
