@@ -13,6 +13,7 @@ import torch
 import typer
 from torch import nn
 
+from codesign.block_table import block_steps
 from codesign.console import say, show_json, show_table
 from codesign.export_block import POSITIONS, SEEDED, golden_inputs, write_block
 from codesign.export_inputs import origin, text_inputs
@@ -24,7 +25,7 @@ from codesign.weight_slots import WeightSlot, all_slots
 from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_export, simulate
 from hls.decoder_block import MAX_POSITIONS
 from hls.export import ON_CHIP_BYTES, ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
-from hls.export_folder import check_replaceable
+from hls.export_folder import MANIFEST, check_replaceable
 from hls.layer_options import LayerOptions
 from hls.weights import BEAT_BYTES
 from hwmodel.accelerator import Accelerator
@@ -134,11 +135,17 @@ def _show_block(manifest: Mapping[str, Any], out: Path, *, as_json: bool) -> Non
         "image_bytes": block["image"]["beats"] * BEAT_BYTES, "cache_bytes": block["cache_bytes"],
     }  # fmt: skip
     show_table(pd.DataFrame([row]), title=f"{manifest['model']} for {device['name']} ({device['part']})", as_json=False)
-    of_layers = block["estimate_of_layers"]
+    clock, positions = manifest["clock_mhz"], block["positions"]
+    title = f"Estimate at {clock:g} MHz, a token at the last of {positions} positions"
+    show_table(estimates(manifest), title=title, as_json=False)
+    show_table(block_steps(block), title="When each process is done with it, and what layers take", as_json=False)
+    made = block["estimate"]
     say(
-        f"its layers alone, each as a kernel, take about {of_layers['luts']:,.0f} LUTs, {of_layers['dsps']:,.0f} DSPs "
-        f"and {of_layers['cycles']:,} cycles a token; what lies between them is not estimated"
+        f"the first token lasts {made['cycles_of_first_token']:,} cycles, each later one {made['cycles_a_position']:,} "
+        f'more; {len(made["missing"])} things are not counted: "missing" in {out / MANIFEST}'
     )
+    if made["calibration"]:
+        say(made["calibration"])
     say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
 
 

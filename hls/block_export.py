@@ -9,14 +9,15 @@ The folder is that of ``hls.export`` with one kernel in it, which ``hls.csim`` r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datatypes.config_json import config_to_dict
+from hls.block_estimate import estimate_block
 from hls.block_plan import BlockPlan, block_config_text, plan_block
 from hls.block_reference import block_reference
 from hls.decoder_block import LAYERS, DecoderBlock
@@ -128,20 +129,6 @@ def layer_estimates(plan: BlockPlan, target: ExportTarget, *, on_chip: bool) -> 
     return estimates
 
 
-def _summed(estimates: Iterable[LayerEstimate]) -> dict[str, Any]:
-    """Resources and cycles of all layers: they run one after another, as one port feeds them."""
-    found = list(estimates)
-    kinds = asdict(found[0].resources)
-    return {
-        **{kind: round(sum(asdict(one.resources)[kind] for one in found), 1) for kind in kinds},
-        "cycles": sum(one.cycles.latency for one in found),
-        "missing": [
-            "norms, rotation, attention, SiLU, residuals and the streams between processes",
-            "every layer is counted with AXI ports of its own, where the block has four in all",
-        ],
-    }
-
-
 def _summary(descriptions: Mapping[str, str]) -> str:
     """The layers' encodings, equal ones named together."""
     of_each: dict[str, list[str]] = {}
@@ -232,6 +219,7 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
     block, plan = kernel.plan.block, kernel.plan
     row = row_beats(block.hidden, 32)
     estimates = layer_estimates(plan, kernel.target, on_chip=kernel.on_chip)
+    whole = estimate_block(plan, estimates, on_chip=kernel.on_chip, calibration=kernel.target.calibration)
     return {
         "name": block.name,
         "identifier": kernel.name,
@@ -253,7 +241,7 @@ def _entry(kernel: _Kernel, place: str, sources: list[str], data: list[str]) -> 
         "cache_beats": kernel.record_beats[1],
         "cache_bytes": block.positions * kernel.record_beats[1] * BEAT_BYTES,
         "image": image_entry(plan.beats, plan.arrays),
-        "estimate_of_layers": _summed(estimates.values()),
+        "estimate": whole.to_dict(),
         "estimates": {name: estimate.to_dict() for name, estimate in estimates.items()},
         "configs": {name: config_to_dict(block.layers[name].config) for name in LAYERS},
         "bias": sorted(block.biases),

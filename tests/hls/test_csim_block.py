@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from codesign.algorithms.rtn import RoundToNearest
+from codesign.block_table import block_steps
 from codesign.blocks import BlockModel
 from codesign.cli import main
+from codesign.cli_hls_report import estimated_report
 from codesign.export_block import golden_inputs, write_block
 from codesign.models import resolve_model
 from codesign.quantize_blocks import LayerJob
@@ -27,23 +28,16 @@ from codesign.quantize_recipe import kv_of
 from codesign.quantized_folder import QuantizedModel, load_quantized
 from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import recipe
-from datatypes.block_formats import MXFP4
-from datatypes.catalog import BITMOD_FP4, E4M3, FP16, FP32, INTS, INTS_SYMMETRIC, UINTS
-from datatypes.granularity import PerChannel, PerGroup
-from datatypes.layer_config import LayerConfig, ScaleConfig, ScaleRule, TensorConfig
-from datatypes.quantize import quantize_tensor
-from datatypes.quantized_layer import QuantizedLayer
 from hls import csim
 from hls.ap_types import INCLUDE, WARNINGS, compile_program
 from hls.block_export import export_block
-from hls.decoder_block import LAYERS, DecoderBlock
+from hls.decoder_block import LAYERS
 from hls.export import ExportTarget
 from hls.layer_options import LayerOptions
 from hwmodel.fpga import DEVICES
-from hwmodel.unit_cost_design import Arithmetic
+from tests.hls.block_cases import BLOCKS
 
 TARGET = ExportTarget(DEVICES["u250"], 300.0, LayerOptions(4, 8, 4))
-TOKEN_INT8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16), dynamic=True)
 
 
 @pytest.fixture
@@ -86,10 +80,12 @@ def test_a_block_of_a_model(
     assert (entry["name"], entry["heads"], entry["kv_heads"], entry["head_dim"]) == ("model.layers.1", 4, 2, 16)
     # a record: 2 heads of a block of 32 codes of 4 bits and an entry each are 10 words, so a beat; keys and values
     assert (entry["cache_beats"], entry["cache_bytes"]) == (2, 2 * 8 * 64)
-    layers, whole = entry["estimates"], entry["estimate_of_layers"]
-    assert set(layers) == set(LAYERS) and layers["k"] == layers["v"] and layers["gate"] == layers["up"]
-    assert whole["cycles"] == sum(one["cycles"]["latency"] for one in layers.values())
-    assert whole["dsps"] == pytest.approx(sum(one["resources"]["dsps"] for one in layers.values()), abs=0.5)
+    layers, whole = entry["estimates"], entry["estimate"]
+    assert set(layers) == set(whole["layers"]) == set(LAYERS) and layers["k"] == layers["v"]
+    assert whole["cycles"]["position"] == 7 and whole["cycles"]["latency"] > whole["cycles_of_first_token"]
+    # the report of its synthesis is compared with what the manifest says of the whole
+    assert estimated_report(entry, "u250").latency_cycles == whole["cycles"]["interval_of_calls"]
+    assert list(block_steps(entry)["process"]) == list(whole["cycles"]["ends"])
     # all tokens in one call, then one by one: 64 outputs and 32 words of the cache for each of 3 tokens
     assert simulated(tmp_path / "out") == 2 * 3 * (64 + 32)
     broken = next((tmp_path / "out").glob("layers/*/cache.bin"))
@@ -99,68 +95,6 @@ def test_a_block_of_a_model(
 
 
 # --- other encodings -------------------------------------------------------------------------------------------------
-
-
-def made_block(
-    weight: LayerConfig, key: TensorConfig | None, value: TensorConfig | None, *, heads: int = 3, kv_heads: int = 1,
-    head_dim: int = 10, hidden: int = 40, mlp: int = 50, biased: bool = False, positions: int = 5,
-) -> DecoderBlock:  # fmt: skip
-    """A block of odd sizes with random weights."""
-    generator = torch.Generator().manual_seed(5)
-    q, kv = heads * head_dim, kv_heads * head_dim
-    shapes = ((q, hidden), (kv, hidden), (kv, hidden), (hidden, q), (mlp, hidden), (mlp, hidden), (hidden, mlp))
-    layers = {}
-    for name, shape in zip(LAYERS, shapes, strict=True):
-        plain = torch.randn(shape, generator=generator) * shape[1] ** -0.5
-        smoothing = None
-        if weight.smoothing is not None:
-            smoothing = (torch.rand(shape[1], generator=generator) + 0.5).to(torch.float16)
-        assert isinstance(weight.weight, TensorConfig)
-        layers[name] = QuantizedLayer(weight, quantize_tensor(plain, weight.weight), shape, smoothing=smoothing)
-    rng = np.random.default_rng(6)
-    biases = {
-        name: rng.normal(size=shape[0]).astype(np.float32) for name, shape in zip(LAYERS, shapes, strict=True) if biased
-    }
-    norms = rng.uniform(0.5, 1.5, (2, hidden)).astype(np.float32)
-    angle = np.arange(positions)[:, None] * 100.0 ** (-2 * np.arange(head_dim // 2) / head_dim)
-    return DecoderBlock(
-        "block", layers, biases, norms[0], norms[1], 1e-6, heads, kv_heads, np.cos(angle).astype(np.float32),
-        np.sin(angle).astype(np.float32), head_dim**-0.5, key, value,
-    )  # fmt: skip
-
-
-def asymmetric(bits: int, scale: object = FP16, tile: int | None = None) -> TensorConfig:
-    granularity = PerChannel() if tile is None else PerGroup(tile)
-    return TensorConfig((UINTS[bits],), granularity, ScaleConfig(scale, ScaleRule.RANGE), zero_point=UINTS[bits])
-
-
-BLOCKS: dict[str, Callable[[], tuple[DecoderBlock, LayerOptions]]] = {
-    "int8_fp16_cache_fp16": lambda: (
-        made_block(LayerConfig(weight=TensorConfig((INTS[8],), PerChannel())), None, None), LayerOptions(1, 7, 3)
-    ),
-    "biases_groups_in_the_cache": lambda: (
-        made_block(
-            LayerConfig(weight=TensorConfig((INTS[5],), PerGroup(16)), activation=TOKEN_INT8),
-            replace(TOKEN_INT8, granularity=PerGroup(4)), asymmetric(3, FP32, 6), biased=True, heads=2, kv_heads=2,
-        ),
-        LayerOptions(1, 8, 5),
-    ),
-    "bitmod_smoothed_fp8_cache": lambda: (
-        made_block(
-            LayerConfig(weight=TensorConfig(BITMOD_FP4, PerGroup(20), ScaleConfig(FP16)), smoothing=FP16),
-            TensorConfig((E4M3,), PerChannel(), ScaleConfig(FP16), dynamic=True), asymmetric(2), heads=4, kv_heads=2,
-            positions=4,
-        ),
-        LayerOptions(1, 4, 2, Arithmetic.BITMOD),
-    ),
-    "mxfp4_int8_cache_without_scale": lambda: (
-        made_block(
-            LayerConfig(weight=MXFP4, activation=replace(MXFP4, dynamic=True)),
-            TensorConfig((E4M3,), scale=None), None, hidden=64, mlp=64, head_dim=32, heads=2,
-        ),
-        LayerOptions(1, 8, 8),
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.slow
