@@ -16,7 +16,7 @@ from plotly import graph_objects as go
 
 from codesign.cache import whole_file
 from codesign.dashboard.theme import DARK, LIGHT, SYMBOLS, document, figure, plain
-from codesign.gpu_truth import BAND, OWN, summary
+from codesign.gpu_truth import BAND, OWNS, summary
 
 _COLOURS = LIGHT[:-1] + DARK[:-1]  # more formats than these share a colour with one far away in the list
 _GREY = LIGHT[-1]  # kernels of others, and lines
@@ -50,9 +50,9 @@ def page_info(rows: pd.DataFrame) -> PageInfo:
     """
     if rows.empty:
         raise ValueError("rows of the page must be at least one, not none")
-    ordered = rows.assign(own=rows["kernel"] != OWN).sort_values(["own", "format", "gpu"], kind="stable")
+    ordered = rows.assign(own=~rows["kernel"].isin(OWNS)).sort_values(["own", "format", "gpu"], kind="stable")
     names, gpus = ordered["format"].unique(), ordered["gpu"].unique()
-    own = set(rows["format"][rows["kernel"] == OWN])
+    own = set(rows["format"][rows["kernel"].isin(OWNS)])
     times = rows[["measured_us", "predicted_us"]]
     return PageInfo(
         series={(str(name), str(gpu)): part for (name, gpu), part in ordered.groupby(["format", "gpu"], sort=False)},
@@ -116,7 +116,7 @@ name to hide it, twice to see it alone.</p>
 
 def render(rows: pd.DataFrame) -> str:
     """The page as text."""
-    info, own = page_info(rows), rows[rows["kernel"] == OWN]
+    info, own = page_info(rows), rows[rows["kernel"].isin(OWNS)]
     picture = draw(info).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
     body = _BODY.format(
         count=len(rows), within=float((own["error"].abs() <= BAND).mean()), figure=picture,

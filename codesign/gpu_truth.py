@@ -1,9 +1,10 @@
 """Measured GPU kernels beside what the cost model says of them: ``comparison``, one row for each record.
 
-Records are files of ``Measurement`` as ``codesign bench`` writes them; those of the project are
-``kernels_gpu/measurements/gemv_<gpu>.json``. The project's own kernels are predicted by ``hwmodel.gpu_gemv``, those of
-others (cuBLAS, tinygemm, bitsandbytes) by the GPU preset's general price. ``python -m codesign.gpu_truth --fit`` fits
-the constants of ``gpu_gemv`` again.
+Records are files of ``Measurement`` as ``codesign bench`` writes them; those of the project lie in
+``kernels_gpu/measurements``. The project's own GEMVs are predicted by ``hwmodel.gpu_gemv``, cut as recorded, its decode
+attention (m: sequences, k: query heads, n: context) by ``hwmodel.gpu_attention``, kernels of others (cuBLAS, tinygemm,
+bitsandbytes, torch's attention) by the GPU preset's general price. ``python -m codesign.gpu_truth --fit`` fits the
+constants of ``gpu_gemv`` again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
-from datatypes.granularity import PerGroup
+from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_gemv import CONSTANTS
@@ -37,7 +38,7 @@ from hwmodel.units import cycles_to_s
 from hwmodel.workload import LayerKind, LayerSpec
 from kernels_gpu.gemv_recipes import RECIPES
 
-RECORDED = ("gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json")
+RECORDED = ("gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json", "attention_h100.json")
 # Words of a driver's device name, and the data sheet they stand for; libraries of the records are CUDA 13's
 DEVICES: Mapping[str, str] = {
     "H100": "h100_cublas13", "H200": "h200_cublas13", "A100": "a100", "A40": "a40", "4090": "rtx4090", "L40S": "l40s",
@@ -49,7 +50,23 @@ OTHERS: Mapping[str, LayerConfig] = {
     "tinygemm int4 g128": LayerConfig(weight=TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))),
     "bitsandbytes nf4 g64": LayerConfig(weight=TensorConfig((NF4,), PerGroup(64), ScaleConfig(FP16))),
 }
-OWN = "decode GEMV"
+OWN, OWN_ATTENTION = OWNS = "decode GEMV", "decode attention"
+
+
+def _cache(bits: int) -> LayerConfig:
+    tensor = TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True)
+    return LayerConfig(key=tensor, value=tensor)
+
+
+# Decode attention by its name in the records: the cache, and what the row was to ``hwmodel.gpu_attention``
+ATTENTIONS: Mapping[str, tuple[LayerConfig, str]] = {
+    "attention int8": (_cache(8), "fitted"), "attention int4": (_cache(4), "format held out"),
+    "torch cudnn fp16": (LayerConfig(), "not fitted"), "torch flash fp16": (LayerConfig(), "not fitted"),
+}  # fmt: skip
+_NOT_CUT = "torch efficient fp16"  # 137 us where cuDNN takes 29: it leaves most SMs idle
+_HEAD_DIM = 128  # kernels_gpu/bench_attention.py
+_CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
+_CASE_CONDITION = "sequences x key heads x query heads of each at context"
 BAND = 0.15  # errors within it are counted, and drawn as good
 COLUMNS = (
     "kernel", "format", "gpu", "m", "n", "k", "use", "model", "measured_us", "predicted_us", "error", "roofline_us",
@@ -155,8 +172,10 @@ def case_of(record: Measurement) -> GemvCase:
     )  # fmt: skip
 
 
-def _check_overlapped(record: Measurement) -> None:
-    """Refuse a kernel that was timed alone."""
+def _check_comparable(record: Measurement) -> None:
+    """Refuse a kernel that was timed alone, and one that no launcher would take."""
+    if record.name == _NOT_CUT:
+        raise NotImplementedError("the model must have kernels that cut a context among SMs")
     if record.conditions.get("cut", "").endswith("alone"):
         raise NotImplementedError("the model must have overlapped kernels, not ones timed alone")
 
@@ -177,7 +196,7 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
         extra = path in files
         for record in read_measurements(path):
             try:
-                _check_overlapped(record)
+                _check_comparable(record)
                 rows.append(_row(record, "not fitted" if extra else None))
             except NotImplementedError as error:
                 left_out[f"{record.name}: {error}"] += 1
@@ -189,7 +208,13 @@ def _row(record: Measurement, use: str | None) -> dict[str, object]:
     m, k, n = record.shape
     gpu = gpu_of(record.device)
     name = gpu.name.removesuffix("_cublas13")
-    if record.name in OTHERS:
+    if record.name in ATTENTIONS:
+        config, relation = ATTENTIONS[record.name]
+        own = relation != "not fitted"
+        seconds = _attention_s(record, config, gpu)
+        kernel, model, bound = OWN_ATTENTION if own else record.name, "attention", ""
+        use = ("other GPU" if own and name != FITTED_GPU else relation) if use is None else use
+    elif record.name in OTHERS:
         spec = LayerSpec("x", LayerKind.LINEAR, m, k, n)
         public = replace(gpu, kernels=GpuKernels.PUBLIC)
         seconds = cycles_to_s(gpu_price(spec, OTHERS[record.name], public, HONEST).cycles, gpu.frequency_hz)
@@ -205,6 +230,25 @@ def _row(record: Measurement, use: str | None) -> dict[str, object]:
         "roofline_us": roofline / _US, "roofline_error": roofline / record.seconds - 1, "bound": bound,
         "spread": float(record.conditions.get("quartiles_over_median", "nan")), "device": record.device,
     }  # fmt: skip
+
+
+def _attention_s(record: Measurement, config: LayerConfig, gpu: Gpu) -> float:
+    """Predicted time of both products of a decode attention.
+
+    Raises:
+        ValueError: the record does not say how many heads there were.
+    """
+    stated = next((text for name, text in record.conditions.items() if name.startswith(_CASE_CONDITION)), "")
+    found = _CASE.match(stated)
+    if found is None:
+        raise ValueError(f"conditions of measurement {record.name} must have {_CASE_CONDITION}, not {stated!r}")
+    sequences, heads, queries, context = (int(number) for number in found.groups())
+    copies = sequences * heads
+    halves = (
+        LayerSpec("qk", LayerKind.ATTENTION_QK, queries, _HEAD_DIM, context, copies),
+        LayerSpec("pv", LayerKind.ATTENTION_PV, queries, context, _HEAD_DIM, copies),
+    )
+    return cycles_to_s(sum(gpu_price(half, config, gpu, HONEST).cycles for half in halves), gpu.frequency_hz)
 
 
 def summary(rows: pd.DataFrame, by: Sequence[str] = ("kernel", "gpu", "use")) -> pd.DataFrame:
@@ -227,7 +271,7 @@ def fitted_cases(files: Sequence[Path] | None = None) -> Iterator[GemvCase]:
             if record.name not in RECIPES:
                 continue
             try:
-                _check_overlapped(record)
+                _check_comparable(record)
                 case = case_of(record)
             except NotImplementedError:
                 continue

@@ -27,7 +27,7 @@ _NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm
 COPY_SHARE = 0.893
 # Without overlap INT4 takes 2.1, 3.0 and 3.0 us longer on an H100: kernels_gpu/NOTES.md, decode GEMV, ``alone``
 _ALONE_S = 2.7e-6
-_LEAST_CAPABILITY = (8, 0)  # of cp.async and mma.m16n8k32: PTX ISA 8.1, sections 9.7.8.22 and 9.7.14
+LEAST_CAPABILITY = (8, 0)  # of cp.async and mma.m16n8k32: PTX ISA 8.1, sections 9.7.8.22 and 9.7.14
 _E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
 _OVERLAP_CAPABILITY = (9, 0)  # of programmatic dependent launch: CUDA C++ Programming Guide
 
@@ -61,7 +61,7 @@ def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | No
 
 
 def _runs_on(encoding: GemvEncoding, gpu: Gpu) -> bool:
-    least = _E4M3_CAPABILITY if encoding.converted else _LEAST_CAPABILITY
+    least = _E4M3_CAPABILITY if encoding.converted else LEAST_CAPABILITY
     return gpu.compute_capability >= least
 
 

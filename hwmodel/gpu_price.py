@@ -5,11 +5,10 @@
       scaled by the threads outside the tensor cores; otherwise few tokens run on kernels of their own (``gpu_narrow``),
       and for more those threads decode weights to FP16, once for each row of tiles, or all at once before a 16-bit
       product.
-    * Attention, fused: scores stay on chip, one launch for both products, softmax in their shadow. Unfused: products of
-      ``gpu_gemm`` and a softmax kernel of its own.
+    * Attention, fused: ``gpu_attention``. Unfused: products of ``gpu_gemm`` and a softmax kernel of its own.
     * Norms, activations and softmax move their operands through DRAM at a share of its bandwidth; embeddings likewise.
     * Each kernel pays its launch on the GPU; what the host takes to launch it is left out (CUDA graphs).
-    * Energy: DRAM by its bits; the rest of the board by the data sheet's power limit, see ``_with_energy``.
+    * Energy: DRAM by its bits; the rest of the board by the data sheet's power limit, see ``gpu_energy``.
 
 Outliers are one gather and one more launch; low-rank branches are two more products. Cycles are of the boost clock.
 """
@@ -24,25 +23,20 @@ import numpy as np
 
 from datatypes.layer_config import LayerConfig
 from hwmodel.gpu import Gpu
+from hwmodel.gpu_attention import fused_attention
+from hwmodel.gpu_energy import timed
 from hwmodel.gpu_gemm import GemmWork, gemm_seconds
 from hwmodel.gpu_narrow import NARROW_TOKENS, project_seconds, public_seconds
-from hwmodel.gpu_operands import Operands, cache_bits, cache_shape, cache_tensor, decode_operations, operands_of
+from hwmodel.gpu_operands import Operands, operands_of
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.price import Price
-from hwmodel.traffic import causal_share, vector_elements
+from hwmodel.traffic import vector_elements
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec
 
-# Fused attention on an H100, ``data/gpu_measured_h100.csv``: tensor-core share of long prompts; what a launch takes
-# beyond a GEMM's (a second kernel, or partial results added up)
-_ATTENTION_SHARE = 0.68
-_ATTENTION_EXTRA_S = 4.0e-6
-_ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
-_ATTENTION_STEP = 16  # rows of a tensor-core instruction (PTX ISA, mma.m16n8k16); keys are not cut shorter either
 _DECODED_ROWS = 128  # tokens of the tile that a product of many tokens takes (``CUBLAS12_TILES``)
-_POWER_FLOOR = 0.3  # ASSUMPTION: share of the power limit that clocks and leakage take whenever a kernel runs
 
 
 @dataclass(frozen=True)
@@ -82,7 +76,7 @@ def gpu_price(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) 
             to accelerators.
     """
     if spec.kind in ATTENTION_KINDS and options.fused_attention:
-        return _fused_attention(spec, config, gpu, options)
+        return fused_attention(spec, config, gpu, options)
     if spec.kind in GEMM_KINDS:
         return _products(spec, config, gpu, options)
     if spec.kind is LayerKind.EMBEDDING:
@@ -125,8 +119,8 @@ def _product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     if operands.decode_per_weight and spec.m <= NARROW_TOKENS:
         own_s = project_seconds(spec, operands, gpu)
         if own_s is None:
-            return _timed(spec.macs, operands, public_seconds(spec, operands, gpu), gpu)
-        own, tiled = _timed(spec.macs, operands, own_s, gpu), _tiled_product(spec, operands, gpu)
+            return timed(spec.macs, operands, public_seconds(spec, operands, gpu), gpu)
+        own, tiled = timed(spec.macs, operands, own_s, gpu), _tiled_product(spec, operands, gpu)
         return own if own.cycles <= tiled.cycles else tiled
     return _tiled_product(spec, operands, gpu)
 
@@ -153,7 +147,7 @@ def _tiled_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
         scale_operations=column(operands.scale_per_output * spec.m * spec.n),
     )
     seconds = float(gemm_seconds(work, gpu)[0])
-    return _timed(spec.macs, operands, seconds, gpu)
+    return timed(spec.macs, operands, seconds, gpu)
 
 
 def _decodes_first(spec: LayerSpec, operands: Operands, gpu: Gpu) -> bool:
@@ -175,45 +169,8 @@ def _decoded_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     moving_s = (operands.weight_bits + wide) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
     decoding_s = operands.decode_per_weight * spec.n * spec.k * spec.copies / gpu.lane_operations_per_s
     decoded = Operands(operands.weight_bits + wide, 0, 0, "fp16", 0.0)
-    both = _timed(0, decoded, max(moving_s, decoding_s) + gpu.library.launch_s, gpu) + product
+    both = timed(0, decoded, max(moving_s, decoding_s) + gpu.library.launch_s, gpu) + product
     return replace(both, compulsory_bits=operands.weight_bits + operands.input_bits + operands.output_bits)
-
-
-def _timed(macs: int, operands: Operands, seconds: float, gpu: Gpu) -> Price:
-    """A price of a kernel that takes ``seconds``; its resources' own cycles are those at their peaks."""
-    moved = operands.weight_bits + operands.input_bits + operands.output_bits
-    return _with_energy(
-        Price(
-            macs=macs,
-            compute_cycles=math.ceil(macs / gpu.macs_per_cycle(operands.rate_kind)),
-            dram_cycles=math.ceil(moved / gpu.dram.bits_per_cycle(gpu.frequency_hz, sustained=False)),
-            weight_bits=operands.weight_bits,
-            input_bits=operands.input_bits,
-            output_bits=operands.output_bits,
-            compulsory_bits=moved,
-            total_cycles=math.ceil(seconds * gpu.frequency_hz),
-        ),
-        gpu,
-    )
-
-
-def _with_energy(price: Price, gpu: Gpu) -> Price:
-    """``price`` with its energy.
-
-    The sheet says only what the board may draw. ASSUMPTION: a floor of 30 % whenever a kernel runs; the rest, less the
-    DRAM at full bandwidth, is drawn by tensor cores busy at the rate that they sustain, in proportion to their work.
-    """
-    seconds = price.cycles / gpu.frequency_hz
-    dram_w = gpu.dram.energy_pj_per_bit * 1e-12 * gpu.dram.bytes_per_s * BYTE_BITS * gpu.library.dram_share
-    tensor_w = max(gpu.power_w * (1 - _POWER_FLOOR) - dram_w, 0.0)
-    sustained = gpu.library.tensor_share / (1 + gpu.library.throttle)
-    tensor_s = price.compute_cycles / gpu.frequency_hz / sustained
-    return replace(
-        price,
-        pe_pj=tensor_w * min(tensor_s, seconds) * 1e12,
-        dram_pj=gpu.dram.energy_pj_per_bit * price.dram_bits,
-        leakage_pj=gpu.power_w * _POWER_FLOOR * seconds * 1e12,
-    )
 
 
 def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
@@ -225,42 +182,7 @@ def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
     summed = 2 * spec.m * spec.n * WIDE_BITS * spec.copies
     moved = Operands(stored, gathered, summed, "fp16", 0.0)
     seconds = (stored + gathered + summed) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
-    return _timed(0, moved, seconds + gpu.library.launch_s, gpu)
-
-
-def _fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
-    """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch.
-
-    A thread block takes up to 128 query rows (padded to 16), its tensor cores work at a fitted share. While there are
-    fewer thread blocks than SMs, keys are cut among idle SMs; with more, the thread block with most keys ends last, one
-    block's time after the mean. Every thread block decodes its keys and values anew, unless decoding all of them first
-    is faster. Grows with query rows and keys, and falls with SMs of a given rate.
-    """
-    tokens, width = cache_shape(spec)
-    cache = cache_tensor(spec, config)
-    bits = cache_bits(spec, config)
-    share = causal_share(tokens, spec.m, spec.past) if spec.causal and options.causal_mask else 1.0
-    macs = round(spec.macs * share)
-    rows = ceil_div(spec.m, _ATTENTION_STEP) * _ATTENTION_STEP
-    rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
-    blocks_a_copy = ceil_div(spec.m, _ATTENTION_ROWS)
-    blocks = blocks_a_copy * spec.copies
-    key_s = min(rows, _ATTENTION_ROWS) * width / (rate / gpu.multiprocessors)  # one key in a thread block
-    if blocks <= gpu.multiprocessors:
-        compute_s = key_s * max(tokens / (gpu.multiprocessors // blocks), min(tokens, _ATTENTION_STEP))
-    else:
-        compute_s = rows / spec.m * macs / rate + key_s * tokens
-    elements, bytes_per_s = tokens * width * spec.copies, gpu.dram.bytes_per_s * gpu.library.dram_share
-    decode_s = decode_operations(cache) * elements / gpu.lane_operations_per_s
-    decode_s = min(decode_s * blocks_a_copy, decode_s + 2 * elements * WIDE_BITS / BYTE_BITS / bytes_per_s)
-    if spec.weight_of is not None:  # values that are a part of the keys: read and decoded with them
-        bits, decode_s = 0, 0.0
-    queries = spec.m * width * WIDE_BITS * spec.copies
-    scores = spec.kind is LayerKind.ATTENTION_QK
-    operands = Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
-    memory_s = (operands.weight_bits + queries) / BYTE_BITS / bytes_per_s
-    launch_s = gpu.library.launch_s + _ATTENTION_EXTRA_S if scores else 0.0
-    return _timed(macs, operands, max(compute_s + decode_s, memory_s) + launch_s, gpu)
+    return timed(0, moved, seconds + gpu.library.launch_s, gpu)
 
 
 def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
@@ -269,7 +191,7 @@ def _vector(spec: LayerSpec, gpu: Gpu, options: ModelOptions) -> Price:
     read, written = elements * WIDE_BITS * (kernel.operands - 1), elements * WIDE_BITS
     streaming_s = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * kernel.dram_share)
     seconds = math.cbrt(streaming_s**3 + (kernel.fixed_s + kernel.column_s * spec.n) ** 3)
-    return _timed(0, Operands(0, read, written, "fp16", 0.0), seconds, gpu)
+    return timed(0, Operands(0, read, written, "fp16", 0.0), seconds, gpu)
 
 
 def _embedding(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
@@ -281,7 +203,7 @@ def _embedding(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
     read = math.ceil(table / spec.k) * spec.m * spec.copies
     written = spec.m * spec.copies * spec.n * WIDE_BITS
     seconds = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
-    return _timed(0, Operands(read, 0, written, "fp16", 0.0), seconds + gpu.library.launch_s, gpu)
+    return timed(0, Operands(read, 0, written, "fp16", 0.0), seconds + gpu.library.launch_s, gpu)
 
 
 def lower_bound_cycles(price: Price, gpu: Gpu) -> float:

@@ -1,0 +1,152 @@
+"""Fused attention on a GPU: scores stay on chip, softmax in the shadow of the two products.
+
+``general_attention`` is any library's kernel, fitted on torch's (cuDNN) over FP16 caches. One token a sequence over a
+cache of 8- or 4-bit integers runs on this project's decode kernel (``kernels_gpu.attention``) where ``Gpu.kernels``
+says so: a start, the cache at a share of the copy rate, and the parts of a context that are merged at the end. Its
+three constants are fitted to the seven INT8 rows of ``kernels_gpu/measurements/attention_h100.json``; the INT4 rows are
+held out (``codesign validate --gpu``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from datatypes.catalog import FP16
+from datatypes.format import IntFormat
+from datatypes.layer_config import TensorConfig
+from hwmodel.gpu import Gpu, GpuKernels
+from hwmodel.gpu_energy import timed
+from hwmodel.gpu_narrow import COPY_SHARE, LEAST_CAPABILITY
+from hwmodel.gpu_operands import Operands, cache_bits, cache_shape, cache_tensor, decode_operations
+from hwmodel.operands import Config, OperandBits
+from hwmodel.options import ModelOptions
+from hwmodel.pe import WIDE_BITS
+from hwmodel.price import Price
+from hwmodel.traffic import causal_share
+from hwmodel.units import BYTE_BITS, ceil_div
+from hwmodel.workload import LayerKind, LayerSpec
+
+# Fused attention on an H100, ``data/gpu_measured_h100.csv``: tensor-core share of long prompts; what a launch takes
+# beyond a GEMM's (a second kernel, or partial results added up)
+_ATTENTION_SHARE = 0.68
+_ATTENTION_EXTRA_S = 4.0e-6
+_ATTENTION_ROWS = 128  # query rows of a thread block: kernel names of the same file (..._64x128x128_...)
+_ATTENTION_STEP = 16  # rows of a tensor-core instruction (PTX ISA, mma.m16n8k16); keys are not cut shorter either
+
+
+@dataclass(frozen=True)
+class DecodeAttention:
+    """Constants of the project's decode kernel.
+
+    Args:
+        start_s: launches, queries to digits, and the end.
+        part_s: of merging one part of a context.
+        copy_share: of the copy rate at which the cache is read.
+    """
+
+    start_s: float
+    part_s: float
+    copy_share: float
+
+
+# Least squares on log errors of the seven INT8 rows: tests/hwmodel/test_gpu_attention.py fits them again
+DECODE_ATTENTION = DecodeAttention(start_s=6.34e-6, part_s=71e-9, copy_share=0.959)
+_HEAD_DIMS, _MOST_QUERIES, _CACHE_BITS = (64, 128), 8, (4, 8)  # kernels_gpu/attention_spec.py
+_PART_TOKENS = 32 * 8 * 2  # at least, of a part: steps of 32 tokens, 8 warps, two of each: attention_launch.py
+_RESIDENT_BLOCKS = 2  # on an SM: 78 to 134 registers (NOTES.md) of 256 threads
+
+
+def fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
+    """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch."""
+    if has_decode_kernel(spec, config, gpu):
+        return _decode_attention(spec, config, gpu)
+    return general_attention(spec, config, gpu, options)
+
+
+def has_decode_kernel(spec: LayerSpec, config: Config, gpu: Gpu) -> bool:
+    """Whether this project's kernel is chosen, and takes the heads and the cache."""
+    if gpu.kernels is not GpuKernels.PROJECT or gpu.compute_capability < LEAST_CAPABILITY:
+        return False
+    if isinstance(config, OperandBits) or spec.state or spec.causal or spec.weight_of is not None:
+        return False
+    shape = cache_shape(spec)
+    sides = (config.key, config.value)
+    return spec.m <= _MOST_QUERIES and shape[1] in _HEAD_DIMS and all(_cache_has_kernel(t, shape) for t in sides)
+
+
+def _cache_has_kernel(cache: TensorConfig | None, shape: tuple[int, int]) -> bool:
+    if cache is None or cache.scale is None or len(cache.formats) > 1:
+        return False
+    fmt, scale = cache.formats[0], cache.scale
+    integers = isinstance(fmt, IntFormat) and fmt.signed_codes and fmt.bits in _CACHE_BITS
+    scales = scale.format.name == FP16.name and scale.outer is None and cache.granularity.tile(shape) == (1, shape[1])
+    beside = (cache.zero_point, cache.residual, cache.sparsity, cache.row_scale, cache.column_scale)
+    return integers and scales and not cache.hadamard and all(part is None for part in beside)
+
+
+def parts_of_context(pairs: int, tokens: int, gpu: Gpu) -> int:
+    """Blocks that share a sequence and key head (``kernels_gpu.attention_launch.choose_splits``).
+
+    Args:
+        pairs: sequences times key heads.
+        tokens: of the context.
+        gpu: what it runs on.
+    """
+    resident = gpu.multiprocessors * _RESIDENT_BLOCKS
+    return 1 if pairs >= resident else min(max(1, tokens // _PART_TOKENS), resident // pairs)
+
+
+def decode_attention_s(
+    cache_bytes: float, parts: int, copy_bytes_per_s: float, constants: DecodeAttention = DECODE_ATTENTION
+) -> float:
+    """Seconds of the project's kernel over a cache (keys and values) of ``cache_bytes``."""
+    merged_s = constants.part_s * parts if parts > 1 else 0.0
+    return constants.start_s + merged_s + cache_bytes / copy_bytes_per_s / constants.copy_share
+
+
+def _decode_attention(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
+    tokens, width = cache_shape(spec)
+    queries = spec.m * width * WIDE_BITS * spec.copies
+    scores = spec.kind is LayerKind.ATTENTION_QK
+    cache = cache_bits(spec, config) * spec.copies
+    operands = Operands(cache, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
+    copy_bytes_per_s = gpu.dram.bytes_per_s * COPY_SHARE
+    constants = DECODE_ATTENTION if scores else replace(DECODE_ATTENTION, start_s=0.0, part_s=0.0)
+    parts = parts_of_context(spec.copies, tokens, gpu)
+    seconds = decode_attention_s((cache + queries) / BYTE_BITS, parts, copy_bytes_per_s, constants)
+    return timed(spec.macs, operands, seconds, gpu)
+
+
+def general_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
+    """One half of a library's kernel; the first half pays the launch.
+
+    A thread block takes up to 128 query rows (padded to 16), its tensor cores work at a fitted share. While there are
+    fewer thread blocks than SMs, keys are cut among idle SMs; with more, the thread block with most keys ends last, one
+    block's time after the mean. Every thread block decodes its keys and values anew, unless decoding all of them first
+    is faster. Grows with query rows and keys, and falls with SMs of a given rate.
+    """
+    tokens, width = cache_shape(spec)
+    cache = cache_tensor(spec, config)
+    bits = cache_bits(spec, config)
+    share = causal_share(tokens, spec.m, spec.past) if spec.causal and options.causal_mask else 1.0
+    macs = round(spec.macs * share)
+    rows = ceil_div(spec.m, _ATTENTION_STEP) * _ATTENTION_STEP
+    rate = gpu.macs_per_cycle() * _ATTENTION_SHARE * gpu.frequency_hz
+    blocks_a_copy = ceil_div(spec.m, _ATTENTION_ROWS)
+    blocks = blocks_a_copy * spec.copies
+    key_s = min(rows, _ATTENTION_ROWS) * width / (rate / gpu.multiprocessors)  # one key in a thread block
+    if blocks <= gpu.multiprocessors:
+        compute_s = key_s * max(tokens / (gpu.multiprocessors // blocks), min(tokens, _ATTENTION_STEP))
+    else:
+        compute_s = rows / spec.m * macs / rate + key_s * tokens
+    elements, bytes_per_s = tokens * width * spec.copies, gpu.dram.bytes_per_s * gpu.library.dram_share
+    decode_s = decode_operations(cache) * elements / gpu.lane_operations_per_s
+    decode_s = min(decode_s * blocks_a_copy, decode_s + 2 * elements * WIDE_BITS / BYTE_BITS / bytes_per_s)
+    if spec.weight_of is not None:  # values that are a part of the keys: read and decoded with them
+        bits, decode_s = 0, 0.0
+    queries = spec.m * width * WIDE_BITS * spec.copies
+    scores = spec.kind is LayerKind.ATTENTION_QK
+    operands = Operands(bits * spec.copies, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
+    memory_s = (operands.weight_bits + queries) / BYTE_BITS / bytes_per_s
+    launch_s = gpu.library.launch_s + _ATTENTION_EXTRA_S if scores else 0.0
+    return timed(macs, operands, max(compute_s + decode_s, memory_s) + launch_s, gpu)
