@@ -241,6 +241,12 @@ def _decoded() -> Iterator[Design]:
     yield from (codebook_dot(programmable=True, code_bits=code, lanes=2) for code in (3, 4))
 
 
+def _term_widths() -> Iterator[Design]:
+    """Term-serial PEs of every activation width."""
+    for bits, shift_bits, lanes in itertools.product(INT_BITS, (2, 3), (1, 4)):
+        yield term_serial_dot(bits, lanes=lanes, shift_bits=shift_bits)
+
+
 def _registered() -> Iterator[Design]:
     """Operands in registers, so that delay and frequency hold the multiplier; with and without a product register."""
     for stages in (1, 2):
@@ -272,6 +278,7 @@ SWEEPS: Mapping[str, Callable[[], Iterator[Design]]] = {
     "int_unsigned_lanes": _int_unsigned_lanes,
     "int_accumulators": _int_accumulators,
     "decoded": _decoded,
+    "term_widths": _term_widths,
 }
 
 

@@ -142,15 +142,22 @@ def recorded(one: PeDesign, target: str) -> SynthesisRow | None:
 
 
 def _nearest(one: PeDesign, target: str) -> SynthesisRow | None:
-    """A netlist of the same design with another accumulator width."""
+    """A netlist of the same design with another accumulator width, the nearest that is recorded."""
     if not one.get("ACCUMULATOR_BITS") or one.get("ACCUMULATOR_EXPONENT_BITS") or registers(one) is None:
         return None
-    bare = one.replaced(ACCUMULATOR_BITS=0)
+    same = _other_widths(target).get(one.replaced(ACCUMULATOR_BITS=0), ())
+    return min(same, key=lambda row: abs(row.accumulator_bits - one.get("ACCUMULATOR_BITS")), default=None)
+
+
+@cache
+def _other_widths(target: str) -> Mapping[PeDesign, tuple[SynthesisRow, ...]]:
+    """Netlists with fixed accumulators by their design without its width."""
+    found: dict[PeDesign, tuple[SynthesisRow, ...]] = {}
     for known, row in _recorded(target).items():
-        fixed = known.family == one.family and row.accumulator_kind in ("integer", "kulisch")
-        if fixed and known.replaced(ACCUMULATOR_BITS=0) == bare:
-            return row
-    return None
+        if row.accumulator_kind in ("integer", "kulisch"):
+            key = known.replaced(ACCUMULATOR_BITS=0)
+            found[key] = (*found.get(key, ()), row)
+    return found
 
 
 def _of_row(one: PeDesign, target: str, row: SynthesisRow, origin: Origin, source: str, more: float) -> UnitCost:
@@ -172,14 +179,18 @@ def _of_row(one: PeDesign, target: str, row: SynthesisRow, origin: Origin, sourc
 
 
 def _outside(one: PeDesign, target: str) -> bool:
-    """Whether a part is larger than in every netlist of its group."""
+    """Whether a part is larger than in every netlist of its group, altogether or in a lane."""
     group, lut = group_of(one.family), is_lut(target)
     parts = parts_of(_bare(one), lut=lut, price=lambda part: part_price(part, target))
     largest: dict[str, float] = {}
+    in_lane: dict[str, float] = {}
     for sample in samples(group, target):
         for name, amount in sample.parts.items():
             largest[name] = max(largest.get(name, 0.0), amount)
-    return any(amount > largest.get(name, 0.0) for name, amount in parts.items())
+            in_lane[name] = max(in_lane.get(name, 0.0), amount / sample.design.lanes)
+    return any(
+        amount > largest.get(name, 0.0) or amount / one.lanes > in_lane.get(name, 0.0) for name, amount in parts.items()
+    )
 
 
 def _on_dsps(one: PeDesign, target: str) -> UnitCost:

@@ -34,10 +34,19 @@ def multiplier_luts(w: int, a: int, *, unsigned: bool = False) -> int:
 
 
 def small_product_luts(p: int, q: int) -> float:
-    """Unsigned; products of at most six signals are plain LUTs, about one for each bit of the product."""
+    """LUT6s of a product of two unsigned significands.
+
+    Of at most six signals as ``multiplier_luts``. Larger ones are its row pairs without signs; in the netlists of
+    minifloat multipliers an even narrower operand takes one LUT more than that, an odd one, whose last row is alone,
+    one less.
+
+    >>> small_product_luts(2, 2), small_product_luts(3, 3), small_product_luts(4, 4), small_product_luts(3, 4)
+    (4.0, 7.0, 15.0, 8.0)
+    """
+    luts = multiplier_luts(p, q, unsigned=True)
     if min(p, q) == 1:
         return max(p, q) / 2
-    return float(p + q - 1 + (p + q > 5) if p + q <= 6 else multiplier_luts(p, q, unsigned=True))
+    return float(luts if p + q <= 6 else luts + (1 if min(p, q) % 2 == 0 else -1))
 
 
 def tree_bits(width: int, lanes: int) -> int:
@@ -61,23 +70,28 @@ def int_dot_luts(w: int, a: int, lanes: int, accumulator_bits: int, *, unsigned:
     return lanes * multiplier_luts(w, a, unsigned=unsigned) + tree_bits(w + a, lanes) + accumulator_bits
 
 
-def radix_rows(rows: int, columns: int, lanes: int, *, signs: int) -> Parts:
+def radix_rows(rows: int, columns: int, lanes: int, *, signs: int, alone: bool = False) -> Parts:
     """Cells of ``lanes`` products in radix-4 rows (``synth -booth``).
+
+    The last digit of a signed operand of odd width is -1, 0 or 1: half a row, since it selects no double.
 
     Args:
         rows, columns: bits of the operand that is recoded, and of the other one.
         lanes: how many.
         signs: of the operands that are signed: 2, 1 (the one that is not recoded) or 0.
+        alone: multipliers that nothing adds up: smallest of two flows, whose rows are fitted as whole ones (half a row
+            was tried and lost: worst 16 instead of 12 % in OSU).
     """
     digits = rows // 2 + 1 if signs < 2 else -(-rows // 2)
+    half = columns / 2 + 1 if signs == 2 and rows % 2 and not alone else 0.0
     return {
-        "rows": float(lanes * -(-rows // 2) * (columns + (signs != 1))),
+        "rows": float(lanes * (-(-rows // 2) * (columns + (signs != 1)) - half)),
         "row_adders": float(lanes * (digits - 1) * (columns + 1)),
         "large_array": float(lanes * (rows - 1) * (columns - 1)),  # where the library's flow does not recode
     }
 
 
-def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: int) -> Parts:
+def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: int, alone: bool = False) -> Parts:
     """Cells of ``lanes`` integer products: radix-4 rows over the activation (``synth -booth``), else an adder array.
 
     Yosys recodes operands of four bits and more whose product has eight. An unsigned activation is recoded with a zero
@@ -88,11 +102,12 @@ def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: 
         weight_bits, activation_bits: widths; of two unsigned operands the wider one is recoded.
         lanes: how many.
         signs: of the operands that are signed: 2, 1 (the weight) or 0.
+        alone: as for ``radix_rows``.
     """
     rows, columns = (activation_bits, weight_bits) if signs else sorted((weight_bits, activation_bits), reverse=True)
     unsigned = signs < 2
     if columns >= 4 and rows + unsigned * (signs > 0) >= 4 and rows + columns + (signs < 2) > 8:
-        return radix_rows(rows, columns, lanes, signs=signs)
+        return radix_rows(rows, columns, lanes, signs=signs, alone=alone)
     narrow, wide = min(rows, columns), max(rows, columns)
     subtracted = signs == 2 or (signs == 1 and columns < rows)
     return {
@@ -105,6 +120,9 @@ def unsigned_product(p: int, q: int) -> PeDesign:
     """The product of two significands or magnitudes, to be priced as a multiplier of its own."""
     return design("int_multiplier", WEIGHT_BITS=p, ACTIVATION_BITS=q, ACTIVATION_UNSIGNED=1, WEIGHT_UNSIGNED=1,
                   ACCUMULATOR_BITS=0)  # fmt: skip
+
+
+MERGED_ABOVE_ROWS = 4  # of partial products: so many, two lanes of two bits, are added as products, not merged
 
 
 def merged_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator_bits: int) -> Parts:
@@ -130,12 +148,13 @@ def _integer_cells(one: PeDesign) -> Parts:
     w, a, lanes, bits = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes, one.get("ACCUMULATOR_BITS")
     unsigned = one.get("ACTIVATION_UNSIGNED")
     signs = 2 - unsigned - one.get("WEIGHT_UNSIGNED")
-    if one.family == "int_dot" and lanes > 1:
-        if w < 4 or a + unsigned < 4:  # what Yosys does not recode; a product of 4 x 4 it does in a dot product
-            return merged_cells(w, a, lanes, bits)
+    recoded = w >= 4 and a + unsigned >= 4  # a product of 4 x 4 Yosys recodes in a dot product
+    if one.family == "int_dot" and lanes > 1 and recoded:
         parts = radix_rows(a, w, lanes, signs=signs)
+    elif one.family == "int_dot" and lanes > 1 and lanes * min(w, a) > MERGED_ABOVE_ROWS:
+        return merged_cells(w, a, lanes, bits)
     else:
-        parts = product_cells(w, a, lanes, signs=signs)
+        parts = product_cells(w, a, lanes, signs=signs, alone=one.family == "int_multiplier")
     if one.family == "int_dot":
         parts.pop("array_sign", None)  # in front of an accumulator the sign of the last row costs nothing more
         parts["adder_bits"] = float(tree_bits(w + a, lanes) + bits)

@@ -9,6 +9,8 @@ from hwmodel.unit_cost_design import PeDesign, design
 from hwmodel.unit_cost_floats import shift_luts, shift_muxes
 from hwmodel.unit_cost_integers import Parts, Pricer, table_parts, tree_bits, unsigned_product
 
+LUT_INPUTS = 6
+
 
 def _shifts(width: int, largest: int, lanes: int, lut: bool) -> Parts:
     """Of ``lanes`` shifters; on LUTs the last two-way stage apart, part of which the adders behind it absorb."""
@@ -92,9 +94,6 @@ def _flint_decoder(magnitude_bits: int) -> PeDesign:
     return design("flint_decode", BITS=magnitude_bits, ACCUMULATOR_BITS=0)
 
 
-LUT_INPUTS = 6
-
-
 def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     """ANT's PE: magnitudes multiplied, the product negated, shifted by the sum of two shifts and added.
 
@@ -104,18 +103,29 @@ def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     lanes, magnitude = one.lanes, one.get("BITS") - 1
     value = magnitude - 1
     signed, shift = 2 * value + 1, 2 * magnitude
-    adders = _adders(float(tree_bits(signed + shift, lanes)), float(one.get("ACCUMULATOR_BITS")), lut)
-    if lut and 2 * (magnitude + 1) <= LUT_INPUTS:
-        return {"plain": float(lanes * (signed + shift)), **adders}
-    shared = {"negation": float(lanes * signed), **_shifts(signed, shift, lanes, lut), **adders}
+    tree, accumulator = float(tree_bits(signed + shift, lanes)), float(one.get("ACCUMULATOR_BITS"))
+    shared = {"negation": float(lanes * signed), **_shifts(signed, shift, lanes, lut)}
+    if not lut:
+        # a sum of short products that are shifted far takes more than the adders of integers: a price of its own
+        return {
+            "product": lanes * price(unsigned_product(value, value)),
+            "tree_bits": tree,
+            "adder_bits": accumulator,
+            "clear_bits": accumulator,
+            **shared,
+        }
+    adders = _adders(tree, accumulator, lut)
     summed = magnitude.bit_length() + 1
-    if lut and 2 * magnitude <= LUT_INPUTS:
-        return {"plain": float(lanes * (2 * value + summed)), **shared}
+    if 2 * (magnitude + 1) <= LUT_INPUTS:
+        return {"plain": float(lanes * (signed + shift)), **adders}
+    if 2 * magnitude <= LUT_INPUTS:
+        return {"plain": float(lanes * (2 * value + summed)), **shared, **adders}
     return {
         "product": lanes * price(unsigned_product(value, value)),
         "decoders": 2 * lanes * price(_flint_decoder(magnitude)),
-        "plain" if lut else "exponents": float(lanes * summed),
+        "plain": float(lanes * summed),
         **shared,
+        **adders,
     }
 
 

@@ -178,7 +178,8 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
     In cells a bit of an adder is that of integers, and a register that can be cleared has an AND gate more: recorded
     accumulators follow the width of the product, so a fit could not tell them apart. Shifters and negations of flint
-    and of terms cost what they do in Kulisch MACs, tables of floats what they do in code books.
+    and of terms cost what they do in Kulisch MACs, tables of floats what they do in code books. On LUTs nothing of a
+    pair of flints is fitted to such pairs.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
