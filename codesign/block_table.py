@@ -31,4 +31,4 @@ def block_steps(block: Mapping[str, Any]) -> pd.DataFrame:
                 "dsps": None if taken is None else round(taken["dsps"]),
             }
         )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)  # whole numbers beside what is not there

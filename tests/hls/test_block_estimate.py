@@ -10,6 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from datatypes.catalog import FP16, INTS  # noqa: E402
+from datatypes.granularity import PerGroup  # noqa: E402
+from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
 from hls.block_estimate import BlockEstimate, estimate_block  # noqa: E402
 from hls.block_estimate_buffers import block_buffers, block_streams, stream_memories  # noqa: E402
 from hls.block_estimate_cycles import Clock, attention_cycles, token_cycles  # noqa: E402
@@ -24,6 +27,7 @@ from hls.hls_operators import ADDER, AXI_MASTER, MULTIPLIER  # noqa: E402
 from hwmodel.fpga import DEVICES, FpgaResources  # noqa: E402
 from hwmodel.fpga_calibration import FpgaCalibration, ResourceRatio  # noqa: E402
 from tests.hls.block_cases import BLOCKS, TOKEN_INT8, made_block  # noqa: E402
+from tests.hls.block_events import token_events  # noqa: E402
 
 NAME = "biases_groups_in_the_cache"
 CLOCK = Clock(300e6, 77e9, on_chip=False)
@@ -187,6 +191,34 @@ def test_smoothed_layers_wait_for_their_divisors() -> None:
     made = token_cycles(plan, layers, 0, CLOCK)
     plain = {name: replace(layer, smoothing=None) for name, layer in plan.layers.items()}
     assert made.ends["k"] > token_cycles(replace(plan, layers=plain), layers, 0, CLOCK).ends["k"]
+
+
+def smollm2_sized() -> BlockPlan:
+    """Nine heads over three of 64, 576 wide, 1,536 in the MLP: SmolLM2-135M's, INT4 in groups of 64."""
+    int4 = TensorConfig((INTS[4],), PerGroup(64), ScaleConfig(FP16))
+    layer = LayerConfig(weight=int4, activation=TOKEN_INT8)
+    sizes = {"heads": 9, "kv_heads": 3, "head_dim": 64, "hidden": 576, "mlp": 1536, "positions": 256}
+    return plan_block(made_block(layer, TOKEN_INT8, TOKEN_INT8, **sizes))
+
+
+@pytest.mark.parametrize("position", [0, 255], ids=["first", "last"])
+def test_a_token_lasts_as_long_as_its_events(position: int) -> None:
+    """Every beat and every float through streams of their depths. The closed form lets no weight wait in a stream: 64
+    beats for each of seven layers are that share of the image, and as much of the time at most."""
+    plan = smollm2_sized()
+    made = token_cycles(plan, layers_of(plan), position, CLOCK).latency
+    events = token_events(plan, position, CLOCK)["output"]
+    assert events <= made <= events * (1 + 7 * 64 / plan.beats)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_small_blocks_never_last_longer_than_said(name: str) -> None:
+    """Where a stream holds a whole layer, weights are there before it starts: the closed form is an upper bound."""
+    plan = plan_of(name)
+    made = token_cycles(plan, layers_of(plan), 3, CLOCK)
+    events = token_events(plan, 3, CLOCK)
+    for process in ("q", "k", "v", "attend", "o", "gate", "up", "silu", "down", "output"):
+        assert events[process] <= made.ends[process], process
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
