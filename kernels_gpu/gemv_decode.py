@@ -96,7 +96,7 @@ def _bytes(words, tables):
     return words
 
 
-def _make_registers(plan: Plan, index: int) -> Any:
+def make_registers(plan: Plan, index: int) -> Any:
     """Device function ``(words, tables) -> eight registers`` for one of the accumulated products."""
     if plan.decoding is Decoding.BYTES:
         return _bytes
@@ -224,7 +224,7 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     sets, split = plan.sets, plan.group == 16
     two_sided = plan.sets > plan.digits
     two_digits = plan.digits == 2
-    registers = [_make_registers(plan, index) for index in range(sets)]
+    registers = [make_registers(plan, index) for index in range(sets)]
     first, second = registers[0], registers[min(1, sets - 1)]
     third, fourth = registers[min(2, sets - 1)], registers[min(3, sets - 1)]
 

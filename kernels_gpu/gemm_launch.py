@@ -1,0 +1,206 @@
+"""Launcher of products with many tokens: the tile kernel, or dequantize and hand over to the library.
+
+``gemm`` is the entry and chooses; ``prepare_gemm`` binds the tile kernel (``kernels_gpu.gemm``) for callers that
+capture launches in a CUDA graph.
+
+The rule (predicted in NOTES.md from bytes and instructions; not measured yet):
+
+    up to 16 tokens                        ``gemv_launch.gemv``, bound by the weight's bytes
+    up to ``MOST_TILE_TOKENS``, float16    the tile kernel, where the encoding has one
+    else                                   ``dequantize`` and the library's product
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from hwmodel.units import ceil_div
+from kernels_gpu.dequantize_launch import dequantize, zero_planes
+from kernels_gpu.gemm import ARGUMENTS, make_body
+from kernels_gpu.gemm_decode import tile_kernel_obstacle
+from kernels_gpu.gemm_spec import GemmSpec
+from kernels_gpu.gemv_launch import E4M3_CAPABILITY, MAX_TOKENS, PackedMatrix, allocate_result, gemv
+from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan
+from kernels_gpu.launch import require_cuda
+from kernels_gpu.layer import check_inputs
+from kernels_gpu.native import MAX_SHARED_BYTES, BoundLaunch, NativeKernel, load, shared_limit
+from kernels_gpu.ptx import SIMULATED
+
+MOST_TILE_TOKENS = (
+    128  # one block of tokens: beyond, weights are decoded again for every 128, and the library is better
+)
+MULTIPROCESSORS = 132  # of an H100, for the choice of a cut
+# token tiles, row warps, warps that share rows, stages: 8 warps and up to 128 tokens
+CUTS = (
+    (16, 8, 1, 2), (8, 8, 1, 2), (8, 4, 2, 2), (8, 2, 2, 2), (6, 4, 2, 2), (6, 8, 1, 2), (4, 8, 1, 3), (4, 4, 2, 2),
+    (4, 2, 4, 2), (3, 8, 1, 3), (3, 4, 2, 2), (3, 2, 4, 2), (16, 4, 1, 2), (8, 4, 1, 2), (4, 2, 2, 2), (1, 1, 1, 2),
+)  # fmt: skip
+_ROW_CYCLES, _TOKEN_CYCLES, _BLOCK_CYCLES = 50, 16, 4000  # of a run of 16 rows: NOTES.md, "Prefill GEMM", floor
+
+
+def rule(plan: Plan, tokens: int, dtype: torch.dtype) -> str:
+    """Which of "gemv", "tiles" and "library" ``gemm`` takes.
+
+    >>> from kernels_gpu.gemv_plan import plan_of
+    >>> from kernels_gpu.gemv_recipes import RECIPES
+    >>> [rule(plan_of(RECIPES["int4_g128"]), m, torch.float16) for m in (16, 17, 128, 129)]
+    ['gemv', 'tiles', 'tiles', 'library']
+    """
+    if tokens <= MAX_TOKENS:
+        return "gemv"
+    tiles = tokens <= MOST_TILE_TOKENS and dtype == torch.float16 and tile_kernel_obstacle(plan) is None
+    return "tiles" if tiles else "library"
+
+
+def spec_of(plan: Plan, shape: tuple[int, int], cut: tuple[int, int, int, int]) -> GemmSpec:
+    """The kernel of a launch; ``cut``: token tiles, row warps, warps that share rows, stages."""
+    token_tiles, row_warps, k_warps, depth = cut
+    return GemmSpec(plan, shape[1], token_tiles, row_warps, k_warps, depth, shape[0] % TILE_ROWS == 0)
+
+
+@lru_cache(maxsize=256)
+def choose_cut(
+    plan: Plan, tokens: int, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES
+) -> tuple[int, int, int, int]:
+    """The cut with the fewest predicted cycles of those that fit into ``limit`` bytes of shared memory.
+
+    Multiprocessors take whole blocks; a block's runs of 16 rows take turns at decoding and at the tensor cores.
+
+    Raises:
+        NotImplementedError: none fits.
+    """
+    n, k = shape
+    best, fewest = None, float("inf")
+    for cut in CUTS:
+        spec = spec_of(plan, shape, cut)
+        if spec.shared_bytes > limit:
+            continue
+        blocks = ceil_div(n, spec.rows) * ceil_div(tokens, spec.tokens)
+        runs = ceil_div(k, RUN) * spec.row_warps
+        cycles = ceil_div(blocks, MULTIPROCESSORS) * (
+            runs * (_ROW_CYCLES + _TOKEN_CYCLES * spec.token_tiles) * 8 / min(8, spec.warps) + _BLOCK_CYCLES
+        )
+        if cycles < fewest:
+            best, fewest = cut, cycles
+    if best is None:
+        raise NotImplementedError(f"shared memory of a block must hold a stage of the tile kernel, not {limit!r} bytes")
+    return best
+
+
+@lru_cache(maxsize=256)
+def _kernel(spec: GemmSpec, device: torch.device) -> NativeKernel:
+    return load(make_body(spec), ARGUMENTS, repr(spec))
+
+
+def padded_inputs(x: Tensor) -> Tensor:
+    """Inputs in rows of whole 16 bytes: ``x`` itself where it is so, else a copy with zeros at the end of rows."""
+    if x.shape[1] % 8 == 0 and (SIMULATED or x.data_ptr() % 16 == 0):
+        return x
+    return torch.nn.functional.pad(x, (0, -x.shape[1] % 8)).clone()
+
+
+def prepare_gemm(
+    weight: PackedMatrix,
+    x: Tensor,
+    out: Tensor,
+    *,
+    cut: tuple[int, int, int, int] | None = None,
+    overlapped: bool = True,
+) -> BoundLaunch:
+    """Bind the tile kernel.
+
+    Args:
+        weight: the matrix.
+        x: ``[m, padded k]`` float16, as ``padded_inputs`` gives it.
+        out: ``[m, n]`` float16 (``allocate_result``).
+        cut: token tiles, row warps, warps that share rows, stages; ``None`` chooses.
+        overlapped: may start while the kernel before it in the stream still runs. It waits for that kernel before
+            it reads ``x`` or writes ``out``, but not before it reads the weight.
+
+    Raises:
+        NotImplementedError: an encoding without a tile kernel, or a cut that does not fit.
+    """
+    n, _ = weight.shape
+    plan, tokens, limit = weight.plan, x.shape[0], shared_limit(x.device)
+    obstacle = tile_kernel_obstacle(plan)
+    if obstacle is not None:
+        raise NotImplementedError(f"weights of the tile kernel must have scales that are halves, not {obstacle}")
+    if plan.one_nan and x.is_cuda and torch.cuda.get_device_capability(x.device) < E4M3_CAPABILITY:
+        raise NotImplementedError(f"compute capability must be at least {E4M3_CAPABILITY} for E4M3 weights")
+    spec = spec_of(plan, weight.shape, choose_cut(plan, tokens, weight.shape, limit) if cut is None else cut)
+    if spec.shared_bytes > limit:
+        raise NotImplementedError(f"a stage must fit into {limit} bytes of shared memory, not {spec.shared_bytes}")
+    none = weight.arrays["codes"]
+    arrays = {name: weight.arrays.get(name, none) for name in ("scale", "zero_point", "selector", "outer_scale")}
+    token_blocks = ceil_div(tokens, spec.tokens)
+    return BoundLaunch(
+        _kernel(spec, x.device),
+        ceil_div(n, spec.rows) * token_blocks,
+        spec.threads,
+        (
+            weight.arrays["codes"],
+            arrays["scale"],
+            arrays["zero_point"],
+            arrays["selector"],
+            arrays["outer_scale"],
+            x,
+            out,
+            tokens,
+            n,
+            token_blocks,
+            arrays["scale"].nbytes // 4,
+            arrays["zero_point"].nbytes // 4,
+            *zero_planes(weight),
+            arrays["selector"].nbytes // 4,
+        ),
+        shared_bytes=spec.shared_bytes,
+        overlapped=overlapped,
+    )
+
+
+def dequantized_product(weight: PackedMatrix, x: Tensor) -> Tensor:
+    """``x @ weight.T`` through a half-precision copy of the weight and the library.
+
+    Raises:
+        RuntimeError: the copy does not fit into the device's memory.
+    """
+    n, k = weight.shape
+    try:
+        return torch.mm(x, dequantize(weight, x.dtype).T)
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"memory of the device must hold {2 * n * k} bytes for a dequantized weight {n} x {k}: too few are free"
+        ) from error
+
+
+def gemm(weight: PackedMatrix, x: Tensor) -> Tensor:
+    """``x @ weight.T`` for any number of tokens (``rule`` says by which kernel).
+
+    Args:
+        weight: packed ``[n, k]``.
+        x: ``[m, k]`` float16 or bfloat16.
+
+    Returns:
+        ``[m, n]`` of the type of ``x``; beyond its range infinity. From 17 tokens on, weights are rounded to the type
+        of ``x``. A NaN scale makes its row NaN, a NaN input its token.
+
+    Raises:
+        TypeError: another dtype.
+        ValueError: not a contiguous ``[m, k]`` matrix, or not on the weight's device.
+        RuntimeError: no usable CUDA device, or too little memory.
+    """
+    n, k = weight.shape
+    check_inputs(x, k, weight.arrays["codes"].device)
+    chosen = rule(weight.plan, x.shape[0], x.dtype)
+    if chosen == "gemv":
+        return gemv(weight, x)
+    if not SIMULATED:
+        require_cuda()
+    if chosen == "library" or n == 0:
+        return dequantized_product(weight, x)
+    out = allocate_result(x.shape[0], n, x)
+    prepare_gemm(weight, padded_inputs(x), out)()
+    return out

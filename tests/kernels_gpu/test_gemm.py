@@ -1,0 +1,163 @@
+"""The prefill GEMM in the simulator (and, marked gpu, on a device) against float64 products of decoded weights."""
+
+import pytest
+import torch
+
+from datatypes.catalog import FP32, INTS_SYMMETRIC
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import ScaleConfig, TensorConfig
+from kernels_gpu import ptx
+from kernels_gpu.gemm_launch import CUTS, choose_cut, gemm, padded_inputs, prepare_gemm, rule, spec_of
+from kernels_gpu.gemm_reference import tolerance
+from kernels_gpu.gemm_spec import GemmSpec
+from kernels_gpu.gemv_launch import allocate_result, from_quantized
+from kernels_gpu.gemv_plan import plan_of
+from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
+from kernels_gpu.gemv_reference import HALF_STEP
+from kernels_gpu.native import MAX_SHARED_BYTES
+
+simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
+ONE_WARP = (1, 1, 1, 2)
+TILED = [name for name in RECIPES if not name.startswith("learned")]
+
+
+def quantized(config, n, k, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return quantize_randomly(torch.randn((n, k), generator=generator), config)
+
+
+def random_inputs(m, k, dtype=torch.float16):
+    return torch.randn((m, k), generator=torch.Generator().manual_seed(m)).to(dtype)
+
+
+def errors(tensor, x, made):
+    """Each error over its tolerance."""
+    dense, x = tensor.dequantize().cpu(), x.cpu()
+    expected = x.double() @ dense.double().T
+    allowed = tolerance(x, dense, plan_of(tensor.config), expected)
+    # a wrong code, scale or token would be seen
+    assert (allowed < 100 * HALF_STEP[x.dtype] * expected.abs().mean()).all()
+    return ((made.double().cpu() - expected).abs() / allowed).nan_to_num(nan=float("inf"))
+
+
+def check(tensor, m, cut, device="cpu"):
+    """Run the tile kernel on a poisoned result; every element must be within its tolerance."""
+    x = random_inputs(m, tensor.shape[1])
+    out = allocate_result(m, tensor.shape[0], x.to(device)).fill_(float("nan"))
+    prepare_gemm(from_quantized(tensor, device), padded_inputs(x.to(device)), out, cut=cut)()
+    assert errors(tensor, x, out).max() <= 1
+
+
+# others run marked slow, or on a device
+SIMULATED_RECIPES = (
+    "uint4_g128", "bitmod4_g128", "bitmod3_g128", "nf4_g64", "nf3_g64", "int8", "uint2_g64", "nvfp4", "int6_g128",
+    "e2m3_g128",
+)  # fmt: skip
+
+
+@simulated
+@pytest.mark.parametrize(
+    "recipe", [n if n in SIMULATED_RECIPES else pytest.param(n, marks=pytest.mark.slow) for n in TILED]
+)
+def test_every_encoding_with_ragged_rows_tokens_and_inputs(recipe):
+    check(quantized(RECIPES[recipe], 13, 101), 3, ONE_WARP)
+
+
+@simulated
+@pytest.mark.parametrize(
+    ("recipe", "n", "k", "m", "cut"),
+    [
+        ("uint4_g128", 20, 300, 9, (2, 2, 1, 2)),  # two row warps, two stages, two tiles of tokens
+        ("bitmod3_g128", 16, 520, 3, (1, 1, 2, 2)),  # two warps share rows, and one has no part of the last stage
+        ("mxfp4", 10, 520, 9, (1, 1, 1, 3)),  # three stages under way, two blocks of tokens
+    ],
+)
+def test_cuts_of_the_work(recipe, n, k, m, cut):
+    check(quantized(RECIPES[recipe], n, k), m, cut)
+
+
+@simulated
+def test_a_nan_scale_spoils_its_row_and_a_nan_input_its_token():
+    tensor = quantized(RECIPES["mxfp4"], 9, 64)
+    tensor.scale[5, 1] = 255  # NaN of E8M0: OCP MX 1.0, section 5.4.1
+    x = random_inputs(2, 64)
+    x[1, 7] = float("nan")
+    out = allocate_result(2, 9, x).fill_(0)
+    prepare_gemm(from_quantized(tensor, "cpu"), x, out, cut=ONE_WARP)()
+    expected = torch.zeros(2, 9, dtype=torch.bool)
+    expected[:, 5] = expected[1] = True
+    assert torch.equal(out.isnan(), expected)
+
+
+@simulated
+@pytest.mark.parametrize("exponent", [-14, 17])
+def test_powers_of_two_that_are_no_halves_scale_as_they_should(exponent):
+    tensor = quantized(RECIPES["mxfp4"], 4, 32)
+    tensor.scale.fill_(127 + exponent)  # weights of up to 6 * 2**exponent
+    x = random_inputs(1, 32) * 2.0**-exponent * 2.0**-4 if exponent > 0 else random_inputs(1, 32)
+    out = allocate_result(1, 4, x).fill_(float("nan"))
+    prepare_gemm(from_quantized(tensor, "cpu"), x.half(), out, cut=ONE_WARP)()
+    values = tensor.dequantize().half().double()  # of 17, infinite ones among them
+    expected = x.half().double() @ values.T
+    if exponent > 0:
+        assert torch.equal(out.isfinite(), expected.isfinite()) and not out.isfinite().any()
+    else:
+        assert ((out.double() - expected).abs() <= 2.0**-10 * expected.abs() + 2.0**-24).all()
+
+
+@simulated
+def test_the_library_takes_what_has_no_tile_kernel():
+    for recipe, m, dtype in (("learned4", 17, torch.float16), ("int4_g128", 17, torch.bfloat16)):
+        tensor, x = quantized(RECIPES[recipe], 6, 64), random_inputs(m, 64, dtype)
+        assert errors(tensor, x, gemm(from_quantized(tensor, "cpu"), x)).max() <= 1
+    tensor, x = quantized(RECIPES["int4_g128"], 6, 64), random_inputs(2, 64)
+    assert gemm(from_quantized(tensor, "cpu"), x).shape == (2, 6)  # by the GEMV
+    with pytest.raises(ValueError, match=r"x must be a contiguous matrix \[m, 64\], not of shape \[2, 32\]"):
+        gemm(from_quantized(tensor, "cpu"), random_inputs(2, 32))
+
+
+def test_the_rule():
+    int4, learned = plan_of(RECIPES["int4_g128"]), plan_of(RECIPES["learned3"])
+    fp32_scales = plan_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(64), ScaleConfig(FP32)))
+    assert [rule(int4, m, torch.float16) for m in (0, 16, 17, 128, 129)] == [
+        "gemv",
+        "gemv",
+        "tiles",
+        "tiles",
+        "library",
+    ]
+    assert rule(int4, 64, torch.bfloat16) == rule(learned, 64, torch.float16) == "library"
+    assert rule(fp32_scales, 64, torch.float16) == "library"
+    weight = from_quantized(quantized(RECIPES["learned3"], 4, 64), "cpu")
+    with pytest.raises(NotImplementedError, match="scales that are halves, not learned codebooks"):
+        prepare_gemm(weight, random_inputs(17, 64), allocate_result(17, 4, random_inputs(1, 1)))
+
+
+def test_every_shape_has_a_cut_that_fits_and_fills_the_device():
+    for recipe in TILED:
+        plan = plan_of(RECIPES[recipe])
+        for shape in ((4096, 4096), (11008, 4096), (28672, 8192), (48, 131)):
+            for m in (17, 32, 64, 128):
+                cut = choose_cut(plan, m, shape)
+                assert cut in CUTS and spec_of(plan, shape, cut).shared_bytes <= MAX_SHARED_BYTES
+        spec = spec_of(plan, (4096, 4096), choose_cut(plan, 32, (4096, 4096)))
+        assert 4096 // spec.rows * -(-32 // spec.tokens) >= 64  # at least half of 132 multiprocessors
+    with pytest.raises(NotImplementedError, match="shared memory of a block must hold a stage"):
+        choose_cut(plan, 64, (4096, 4096), 1024)
+    with pytest.raises(
+        ValueError, match="depth must be at least 2, warps 1 to 32 and token_tiles at least 1, not 1, 1"
+    ):
+        GemmSpec(plan, 64, 1, 1, 1, 1, True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("recipe", TILED)
+def test_on_a_device(recipe):
+    for n, k in ((4096, 4096), (1000, 1061), (33, 4100)):
+        tensor = quantized(RECIPES[recipe], n, k)
+        for cut in CUTS:
+            check(tensor, 100, cut, "cuda")
+        for m in (17, 300):
+            x = random_inputs(m, k)
+            assert errors(tensor, x, gemm(from_quantized(tensor, "cuda"), x.cuda())).max() <= 1
