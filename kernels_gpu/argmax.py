@@ -115,6 +115,12 @@ def make_body(spec: ArgmaxSpec) -> Callable[..., None]:
     return kernel
 
 
+def spec_of(width: int, *, vector: bool = True, bfloat: bool = False) -> ArgmaxSpec:
+    """The kernel of rows of ``width``, with a chunk or more for each thread."""
+    threads = min(MAX_THREADS, ceil_div(ceil_div(width, CHUNK), WARP) * WARP)
+    return ArgmaxSpec(width, threads, vector, bfloat)
+
+
 @lru_cache(maxsize=64)
 def _kernel(spec: ArgmaxSpec, device: torch.device) -> NativeKernel:
     return load(make_body(spec), ARGUMENTS, repr(spec))
@@ -138,8 +144,7 @@ def prepare(logits: Tensor, tokens: Tensor, *, overlapped: bool = True) -> Bound
         raise TypeError(f"tokens must be int32, not {tokens.dtype}")
     if tokens.shape != (m,) or width == 0:
         raise ValueError(f"tokens must be [{m}] for logits {list(logits.shape)!r}, not {list(tokens.shape)!r}")
-    threads = min(MAX_THREADS, ceil_div(ceil_div(width, CHUNK), WARP) * WARP)
-    spec = ArgmaxSpec(width, threads, whole_chunks(logits, numbers=width), bfloat)
+    spec = spec_of(width, vector=whole_chunks(logits, numbers=width), bfloat=bfloat)
     return BoundLaunch(
-        _kernel(spec, logits.device), m, threads, (logits, tokens), shared_bytes=8 * WARP, overlapped=overlapped
+        _kernel(spec, logits.device), m, spec.threads, (logits, tokens), shared_bytes=8 * WARP, overlapped=overlapped
     )

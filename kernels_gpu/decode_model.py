@@ -1,19 +1,16 @@
 """A Llama-shaped decoder as the decode step takes it: its sizes, its weights in any encoding, its KV caches.
 
-A layer has four products: queries, keys and values in one; the output of attention; gate and up in one; down. Each
-weight binds launches for given buffers: packed codes and this package's GEMV (``OwnWeight``), 16-bit floats and torch's
-library (``HalfWeight``), torch's int4 kernel (``TinygemmWeight``). Encodings may differ from one matrix to the next.
+A layer has four products: queries, keys and values in one; the output of attention; gate and up in one; down. Their
+encodings may differ from one matrix to the next (``kernels_gpu.decode_weights``).
 
 Left out: biases, mixtures of experts, sliding windows, norms of queries and keys, scaled rotary frequencies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,18 +18,13 @@ from torch import Tensor
 from datatypes.catalog import FP16, INTS_SYMMETRIC
 from datatypes.granularity import PerChannel
 from datatypes.layer_config import ScaleConfig, TensorConfig
-from datatypes.packing import unpack_tensor
 from datatypes.planes import row_words
 from datatypes.quantize import quantize_tensor
 from hwmodel.units import ceil_div
 from kernels_gpu.attention_launch import CacheSide, cache_side
-from kernels_gpu.gemv_launch import PackedMatrix, from_quantized, prepare_all
-from kernels_gpu.gemv_plan import Plan
-from kernels_gpu.gemv_recipes import quantize_randomly
+from kernels_gpu.decode_weights import Weight, weight_of
 
-Call = Callable[[], object]
 CACHES = {bits: TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True) for bits in (4, 8)}
-TINYGEMM_GROUP, TINYGEMM_TILES = 128, 8  # group of the scales; inner k tiles of its layout
 
 
 class Matrix(Enum):
@@ -103,96 +95,6 @@ class DecoderShape:
 LLAMA_2_7B = DecoderShape("Llama-2-7B", 4096, 32, 32, 128, 11008, 32, 32000)
 
 
-class Weight(Protocol):
-    """One matrix ``[n, k]`` of a product."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that a product reads of it."""
-
-    @property
-    def own(self) -> bool:
-        """Whether its kernels are this package's: the next may then start while they run."""
-
-    @property
-    def late(self) -> bool:
-        """Whether its result is allocated by the product itself, so that binding it computes it."""
-
-    @property
-    def plan(self) -> Plan | None:
-        """What sets its tolerance; ``None`` for products of 16-bit floats."""
-
-    def dense(self) -> Tensor | None:
-        """Its values, float32 ``[n, k]``, where they can be compared."""
-
-    def bind(self, x: Tensor, out: Tensor, *, overlapped: bool) -> tuple[Sequence[Call], Tensor]:
-        """Launches that compute ``x @ weight.T``, and where the result is: ``out`` unless the weight is late."""
-
-
-@dataclass(frozen=True, eq=False)
-class OwnWeight:
-    """Packed codes, multiplied by ``kernels_gpu.gemv``."""
-
-    matrix: PackedMatrix
-    own = True
-    late = False
-
-    @property
-    def nbytes(self) -> int:
-        return self.matrix.nbytes
-
-    @property
-    def plan(self) -> Plan | None:
-        return self.matrix.plan
-
-    def dense(self) -> Tensor | None:
-        return unpack_tensor(self.matrix.arrays, self.matrix.config, self.matrix.shape).dequantize().float()
-
-    def bind(self, x: Tensor, out: Tensor, *, overlapped: bool) -> tuple[Sequence[Call], Tensor]:
-        return prepare_all(self.matrix, x, out, overlapped=overlapped), out
-
-
-@dataclass(frozen=True, eq=False)
-class HalfWeight:
-    """16-bit floats, multiplied by torch's library (cuBLAS on a GPU)."""
-
-    weight: Tensor
-    own = False
-    late = False
-    plan = None
-
-    @property
-    def nbytes(self) -> int:
-        return self.weight.nbytes
-
-    def dense(self) -> Tensor | None:
-        return self.weight.float()
-
-    def bind(self, x: Tensor, out: Tensor, *, overlapped: bool) -> tuple[Sequence[Call], Tensor]:
-        return (partial(torch.mm, x, self.weight.T, out=out),), out
-
-
-@dataclass(frozen=True, eq=False)
-class TinygemmWeight:
-    """Codes and scales of torch's int4 kernel, which takes bfloat16 and allocates its result."""
-
-    codes: Tensor
-    scales: Tensor
-    own = False
-    late = True
-    plan = None
-
-    @property
-    def nbytes(self) -> int:
-        return self.codes.nbytes + self.scales.nbytes
-
-    def dense(self) -> Tensor | None:
-        return None
-
-    def bind(self, x: Tensor, out: Tensor, *, overlapped: bool) -> tuple[Sequence[Call], Tensor]:
-        return (), torch.ops.aten._weight_int4pack_mm(x, self.codes, TINYGEMM_GROUP, self.scales)
-
-
 @dataclass(frozen=True, eq=False)
 class DecoderLayer:
     """Weights of a layer, and the gains of its two norms ``[hidden]``."""
@@ -230,32 +132,6 @@ class Decoder:
     def late(self) -> bool:
         """Whether some product computes as it is bound."""
         return any(weight.late for layer in self.layers for weight in layer.weights.values()) or self.head.late
-
-
-def weight_of(dense: Tensor, config: TensorConfig | None) -> Weight:
-    """A matrix in an encoding, on its device; ``None`` for its 16-bit floats as they are.
-
-    Raises:
-        NotImplementedError: an encoding without a kernel.
-    """
-    if config is None:
-        return HalfWeight(dense.contiguous())
-    return OwnWeight(from_quantized(quantize_randomly(dense.float(), config), dense.device))
-
-
-def random_tinygemm(n: int, k: int, device: torch.device | str) -> Weight:
-    """A random weight of torch's int4 kernel.
-
-    Raises:
-        ValueError: sizes that it does not take.
-    """
-    if k % TINYGEMM_GROUP or n % 8:
-        raise ValueError(f"n and k of tinygemm must be multiples of 8 and {TINYGEMM_GROUP}, not {n!r} and {k!r}")
-    codes = torch.randint(0, 256, (n, k // 2), dtype=torch.uint8, device=device)
-    scales = torch.rand((k // TINYGEMM_GROUP, n, 2), device=device) * (0.02 / 8)
-    scales[..., 1] = 0
-    packed = torch.ops.aten._convert_weight_to_int4pack(codes, TINYGEMM_TILES)
-    return TinygemmWeight(packed, scales.bfloat16())
 
 
 WeightMaker = Callable[[int, Matrix, tuple[int, int]], Weight]

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from kernels_gpu import argmax, attention_launch, embedding, gate, norm, rotary
-from kernels_gpu.decode_model import Cache, Call, Decoder, Matrix, Weight
+from kernels_gpu.decode_model import Cache, Decoder, Matrix
+from kernels_gpu.decode_weights import Call, Weight
 from kernels_gpu.gemv_launch import MAX_TOKENS, allocate_result
 
 

@@ -78,6 +78,12 @@ def make_body(spec: EmbeddingSpec) -> Callable[..., None]:
     return kernel
 
 
+def spec_of(width: int, head_dim: int, *, vector: bool = True) -> EmbeddingSpec:
+    """The kernel of a table with rows of ``width``, with a chunk or more for each thread."""
+    threads = min(MAX_THREADS, ceil_div(ceil_div(width, CHUNK), WARP) * WARP)
+    return EmbeddingSpec(width, head_dim, threads, vector)
+
+
 @lru_cache(maxsize=64)
 def _kernel(spec: EmbeddingSpec, device: torch.device) -> NativeKernel:
     return load(make_body(spec), ARGUMENTS, repr(spec))
@@ -121,7 +127,6 @@ def prepare(
             f"out, turns and lengths of {m} tokens must be [{m}, {width}], [{m}, {pairs}, 2] and [{m}], not "
             f"{list(out.shape)!r}, {list(turns.shape)!r} and {list(lengths.shape)!r}"
         )
-    threads = min(MAX_THREADS, ceil_div(ceil_div(width, CHUNK), WARP) * WARP)
-    spec = EmbeddingSpec(width, 2 * pairs, threads, whole_chunks(table, out, numbers=width))
+    spec = spec_of(width, 2 * pairs, vector=whole_chunks(table, out, numbers=width))
     given = (tokens, table, lengths, all_turns, out, turns, vocabulary, capacity, int(advance))
-    return BoundLaunch(_kernel(spec, table.device), m, threads, given, shared_bytes=0, overlapped=overlapped)
+    return BoundLaunch(_kernel(spec, table.device), m, spec.threads, given, shared_bytes=0, overlapped=overlapped)

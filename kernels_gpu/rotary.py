@@ -58,7 +58,7 @@ class RotarySpec:
     key_heads: int
     key_bits: int
     value_bits: int
-    warps: int
+    warps: int = WARPS
     bfloat: bool = False
 
     def __post_init__(self) -> None:
@@ -259,7 +259,7 @@ def prepare(
             f"{list(turn.shape)!r}, {list(lengths.shape)!r} and {key.shape!r}"
         )
     bits = cache_format(key.config).bits, cache_format(value.config).bits
-    spec = RotarySpec(d, heads, key_heads, *bits, warps=WARPS, bfloat=bfloat)
+    spec = RotarySpec(d, heads, key_heads, *bits, bfloat=bfloat)
     return BoundLaunch(
         _kernel(spec, qkv.device),
         ceil_div(m * spec.rows, WARPS),

@@ -8,16 +8,15 @@ from kernels_gpu import ptx
 from kernels_gpu.decode_model import (
     LLAMA_2_7B,
     DecoderShape,
-    HalfWeight,
     Matrix,
     empty_cache,
     encoded_weights,
     random_cache,
     random_decoder,
-    random_tinygemm,
 )
 from kernels_gpu.decode_reference import compare, logits_in_float64, poison, verify
 from kernels_gpu.decode_step import DecodeStep, StageKind, make_state, stages
+from kernels_gpu.decode_weights import HalfWeight, random_tinygemm
 from kernels_gpu.gemv_recipes import RECIPES
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
