@@ -6,10 +6,11 @@ as before: ``install`` writes ``QuantizedLayer.dequantize_weight()`` into the sl
 
     1. divide the input by the smoothing vector;                             (SmoothQuant, AWQ)
     2. rotate it by the Hadamard blocks that the weight was rotated by;      (QuaRot, HIGGS)
-    3. round it to the activation format: dynamic or static scales;
+    3. round it to the activation format: dynamic or static scales; or its channels, less their biases, to the scales
+       of their groups (Tender), where positions of a sequence choose the chunk;
     4. multiply by the decoded dense weight, outliers in place, float32;
-    5. add the low-rank branch, ``Q(Q(x A) B)`` with Q the activation format (LQER, arXiv 2402.02446: its code
-       re-quantizes both products);
+    5. add what the biases of the channels give; or the low-rank branch, ``Q(Q(x A) B)`` with Q the activation format
+       (LQER, arXiv 2402.02446: its code re-quantizes both products);
     6. normalise without parameters where the config says so (OneBit), add the bias, round to the output format.
 
 An activation that is not quantized stays float32: FP16 rounding of activations is not modelled.
@@ -30,6 +31,8 @@ from torch.nn import functional as F
 
 from codesign.activation import fake_quantize, hadamard_rotate
 from codesign.weight_slots import WeightSlot, weight_slots
+from datatypes.channel_groups import EncodedChannels
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.layer_config import LayerConfig, TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
 
@@ -81,7 +84,8 @@ class QuantizedLinear(nn.Module):
         memo: shared by the layers of a block.
 
     Raises:
-        ValueError: the activation scale is static and the layer's notes do not hold it.
+        ValueError: the activation scale is static and the layer's notes do not hold it, or channel groups are
+            not there.
     """
 
     def __init__(self, layer: QuantizedLayer, bias: Tensor | None, memo: InputMemo | None = None) -> None:
@@ -95,32 +99,34 @@ class QuantizedLinear(nn.Module):
         self.b = None if layer.low_rank_b is None else layer.low_rank_b.dequantize()
         self.memo = memo if memo is not None else InputMemo()
         self.in_features, self.out_features = layer.shape[1], layer.shape[0]
-        note = layer.notes.get(INPUT_SCALE_NOTE)
-        self.input_scale = None if note is None else float(note)
+        self.channels: EncodedChannels | None = None
+        self.input_scale: float | None = None
         activation = layer.config.activation
-        static = activation is not None and activation.scale is not None and not activation.dynamic
-        if static and activation is not None and activation.zero_point is not None:
-            raise NotImplementedError("a static activation scale with a zero point is not supported: use a dynamic one")
-        if static and self.input_scale is None:
-            raise ValueError(
-                f"a static activation scale must be in the layer's notes as {INPUT_SCALE_NOTE}, not absent"
-            )
-        self.static = static
+        if isinstance(activation, ChannelGroupsConfig):
+            if layer.channel_groups is None:
+                raise ValueError("an activation in channel groups must have them in its layer, not None")
+            self.channels = EncodedChannels(activation, layer.channel_groups)
+        elif activation is not None and activation.scale is not None and not activation.dynamic:
+            if activation.zero_point is not None:
+                raise NotImplementedError(
+                    "a static activation scale with a zero point is not supported: use a dynamic one"
+                )
+            if INPUT_SCALE_NOTE not in layer.notes:
+                raise ValueError(
+                    f"a static activation scale must be in the layer's notes as {INPUT_SCALE_NOTE}, not absent"
+                )
+            self.input_scale = float(layer.notes[INPUT_SCALE_NOTE])
 
     def forward(self, x: Tensor) -> Tensor:
         """``[..., k] -> [..., n]``."""
-        activation = self.config.activation
         if self.smoothing is not None:
             x = x / self.smoothing
         if self.hadamard:
             x = hadamard_rotate(x, self.hadamard)
-        if activation is not None:
-            x = (
-                fake_quantize(x, activation, scale=self.input_scale)
-                if self.static
-                else self.memo.rounded(x, activation)
-            )
+        x = self._rounded(x)
         y = F.linear(x, self.weight)
+        if self.channels is not None and (correction := self.channels.corrections(x.shape[-2])) is not None:
+            y = y + correction
         if self.a is not None and self.b is not None:
             y = y + self._requantized(F.linear(self._requantized(F.linear(x, self.a)), self.b))
         if self.config.output_norm:
@@ -129,9 +135,25 @@ class QuantizedLinear(nn.Module):
             y = y + self.bias
         return y if self.config.output is None else fake_quantize(y, self.config.output)
 
+    def _rounded(self, x: Tensor) -> Tensor:
+        """The input as the array multiplies it."""
+        activation = self.config.activation
+        if activation is None:
+            return x
+        if self.channels is not None:
+            return self.channels.values(x)
+        assert isinstance(activation, TensorConfig)
+        if self.input_scale is not None:
+            return fake_quantize(x, activation, scale=self.input_scale)
+        return self.memo.rounded(x, activation)
+
     def _requantized(self, x: Tensor) -> Tensor:
         """An intermediate of the low-rank branch in the activation format; its scales are always its own."""
-        return x if self.config.activation is None else fake_quantize(x, self.config.activation)
+        activation = self.config.activation
+        if activation is None:
+            return x
+        assert isinstance(activation, TensorConfig)  # LayerConfig allows no channel groups beside a low-rank branch
+        return fake_quantize(x, activation)
 
 
 def install(

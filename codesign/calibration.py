@@ -23,7 +23,11 @@ class Statistic(Enum):
     SQUARE_MEAN = "square_mean"  # mean x_i^2, [k]: QERA (diagonal), SLiM
     GRADIENT_ABS = "gradient_abs"  # mean over samples of |dL/dw|, [n, k]: GWQ
     GRADIENT_SQUARE = "gradient_square"  # mean over samples of (dL/dw)^2, [n, k]: SqueezeLLM
+    CHUNK_RANGE = "chunk_range"  # smallest and largest x_i of every CHUNK_TOKENS positions, [chunks, 2, k]: Tender
     INPUTS = "inputs"  # some inputs themselves, [tokens, k]: AWQ's search, reconstruction
+
+
+CHUNK_TOKENS = 256  # Tender's code (github.com/snu-comparch/Tender): rows of an activation that share their scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,17 +97,20 @@ class InputStatistics:
         self._generator = torch.Generator().manual_seed(seed)
 
     def update(self, x: Tensor) -> None:
-        """Add a batch ``[..., k]``; an empty one changes nothing.
+        """Add a batch ``[..., k]``; an empty one changes nothing. The last axis but one are positions of a sequence.
 
         Raises:
             ValueError: the last axis is not ``features``.
         """
         if x.shape[-1] != self.features:
             raise ValueError(f"inputs must have {self.features} features, not {x.shape[-1]!r}")
+        positions = x.shape[-2] if x.dim() > 1 else 1
         x = x.detach().reshape(-1, self.features).to(torch.float32)
         if not len(x):
             return
         self.tokens += len(x)
+        if Statistic.CHUNK_RANGE in self.wanted:
+            self._widen(x.reshape(-1, positions, self.features))
         if Statistic.HESSIAN in self.wanted:
             self._add(Statistic.HESSIAN, (x.T @ x).to(torch.float64))
         if Statistic.ABS_MEAN in self.wanted:
@@ -122,6 +129,17 @@ class InputStatistics:
 
     def _max(self, key: Statistic, value: Tensor) -> None:
         self._sum[key] = torch.maximum(self._sum[key], value) if key in self._sum else value
+
+    def _widen(self, sequences: Tensor) -> None:
+        """Ranges of the chunks of ``[batch, t, k]`` joined to those so far; a longer sequence brings more chunks."""
+        chunks = sequences.split(CHUNK_TOKENS, dim=1)
+        found = torch.stack([torch.stack((c.amin((0, 1)), c.amax((0, 1)))) for c in chunks])
+        known = self._sum.get(Statistic.CHUNK_RANGE, found)
+        both = min(len(known), len(found))
+        joined = torch.stack(
+            (torch.minimum(known[:both, 0], found[:both, 0]), torch.maximum(known[:both, 1], found[:both, 1])), dim=1
+        )
+        self._sum[Statistic.CHUNK_RANGE] = torch.cat([joined, known[both:], found[both:]])
 
     def _sample(self, x: Tensor) -> None:
         """Keep the rows with the smallest random keys of all rows so far, in the order they came."""

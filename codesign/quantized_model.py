@@ -45,9 +45,10 @@ from codesign.tensor_file import save_tensors
 from codesign.weight_names import tied_names
 from codesign.weight_slots import all_slots
 from datatypes.config_json import config_to_dict
-from datatypes.layer_config import LayerConfig, StorageBits
+from datatypes.layer_config import LayerConfig
 from datatypes.layer_packing import pack_layer, unpack_layer
 from datatypes.quantized_layer import QuantizedLayer
+from datatypes.storage_bits import StorageBits
 
 REST_FILE_BYTES = 1 << 29  # a file of unquantized tensors is closed once it holds this much
 COPIED_SUFFIXES = (".json", ".txt", ".model", ".jinja", ".tiktoken")

@@ -8,7 +8,7 @@ is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0``, ``uint8`` (under an FP16 st
 ``dq`` (QLoRA's double quantization), or for groups of ``_asym`` ``uint3`` (SpQR's two levels of scales and zero
 points); ``_aN`` are N-bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for
 each token and head, and a zero point below 8 bits. An algorithm that keeps something beside the weight gets it with its
-paper's defaults.
+paper's defaults; ``tender`` has inputs in channel groups, as wide as the weight or of ``_aN`` bits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import replace
 from codesign.algorithms.base import Algorithm
 from codesign.algorithms.lqer import LowRankReconstruction
 from codesign.algorithms.registry import ALGORITHMS
+from codesign.algorithms.tender import tender_activation
 from datatypes.block_formats import BLOCK_FORMATS, bilevel, double_quantized, integer_asymmetric
 from datatypes.catalog import ALIASES, BF16, E8M0, FORMATS, FP16, FP32, INTS_SYMMETRIC, MIXTURES, UINT8, formats_by_name
 from datatypes.format import Format
@@ -159,6 +160,9 @@ def _with_parts(linear: LayerConfig, weight: TensorConfig, chosen: str) -> Layer
         return replace(linear, outliers=OutlierConfig())
     if chosen in _SMOOTHED:
         return replace(linear, smoothing=FP16)
+    if chosen == "tender":
+        bits = weight.formats[0].bits if linear.activation is None else int(linear.activation.code_bits)
+        return replace(linear, activation=tender_activation(bits))
     return linear
 
 

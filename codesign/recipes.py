@@ -14,6 +14,7 @@ from typing import Any
 from codesign.algorithms.base import Algorithm
 from codesign.algorithms.lqer import l2qer_mxint_config
 from codesign.algorithms.registry import ALGORITHMS, algorithm, options_of
+from codesign.algorithms.tender import tender_activation
 from codesign.calibration import Statistic
 from codesign.recipe_names import parse_recipe_name
 from datatypes.config_json import config_from_dict, config_to_dict
@@ -161,6 +162,14 @@ def _noted(name: str, note: str) -> Recipe:
     return Recipe(name, *parse_recipe_name(name), note=note)
 
 
+def _tender_of_tensors(bits: int) -> Recipe:
+    """Tender with one order, scale and bias for all positions."""
+    made = _noted(f"tender_int{bits}_channel", f"{_TENDER}, without chunks: what an exported kernel holds")
+    activation = tender_activation(bits, chunk_tokens=None)
+    return replace(made, name=f"tender{bits}_tensor", linear=replace(made.linear, activation=activation))
+
+
+_TENDER = "Lee et al., Tender, ISCA 2024"
 _BITMOD_BASELINE = "a baseline of Chen et al., BitMoD, HPCA 2025, Table VI"
 _OCP = "OCP Microscaling Formats (MX) 1.0, 2023"
 _LIST: tuple[Recipe, ...] = (
@@ -203,6 +212,10 @@ _LIST: tuple[Recipe, ...] = (
     ),
     _noted("int8_channel_a8", "W8A8: integers on both sides, a scale for each token"),
     _noted("smoothquant_int8_channel_a8", "Xiao et al., SmoothQuant, arXiv 2211.10438"),
+    replace(_noted("tender_int8_channel", f"{_TENDER}: W8A8, 8 channel groups"), name="tender8"),
+    replace(_noted("tender_int4_channel", f"{_TENDER}: W4A4, 14 channel groups"), name="tender4"),
+    _tender_of_tensors(8),
+    _tender_of_tensors(4),
     _noted("int4_g128_fp16_a8", "W4A8"),
     _noted("bitmod4_g128_kv8", "BitMoD weights and an 8-bit KV cache"),
     _noted("bitmod4_g128_kv4", "BitMoD weights and a 4-bit KV cache"),

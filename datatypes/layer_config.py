@@ -10,15 +10,16 @@ How the published families fit is a table in the README ("One config for every f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from operator import add, attrgetter
 
 from datatypes.catalog import FP16, INT16, INT32
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.format import FloatFormat, Format, LearnedFormat
 from datatypes.granularity import Granularity, PerChannel, PerTensor
-from datatypes.planes import WORD_BITS, flat_words, row_words
+from datatypes.planes import WORD_BITS, row_words
+from datatypes.storage_bits import StorageBits, field_bits
 
 
 class ScaleRule(Enum):
@@ -31,40 +32,6 @@ class ScaleRule(Enum):
     LQER_CEIL = "lqer_ceil"  # 2**ceil(log2 max|x|) / 2**(bits - 1): LQER's MXINT (sign and magnitude, saturating)
     NORM = "norm"  # root mean square: HIGGS and other grids made for unit variance
     MEAN_ABS = "mean_abs"  # mean |x|: binary (XNOR-Net, eq. 6) and ternary (BitNet b1.58, arXiv 2402.17764, eq. 3)
-
-
-@dataclass(frozen=True)
-class StorageBits:
-    """Stored bits, each kind apart. Add two with ``+``; ``total`` is the bill."""
-
-    codes: int = 0
-    padding: int = 0  # of packed codes, to whole 32-bit words at the end of each row
-    scales: int = 0
-    outer_scales: int = 0  # second-level scales, of scales and of zero points
-    outer_offsets: int = 0  # second-level offsets, likewise
-    zero_points: int = 0
-    selectors: int = 0
-    codebooks: int = 0
-    vectors: int = 0  # stored row and column scales, column maps, permutations
-    masks: int = 0
-    low_rank: int = 0
-    outlier_values: int = 0
-    outlier_indices: int = 0
-
-    @property
-    def total(self) -> int:
-        """All bits."""
-        return sum(_bits_of(self))
-
-    def __add__(self, other: StorageBits) -> StorageBits:
-        return StorageBits(*map(add, _bits_of(self), _bits_of(other)))
-
-    def bits_per_weight(self, shape: tuple[int, int]) -> float:
-        """``total`` over the number of *original* weights of ``[n, k]``."""
-        return self.total / (shape[0] * shape[1])
-
-
-_bits_of = attrgetter(*(f.name for f in fields(StorageBits)))  # in order; asked several times for each priced layer
 
 
 @dataclass(frozen=True)
@@ -110,9 +77,9 @@ class SecondLevel:
 
     def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
         """Bits of the second level for a ``[n, k]`` matrix; the codes below it are their owner's."""
-        bits = StorageBits(outer_scales=_field_bits(self.granularity.count(shape), self.scale.bits))
+        bits = StorageBits(outer_scales=field_bits(self.granularity.count(shape), self.scale.bits))
         if self.offset is not None:
-            bits += StorageBits(outer_offsets=_field_bits(self.offset_tiles.count(shape), self.offset.bits))
+            bits += StorageBits(outer_offsets=field_bits(self.offset_tiles.count(shape), self.offset.bits))
         return bits
 
     def field_bits(self, shape: tuple[int, int]) -> int:
@@ -315,7 +282,7 @@ class TensorConfig:
         fmt = self.formats[0]
         masks = 0
         if self.sparsity is not None:
-            masks = _field_bits(n * self.sparsity.kept_columns(k), (self.sparsity.block - 1).bit_length())
+            masks = field_bits(n * self.sparsity.kept_columns(k), (self.sparsity.block - 1).bit_length())
         code_rows, row_codes = self.code_shape(shape)
         codes = code_rows * row_codes * fmt.bits
         padded = code_rows * row_words(row_codes, fmt.bits) * WORD_BITS if fmt.bits < 16 else codes
@@ -323,20 +290,20 @@ class TensorConfig:
         if self.dynamic:
             return bits
         if self.scale is not None:
-            bits += StorageBits(scales=_field_bits(self.granularity.count(shape), self.scale.format.bits))
+            bits += StorageBits(scales=field_bits(self.granularity.count(shape), self.scale.format.bits))
         for level in self.second_levels:
             bits += level.storage_bits(shape)
         if self.zero_point is not None:
-            bits += StorageBits(zero_points=_field_bits(self.granularity.count(shape), self.zero_point.bits))
+            bits += StorageBits(zero_points=field_bits(self.granularity.count(shape), self.zero_point.bits))
         if self.selector_bits:
-            bits += StorageBits(selectors=_field_bits(self.selector_granularity.count(shape), self.selector_bits))
+            bits += StorageBits(selectors=field_bits(self.selector_granularity.count(shape), self.selector_bits))
         if self.codebook is not None:
             entries = self.codebook.granularity.count(shape) * (1 << fmt.bits) * fmt.dim
-            bits += StorageBits(codebooks=_field_bits(entries, self.codebook.format.bits))
+            bits += StorageBits(codebooks=field_bits(entries, self.codebook.format.bits))
         if self.row_scale is not None:
-            bits += StorageBits(vectors=_field_bits(n, self.row_scale.bits))
+            bits += StorageBits(vectors=field_bits(n, self.row_scale.bits))
         if self.column_scale is not None:
-            bits += StorageBits(vectors=_field_bits(k, self.column_scale.bits))
+            bits += StorageBits(vectors=field_bits(k, self.column_scale.bits))
         if self.residual is not None:
             bits += self.residual.storage_bits(shape)
         return bits
@@ -400,7 +367,7 @@ class PartitionedConfig:
         if self.columns != shape[1]:
             raise ValueError(f"columns of the parts must sum to in_features {shape[1]}, not {self.columns}")
         slab_bits = (len(self.parts) - 1).bit_length()
-        bits = StorageBits(vectors=_field_bits(-(-shape[1] // self.slab), slab_bits))
+        bits = StorageBits(vectors=field_bits(-(-shape[1] // self.slab), slab_bits))
         for part in self.parts:
             if part.columns:
                 bits += part.config.storage_bits((shape[0], part.columns))
@@ -417,6 +384,7 @@ class PartitionedConfig:
 
 
 WeightConfig = TensorConfig | PartitionedConfig
+ActivationConfig = TensorConfig | ChannelGroupsConfig
 
 
 @dataclass(frozen=True)
@@ -492,12 +460,12 @@ class OutlierConfig:
         n, k = shape
         count = self.count(shape)
         if self.layout is OutlierLayout.COLUMNS:
-            values, indices = _field_bits(count * n, self.format.bits), _field_bits(count, self.index.bits)
+            values, indices = field_bits(count * n, self.format.bits), field_bits(count, self.index.bits)
         elif self.layout is OutlierLayout.CSR:
-            values = _field_bits(count, self.format.bits)
-            indices = _field_bits(count, self.index.bits) + _field_bits(n + 1, self.row_pointer.bits)
+            values = field_bits(count, self.format.bits)
+            indices = field_bits(count, self.index.bits) + field_bits(n + 1, self.row_pointer.bits)
         else:
-            values, indices = _field_bits(count, self.format.bits), _field_bits(n * k, 1)
+            values, indices = field_bits(count, self.format.bits), field_bits(n * k, 1)
         return StorageBits(outlier_values=values, outlier_indices=indices)
 
 
@@ -507,7 +475,8 @@ class LayerConfig:
 
     Args:
         weight: encoding of the weight ``[n, k]``; ``None`` for layers without one (attention products).
-        activation: encoding of the input ``[m, k]``; ``None`` for FP16.
+        activation: encoding of the input ``[m, k]``; ``None`` for FP16. Channel groups store their order, scales and
+            biases with the layer.
         output: encoding in which the output is written; ``None`` for FP16.
         key, value: encodings of the KV cache ``[tokens, head_dim]`` for attention layers; ``None`` for FP16.
         low_rank: side branch that corrects the weight.
@@ -520,7 +489,7 @@ class LayerConfig:
     """
 
     weight: WeightConfig | None = None
-    activation: TensorConfig | None = None
+    activation: ActivationConfig | None = None
     output: TensorConfig | None = None
     key: TensorConfig | None = None
     value: TensorConfig | None = None
@@ -529,6 +498,13 @@ class LayerConfig:
     permuted: bool = False
     output_norm: bool = False
     smoothing: Format | None = None
+
+    def __post_init__(self) -> None:
+        if self.low_rank is not None and isinstance(self.activation, ChannelGroupsConfig):
+            raise ValueError(
+                "activation of a layer with a low-rank branch must be a TensorConfig, in which the branch's products "
+                "are encoded too, not channel groups"
+            )
 
     def storage_bits(self, shape: tuple[int, int]) -> StorageBits:
         """Bits of everything the model stores for a ``[n, k]`` layer (biases and norms are counted by the model).
@@ -547,7 +523,9 @@ class LayerConfig:
         if self.permuted:
             bits += StorageBits(vectors=shape[1] * INT32.bits)
         if self.smoothing is not None:
-            bits += StorageBits(vectors=_field_bits(shape[1], self.smoothing.bits))
+            bits += StorageBits(vectors=field_bits(shape[1], self.smoothing.bits))
+        if isinstance(self.activation, ChannelGroupsConfig):
+            bits += StorageBits(activation=self.activation.storage_bits(shape))
         return bits
 
     def tensors(self) -> Iterator[tuple[str, TensorConfig]]:
@@ -565,8 +543,3 @@ class LayerConfig:
 
 
 FP16_WEIGHT = TensorConfig((FP16,), scale=None)
-
-
-def _field_bits(count: int, bits: int) -> int:
-    """Bits of ``count`` packed fields, whole words."""
-    return flat_words(count, bits) * WORD_BITS

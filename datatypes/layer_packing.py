@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from datatypes.channel_groups import ChannelGroups
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, OutlierLayout, PartitionedConfig
 from datatypes.packing import (
     pack_field,
@@ -30,7 +32,7 @@ def pack_layer(layer: QuantizedLayer) -> dict[str, Tensor]:
     """Everything a quantized layer stores.
 
     Keys: ``weight.<key>`` (``weight.<part>.<key>`` and ``part_of_column`` for a weight in parts), ``low_rank_a.<key>``,
-    ``low_rank_b.<key>``, ``outliers.<key>``, ``permutation``, ``smoothing``.
+    ``low_rank_b.<key>``, ``outliers.<key>``, ``permutation``, ``smoothing``, ``activation.<key>`` for channel groups.
 
     Raises:
         ValueError: the layer holds something that its config does not name, or lacks what it names.
@@ -59,6 +61,8 @@ def pack_layer(layer: QuantizedLayer) -> dict[str, Tensor]:
         made["permutation"] = layer.permutation.to(torch.int32)
     if config.smoothing is not None and layer.smoothing is not None:
         made["smoothing"] = pack_field(layer.smoothing, config.smoothing)
+    if isinstance(config.activation, ChannelGroupsConfig) and layer.channel_groups is not None:
+        _add(made, "activation", _pack_channel_groups(layer.channel_groups, config.activation, layer.shape))
     return made
 
 
@@ -107,6 +111,9 @@ def unpack_layer(
         outliers=outliers,
         permutation=_one(tensors, "permutation").to(torch.int64) if config.permuted else None,
         smoothing=smoothing,
+        channel_groups=_unpack_channel_groups(_under(tensors, "activation"), config.activation, shape)
+        if isinstance(config.activation, ChannelGroupsConfig)
+        else None,
         notes=dict(notes or {}),
     )
 
@@ -119,6 +126,7 @@ def _check_agreement(layer: QuantizedLayer) -> None:
         "outliers": (config.outliers is not None, layer.outliers is not None),
         "permutation": (config.permuted, layer.permutation is not None),
         "smoothing": (config.smoothing is not None, layer.smoothing is not None),
+        "channel_groups": (isinstance(config.activation, ChannelGroupsConfig), layer.channel_groups is not None),
         "part_of_column": (isinstance(config.weight, PartitionedConfig), layer.part_of_column is not None),
     }
     for what, (promised, there) in pairs.items():
@@ -213,3 +221,54 @@ def _unpack_outliers(stored: Mapping[str, Tensor], config: OutlierConfig, shape:
     columns = unpack_field(_one(stored, "columns"), config.index, (count,)).to(torch.int64)
     pointers = unpack_integers(_one(stored, "row_pointers"), config.row_pointer, (n + 1,)).to(torch.int64)
     return Outliers(values, columns, pointers)
+
+
+def _pack_channel_groups(
+    groups: ChannelGroups, config: ChannelGroupsConfig, shape: tuple[int, int]
+) -> dict[str, Tensor]:
+    config.check_index(shape[1])
+    _check_channel_groups(groups, config, shape)
+    made = {
+        "order": pack_field(groups.order, config.index),
+        "sizes": pack_field(groups.sizes, config.index),
+        "scale": pack_field(groups.scale, config.scale),
+    }
+    if config.bias is not None and groups.bias is not None and groups.correction is not None:
+        made["bias"] = pack_field(groups.bias, config.bias)
+        made["correction"] = pack_field(groups.correction, config.bias)
+    return made
+
+
+def _check_channel_groups(groups: ChannelGroups, config: ChannelGroupsConfig, shape: tuple[int, int]) -> None:
+    """The groups are as many and as long as their config and their layer say."""
+    (n, k), chunks = shape, config.chunks
+    scales = (chunks,) if config.halved else (chunks, config.groups)
+    wanted: dict[str, tuple[Tensor | None, tuple[int, ...] | None]] = {
+        "order": (groups.order, (chunks, k)),
+        "sizes": (groups.sizes, (chunks, config.groups)),
+        "scale": (groups.scale, scales),
+        "bias": (groups.bias, (chunks, k) if config.bias is not None else None),
+        "correction": (groups.correction, (chunks, n) if config.bias is not None else None),
+    }
+    for what, (tensor, expected) in wanted.items():
+        found = None if tensor is None else tuple(tensor.shape)
+        if found != expected:
+            raise ValueError(f"{what} of channel groups must have the shape {expected} by the config, not {found}")
+
+
+def _unpack_channel_groups(
+    stored: Mapping[str, Tensor], config: ChannelGroupsConfig, shape: tuple[int, int]
+) -> ChannelGroups:
+    (n, k), chunks = shape, config.chunks
+    bias = correction = None
+    if config.bias is not None:
+        bias = unpack_values(_one(stored, "bias"), config.bias, (chunks, k)).to(torch.float32)
+        correction = unpack_values(_one(stored, "correction"), config.bias, (chunks, n)).to(torch.float32)
+    scales = (chunks,) if config.halved else (chunks, config.groups)
+    return ChannelGroups(
+        order=unpack_field(_one(stored, "order"), config.index, (chunks, k)).to(torch.int64),
+        sizes=unpack_field(_one(stored, "sizes"), config.index, (chunks, config.groups)).to(torch.int64),
+        scale=unpack_values(_one(stored, "scale"), config.scale, scales).to(torch.float32),
+        bias=bias,
+        correction=correction,
+    )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
+from datatypes.channel_groups import ChannelGroups
 from datatypes.layer_config import LayerConfig, OutlierLayout
 from datatypes.tensor import QuantizedTensor
 
@@ -47,6 +48,7 @@ class QuantizedLayer:
         permutation: int64 ``[k]``: stored column ``j`` is input column ``permutation[j]``.
         smoothing: float32 ``[k]``: the input is divided by it before anything else (SmoothQuant, AWQ) and the encoded
             weight was multiplied by it; ``None`` where it was folded into the layer before, or is not used.
+        channel_groups: what an input in channel groups stores; ``None`` for other inputs.
         notes: what the algorithm has to say about this layer (error, iterations, chosen group), JSON-able.
     """
 
@@ -59,6 +61,7 @@ class QuantizedLayer:
     outliers: Outliers | None = None
     permutation: Tensor | None = None
     smoothing: Tensor | None = None
+    channel_groups: ChannelGroups | None = None
     notes: dict[str, float | int | str] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> QuantizedLayer:
@@ -66,7 +69,7 @@ class QuantizedLayer:
         moved: dict[str, object] = {}
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, Tensor | QuantizedTensor):
+            if isinstance(value, Tensor | QuantizedTensor | ChannelGroups):
                 moved[f.name] = value.to(device)
             elif isinstance(value, tuple) and value and isinstance(value[0], QuantizedTensor):
                 moved[f.name] = tuple(part.to(device) for part in value)

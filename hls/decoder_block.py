@@ -19,6 +19,7 @@ import numpy as np
 from datatypes.catalog import FP16
 from datatypes.layer_config import TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
+from hwmodel.channel_groups import plain_activation
 
 LAYERS = ("q", "k", "v", "o", "gate", "up", "down")
 MAX_POSITIONS = 1024  # scores of all heads and positions stay on the chip
@@ -106,7 +107,7 @@ def _check_layer(name: str, layer: QuantizedLayer) -> None:
         raise NotImplementedError(f"layer {name} of a block must hand on float32, not codes of an output format")
     if layer.config.output_norm:
         raise NotImplementedError(f"layer {name} of a block must hand on its product, not a norm of it")
-    activation = layer.config.activation
+    activation = plain_activation(layer.config.activation)
     if activation is None or activation.scale is None or not activation.dynamic:
         return
     level = activation.scale.second_level

@@ -15,6 +15,7 @@ from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 from hls.c_types import unit_exponent
 from hls.layer_parts import per_column
+from hwmodel.channel_groups import plain_activation
 
 INPUT_SCALE_NOTE = "input_scale"  # the static activation scale among a layer's notes
 
@@ -60,7 +61,7 @@ def stage_input(layer: QuantizedLayer, x: np.ndarray) -> StagedInput:
         y = hadamard_rows(y, block)
     if not np.isfinite(y).all():
         raise ValueError("activations must be finite, not hold NaN or infinity")
-    config = layer.config.activation
+    config = plain_activation(layer.config.activation)
     if config is None:
         plain = half_rounded(y)
         return StagedInput(plain.astype(np.float64), -24, None, None, plain)

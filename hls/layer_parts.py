@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from datatypes.catalog import FP16
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.format import FloatFormat, Format, IntFormat
 from datatypes.granularity import Granularity
 from datatypes.layer_config import TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
 from hls.layer_outliers import without_outliers
+from hwmodel.channel_groups import plain_activation
 
 _ALL_INPUTS = 1 << 30  # more than any layer has
 
@@ -70,6 +72,8 @@ def dense_parts(layer: QuantizedLayer) -> tuple[DensePart, ...]:
     Raises:
         NotImplementedError: the layer has something that exported kernels do not do; the message names it.
     """
+    if isinstance(layer.config.activation, ChannelGroupsConfig):
+        raise NotImplementedError("no exported kernel takes an input in channel groups")
     stored = np.arange(layer.shape[1]) if layer.permutation is None else layer.permutation.numpy()
     parts = []
     if isinstance(layer.weight, tuple):
@@ -91,7 +95,7 @@ def dense_parts(layer: QuantizedLayer) -> tuple[DensePart, ...]:
         rest: QuantizedTensor | None = part.tensor
         name = part.name
         while rest is not None:
-            _check(rest.config, layer.config.activation)
+            _check(rest.config, plain_activation(layer.config.activation))
             made.append(DensePart(name, without_outliers(rest, part.inputs, layer), part.inputs))
             rest, name = rest.residual, f"{name}.residual"
     return tuple(made)

@@ -23,6 +23,7 @@ from hls.layer_parts import dense_parts
 from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, WeightImage, tiled_field
 from hls.part_planning import plan_part
 from hls.stage_planning import input_stage, plan_stage
+from hwmodel.channel_groups import plain_activation
 
 
 def plan_layer(
@@ -66,9 +67,10 @@ def plan_layer(
             _plan_factor(layer.low_rank_a, "low_rank_a", image),
             _plan_factor(layer.low_rank_b, "low_rank_b", image),
         )
-        if layer.config.activation is not None:
-            middle = plan_stage(layer.config.activation, low_rank[0].rows, options.tokens)
-            result = plan_stage(layer.config.activation, n, options.tokens)
+        activation = plain_activation(layer.config.activation)
+        if activation is not None:
+            middle = plan_stage(activation, low_rank[0].rows, options.tokens)
+            result = plan_stage(activation, n, options.tokens)
     outliers = _plan_outliers(layer, stored, options, image)
     bias_field = None
     if bias is not None:

@@ -22,6 +22,7 @@ from hls.layer_options import LayerOptions
 from hls.layer_outliers import codes_are_cleared, outlier_values
 from hls.layer_parts import DensePart, dense_parts
 from hls.part_reference import FLOAT32_UNIT, bitmod_sums, part_sums
+from hwmodel.channel_groups import plain_activation
 from hwmodel.unit_cost_design import Arithmetic
 
 PARTIAL_SUMS = 8  # of side branches: term i belongs to sum i mod 8
@@ -110,13 +111,15 @@ def _call(
         if bitmod:
             made, error = bitmod_sums(part, staged)
         else:
-            made, error = part_sums(part, staged, layer.config.activation, options)
+            made, error = part_sums(part, staged, plain_activation(layer.config.activation), options)
         total = made if total is None else total + made
         bound = error if bound is None else bound + error + np.abs(made) * FLOAT32_UNIT * len(parts)
     assert total is not None and bound is not None
     branches = []
     if layer.low_rank_a is not None and layer.low_rank_b is not None:
-        branches.append(_low_rank(layer.low_rank_a, layer.low_rank_b, staged, layer.config.activation))
+        branches.append(
+            _low_rank(layer.low_rank_a, layer.low_rank_b, staged, plain_activation(layer.config.activation))
+        )
     if layer.outliers is not None and layer.outliers.columns.numel():
         branches.append(_outliers(layer, staged))
         if not codes_are_cleared(layer):

@@ -20,6 +20,7 @@ from hls.layer_options import LayerOptions
 from hls.layer_parts import DensePart, group_size, has_exact_scale, outer_is_last, tile_columns
 from hls.layer_plan import FieldPlan, PartPlan, StagePlan, WeightImage, tiled_field
 from hls.mixture import mixture_of
+from hwmodel.channel_groups import plain_activation
 from hwmodel.unit_cost_design import Arithmetic
 
 
@@ -35,7 +36,7 @@ def plan_part(
     tensor, config, shape = part.tensor, part.config, part.tensor.shape
     sparsity = SparsityConfig(1, 1) if config.sparsity is None else config.sparsity
     _check_cut(part, sparsity, options)
-    group = group_size(part, layer.config.activation)
+    group = group_size(part, plain_activation(layer.config.activation))
     arrays = pack_tensor(replace(tensor, residual=None, config=replace(config, residual=None)))
     beats = {key: image.add(f"{part.name}.{key}", array) for key, array in arrays.items() if array.numel()}
     fields: dict[str, FieldPlan] = {}
@@ -77,7 +78,7 @@ def plan_part(
         group=group,
         arithmetic=_arithmetic(config, stage, options, sparsity.kept_columns(group)),
         fields=fields,
-        exact_scale=has_exact_scale(part, layer.config.activation),
+        exact_scale=has_exact_scale(part, plain_activation(layer.config.activation)),
         outer_last=outer_is_last(part),
         zero=zero,
         one_code=one_code,

@@ -10,6 +10,7 @@ from hls.input_reference import INPUT_SCALE_NOTE
 from hls.layer_options import LayerOptions
 from hls.layer_parts import tile_columns
 from hls.layer_plan import StagePlan
+from hwmodel.channel_groups import plain_activation
 
 _RULES = {
     ScaleRule.ABSMAX: "absmax",
@@ -77,7 +78,7 @@ def plan_stage(config: TensorConfig, columns: int, tokens: int, static_scale: fl
 
 def input_stage(layer: QuantizedLayer, options: LayerOptions) -> StagePlan:
     """The stage in front of a layer; FP16 where its input is not quantized."""
-    k, config = layer.shape[1], layer.config.activation
+    k, config = layer.shape[1], plain_activation(layer.config.activation)
     if config is None:
         return StagePlan(k, FP16, None, "none", k)
     note = layer.notes.get(INPUT_SCALE_NOTE)

@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, replace
 
 from datatypes.catalog import FP16
-from datatypes.layer_config import TensorConfig
+from datatypes.layer_config import ActivationConfig, TensorConfig
 from hwmodel.attention_side import attention_side
+from hwmodel.channel_groups import group_waits, plain_activation
 from hwmodel.operand_paths import Machine, bare_operand_path, operand_path
 from hwmodel.operand_streams import Config, OperandBits, exact_stream
 from hwmodel.options import Fallback
@@ -63,13 +64,15 @@ def attention_operands(spec: LayerSpec, config: Config, machine: Machine) -> Att
     scores = spec.kind is LayerKind.ATTENTION_QK
     keys, width = (spec.n, spec.k) if scores else (spec.k, spec.n)
     tensor: TensorConfig | None = None
+    encoded: ActivationConfig | None = None
     activation: TensorConfig | None = None
     if isinstance(config, OperandBits):
         path: ArrayPath | None = bare_operand_path(config.kv, config.activation, config.weight, machine)
         cache = stream(spec.n, spec.k, config.kv, copies)
     else:
         tensor = (config.key if scores else config.value) or TensorConfig((FP16,), scale=None)
-        activation = config.activation if pe.encoded_activations else None
+        encoded = config.activation if pe.encoded_activations else None
+        activation = plain_activation(encoded)
         vector_unit = pe.encoded_activations and activation is None and options.fallback is Fallback.VECTOR_UNIT
         path = None if vector_unit else operand_path(tensor, activation, replace(machine, stats=None))
         if options.exact_storage:
@@ -89,7 +92,6 @@ def attention_operands(spec: LayerSpec, config: Config, machine: Machine) -> Att
     else:
         inputs = NOTHING if options.fused_attention else _score_stream(inputs, share, False)
     vector, load = (0, 0) if tensor is None else attention_side(spec, tensor, activation, path, machine, share)
-    waits = path is not None and options.requantization_bubbles and activation is not None
     return AttentionOperands(
         path=path,
         keys=keys,
@@ -102,7 +104,7 @@ def attention_operands(spec: LayerSpec, config: Config, machine: Machine) -> Att
         output=outputs,
         vector_operations=vector + (macs if path is None else 0),
         load_operations=load,
-        group_waits=pe.channel_groups - 1 if waits else 0,
+        group_waits=group_waits(encoded, pe, options) if path is not None and encoded is not None else 0,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.attention_product import attention_operands
+from hwmodel.channel_groups import group_waits
 from hwmodel.evaluate import VECTOR_OPERATIONS, copies_in_turn, storage_bits
 from hwmodel.operand_paths import Machine, slab_cycles, slabs_of
 from hwmodel.operand_streams import Config, OperandBits, activation_stream, weight_stream
@@ -223,7 +224,7 @@ def _with_side_work(
     if options.vector_unit:
         encoded = config if encode_input else replace(config, activation=None)
         vector += side_operations(spec, encoded, slabs, accelerator, options) * spec.copies
-    waits = options.requantization_bubbles and any(slab.on_array for slab in slabs)
+    on_array = any(slab.on_array for slab in slabs)
     switches = 0.0
     if options.width_switches and isinstance(config.weight, PartitionedConfig):
         switches = switch_cycles(config.weight, spec.k, widest_step(slabs, accelerator))
@@ -233,7 +234,7 @@ def _with_side_work(
         load=load_operations(spec, slabs) if options.load_decode else 0,
         gathers=gathered_activations(spec, config, slabs) * spec.copies if options.outlier_gather else 0,
         metadata_bits=metadata_bits if options.metadata_reads else 0,
-        group_waits=accelerator.pe.channel_groups - 1 if waits else 0,
+        group_waits=group_waits(config.activation, accelerator.pe, options) if on_array else 0,
         switch_waits=switches,
         tables=tuple(table for slab in slabs for table in _tables(spec, slab, options)),
     )

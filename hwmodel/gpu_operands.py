@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from datatypes.catalog import FP16
 from datatypes.format import FloatFormat, Format, IntFormat
-from datatypes.layer_config import FP16_WEIGHT, LayerConfig, PartitionedConfig, TensorConfig
+from datatypes.layer_config import FP16_WEIGHT, ActivationConfig, LayerConfig, PartitionedConfig, TensorConfig
 from hwmodel.gpu import OPERAND_BITS, Gpu
 from hwmodel.gpu_gemv_encoding import GemvEncoding, encoding_of, reason_without_kernel
 from hwmodel.operands import Config, OperandBits
@@ -97,10 +97,10 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
     return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode, encoding=encoding)
 
 
-def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: TensorConfig | None, gpu: Gpu) -> str:
+def tensor_kind(weight: TensorConfig | PartitionedConfig, activation: ActivationConfig | None, gpu: Gpu) -> str:
     """The kind of operand that the tensor cores multiply: the narrowest of the sheet that holds both codes."""
-    if activation is None or isinstance(weight, PartitionedConfig):
-        return "fp16"
+    if not isinstance(activation, TensorConfig) or isinstance(weight, PartitionedConfig):
+        return "fp16"  # channel groups too: tensor cores shift no sums
     formats = (*weight.formats, *activation.formats)
     bits = max(weight.code_bits, activation.code_bits)
     if all(isinstance(f, IntFormat) for f in formats):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from datatypes.layer_config import FP16_WEIGHT, PartitionedConfig, TensorConfig
+from datatypes.layer_config import FP16_WEIGHT, ActivationConfig, PartitionedConfig, TensorConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.array_path import array_path, bare_path
 from hwmodel.array_path_blocks import with_tables
+from hwmodel.channel_groups import plain_activation
 from hwmodel.operand_streams import Config, OperandBits
 from hwmodel.options import Fallback, ModelOptions
 from hwmodel.pe import WIDE_BITS, ArrayPath, PeKind, integer_bits, scale_cycles, wide_float
@@ -34,7 +35,7 @@ class Machine:
     stats: CountedBits | None = None
 
 
-def operand_path(config: TensorConfig, activation: TensorConfig | None, machine: Machine) -> ArrayPath | None:
+def operand_path(config: TensorConfig, activation: ActivationConfig | None, machine: Machine) -> ArrayPath | None:
     """How a tensor goes through the array; ``None`` for the vector unit.
 
     A residual goes through after its tensor: its cycles, its codes in the buffer and its table come on top.
@@ -94,7 +95,7 @@ def slabs_of(spec: LayerSpec, config: Config, machine: Machine) -> list[Slab]:
     for columns, part in parts:
         path = operand_path(part, config.activation, machine)
         if path is not None and machine.accelerator.pe.kind is PeKind.BLOCK_DOT:
-            blocks = [t.granularity.tile((1, columns))[1] for t in (part, config.activation)
+            blocks = [t.granularity.tile((1, columns))[1] for t in (part, plain_activation(config.activation))
                       if t is not None and t.scale is not None]  # fmt: skip
             path = replace(path, lanes=min([path.lanes or machine.accelerator.pe.lanes, *blocks]))
         slabs.append(Slab(columns, part, path))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from datatypes.layer_config import LayerConfig, TensorConfig
+from datatypes.layer_config import ActivationConfig, LayerConfig, TensorConfig
+from hwmodel.channel_groups import moved_bits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
 from hwmodel.side_work import Slab
@@ -55,9 +56,10 @@ def weight_stream(spec: LayerSpec, config: Config, slabs: list[Slab], options: M
         return stream(spec.n, spec.k, config.weight, copies), metadata
     if options.exact_storage:
         bits = config.storage_bits((spec.n, spec.k))
-        encoded = exact_stream(bits.total - bits.low_rank, copies)
+        groups, order = moved_bits(spec, config)
+        encoded = exact_stream(bits.total - bits.low_rank - bits.activation + groups, copies)
         second = bits.outer_scales + bits.outer_offsets
-        metadata = bits.scales + second + bits.zero_points + bits.selectors + bits.masks
+        metadata = bits.scales + second + bits.zero_points + bits.selectors + bits.masks + order
     else:
         parts = [
             stream(spec.n, slab.columns, _published_bits(slab.config, slab.columns), copies)
@@ -77,7 +79,7 @@ def exact_stream(bits: int, copies: int) -> Stream:
 
 
 def activation_stream(
-    config: TensorConfig | None, shape: tuple[int, int], copies: int, exact: bool, buffer_bits: float = WIDE_BITS
+    config: ActivationConfig | None, shape: tuple[int, int], copies: int, exact: bool, buffer_bits: float = WIDE_BITS
 ) -> Stream:
     """An activation, encoded in DRAM and ``buffer_bits`` wide in the buffer."""
     wide = stream(*shape, buffer_bits if config is not None else WIDE_BITS, copies)

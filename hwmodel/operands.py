@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.attention_product import attention_product
+from hwmodel.channel_groups import group_waits
 from hwmodel.operand_paths import Machine, slab_cycles, slabs_of
 from hwmodel.operand_streams import FP16_LAYER as FP16_LAYER
 from hwmodel.operand_streams import Config, OperandBits, activation_stream, weight_stream
@@ -185,8 +186,8 @@ def _extra(spec: LayerSpec, config: LayerConfig, slabs: list[Slab], machine: Mac
     """What the options add to a product with a weight."""
     accelerator, options = machine.accelerator, machine.options
     extra = _Extra()
-    if options.requantization_bubbles and any(slab.on_array for slab in slabs):
-        extra.wait_cycles += (accelerator.pe.channel_groups - 1) * tiles
+    if any(slab.on_array for slab in slabs):
+        extra.wait_cycles += group_waits(config.activation, accelerator.pe, options) * tiles
     if options.width_switches and isinstance(config.weight, PartitionedConfig):
         extra.wait_cycles += switch_cycles(config.weight, spec.k, widest_step(slabs, accelerator)) * tiles
     for slab in slabs:

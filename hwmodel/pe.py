@@ -91,7 +91,8 @@ class PE:
         skipping: which terms are skipped; term skipping alone.
         skip_rows: rows that share their control and wait for one another; term skipping alone.
         channel_groups: groups of channels whose partial sums are shifted one after another (Tender), each after the
-            first with a bubble for each tile.
+            first with a bubble for each tile; a layer whose config says its groups has those. 1 for PEs without the
+            shifter.
         table_bits: capacity of the table at each row of the array; table look-up alone.
         modes: element widths; block dot products alone.
         luts: FPGA look-up tables of one PE.

@@ -18,6 +18,7 @@ Each is a simple, stated model; most can be switched off (``hwmodel.options``). 
       1 - sum c (c - 1) / (S (S - 1)), for ``c`` of ``S`` slabs of each kind, and the array waits one cycle at each
       change (ASSUMPTION; SliM-LLM publishes no hardware). Other columns are sorted by encoding, which takes one
       operation for each input (a gather) and leaves one change between two parts.
+    * Channel groups: ``hwmodel.channel_groups``.
     * Encoding an activation takes one operation for each value, and one more to find the largest magnitude where that
       is done at run time; the same for new keys and values.
 """
@@ -31,6 +32,7 @@ from datatypes.format import ExponentFormat, FloatFormat
 from datatypes.layer_config import LayerConfig, OutlierLayout, PartitionedConfig, ScaleConfig, TensorConfig
 from hwmodel.absorbed_side import absorbed_operations
 from hwmodel.accelerator import Accelerator
+from hwmodel.channel_groups import group_operations, plain_activation
 from hwmodel.options import ModelOptions
 from hwmodel.pe import ArrayPath, PeKind, wide_float
 from hwmodel.units import ceil_div
@@ -90,8 +92,9 @@ def side_operations(
 ) -> int:
     """Vector operations of one copy that formats ask for beside the product."""
     inputs, outputs = spec.m * spec.row_inputs, spec.m * spec.row_outputs
-    activation = config.activation
-    operations = 0
+    activation = plain_activation(config.activation)
+    on_array = any(slab.on_array for slab in slabs)
+    operations = group_operations(spec, config.activation, accelerator.pe, on_array=on_array)
     for slab in slabs:
         tensor = slab.config
         if tensor is None:
@@ -107,7 +110,7 @@ def side_operations(
             operations += outputs
         if tensor.hadamard > 1:
             operations += spec.m * slab.columns * (tensor.hadamard.bit_length() - 1)
-    if accelerator.pe.encoded_activations and activation is not None and any(slab.on_array for slab in slabs):
+    if accelerator.pe.encoded_activations and activation is not None and on_array:
         operations += outputs * (activation.scale is not None)
     if config.outliers is not None and not all(slab.decoded for slab in slabs):
         operations += _outlier_operations(spec, config, accelerator, options)

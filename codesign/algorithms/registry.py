@@ -22,6 +22,7 @@ from codesign.algorithms.nvfp4 import Nvfp4
 from codesign.algorithms.olive import Olive
 from codesign.algorithms.rtn import RoundToNearest
 from codesign.algorithms.smoothquant import SmoothQuant
+from codesign.algorithms.tender import Tender
 from datatypes.nearest import nearest
 
 ALGORITHMS: Mapping[str, Algorithm] = {
@@ -39,6 +40,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "qera_exact": LowRankReconstruction(Scaling.SECOND_MOMENT),
     "gwq": Gwq(),
     "finequant": FineQuant(),
+    "tender": Tender(),
 }
 
 

@@ -38,6 +38,27 @@ def test_every_statistic_by_its_definition(sizes: tuple[int, ...]) -> None:
         torch.testing.assert_close(made[statistic].double(), value, rtol=1e-5, atol=1e-5)
 
 
+def test_ranges_of_chunks_of_256_positions() -> None:
+    """Sequences of 600 and 300: three chunks, of which the second is 44 positions of the shorter one."""
+    generator = torch.Generator().manual_seed(2)
+    long, short = torch.randn(2, 600, 12, generator=generator), torch.randn(300, 12, generator=generator)
+    expected = torch.stack(
+        [
+            torch.stack((low, high))
+            for low, high in (
+                (torch.cat(rows).amin(0), torch.cat(rows).amax(0))
+                for rows in (
+                    (long[0, :256], long[1, :256], short[:256]),
+                    (long[0, 256:512], long[1, 256:512], short[256:]),
+                    (long[0, 512:], long[1, 512:]),
+                )
+            )
+        ]
+    )
+    for batches in ((long, short), (short, long), (long[0], short, long[1]), (short[None], long)):
+        assert torch.equal(gathered(*batches)[Statistic.CHUNK_RANGE], expected)
+
+
 def test_only_what_is_wanted() -> None:
     statistics = InputStatistics(12, frozenset({Statistic.ABS_MAX}))
     statistics.update(inputs())

@@ -47,6 +47,11 @@ BITS = {
     "finequant4": 4 + 16 / K,  # before it has chosen
     "int8_channel_a8": 8 + 16 / K,
     "smoothquant_int8_channel_a8": 8 + 32 / K,
+    # each chunk: order, bias and what it adds to the outputs, 16 bits a channel; 16 a group's size, one FP32 scale
+    "tender8": 8 + 16 / K + 8 * (3 * 16 * K + 8 * 16 + 32) / K**2,
+    "tender4": 4 + 16 / K + 8 * (3 * 16 * K + 14 * 16 + 32) / K**2,
+    "tender8_tensor": 8 + 16 / K + (3 * 16 * K + 8 * 16 + 32) / K**2,
+    "tender4_tensor": 4 + 16 / K + (3 * 16 * K + 14 * 16 + 32) / K**2,
     "int4_g128_fp16_a8": 4 + 16 / 128,
     "bitmod4_g128_kv8": 4 + 18 / 128,
     "bitmod4_g128_kv4": 4 + 18 / 128,

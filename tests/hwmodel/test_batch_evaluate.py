@@ -9,6 +9,7 @@ import pytest
 
 from datatypes.block_formats import BLOCK_FORMATS, MXFP4, MXFP8_E4M3, NVFP4, bilevel, integer_asymmetric
 from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, E4M3, FLINT4, FP16, INTS_SYMMETRIC, NF4, TERNARY, UINT8
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.format import LearnedFormat
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import (
@@ -62,6 +63,10 @@ CONFIGS: dict[str, Config | dict[str, Config]] = {
     "int4 g128 a8": LayerConfig(INT4_GROUP, activation=INT8_TOKEN, key=INT8_TOKEN, value=INT8_TOKEN),
     "int4 a8 groups": LayerConfig(INT4_ROW, replace(INT8_TOKEN, granularity=PerGroup(64)), output=INT8_TOKEN),
     "int8 a8": LayerConfig(TensorConfig((INTS_SYMMETRIC[8],), PerChannel()), activation=INT8_TOKEN),
+    "channel groups": LayerConfig(INT4_ROW, ChannelGroupsConfig(INTS_SYMMETRIC[4], 14, chunks=8)),
+    "own scales of groups": LayerConfig(
+        INT4_ROW, ChannelGroupsConfig(INTS_SYMMETRIC[8], 5, None, halved=False, bias=None), key=INT8_TOKEN
+    ),
     "int3 asym": LayerConfig(integer_asymmetric(3, 96), permuted=True),
     "low rank": LayerConfig(INT4_GROUP, low_rank=LowRankConfig(32, FACTOR, FACTOR), smoothing=FP16),
     "low rank fused a8": LayerConfig(

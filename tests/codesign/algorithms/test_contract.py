@@ -15,6 +15,7 @@ from codesign.algorithms.registry import ALGORITHMS
 from codesign.calibration import NO_CALIBRATION, LayerCalibration
 from codesign.recipe_names import parse_recipe_name
 from datatypes.catalog import FP16, INTS_SYMMETRIC, UINTS
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.granularity import PerChannel
 from datatypes.layer_config import (
     LayerConfig,
@@ -30,7 +31,7 @@ from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 
 # the family of formats an algorithm asks for; every other one takes groups of 32 with a zero point
-FAMILY = {"bitmod": "bitmod4_g32", "ant": "ant4", "olive": "olive4", "nvfp4": "nvfp4"}
+FAMILY = {"bitmod": "bitmod4_g32", "ant": "ant4", "olive": "olive4", "nvfp4": "nvfp4", "tender": "int4_channel"}
 NAMES = list(ALGORITHMS)
 
 
@@ -80,6 +81,10 @@ def counted_layer_bits(made: QuantizedLayer) -> int:
         bits += made.outliers.row_pointers.numel() * 32
     if made.smoothing is not None:
         bits += words(made.smoothing.numel() * 16)
+    if made.channel_groups is not None:
+        groups = made.channel_groups
+        bits += words(groups.order.numel() * 16) + words(groups.sizes.numel() * 16) + groups.scale.numel() * 32
+        bits += words(groups.bias.numel() * 16) + words(groups.correction.numel() * 16)
     return bits
 
 
@@ -146,7 +151,11 @@ def test_config_says_what_is_there(name: str, layer) -> None:
     assert (made.outliers is None) == (made.config.outliers is None)
     assert (made.smoothing is None) == (made.config.smoothing is None)
     assert (made.permutation is None) == (not made.config.permuted)
-    assert (made.config.activation, made.config.key, made.config.value) == (config.activation, config.key, config.value)
+    activation = made.config.activation
+    if isinstance(activation, ChannelGroupsConfig):  # as many chunks as the calibration inputs were long enough for
+        assert made.channel_groups is not None and activation.chunks == len(made.channel_groups.order)
+        activation = dataclasses.replace(activation, chunks=config.activation.chunks)
+    assert (activation, made.config.key, made.config.value) == (config.activation, config.key, config.value)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -241,6 +250,8 @@ def test_no_part_of_a_config_is_passed_over(name: str, layer) -> None:
     """Whatever an algorithm does not fill in itself it refuses by name."""
     chosen, config = example(name)
     for field, change in BESIDE.items():
+        if isinstance(config.activation, ChannelGroupsConfig) and field == "low_rank":
+            continue  # the config itself refuses it
         if getattr(config, field) in (None, False):
             with pytest.raises(NotImplementedError, match=f"{name} does not support {field}"):
                 chosen.quantize(layer.weight, layer.calibration, dataclasses.replace(config, **change))
