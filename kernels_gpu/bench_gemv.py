@@ -235,7 +235,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--shapes", nargs="+", type=_shape, default=list(SHAPES), metavar="NxK")
+    parser.add_argument("--shapes", nargs="+", type=shape_argument, default=list(SHAPES), metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int, default=[1])
     parser.add_argument("--explore", action="store_true", help="every way of cutting the work, not only the chosen one")
     parser.add_argument("--alone", action="store_true", help="also without overlap of consecutive kernels")
@@ -257,7 +257,8 @@ def main() -> int:
     return 0
 
 
-def _shape(text: str) -> tuple[int, int]:
+def shape_argument(text: str) -> tuple[int, int]:
+    """A shape of the command line, n and k."""
     n, _, k = text.partition("x")
     if not (n.isdigit() and k.isdigit()):
         raise argparse.ArgumentTypeError(f"a shape must be NxK, not {text!r}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from datatypes.quantized_layer import QuantizedLayer
@@ -18,21 +16,22 @@ from kernels_gpu.low_rank_reference import sums_tolerance
 
 
 def reference(layer: QuantizedLayer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Expected results of ``layer_gemv`` and the largest distance from them, ``[m, n]`` float64, all on the CPU.
+    """Expected results of ``layer_gemv`` and the largest distance from them, ``[m, n]`` float64.
+
+    Layer and inputs are on one device, which holds several float64 copies of the weight.
 
     Counted are: the dense GEMV (``gemv_reference.tolerance``); inputs divided by smoothing, rounded to their type;
     float32 sums of outliers and of both factors; every rounding of y to its type; and the float32 operations by which
     ``dequantize_weight`` puts the pieces together.
     """
     assert isinstance(layer.weight, QuantizedTensor)
-    layer, x = layer.to("cpu"), x.cpu()
     half, small = HALF_STEP[x.dtype], SMALLEST[x.dtype]
     smooth = x.double() if layer.smoothing is None else x.double() / layer.smoothing.double()
     expected = x.double() @ layer.dequantize_weight().double().T
     bare = replace(layer, outliers=None).dense_weight().double() if _slots_kept(layer) else _zeroed(layer)
     added = layer.dense_weight().double() - bare  # what outliers add, zero elsewhere
     magnitude = bare.abs() + added.abs()
-    branch = torch.zeros(1, 1).double()
+    branch = expected.new_zeros(1, 1)
     absolute_branch, terms = branch, 1
     if layer.low_rank_a is not None and layer.low_rank_b is not None:
         a, b = layer.low_rank_a.dequantize().double(), layer.low_rank_b.dequantize().double()
@@ -41,13 +40,14 @@ def reference(layer: QuantizedLayer, x: Tensor) -> tuple[Tensor, Tensor]:
         terms = a.shape[1] + a.shape[0] + 6  # additions, and a product with a scale for each factor
         magnitude = magnitude + b.abs() @ a.abs()
     order = stored_order(layer)
-    dense_x = smooth if order is None else smooth[:, order]
+    dense_x = smooth if order is None else smooth[:, order.to(x.device)]
     dense_y = smooth @ bare.T
     given = dense_x.to(x.dtype)
     allowed = gemv_reference.tolerance(given, layer.weight.dequantize(), plan_of(layer.weight.config), dense_y)
     outliers = smooth @ added.T
     absolute_outliers = smooth.abs() @ added.abs().T
-    allowed = allowed + _sums(absolute_outliers, int((added != 0).sum(1).max()) + 2) + _sums(absolute_branch, terms)
+    most = int((added != 0).sum(1).max())  # outliers of a row
+    allowed = allowed + sums_tolerance(absolute_outliers, most + 2) + sums_tolerance(absolute_branch, terms)
     # y is rounded once for each of its three parts
     allowed = allowed + (dense_y + outliers).abs() * half + small
     allowed = allowed + (dense_y + outliers + branch).abs() * half + small
@@ -68,7 +68,3 @@ def _zeroed(layer: QuantizedLayer) -> Tensor:
     weight = layer.dense_weight().double()
     weight[:, layer.outliers.columns] = 0
     return weight
-
-
-def _sums(absolute: Tensor, terms: int) -> Tensor:
-    return torch.from_numpy(np.asarray(sums_tolerance(absolute.numpy(), terms)))

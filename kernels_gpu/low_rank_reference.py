@@ -6,10 +6,14 @@ All products and sums here are float64.
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from kernels_gpu.gemv_reference import FLOAT_STEP
+
+Magnitudes = TypeVar("Magnitudes", np.ndarray, Tensor)
 
 
 def low_rank(a: np.ndarray, b: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -29,7 +33,7 @@ def csr_product(values: np.ndarray, columns: np.ndarray, pointers: np.ndarray, x
     return np.stack(made, 1) if made else np.zeros((len(x), 0))
 
 
-def sums_tolerance(absolute: np.ndarray, terms: int) -> np.ndarray:
+def sums_tolerance(absolute: Magnitudes, terms: int) -> Magnitudes:
     """Largest distance of a float32 sum from the exact one, whatever its order.
 
     Args:

@@ -1,0 +1,245 @@
+"""Benchmark of products with many tokens: ``python -m kernels_gpu.bench_gemm --output record.json``.
+
+For each encoding, shape and number of tokens: the tile kernel, and dequantize with the library's product after it; the
+dequantizer alone; next to them the library's product of an FP16 weight. Every kernel is compared with a float64 product
+(the dequantizer with ``QuantizedTensor.dequantize``, bit for bit) before it is timed, on poisoned results. Timed is a
+CUDA graph over weights that rotate beyond L2. The bound is the larger of two times: all bytes (weight, inputs, results)
+at the measured copy rate, and all products at the rate of the library's largest product in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hwmodel.report import Measurement
+from kernels_gpu import bench_record
+from kernels_gpu.bench_gemv import CLOCKS, SHAPES, inputs, packed, shape_argument
+from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.dequantize_launch import prepare_dequantize
+from kernels_gpu.gemm_decode import tile_kernel_obstacle
+from kernels_gpu.gemm_launch import CUTS, MOST_TILE_TOKENS, padded_inputs, prepare_gemm
+from kernels_gpu.gemm_reference import tolerance
+from kernels_gpu.gemv_launch import PackedMatrix, allocate_result
+from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.launch import device_facts
+from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
+
+COMMAND = "python -m kernels_gpu.bench_gemm"
+TOKENS = (17, 32, 64, 128, 256, 512, 2048)
+QUICK_RECIPES, QUICK_TOKENS = ("int4_g128", "bitmod3_g128"), (32, 128, 512)
+TILED_BEYOND = 4  # times the rule's limit: how far beyond it the tile kernel is timed, to find where it should lie
+LARGE = 8192  # tokens, inputs and outputs of the product whose rate bounds the others
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What bounds a product: bytes copied, and floating-point operations of the library, each in a second."""
+
+    copy_bytes_per_s: float
+    flop_per_s: float
+
+    def bound_us(self, nbytes: int, m: int, n: int, k: int) -> float:
+        """The larger of both times, in microseconds.
+
+        >>> Rates(1e12, 1e15).bound_us(3_000_000, 1, 1000, 1000), Rates(1e12, 1e15).bound_us(0, 1000, 1000, 1000)
+        (3.0, 2.0)
+        """
+        return max(nbytes / self.copy_bytes_per_s, 2 * m * n * k / self.flop_per_s) * 1e6
+
+
+def measured_rates() -> Rates:
+    """Rates of the current device."""
+    x = torch.randn((LARGE, LARGE), device="cuda").half()
+    out = torch.empty_like(x)
+    seconds = time_graph([lambda: torch.mm(x, x, out=out)] * 2, most_calls=2).median_s
+    return Rates(copy_bytes_per_s(), 2 * LARGE**3 / seconds)
+
+
+def bytes_of(weight_bytes: int, m: int, n: int, k: int) -> int:
+    """Weight, inputs and results, 16 bits each of the latter."""
+    return weight_bytes + 2 * m * (n + k)
+
+
+Call = Callable[[], object]
+
+
+def ways(weight: PackedMatrix, x: Tensor, out: Tensor, copy: Tensor) -> Iterator[tuple[str, Call, int]]:
+    """Name, launch and registers of each way to make ``out``; ``copy`` ``[n, k]`` is free to be written."""
+    if tile_kernel_obstacle(weight.plan) is None and len(x) <= MOST_TILE_TOKENS * TILED_BEYOND:
+        bound = prepare_gemm(weight, padded_inputs(x), out)
+        yield "tiles", bound, bound.kernel.registers
+    decoded = prepare_dequantize(weight, copy)
+
+    def by_library() -> None:
+        decoded()
+        torch.mm(x, copy.T, out=out)
+
+    yield "library", by_library, decoded.kernel.registers
+
+
+def check(dense: Tensor, weight: PackedMatrix, x: Tensor, out: Tensor, call: Call) -> float:
+    """Largest error over its tolerance, of two launches on poisoned results.
+
+    Raises:
+        AssertionError: an error above its tolerance, or results that differ between the launches.
+    """
+    expected = x.double() @ dense.double().T
+    allowed = tolerance(x, dense, weight.plan, expected)
+    made = []
+    for _ in range(2):
+        out.fill_(float("nan"))
+        call()
+        made.append(out.clone())
+    worst = ((made[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
+    assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
+    assert torch.equal(*made), "two launches must agree"
+    return worst
+
+
+def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:
+    """Check, then time, an encoding."""
+    (n, k), rows = shape, []
+    weight, dense = packed(recipe, shape)
+    copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
+    half = torch.full((n, k), float("nan"), dtype=torch.float16, device="cuda")
+    bound = prepare_dequantize(weight, half)
+    bound()
+    assert torch.equal(half, dense.half()), "the dequantizer must give what the codes stand for"
+    halves = [half, *(torch.empty_like(half) for _ in range(len(copies) - 1))]
+    timing = time_graph([prepare_dequantize(w, h) for w, h in zip(copies, halves, strict=True)])
+    moved = weight.nbytes + half.nbytes
+    rows.append(
+        Row(
+            f"{recipe} dequantize", 0, n, k, "", moved, rates.bound_us(moved, 0, n, k), timing.median_s * 1e6,
+            timing.spread, 0.0, bound.kernel.registers,
+        )
+    )  # fmt: skip
+    for m in tokens:
+        x = inputs(m, k)
+        out = allocate_result(m, n, x)
+        for place, (name, call, registers) in enumerate(ways(weight, x, out, half)):
+            worst = check(dense, weight, x, out, call)
+            calls = [
+                list(ways(w, x, allocate_result(m, n, x), h))[place][1] for w, h in zip(copies, halves, strict=True)
+            ]
+            timing = time_graph(calls)
+            moved = bytes_of(weight.nbytes, m, n, k)
+            rows.append(
+                Row(
+                    f"{recipe} {name}", m, n, k, name, moved, rates.bound_us(moved, m, n, k), timing.median_s * 1e6,
+                    timing.spread, worst, registers,
+                )
+            )  # fmt: skip
+            torch.cuda.empty_cache()
+    return rows
+
+
+def time_cuts(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:
+    """The tile kernel in every cut that fits, checked."""
+    (n, k), rows = shape, []
+    weight, dense = packed(recipe, shape)
+    copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
+    for m in tokens:
+        x = inputs(m, k)
+        out = allocate_result(m, n, x)
+        for cut in CUTS:
+            try:
+                bound = prepare_gemm(weight, padded_inputs(x), out, cut=cut)
+                worst = check(dense, weight, x, out, bound)
+            except (AssertionError, NotImplementedError, RuntimeError) as error:
+                print(f"{recipe} {shape} m={m} {cut}: {str(error).splitlines()[0]}", flush=True)
+                continue
+            outs = [allocate_result(m, n, x) for _ in copies]
+            launches = [prepare_gemm(w, padded_inputs(x), o, cut=cut) for w, o in zip(copies, outs, strict=True)]
+            timing, moved = time_graph(launches), bytes_of(weight.nbytes, m, n, k)
+            rows.append(
+                Row(
+                    f"{recipe} tiles", m, n, k, "x".join(map(str, cut)), moved, rates.bound_us(moved, m, n, k),
+                    timing.median_s * 1e6, timing.spread, worst, bound.kernel.registers,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def time_library(shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:
+    """The library's product of an FP16 weight."""
+    (n, k), rows = shape, []
+    nbytes = 2 * n * k
+    weights = [torch.randn((n, k), device="cuda").half() for _ in range(rotation(nbytes))]
+    for m in tokens:
+        x = inputs(m, k)
+        out = torch.empty((m, n), dtype=x.dtype, device="cuda")
+        timing = time_graph([lambda w=w, x=x, out=out: torch.mm(x, w.T, out=out) for w in weights])
+        moved = bytes_of(nbytes, m, n, k)
+        bound = rates.bound_us(moved, m, n, k)
+        rows.append(Row("fp16 cuBLAS", m, n, k, "", moved, bound, timing.median_s * 1e6, timing.spread, 0.0))
+    return rows
+
+
+def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
+    """A row as the cost model's record; a dequantizer has no tokens."""
+    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "way or cut": row.cut}
+    shape = (row.m, row.k, row.n)
+    return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES)
+    parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
+    parser.add_argument("--tokens", nargs="+", type=int)
+    parser.add_argument("--explore", action="store_true", help="every cut of the tile kernel, not only the chosen one")
+    parser.add_argument("--quick", action="store_true", help="two encodings, one shape, three sizes: under a minute")
+    given = parser.parse_args(arguments)
+    given.recipes = given.recipes or list(QUICK_RECIPES if given.quick else RECIPES)
+    given.shapes = given.shapes or list(SHAPES[:1] if given.quick else SHAPES)
+    given.tokens = given.tokens or list(QUICK_TOKENS if given.quick else TOKENS)
+    if min(given.tokens) < 1:
+        parser.error(f"tokens must be at least 1, not {min(given.tokens)!r}")
+    return given
+
+
+def run(given: argparse.Namespace, rates: Rates) -> list[Row]:
+    """All rows that the command line asks for; what fails is named and left out."""
+    rows: list[Row] = []
+    for shape in given.shapes:
+        for recipe in given.recipes:
+            try:
+                rows += time_products(recipe, shape, given.tokens, rates)
+                if given.explore:
+                    rows += time_cuts(recipe, shape, given.tokens, rates)
+            except (AssertionError, NotImplementedError, RuntimeError) as error:
+                print(f"{recipe} {shape}: {str(error).splitlines()[0]}", flush=True)
+            torch.cuda.empty_cache()
+        rows += time_library(shape, given.tokens, rates)
+        torch.cuda.empty_cache()
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the table, write the records."""
+    given = parse(arguments)
+    exit_without_cuda()
+    rates = measured_rates()
+    print(f"copy {rates.copy_bytes_per_s / 1e12:.3f} TB/s, library {rates.flop_per_s / 1e12:.0f} TFLOP/s", flush=True)
+    rows = run(given, rates)
+    found, name = conditions_of_run(rates.copy_bytes_per_s, "weights", CLOCKS), device_facts().name
+    found["library_flop_per_s"] = f"{rates.flop_per_s:.4e}"
+    print(name)
+    print(table(rows))
+    if given.output is not None:
+        write_json(given.output, [asdict(measurement(row, found, name)) for row in rows])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

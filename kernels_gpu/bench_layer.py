@@ -1,0 +1,113 @@
+"""Benchmark of whole layers: ``python -m kernels_gpu.bench_layer --output record.json``.
+
+A decode GEMV with a low-rank branch, outlier columns or outlier rows beside it, and without, as chains of launches that
+overlap. Every layer is compared with a float64 product of the dequantized layer before it is timed, on poisoned
+results. Timed is a CUDA graph over layers that rotate beyond L2. The bound is the bytes of everything that is stored
+at the measured copy rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from hwmodel.report import Measurement
+from kernels_gpu import bench_record
+from kernels_gpu.bench_gemv import CLOCKS, SHAPES, inputs, shape_argument
+from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.gemv_launch import MAX_TOKENS, allocate_result
+from kernels_gpu.launch import device_facts
+from kernels_gpu.layer import device_layer, prepare_layer
+from kernels_gpu.layer_recipes import LAYERS
+from kernels_gpu.layer_reference import reference
+from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
+
+COMMAND = "python -m kernels_gpu.bench_layer"
+QUICK = {"shapes": SHAPES[:1], "tokens": (1,)}
+
+
+def time_layer(name: str, shape: tuple[int, int], tokens: Sequence[int], rate: float) -> list[Row]:
+    """Check, then time, a layer with each number of tokens.
+
+    Raises:
+        AssertionError: an error above its tolerance, or results that differ between two launches.
+    """
+    n, k = shape
+    quantized = LAYERS[name](shape, "cuda")
+    placed, rows = device_layer(quantized, "cuda"), []
+    copies = [placed, *(placed.clone() for _ in range(rotation(placed.nbytes) - 1))]
+    for m in tokens:
+        x = inputs(m, k)
+        outs = [allocate_result(m, n, x).fill_(float("nan")) for _ in range(2)]
+        for out in outs:
+            one_after_another(prepare_layer(placed, x, out))()
+        expected, allowed = reference(quantized, x)
+        worst = ((outs[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
+        assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
+        assert torch.equal(*outs), "two launches must agree"
+        del expected, allowed
+        torch.cuda.empty_cache()
+        bound = [prepare_layer(layer, x, allocate_result(m, n, x)) for layer in copies]
+        timing = time_graph([one_after_another(launches) for launches in bound])
+        registers = max(launch.kernel.registers for launch in bound[0])
+        rows.append(
+            Row(
+                name, m, n, k, f"{len(bound[0])} launches", placed.nbytes, placed.nbytes / rate * 1e6,
+                timing.median_s * 1e6, timing.spread, worst, registers,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
+    """A row as the cost model's record."""
+    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "launches": row.cut}
+    shape = (row.m, row.k, row.n)
+    return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
+    parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
+    parser.add_argument("--tokens", nargs="+", type=int)
+    parser.add_argument("--quick", action="store_true", help="one shape and one token, under a minute")
+    given = parser.parse_args(arguments)
+    given.shapes = given.shapes or list(QUICK["shapes"] if given.quick else SHAPES)
+    given.tokens = given.tokens or list(QUICK["tokens"] if given.quick else (1, 4, 16))
+    if not all(1 <= m <= MAX_TOKENS for m in given.tokens):
+        parser.error(f"tokens must be 1 to {MAX_TOKENS}, not {given.tokens!r}")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the table, write the records."""
+    given = parse(arguments)
+    exit_without_cuda()
+    rate = copy_bytes_per_s()
+    print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
+    rows: list[Row] = []
+    for shape in given.shapes:
+        for name in given.layers:
+            try:
+                rows += time_layer(name, shape, given.tokens, rate)
+            except (AssertionError, NotImplementedError, RuntimeError) as error:
+                print(f"{name} {shape}: {str(error).splitlines()[0]}", flush=True)
+            torch.cuda.empty_cache()
+    found, name = conditions_of_run(rate, "layers", CLOCKS), device_facts().name
+    print(name)
+    print(table(rows))
+    if given.output is not None:
+        write_json(given.output, [asdict(measurement(row, found, name)) for row in rows])
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
