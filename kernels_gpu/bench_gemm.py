@@ -33,7 +33,7 @@ from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_gemm"
 TOKENS = (17, 32, 64, 128, 256, 512, 2048)
-QUICK_RECIPES, QUICK_TOKENS = ("int4_g128", "bitmod3_g128"), (32, 128, 512)
+QUICK_RECIPES, QUICK_TOKENS = ("int4_g128", "bitmod3_g128"), (32, 128)
 TILED_BEYOND = 4  # times the rule's limit: how far beyond it the tile kernel is timed, to find where it should lie
 LARGE = 8192  # tokens, inputs and outputs of the product whose rate bounds the others
 
@@ -126,10 +126,8 @@ def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], ra
         out = allocate_result(m, n, x)
         for place, (name, call, registers) in enumerate(ways(weight, x, out, half)):
             worst = check(dense, weight, x, out, call)
-            calls = [
-                list(ways(w, x, allocate_result(m, n, x), h))[place][1] for w, h in zip(copies, halves, strict=True)
-            ]
-            timing = time_graph(calls)
+            others = [list(ways(w, x, allocate_result(m, n, x), h)) for w, h in zip(copies, halves, strict=True)]
+            timing = time_graph([each[place][1] for each in others])
             moved = bytes_of(weight.nbytes, m, n, k)
             rows.append(
                 Row(
@@ -198,7 +196,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int)
     parser.add_argument("--explore", action="store_true", help="every cut of the tile kernel, not only the chosen one")
-    parser.add_argument("--quick", action="store_true", help="two encodings, one shape, three sizes: under a minute")
+    parser.add_argument("--quick", action="store_true", help="two encodings, one shape, two sizes: under a minute")
     given = parser.parse_args(arguments)
     given.recipes = given.recipes or list(QUICK_RECIPES if given.quick else RECIPES)
     given.shapes = given.shapes or list(SHAPES[:1] if given.quick else SHAPES)

@@ -1,7 +1,7 @@
-"""Layers with branches and outliers that are measured, by name: random weights, encodings as published methods have them.
+"""Layers with branches and outliers that are measured, by name: random weights, encoded as published methods do it.
 
-What matters for time and for errors is there: encodings, ranks, shares of outliers, rows with different numbers of them.
-The weights are random, so that nothing is said about accuracy.
+What matters for time and for errors is there: encodings, ranks, shares of outliers, rows with different numbers of
+them. The weights are random, so that nothing is said about accuracy.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def with_branch(shape: tuple[int, int], factor: TensorConfig, device: torch.devi
 
 def with_columns(shape: tuple[int, int], device: torch.device | str) -> QuantizedLayer:
     """A share of the columns in FP16, their dense slots left out (OWQ)."""
-    n, k = shape
+    k = shape[1]
     weight, count = random(shape, 0, device), round(SHARE * k)
     generator = torch.Generator(device).manual_seed(3)
     columns = torch.randperm(k, generator=generator, device=device)[:count].sort().values
