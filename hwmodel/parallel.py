@@ -5,7 +5,8 @@ another linear layer is cut by columns (outputs, whole heads); one that reads a 
 partial sums, which are added over all chips where they meet a whole tensor: twice in an ordinary block, once where
 attention and feed-forward run side by side. Between the two, everything is cut. A linear layer whose output is
 normalised over its whole width, or feeds nothing (a router), is done by every chip. Key-value heads fewer than chips
-are held by several. The vocabulary of embedding and head is cut; routed experts are cut each, not spread over chips.
+are held by several. The vocabulary of embedding and head is cut; routed experts are cut each
+(``hwmodel.parallel_experts`` spreads whole ones over chips).
 """
 
 from __future__ import annotations
