@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -215,24 +215,27 @@ def measurement(row: StepRow, common: dict[str, str], device: str) -> Measuremen
     return bench_record.measurement(made, shape, own, common=common, device=device, source=COMMAND)
 
 
-def run(columns: Sequence[str], cases: Sequence[StepCase], arguments: argparse.Namespace, rate: float) -> list[StepRow]:
-    """All rows that the command line asks for; a column that cannot run says why in a sentence."""
-    rows: list[StepRow] = []
+def time_column(column: str, bases: Sequence[StepCase], most: int, rate: float) -> Iterator[StepRow]:
+    """The rows of a column, with weights made once; ``most`` layers have their own, or as many as fit."""
     facts = device_facts()
-    gpu = data_sheet(facts.name)
+    cases = [case_of(column, base) for base in bases]
+    longest = max(cases, key=lambda case: case.step_bytes)
+    distinct = choose_distinct(longest, most, torch.cuda.mem_get_info()[0], facts.l2_bytes)
+    decoder = build(longest, type_of(column), distinct, "cuda")
+    for case in cases:
+        yield measure(column, case, decoder, distinct, rate, data_sheet(facts.name), time_step)
+
+
+def run(columns: Sequence[str], cases: Sequence[StepCase], most: int, rate: float) -> list[StepRow]:
+    """All rows; a column that cannot run, or not on, says why in a sentence."""
+    rows: list[StepRow] = []
     for column in columns:
         try:
-            columns_cases = [case_of(column, base) for base in cases]
-            longest = max(columns_cases, key=lambda case: case.step_bytes)
-            most = min(arguments.distinct or longest.shape.layers, longest.shape.layers)
-            distinct = choose_distinct(longest, most, torch.cuda.mem_get_info()[0], facts.l2_bytes)
-            decoder = build(longest, type_of(column), distinct, "cuda")
-            for case in columns_cases:
-                rows.append(measure(column, case, decoder, distinct, rate, gpu, time_step))
-                print(table(rows[-1:]).splitlines()[1], flush=True)
+            for row in time_column(column, cases, most, rate):
+                rows.append(row)
+                print(table([row]).splitlines()[1], flush=True)
         except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
             print(f"{column}: {str(error).splitlines()[0] if str(error) else repr(error)}", file=sys.stderr, flush=True)
-        decoder = None
         torch.cuda.empty_cache()
     return rows
 
@@ -279,7 +282,7 @@ def main(given: Sequence[str] | None = None) -> int:
             compile_all(set().union(*found), arguments.jobs)
         rate = copy_bytes_per_s()
         print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
-        rows = run(columns, cases, arguments, rate)
+        rows = run(columns, cases, arguments.distinct or shape.layers, rate)
     name = device_facts().name
     common = conditions_of_run(rate, "weights of layers", CLOCKS)
     print(f"{name}, {CLOCKS}: {common[CLOCKS.replace(',', ', ')]}")

@@ -110,8 +110,8 @@ def make_state(decoder: Decoder, caches: Sequence[Cache], tokens: Sequence[int],
     if not all(0 <= t < shape.vocabulary for t in tokens):
         raise ValueError(f"tokens must be 0 to {shape.vocabulary - 1}, not {list(tokens)!r}")
     table = rotary.turns(capacity, shape.head_dim, shape.theta).to(device)
-    made = (torch.tensor(list(given), dtype=torch.int32, device=device) for given in (tokens, lengths))
-    return State(*made, tuple(caches), table)
+    words, counts = (torch.tensor(list(given), dtype=torch.int32, device=device) for given in (tokens, lengths))
+    return State(words, counts, tuple(caches), table)
 
 
 def stages(decoder: Decoder, state: State, *, advance: bool) -> Iterator[Stage]:

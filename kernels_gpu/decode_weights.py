@@ -7,7 +7,7 @@ GPU), ``TinygemmWeight`` the codes of ``torch._weight_int4pack_mm``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from datatypes.layer_config import TensorConfig
 from datatypes.packing import unpack_tensor
+from datatypes.tensor import QuantizedTensor
 from kernels_gpu.gemv_launch import PackedMatrix, from_quantized, prepare_all
 from kernels_gpu.gemv_plan import Plan
 from kernels_gpu.gemv_recipes import quantize_randomly
@@ -123,6 +124,37 @@ def weight_of(dense: Tensor, config: TensorConfig | None) -> Weight:
     if config is None:
         return HalfWeight(dense.contiguous())
     return OwnWeight(from_quantized(quantize_randomly(dense.float(), config), dense.device))
+
+
+_ROW_FIELDS = ("codes", "scale", "outer_scale", "zero_point", "selector", "codebook")
+
+
+def joined(parts: Sequence[QuantizedTensor]) -> QuantizedTensor:
+    """Quantized matrices of the same inputs as one, rows after rows: queries, keys and values, or gate and up.
+
+    Raises:
+        ValueError: encodings or inputs differ.
+        NotImplementedError: something is shared by all rows of a part, such as a scale for a whole matrix.
+    """
+    config, k = parts[0].config, parts[0].shape[1]
+    if any(part.config != config or part.shape[1] != k for part in parts):
+        raise ValueError(
+            f"matrices to be joined must have one encoding and {k} inputs, not "
+            f"{[(part.config.formats[0].name, part.shape[1]) for part in parts]!r}"
+        )
+    by_row = {name: [getattr(part, name) for part in parts] for name in _ROW_FIELDS}
+    others = {f.name for f in fields(QuantizedTensor)} - {"config", "shape", *_ROW_FIELDS}
+    beside = sorted(name for name in others if getattr(parts[0], name) is not None)
+    shared = sorted(
+        name
+        for name, tensors in by_row.items()
+        if tensors[0] is not None and any(len(t) != part.shape[0] for t, part in zip(tensors, parts, strict=True))
+    )
+    if beside or shared:
+        raise NotImplementedError(f"matrices to be joined must have rows of their own alone, not {beside + shared!r}")
+    rows = {name: None if tensors[0] is None else torch.cat(tensors) for name, tensors in by_row.items()}
+    made = replace(parts[0], **rows)  # type: ignore[arg-type]
+    return replace(made, shape=(sum(part.shape[0] for part in parts), k))
 
 
 def random_tinygemm(n: int, k: int, device: torch.device | str) -> Weight:
