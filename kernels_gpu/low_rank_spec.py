@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from datatypes.catalog import BF16, FP16, FP32
-from datatypes.format import IntFormat
+from datatypes.format import Format, IntFormat
 from datatypes.layer_config import TensorConfig
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv_plan import ScaleKind, scale_kind_of
@@ -101,13 +101,19 @@ def factor_of(config: TensorConfig, columns: int) -> Factor:
         return Factor(_FLOATS[fmt.name], columns)
     rows, group = config.granularity.tile((1 << 20, 1 << 20))
     whole_row = group == 1 << 20
-    codes = plain and scale is not None and isinstance(fmt, IntFormat) and fmt.bits == 8 and fmt.signed_codes
-    if not codes or scale is None or scale.outer is not None or rows != 1 or not (whole_row or group % UNIT == 0):
+    signed_bytes = isinstance(fmt, IntFormat) and fmt.bits == 8 and fmt.signed_codes
+    tiled = rows == 1 and (whole_row or group % UNIT == 0)
+    if not (plain and signed_bytes and tiled) or scale is None or scale.outer is not None:
         raise NotImplementedError(
             "a factor of the GPU kernels must be fp16, bf16, fp32, or signed integers of 8 bits with one scale for "
             f"each row or multiple of {UNIT} inputs, not {fmt.name} for {config.granularity!r}"
         )
-    return Factor(FactorKind.INT8, columns, 0 if whole_row else group, scale_kind_of(scale.format), fmt.step)
+    return Factor(FactorKind.INT8, columns, 0 if whole_row else group, scale_kind_of(scale.format), _step_of(fmt))
+
+
+def _step_of(fmt: Format) -> float:
+    assert isinstance(fmt, IntFormat)
+    return fmt.step
 
 
 @dataclass(frozen=True)
