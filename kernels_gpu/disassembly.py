@@ -155,8 +155,9 @@ def read_listing(listing: str, assembler: str) -> Kernel:
 def main_loop(kernel: Kernel) -> tuple[tuple[int, int], tuple[int, int] | None]:
     """First and last instruction of the loop of stages, and of the loop inside it that holds all matrix products.
 
-    The first is the smallest loop that holds all products and all asynchronous copies (the whole kernel without
-    one); there is no second where the compiler unrolled it. A loop reaches from a label to the last branch back to it.
+    The first is the smallest loop that holds all products and all asynchronous copies, or some where others come before
+    it (the whole kernel without one); there is no second where the compiler unrolled it. A loop reaches from a label to
+    the last branch back to it.
     """
     every = kernel.instructions
     products = [i for i, one in enumerate(every) if one.name in TENSOR]
@@ -168,7 +169,8 @@ def main_loop(kernel: Kernel) -> tuple[tuple[int, int], tuple[int, int] | None]:
         key=lambda loop: loop[1] - loop[0],
     )  # fmt: skip
     holding = [(a, b) for a, b in loops if products and a <= products[0] and products[-1] <= b]
-    around = [(a, b) for a, b in holding if all(a <= i <= b for i in copies)] or [(0, len(every) - 1)]
+    around = [(a, b) for a, b in holding if all(a <= i <= b for i in copies)]
+    around = around or [(a, b) for a, b in holding if any(a <= i <= b for i in copies)] or [(0, len(every) - 1)]
     inner = holding[0] if holding and holding[0] != around[0] else None
     return around[0], inner
 

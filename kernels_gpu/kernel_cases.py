@@ -6,17 +6,40 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from kernels_gpu import argmax, attention, embedding, gate, gemv, norm, rotary
+from kernels_gpu import (
+    argmax,
+    attention,
+    dequantize,
+    embedding,
+    gate,
+    gemm,
+    gemv,
+    layer_inputs,
+    low_rank,
+    norm,
+    outliers,
+    outliers_launch,
+    rotary,
+)
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec
+from kernels_gpu.dequantize_launch import THREADS as DEQUANTIZE_THREADS
+from kernels_gpu.gemm_decode import tile_kernel_obstacle
+from kernels_gpu.gemm_launch import choose_cut
+from kernels_gpu.gemm_launch import spec_of as gemm_spec_of
+from kernels_gpu.gemm_spec import RUNS
 from kernels_gpu.gemv_launch import E4M3_CAPABILITY, choose_shape, spec_of
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.gemv_spec import WARP
+from kernels_gpu.layer_recipes import FACTORS, RANK, SHARE
+from kernels_gpu.low_rank_launch import spec_of_a, spec_of_b, spec_of_columns
+from kernels_gpu.low_rank_spec import Factor, FactorKind, ThinSpec, factor_of
 from kernels_gpu.native import MAX_SHARED_BYTES, SHARED_BYTES
 from kernels_gpu.pairs import CHUNK
 
 MATRIX = (28672, 8192)  # the largest shape that is timed
 TOKENS = (1, 8)
+PREFILL_TOKENS = (32, 128)
 # hidden and intermediate size, heads and vocabulary of Llama-2-7B: Touvron et al., arXiv 2307.09288
 HIDDEN, INTERMEDIATE, QUERY_HEADS, HEAD_DIM, VOCABULARY = 4096, 11008, 32, 128, 32000
 HEADS = {"": 1, "_gqa8": 8}  # queries of a key head
@@ -46,6 +69,8 @@ class Case:
 def all_cases(capability: tuple[int, int] = (9, 0)) -> Iterator[Case]:
     """Decode GEMVs of 1 and 8 tokens in every encoding that is timed, and decode attention over both caches.
 
+    Then what stands between the products of a step, what a layer has beside its dense product, and prefill.
+
     They are cut as for a device of that compute capability; encodings that it has no instructions for are left out.
     """
     limit = SHARED_BYTES.get(capability, MAX_SHARED_BYTES)
@@ -74,6 +99,44 @@ def all_cases(capability: tuple[int, int] = (9, 0)) -> Iterator[Case]:
                 2 * STEP_TOKENS * one.head_dim // WARP,
             )
     yield from _between_products()
+    yield from _beside_products()
+    yield from _prefill(capability, limit)
+
+
+def _beside_products() -> Iterator[Case]:
+    """Low-rank branches, outliers and inputs of layers with one token and with eight."""
+    k = MATRIX[1]
+    for tokens in TOKENS:
+        suffix = "" if tokens == 1 else f"_m{tokens}"
+        thin: dict[str, ThinSpec] = {}
+        for name, config in FACTORS.items():
+            first = thin[f"low_rank_a_{name}"] = spec_of_a(factor_of(config, k), tokens, k)
+            thin[f"low_rank_b_{name}"] = spec_of_b(factor_of(config, RANK), tokens, first.splits)
+        thin["outlier_columns"] = spec_of_columns(Factor(FactorKind.FP16, round(SHARE * k)), tokens, k)
+        for name, spec in thin.items():
+            weights = spec.rounds * spec.loads * spec.factor.unit
+            yield Case(name + suffix, partial(low_rank.make_body, spec), low_rank.ARGUMENTS, repr(spec), weights)
+        rows = outliers_launch.spec_of(k, tokens)
+        body, weights = partial(outliers.make_body, rows), rows.elements // rows.threads
+        yield Case(f"outlier_rows{suffix}", body, outliers.ARGUMENTS, repr(rows), weights)
+    taken = layer_inputs.InputsSpec(k, k, True, True)
+    yield Case("layer_inputs", partial(layer_inputs.make_body, taken), layer_inputs.ARGUMENTS, repr(taken), 1)
+
+
+def _prefill(capability: tuple[int, int], limit: int) -> Iterator[Case]:
+    """The dequantizer and the tile kernel in every encoding that they have."""
+    k = MATRIX[1]
+    for name, config in RECIPES.items():
+        whole = dequantize.DequantizeSpec(config, k, DEQUANTIZE_THREADS)
+        body = partial(dequantize.make_body, whole)
+        yield Case(f"dequantize_{name}", body, dequantize.ARGUMENTS, repr(whole), dequantize.UNIT)
+        plan = plan_of(config)
+        if tile_kernel_obstacle(plan) is not None or (plan.one_nan and capability < E4M3_CAPABILITY):
+            continue
+        for tokens in PREFILL_TOKENS:
+            spec = gemm_spec_of(plan, MATRIX, choose_cut(plan, tokens, MATRIX, limit))
+            body, weights = partial(gemm.make_body, spec), RUNS * RUN * TILE_ROWS // WARP
+            yield Case(f"gemm_{name}_m{tokens}", body, gemm.ARGUMENTS, repr(spec), weights, RUNS)
 
 
 def _between_products() -> Iterator[Case]:

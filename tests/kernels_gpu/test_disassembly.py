@@ -53,6 +53,12 @@ def test_the_loop_of_products_counts_as_often_as_it_turns():
     assert row["a weight"] == f"{10 / 64:.2f}" and row["half-wide"] == f"{1 / 64:.2f}"
 
 
+def test_copies_before_the_loop_are_not_part_of_a_stage():
+    first, _, rest = LISTING.partition(".L_x_1:")
+    copy = "        /*0004*/                   LDGSTS.E.BYPASS.LTC256B.128 [R2], desc[UR4][R4.64] ;\n"
+    assert main_loop(read_listing(first + copy + ".L_x_1:" + rest, ASSEMBLER)) == ((2, 9), (4, 6))
+
+
 def test_a_kernel_without_products_is_counted_whole():
     plain = LISTING.replace("IMMA", "IMAD")
     assert main_loop(read_listing(plain, ASSEMBLER)) == ((0, 10), None)
