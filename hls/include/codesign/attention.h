@@ -76,12 +76,13 @@ heads_turned:
   }
 }
 
-// The record of position t: from memory, or the newest one, which is not there yet.
-template <class RECORD>
-void read_record(const beat_t* cache, const RECORD& newest, int t, int position, int start, RECORD& record) {
+// The record of position t, FIRST beats behind where the position starts: from memory, or the newest one, which is not
+// there yet.
+template <class B, int FIRST, class RECORD>
+void read_record(const beat_t* cache, const RECORD& newest, int t, int position, RECORD& record) {
 #pragma HLS INLINE off
   if (t == position) record.copy(newest);
-  else record.read(cache, start);
+  else record.read(cache, t * position_beats<B> + FIRST);
 }
 
 // Scores of position t: products of query and key code in interleaved partial sums, tile by tile; the sum of a tile
@@ -152,7 +153,7 @@ positions_scored:
 #pragma HLS DATAFLOW
     key_record<B> record;
     typename key_record<B>::made key;
-    read_record(cache, newest, t, position, t * position_beats<B>, record);
+    read_record<B, 0>(cache, newest, t, position, record);
     record.decode(key);
     score_position<B>(query, key, t, score, largest);
   }
@@ -197,7 +198,7 @@ positions_weighed:
 #pragma HLS DATAFLOW
     value_record<B> record;
     typename value_record<B>::made value;
-    read_record(cache, newest, t, position, t * position_beats<B> + key_record<B>::beats, record);
+    read_record<B, key_record<B>::beats>(cache, newest, t, position, record);
     record.decode(value);
     weigh_position<B>(score, value, t, result);
   }
