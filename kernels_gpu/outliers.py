@@ -135,29 +135,30 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
     def add_rows(shared, first, count, thread):
         """Add a round's products to the sums of their rows."""
         team, lane = uint32(thread // uint32(lanes)), uint32(thread & uint32(lanes - 1))
-        for i in range((items + teams - 1) // teams):
-            item = uint32(team + uint32(i * teams))
+        item = uint32(team)
+        # every thread takes every turn: lanes of other rows of a warp take part in the shuffles
+        for _ in range(uint32(uint32(count * uint32(tokens) + uint32(teams - 1)) // uint32(teams))):
             row = uint32(item // uint32(tokens))
-            if row < count or ptx.SIMULATED:
-                start, stop = uint32(0), uint32(0)
-                if row < count:
-                    start = ptx_tile.shared_1(shared, row)
-                    stop = ptx_tile.shared_1(shared, uint32(row + uint32(1)))
-                # of this round: positions before it and after it are cut off
-                start = uint32(start - first) if start > first else uint32(0)
-                stop = uint32(stop - first) if stop > first else uint32(0)
-                stop = stop if stop < uint32(elements) else uint32(elements)
-                base = uint32(uint32(products_at) + (item - row * uint32(tokens)) * uint32(elements))
-                total = float32(0)
-                at = uint32(start + lane)
-                while at < stop:
-                    total = ptx.add(total, ptx.bits_float(ptx_tile.shared_1(shared, uint32(base + at))))
-                    at = uint32(at + uint32(lanes))
-                total = summed(total)
-                if lane == uint32(0) and row < count:
-                    place = uint32(uint32(sums_at) + item)
-                    total = ptx.add(total, ptx.bits_float(ptx_tile.shared_1(shared, place)))
-                    ptx_tile.put_1(shared, place, ptx.float_bits(total))
+            start, stop = uint32(0), uint32(0)
+            if row < count:
+                start = ptx_tile.shared_1(shared, row)
+                stop = ptx_tile.shared_1(shared, uint32(row + uint32(1)))
+            # of this round: positions before it and after it are cut off
+            start = uint32(start - first) if start > first else uint32(0)
+            stop = uint32(stop - first) if stop > first else uint32(0)
+            stop = stop if stop < uint32(elements) else uint32(elements)
+            base = uint32(uint32(products_at) + (item - row * uint32(tokens)) * uint32(elements))
+            total = float32(0)
+            at = uint32(start + lane)
+            while at < stop:
+                total = ptx.add(total, ptx.bits_float(ptx_tile.shared_1(shared, uint32(base + at))))
+                at = uint32(at + uint32(lanes))
+            total = summed(total)
+            if lane == uint32(0) and row < count:
+                place = uint32(uint32(sums_at) + item)
+                total = ptx.add(total, ptx.bits_float(ptx_tile.shared_1(shared, place)))
+                ptx_tile.put_1(shared, place, ptx.float_bits(total))
+            item = uint32(item + uint32(teams))
 
     def kernel(starts, pointers, columns, values, x, out, n):
         shared = ptx_tile.shared_words()
