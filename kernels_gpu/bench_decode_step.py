@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from kernels_gpu.decode_model import (
 from kernels_gpu.decode_reference import verify
 from kernels_gpu.decode_step import DecodeStep, Stage, make_state
 from kernels_gpu.decode_weights import Weight, random_tinygemm
+from kernels_gpu.gemv_launch import MAX_TOKENS
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts
 from kernels_gpu.native import PTX_FOLDER
@@ -245,13 +247,27 @@ def time_step(step: DecodeStep) -> Timing:
     return time_graph([step], most_calls=1)
 
 
+@contextmanager
+def kept_ptx() -> Iterator[None]:
+    """A folder for compiled kernels, so that other processes can compile them: the user's own or a temporary one."""
+    if PTX_FOLDER in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[PTX_FOLDER] = folder
+        try:
+            yield
+        finally:
+            del os.environ[PTX_FOLDER]
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run, print the table, write the records."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
     parser.add_argument("--encodings", nargs="*", choices=RECIPES, default=list(ENCODINGS))
     parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS), help="tokens in the cache")
-    parser.add_argument("--batch", type=int, default=1, help="sequences, 1 to 16")
+    parser.add_argument("--batch", type=int, default=1, help=f"sequences, 1 to {MAX_TOKENS}")
     parser.add_argument("--cache-bits", type=int, choices=sorted(CACHES), default=8)
     parser.add_argument("--layers", type=int, default=LLAMA_2_7B.layers, help="fewer for a look")
     parser.add_argument("--distinct", type=int, default=0, help="layers with weights of their own; 0 for all that fit")
@@ -275,8 +291,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(prediction_table(columns, cases, gpu, gpu.dram.bytes_per_s * COPY_SHARE))
         return 0
     exit_without_cuda()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ.setdefault(PTX_FOLDER, folder)
+    with kept_ptx():
         if arguments.jobs > 1:
             found = (kernels_of(case_of(c, base), type_of(c)) for c in columns for base in cases)
             compile_all(set().union(*found), arguments.jobs)
@@ -294,8 +309,8 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def _wrong(arguments: argparse.Namespace) -> str | None:
     """What is wrong with the command line, in a sentence."""
-    if not 1 <= arguments.batch <= 16:
-        return f"--batch must be 1 to 16, not {arguments.batch!r}"
+    if not 1 <= arguments.batch <= MAX_TOKENS:
+        return f"--batch must be 1 to {MAX_TOKENS}, not {arguments.batch!r}"
     if min(arguments.contexts) < 1 or arguments.layers < 1 or arguments.distinct < 0:
         return "--contexts and --layers must be at least 1, --distinct at least 0"
     if arguments.output is not None and not arguments.output.resolve().parent.is_dir():
