@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hls.estimate_buffers import FIFOS, Buffer, buffers
+from hls.estimate_buffers import Buffer, buffers, layer_fifos
 from hls.estimate_cycles import CallCycles, call_cycles, image_bytes_read
 from hls.estimate_logic import logic_parts
 from hls.layer_loops import layer_loops
@@ -190,7 +190,7 @@ def estimate_layer(
     arrays = tuple((one, one.resources(ultra_at_hand=ultra)) for one in buffers(plan, on_chip=on_chip))
     total = sum((part.resources for part in parts), NOTHING)
     total = sum((taken for _, taken in arrays), total)
-    total = sum((fifo.resources for fifo in FIFOS), total)
+    total = sum((fifo.resources for fifo in layer_fifos(plan)), total)
     said = ""
     if calibration is not None:
         total, said = calibrated(total, calibration, device.family)

@@ -2,8 +2,9 @@
 
 A pipelined loop of ``trips`` iterations takes ``depth + interval * (trips - 1) + 1`` cycles with the call around it, as
 Vitis HLS reports it (8 iterations of depth 2 at interval 1: 10 cycles, ``krnl_bp_Pipeline_VITIS_LOOP_236_12`` of
-github.com/bavlyshehata/ADMM_BP 8f59b41). The input is quantized first; then, while one tile of rows is multiplied, the
-next one is filled and read from memory; the last outputs are written when all are there.
+github.com/bavlyshehata/ADMM_BP 8f59b41). The input is quantized first; then, while the groups of one tile of rows are
+summed up, the next one is filled and read from memory, and finished groups are scaled and leave through streams; the
+last outputs are written when all are there.
 
 Two answers: with the intervals that the pragmas ask for, and with two ports for every array that no pragma cuts and a
 port for each access. A tool reaches something between them. Not modelled: refresh and conflicts of the memory, back
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from hls.hls_operators import Operator, stages
-from hls.layer_loops import steps_interval
 from hls.layer_plan import LayerPlan
 from hls.loop import PORTS, Loop, Process
+from hls.part_shape import part_shape
 from hls.weights import BEAT_BYTES
 
 LOOP_CYCLES = 1  # into a loop and out of it: the report above
@@ -58,7 +59,8 @@ class CallCycles:
         prepare: gathers and the low-rank branch, before the first tile.
         tiles: fill of the first tile to the end of the last.
         output: from there to the last beat written.
-        multiply, fill, read: of all tiles, each on its own: what the tiles wait for.
+        multiply, scale, finish, fill, read: of all tiles, each on its own: what the tiles wait for. ``multiply``
+            adds up groups, ``scale`` scales them, ``finish`` adds branches and bias and collects the outputs.
         steps: iterations of the innermost loop over lanes, all parts: what an ideal array would take.
         interval: from one step to the next.
     """
@@ -68,6 +70,8 @@ class CallCycles:
     tiles: int
     output: int
     multiply: int
+    scale: int
+    finish: int
     fill: int
     read: int
     steps: int
@@ -85,8 +89,9 @@ class CallCycles:
 
     @property
     def bound(self) -> str:
-        """What the tiles wait for: the multiplication, the taking apart of words, or the reading of the image."""
-        return max((("multiply", self.multiply), ("fill", self.fill), ("read", self.read)), key=lambda pair: pair[1])[0]
+        """What the tiles wait for: sums, scaling, outputs, the taking apart of words, or the reading of the image."""
+        names = ("multiply", "scale", "finish", "fill", "read")
+        return max(names, key=lambda name: int(getattr(self, name)))
 
 
 def call_cycles(
@@ -127,11 +132,15 @@ def call_cycles(
     taken = [by_tile[tile] for tile in sorted(by_tile)]
     fills = [cycles(loop for loop in tile if loop.process is Process.FILL_TILE) for tile in taken]
     reads = [read(tile) for tile in taken]
-    slow = (Process.MULTIPLY_TILE, Process.COLLECT_OUTPUT)
-    multiplies = [max(cycles(loop for loop in tile if loop.process is process) for process in slow) for tile in taken]
+    sums = [cycles(loop for loop in tile if loop.process is Process.MULTIPLY_TILE) for tile in taken]
+    # each part has a process that scales its groups
+    scaling = [max(cycles([loop]) for loop in tile if loop.process is Process.SCALE_GROUPS) for tile in taken]
+    ends = (Process.FINISH_TILE, Process.COLLECT_OUTPUT)
+    finishes = [max(cycles(loop for loop in tile if loop.process is process) for process in ends) for tile in taken]
+    works = [max(three) for three in zip(sums, scaling, finishes, strict=True)]
     arrivals = [max(pair) for pair in zip(fills, reads, strict=True)]
-    tiles = arrivals[0] + multiplies[-1]
-    tiles += sum(max(pair) for pair in zip(arrivals[1:], multiplies[:-1], strict=True))
+    tiles = arrivals[0] + works[-1] + _drain(taken[-1], plan.rows_on_chip, clock_hz)
+    tiles += sum(max(pair) for pair in zip(arrivals[1:], works[:-1], strict=True))
     first = cycles(loop for loop in outside if loop.process is Process.READ_INPUT) + AXI_LATENCY
     quantized = cycles(loop for loop in outside if loop.process is Process.QUANTIZE_INPUT)
     prepared = [loop for loop in outside if loop.process in (Process.PREPARE, Process.READ_WEIGHTS)]
@@ -140,12 +149,20 @@ def call_cycles(
         prepare=max(cycles(loop for loop in prepared if loop.process is Process.PREPARE), read(prepared)),
         tiles=tiles,
         output=cycles(loop for loop in outside if loop.process is Process.WRITE_OUTPUT) + AXI_LATENCY,
-        multiply=sum(multiplies),
+        multiply=sum(sums),
+        scale=sum(scaling),
+        finish=sum(finishes),
         fill=sum(fills),
         read=sum(reads),
         steps=sum(loop.iterations for loop in loops if loop.label == "steps"),
-        interval=max(steps_interval(part, plan.options.lanes) for part in plan.parts),
+        interval=max(part_shape(part, plan.options, plan.blocks).step_interval for part in plan.parts),
     )
+
+
+def _drain(tile: Sequence[Loop], rows: int, clock_hz: float) -> int:
+    """Cycles from a tile's last sum to its last output, at most: through the scaling and the last token's rows."""
+    scaling = sum(_depth(loop.path, clock_hz) for loop in tile if loop.process is Process.SCALE_GROUPS)
+    return scaling + sum(_depth(loop.path, clock_hz) for loop in tile if loop.label == "rows_out") + rows
 
 
 def image_bytes_read(loops: Iterable[Loop]) -> int:

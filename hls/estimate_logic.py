@@ -9,11 +9,14 @@ from collections.abc import Iterator
 
 from hls.c_arithmetics import BITMOD_LANES
 from hls.cpp_types import parse_type, value_bits
+from hls.estimate_buffers import whole_bits
 from hls.estimate_pe import pe_of
 from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
-from hls.layer_loops import FIELD_ORDER, is_rounded, steps_interval
+from hls.layer_loops import FIELD_ORDER
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan
-from hls.loop import BEAT_BITS, WORD_BITS
+from hls.loop import BEAT_BITS, WORD_BITS, line_entries, plane_widths
+from hls.part_shape import PartShape, is_rounded, line_blocks, part_shape
+from hls.stage_loops import PARTIAL_SUMS
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin, price_pe
 from hwmodel.unit_cost_design import design
@@ -62,31 +65,92 @@ def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[Fpg
         )  # fmt: skip
 
 
-def _scale_parts(part: PartPlan, index: int, rows: int) -> Iterator[FpgaPart]:
-    """Float operators of a row behind its sum: steps follow one another, so one of each kind serves a row."""
+def _scale_parts(part: PartPlan, plan: LayerPlan, index: int) -> Iterator[FpgaPart]:
+    """Float operators of ``scale_groups``: those of a row for each row that is scaled at a time.
+
+    An iteration starts every ``scale_interval`` cycles, in which as many rows can share an operator.
+    """
+    shape = part_shape(part, plan.options, plan.blocks)
+    each = _scaling_operators(part, plan, added=index > 0)
+    for name, cost in (("adders", ADDER), ("multipliers", MULTIPLIER)):
+        if each[name]:
+            count = -(-shape.scalers * each[name] // shape.scale_interval)
+            yield _operator(f"float {name} of part {index}", count, cost)
+    if each["sums to float"]:
+        count = -(-shape.scalers * each["sums to float"] // shape.scale_interval)
+        yield _operator(f"sums to float of part {index}", count, to_float(whole_bits(part)))
+
+
+def _scaling_operators(part: PartPlan, plan: LayerPlan, *, added: bool) -> dict[str, int]:
+    """Operators between a group's sum and the total of its row, of one row."""
+    fields, scaled = part.fields, plan.input.scale is not None
+    adders, multipliers, converted = int(added), 0, 0
+    multipliers += int(part.outer_last) + int("row_scale" in fields)
     if part.arithmetic.type.startswith("codesign::bitmod_arithmetic"):
-        yield _operator(f"float adders of part {index}", rows, ADDER)
-        return
-    if not is_rounded(part):
-        yield _operator(f"sums to float of part {index}", rows, to_float(_whole_bits(part)))
-    yield _operator(f"float multipliers of part {index}", rows, MULTIPLIER)
-    if not part.exact_scale:
-        yield _operator(f"float adders of part {index}", rows, ADDER)
+        return {"adders": adders + 1, "multipliers": multipliers, "sums to float": 0}
+    converted += 0 if is_rounded(part) else 1
+    multipliers += int(scaled)
+    if part.exact_scale:
+        return {"adders": adders, "multipliers": multipliers, "sums to float": converted}
+    adders += 1  # the total
+    multipliers += int("scale" in fields)
+    if not part.outer_last:
+        multipliers += int("outer_scale" in fields)
+        adders += int("outer_offset" in fields)
+    if part.zero in ("in_codes", "real"):  # the activations' sum times the zero point
+        converted += 0 if is_rounded(part) else 1
+        multipliers += 1 + int("zero_point_scale" in fields) + int(part.one_exponent != 0)
+        adders += 1 + int("zero_point_offset" in fields)
+    return {"adders": adders, "multipliers": multipliers, "sums to float": converted}
 
 
-def _whole_bits(part: PartPlan) -> int:
-    """Bits of the integer that becomes a float: a sum, or under exact scales the row's (``exact_width``)."""
-    if not part.exact_scale:
-        return part.arithmetic.sum_bits
-    groups = -(-part.columns // part.group)
-    return part.arithmetic.sum_bits + value_bits(part.fields["scale"].value) + 1 + (groups - 1).bit_length()
+def _shared(ways: int) -> float:
+    """LUTs a bit of a multiplexer: LUT6s of four inputs and their joins, half shared."""
+    return -(-ways // _MULTIPLEXED) / 2 if ways > 1 else 0.0
 
 
-def _column_scale_parts(part: PartPlan, index: int, lanes: int) -> Iterator[FpgaPart]:
-    """Inputs of a step are scaled once for all rows, one a cycle of the step for each multiplier."""
-    window = lanes // part.kept * part.block
-    count = -(-window // steps_interval(part, lanes))
-    yield _operator(f"float multipliers of the column scales of part {index}", count, MULTIPLIER)
+def _unpacker_parts(part: PartPlan, index: int, rows: int, shape: PartShape, lanes: int) -> Iterator[FpgaPart]:
+    """Codes of a step out of a line: its blocks, then each lane's code; windows of activations between two words."""
+    none = _figure(0.0, "LUT logic")
+    if part.code_bits < 16:
+        codes = lanes // part.code_dim
+        held = line_blocks(part.code_bits, -(-part.stored_columns // part.code_dim))
+        yield FpgaPart(
+            f"blocks of part {index} out of their lines", rows // part.outputs,
+            _figure(shape.blocks_read * part.code_bits * WORD_BITS * _shared(held), "a multiplexer a bit over a line"),
+            _figure(float(shape.blocks_read * part.code_bits * WORD_BITS), "a register a bit"), none,
+        )  # fmt: skip
+        # whole steps start at a multiple of their codes, so that a lane has few places to look at
+        ways = 32 // codes if shape.blocks_read == 1 and 32 % codes == 0 else 32
+        yield FpgaPart(
+            f"unpackers of part {index}", rows // part.outputs * codes,
+            _figure(part.code_bits * _shared(ways), f"a {ways}-way multiplexer a bit, half shared"),
+            _figure(float(part.code_bits), "a register a code"), none,
+        )  # fmt: skip
+    if not shape.aligned:
+        yield FpgaPart(
+            f"windows of part {index} between two words", shape.window,
+            _figure(part.arithmetic.activation_bits * _shared(shape.window), "a multiplexer a bit over the lanes"),
+            _figure(float(part.arithmetic.activation_bits), "a register a bit"), none,
+        )  # fmt: skip
+
+
+def _line_parts(part: PartPlan, index: int) -> Iterator[FpgaPart]:
+    """Lines cut out of two beats (``beat_window`` in ``streams.h``): a shift by whole entries, one for each plane."""
+    bits = 0.0
+    if part.code_bits < 16:
+        held = line_blocks(part.code_bits, -(-part.stored_columns // part.code_dim)) * part.code_bits * WORD_BITS
+        bits += held * 2 * _shared(BEAT_BITS // WORD_BITS)  # of both beats
+    for name, field in part.fields.items():
+        if name not in ("gather", "column_scale"):
+            columns = part.stored_columns if name == "mask" else part.columns
+            for width in plane_widths(value_bits(field.value)):
+                bits += line_entries(field, columns) * width * 2 * _shared(BEAT_BITS // width)
+    yield FpgaPart(
+        f"beats of part {index} into lines", 1,
+        _figure(bits, "multiplexers a bit over the places of two beats, half shared"),
+        _figure(2.0 * BEAT_BITS, "two beats"), _figure(0.0, "LUT logic"),
+    )  # fmt: skip
 
 
 def _norm_parts() -> Iterator[FpgaPart]:
@@ -120,30 +184,27 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
     for index, part in enumerate(plan.parts):
         strange = set(part.fields) - {*FIELD_ORDER, *_ELSEWHERE}
         missing += [f"loops and logic of {name} of part {index}" for name in sorted(strange)]
-        if parse_type(part.arithmetic.type).name == "int_arithmetic":
+        if parse_type(part.arithmetic.type).name in ("int_arithmetic", "tender_arithmetic"):
             count = rows * plan.options.lanes
             missing.append(f"what changes if the tool puts any of the {count} products of part {index} into DSPs")
         try:
             parts += _pe_parts(part, index, rows, plan.options.lanes)
         except (NotImplementedError, ValueError) as error:
             missing.append(f"PEs of part {index}: {error}")
-        parts += _scale_parts(part, index, rows)
+        parts += _scale_parts(part, plan, index)
         if part.exact_scale:
             missing.append(f"integer products of sums and scales of part {index}, and what adds them")
-        if "column_scale" in part.fields:
-            parts += _column_scale_parts(part, index, plan.options.lanes)
+        if "column_scale" in part.fields:  # a column a cycle, before the tiles
+            parts.append(_operator(f"float multipliers of the column scales of part {index}", 1, MULTIPLIER))
             missing.append(f"FP16 decoders and encoders around the column scales of part {index}")
-        if part.code_bits < 16:  # of each lane: a code is picked out of its block of 32 codes
-            lanes = plan.options.lanes // part.code_dim
-            each = part.code_bits * -(-32 // 4) / 2
-            parts.append(FpgaPart(
-                f"unpackers of part {index}", rows // part.outputs * lanes,
-                _figure(each, "a 32-way multiplexer a bit: eight LUT6s of four inputs and their joins, half shared"),
-                _figure(float(part.code_bits), "a register a code"), _figure(0.0, "LUT logic"),
-            ))  # fmt: skip
+        shape = part_shape(part, plan.options, plan.blocks)
+        parts += _unpacker_parts(part, index, rows, shape, plan.options.lanes)
+        parts += _line_parts(part, index)
     parts += _stage_parts(plan.input, "input")
     if plan.smoothing is not None:
         parts.append(_operator("float divider of the smoothing", 1, DIVIDER))
+    if plan.offset is not None:
+        parts.append(_operator("float adder of the offsets", 1, ADDER))
     if plan.hadamard > 1:
         parts += [_operator("float adders of the rotation", 2, ADDER), _operator("float divider", 1, DIVIDER)]
     if plan.low_rank is not None:
@@ -157,7 +218,8 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
     if plan.outliers is not None:
         parts += [
             _operator("float multipliers of outliers", 2, MULTIPLIER),
-            _operator("float adders of outliers", 2, ADDER),
+            # one for the products, those that add up eight sums, one that joins the outputs
+            _operator("float adders of outliers", PARTIAL_SUMS + 2, ADDER),
         ]
     if plan.normalised:
         parts += _norm_parts()
@@ -168,9 +230,4 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         parts += _stage_parts(plan.output, "output")
     parts.append(_operator("AXI masters of 512 bits", 2 if on_chip else 3, AXI_MASTER))
     parts.append(_operator("AXI-Lite control", 1, AXI_LITE))
-    parts.append(FpgaPart(
-        "words of beats into rows", 1,
-        _figure(float(BEAT_BITS // WORD_BITS * WORD_BITS), "a multiplexer a bit of a beat"),
-        _figure(float(BEAT_BITS), "a beat"), _figure(0.0, "LUT logic"),
-    ))  # fmt: skip
     return parts, missing

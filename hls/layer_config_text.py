@@ -61,7 +61,8 @@ def _layer_text(plan: LayerPlan, name: str) -> str:
         "k": plan.shape[1],
         "tokens": plan.options.tokens,
         "lanes": plan.options.lanes,
-        "tile_rows": plan.options.tile_rows,
+        "tile_rows": plan.rows_on_chip,
+        "parallel_rows": plan.options.tile_rows,
         "beats": plan.beats,
     }
     norm = _flag("normalised", plan.normalised)

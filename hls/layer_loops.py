@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 
 from datatypes.layer_config import SparsityConfig
 from datatypes.planes import row_words
-from hls.c_arithmetics import BITMOD_LANES
-from hls.cpp_types import CppType, parse_type, value_bits
-from hls.hls_operators import Operator, stages
+from hls.cpp_types import parse_type, value_bits
+from hls.hls_operators import Operator
 from hls.layer_plan import FieldPlan, LayerPlan, PartPlan
-from hls.loop import PORTS, Loop, Process, field_loops, packed_row_loops, rows_of_field
+from hls.loop import PORTS, Loop, Process, code_line_loops, field_loops, tile_field_loops
+from hls.part_shape import PartShape, is_rounded, line_blocks, part_shape
 from hls.stage_loops import PARTIAL_SUMS, output_loops, prepare_loops, quantize_input_loops
 
 FIELD_ORDER = (
@@ -27,27 +27,29 @@ FIELD_ORDER = (
 _SERIAL_DEPTH = 4  # ASSUMPTION: a plane of bits goes through AND, adder tree, shift and accumulator, one cycle each
 
 
-def _part_tile(part: PartPlan, tile: int, first: int, rows: int) -> Iterator[Loop]:
+def _part_tile(part: PartPlan, plan: LayerPlan, tile: int, first: int, rows: int) -> Iterator[Loop]:
     """One part's rows of a tile: codes, fields, tables."""
     codes = -(-part.stored_columns // part.code_dim)
     above, code_rows = first // part.outputs, -(-rows // part.outputs)
+    lanes = plan.options.lanes
     if part.code_bits < 16:
-        yield from packed_row_loops(row_words(codes, part.code_bits), above, code_rows, Process.FILL_TILE, tile)
+        words = row_words(codes, part.code_bits)
+        line = line_blocks(part.code_bits, codes) * part.code_bits
+        yield from code_line_loops(words, line, above, code_rows, tile)
     else:  # flat, the template's count of entries is 1
-        wide = FieldPlan(f"codesign::raw_value<{part.code_bits}>", 1, part.code_dim, 1, part.codes_beat)
-        yield from field_loops(wide, above * codes, code_rows * codes, Process.FILL_TILE, tile)
+        wide = FieldPlan(f"codesign::raw_value<{part.code_bits}>", 1, 1, 1, part.codes_beat)
+        yield from tile_field_loops(wide, codes, above, code_rows, tile, each=lanes // part.code_dim)
     if "mask" in part.fields:  # places of what is stored
-        start, count = rows_of_field(part.fields["mask"], part.stored_columns, first, rows)
-        yield from field_loops(part.fields["mask"], start, count, Process.FILL_TILE, tile)
+        yield from tile_field_loops(part.fields["mask"], part.stored_columns, first, rows, tile, each=lanes)
     for name in FIELD_ORDER:
         field = part.fields.get(name)
         if field is not None:
-            start, count = rows_of_field(field, part.columns, first, rows)
-            yield from field_loops(field, start, count, Process.FILL_TILE, tile)
+            yield from tile_field_loops(field, part.columns, first, rows, tile)
     entries = loaded_entries(part)
     if entries:
         path = (Operator.RAM_READ, Operator.LOGIC)
-        yield Loop(Process.FILL_TILE, "entries_loaded", code_rows, code_rows * entries, path, tile=tile)
+        loaded = table_blocks(part, plan.blocks, plan.rows_on_chip) * plan.options.tile_rows // part.outputs
+        yield Loop(Process.FILL_TILE, "entries_loaded", loaded, loaded * entries, path, tile=tile)
 
 
 def loaded_entries(part: PartPlan) -> int:
@@ -57,53 +59,13 @@ def loaded_entries(part: PartPlan) -> int:
     return part.fields["codebook"].per_tile if "codebook" in part.fields else 0
 
 
+def table_blocks(part: PartPlan, blocks: int, rows: int) -> int:
+    """Blocks of a tile of ``rows`` rows that have tables of their own; 1 where all rows share theirs."""
+    book = part.fields.get("codebook")
+    return 1 if book is None or book.count == book.per_tile or book.tile_rows % rows == 0 else blocks
+
+
 # --- multiplying -----------------------------------------------------------------------------------------------------
-
-
-def group_steps(part: PartPlan, lanes: int) -> list[int]:
-    """Steps of each group: its stored columns in portions of ``lanes``."""
-    sparsity = SparsityConfig(part.kept, part.block)
-    lengths = (min(part.group, part.columns - begin) for begin in range(0, part.columns, part.group))
-    return [-(-sparsity.kept_columns(length) // lanes) for length in lengths]
-
-
-def cycles_of_step(part: PartPlan) -> int:
-    """Cycles that a serial arithmetic takes for one step; 1 for a parallel one."""
-    made = parse_type(part.arithmetic.type)
-    if made.name == "bit_serial_arithmetic":
-        return made.number(0) if made.number(3) else made.number(1)
-    if made.name == "bit_bit_arithmetic":
-        return made.number(0) * made.number(1)
-    if made.name == "term_serial_arithmetic":
-        return made.number(0) // 2 + made.number(0) % 2  # Booth digits of the weight
-    if made.name in ("bitmod_arithmetic", "bitmod_int_arithmetic"):
-        return _bitmod_sets(made) * bitmod_terms(part.arithmetic.registers[0])
-    return 1
-
-
-def _bitmod_sets(made: CppType) -> int:
-    lanes = made.number(1 if made.name == "bitmod_arithmetic" else 0)
-    return lanes // BITMOD_LANES
-
-
-def bitmod_terms(register: int) -> int:
-    """Terms of a weight in BitMoD's format register (``bitmod_format.h``): Booth digits of integers, two of a float."""
-    bits = (register >> 24 & 7) + 1
-    return 2 if register >> 27 & 1 else -(-bits // 2)
-
-
-def is_rounded(part: PartPlan) -> bool:
-    """Whether each product is rounded into a float accumulator."""
-    made = parse_type(part.arithmetic.type)
-    products = [one.name for one in made.arguments if isinstance(one, CppType)]
-    return made.name == "float_arithmetic" or "rounded_products" in products
-
-
-def steps_interval(part: PartPlan, lanes: int) -> int:
-    """Cycles from one step to the next: 1; a float sum takes its lanes one behind another."""
-    if is_rounded(part):
-        return lanes * stages(Operator.FLOAT_ADD)
-    return cycles_of_step(part)
 
 
 def _scaling(part: PartPlan, plan: LayerPlan) -> tuple[Operator, ...]:
@@ -111,7 +73,7 @@ def _scaling(part: PartPlan, plan: LayerPlan) -> tuple[Operator, ...]:
     made = parse_type(part.arithmetic.type).name
     if made == "bitmod_arithmetic":
         scale = part.fields["scale"]
-        return (Operator.LOGIC,) * value_bits(scale.value) + (Operator.FLOAT_ADD,)
+        return (Operator.LOGIC,) * value_bits(scale.value) + (Operator.FLOAT_ADD,)  # a stage a bit
     if part.exact_scale:
         return (Operator.RAM_READ, Operator.LOGIC, Operator.LOGIC)
     path: list[Operator] = [] if is_rounded(part) else [Operator.TO_FLOAT]
@@ -129,67 +91,75 @@ def _scaling(part: PartPlan, plan: LayerPlan) -> tuple[Operator, ...]:
 
 
 def _finishing(part: PartPlan, plan: LayerPlan) -> tuple[Operator, ...]:
-    path: list[Operator] = [Operator.LOGIC]
+    path: list[Operator] = []
     if part.exact_scale:
-        path += [Operator.TO_FLOAT, Operator.FLOAT_MULTIPLY]
+        path += [Operator.TO_FLOAT] + [Operator.FLOAT_MULTIPLY] * (plan.input.scale is not None)
     path += [Operator.FLOAT_MULTIPLY] * (int(part.outer_last) + int("row_scale" in part.fields))
     return tuple(path)
 
 
-def _multiply_part(part: PartPlan, plan: LayerPlan, tokens: int, tile: int) -> Iterator[Loop]:
+def _multiply_part(part: PartPlan, plan: LayerPlan, tokens: int, tile: int, added: bool) -> Iterator[Loop]:
     lanes = plan.options.lanes
-    steps = group_steps(part, lanes)
+    shape = part_shape(part, plan.options, plan.blocks)
     tree = (max(lanes, 1) - 1).bit_length()
     # a step reads activations and codes, takes a zero point off, multiplies, adds up, accumulates
     path = [Operator.RAM_READ, Operator.LOGIC, Operator.LOGIC, *[Operator.LOGIC] * -(-tree // 2), Operator.LOGIC]
-    if "gather" in part.fields:
-        path.insert(0, Operator.RAM_READ)
     if "mask" in part.fields:
         path.append(Operator.LOGIC)  # each lane picks its input out of its block
-    if "column_scale" in part.fields:
-        path[1:1] = [Operator.TO_FLOAT, Operator.FLOAT_MULTIPLY, Operator.LOGIC]
-    if cycles_of_step(part) > 1:
+    if shape.cycles > 1:
         path += [Operator.LOGIC] * _SERIAL_DEPTH
-    interval = steps_interval(part, lanes)
+    if is_rounded(part):
+        path += [Operator.FLOAT_ADD] * lanes
     yield Loop(
-        Process.MULTIPLY_TILE, "steps", tokens * len(steps), tokens * sum(steps), tuple(path), interval,
-        max(interval, -(-lanes // PORTS)), tail=_scaling(part, plan), tile=tile,
+        Process.MULTIPLY_TILE, "steps", 1, tokens * plan.blocks * shape.iterations, tuple(path), shape.step_interval,
+        max(shape.step_interval, _step_ports(part, shape, lanes)), tile=tile,
     )  # fmt: skip
-    # around the steps; entered once for a token, its iterations are the entries of the steps
+    passes = tokens * plan.blocks * len(shape.steps) * shape.passes
+    scaling = (*_scaling(part, plan), *_finishing(part, plan), *[Operator.FLOAT_ADD] * added)
     yield Loop(
-        Process.MULTIPLY_TILE, "groups_added", tokens, tokens * len(steps), (), 0, 0, tail=_finishing(part, plan),
-        tile=tile,
-    )  # fmt: skip
+        Process.SCALE_GROUPS, "rows_scaled", 1, passes, scaling, shape.scale_interval, shape.scale_interval, tile=tile
+    )
 
 
-def _multiply_tile(plan: LayerPlan, tokens: int, tile: int, rows: int) -> Iterator[Loop]:
+def _step_ports(part: PartPlan, shape: PartShape, lanes: int) -> int:
+    """Cycles that a step needs if memories have two ports: lines of codes and masks, and words of activations."""
+    reads = [shape.lines_read, -(-shape.window // lanes) * (1 if shape.aligned else 2)]
+    whole = len(shape.steps) == 1 or SparsityConfig(part.kept, part.block).kept_columns(part.group) % lanes == 0
+    if not whole and part.code_bits >= 16:
+        reads.append(lanes // part.code_dim)
+    if not whole and "mask" in part.fields:
+        reads.append(lanes)
+    return -(-max(reads) // PORTS)
+
+
+def _multiply_tile(plan: LayerPlan, tokens: int, tile: int, first: int, rows: int) -> Iterator[Loop]:
     for place, part in enumerate(plan.parts):
-        yield from _multiply_part(part, plan, tokens, tile)
-        if place:
-            yield Loop(Process.MULTIPLY_TILE, "rows_added", 0, 0, (), 0, 0, (Operator.FLOAT_ADD,) * tokens, tile)
-    adds = sum(there is not None for there in (plan.low_rank, plan.outliers, plan.bias))
-    path = (Operator.LOGIC, *[Operator.FLOAT_ADD] * adds)
-    yield Loop(Process.MULTIPLY_TILE, "rows_out", tokens, tokens * rows, path, 0, 0, tile=tile)
+        yield from _multiply_part(part, plan, tokens, tile, bool(place))
     if plan.outliers is not None:
-        label = "outlier_columns_added" if plan.outliers.pointers is None else "outlier_elements_added"
-        each = _outliers_of_rows(plan, rows)
-        path = (Operator.RAM_READ, Operator.RAM_READ, Operator.FLOAT_MULTIPLY, Operator.FLOAT_ADD)
-        tail = (Operator.FLOAT_ADD,) * (PARTIAL_SUMS - 1)
-        yield Loop(Process.MULTIPLY_TILE, label, tokens * rows, tokens * each, path, tail=tail, tile=tile)
+        count = _outliers_of_rows(plan, first, rows)
+        ends = 0 if plan.outliers.pointers is None else rows
+        path = (Operator.RAM_READ, Operator.RAM_READ, Operator.TO_FLOAT, Operator.FLOAT_MULTIPLY, Operator.FLOAT_ADD)
+        yield Loop(Process.MULTIPLY_TILE, "outlier_products", tokens, tokens * (count + ends), path, tile=tile)
+        total = (Operator.RAM_READ, *[Operator.FLOAT_ADD] * PARTIAL_SUMS)
+        yield Loop(Process.MULTIPLY_TILE, "outlier_totals", tokens, tokens * rows, total, tile=tile)
+    adds = (plan.low_rank is not None) + (plan.outliers is not None)
+    adds += plan.bias is not None and not plan.normalised
+    finish = (Operator.LOGIC, Operator.RAM_READ, *[Operator.FLOAT_ADD] * adds)
+    yield Loop(Process.FINISH_TILE, "rows_out", 1, tokens * plan.rows_on_chip, finish, tile=tile)
 
 
-def _outliers_of_rows(plan: LayerPlan, rows: int) -> int:
+def _outliers_of_rows(plan: LayerPlan, first: int, rows: int) -> int:
     assert plan.outliers is not None
-    return plan.outliers.values.count * rows // plan.shape[0]
+    count, n = plan.outliers.values.count, plan.shape[0]
+    return count * (first + rows) // n - count * first // n
 
 
 def _outlier_tile(plan: LayerPlan, tile: int, first: int, rows: int) -> Iterator[Loop]:
     outliers = plan.outliers
     if outliers is None:
         return
-    n = plan.shape[0]
-    before = outliers.values.count * first // n
-    count = outliers.values.count * (first + rows) // n - before
+    before = outliers.values.count * first // plan.shape[0]
+    count = _outliers_of_rows(plan, first, rows)
     path = (Operator.RAM_READ, Operator.TO_FLOAT)
     if outliers.pointers is None:
         yield from field_loops(outliers.values, first * outliers.most, rows * outliers.most, Process.FILL_TILE, tile)
@@ -211,21 +181,21 @@ def layer_loops(plan: LayerPlan, tokens: int) -> list[Loop]:
     """
     if not 1 <= tokens <= plan.options.tokens:
         raise ValueError(f"tokens of a call must be 1 to the layer's {plan.options.tokens}, not {tokens!r}")
-    n, height = plan.shape[0], plan.options.tile_rows
+    n, height = plan.shape[0], plan.rows_on_chip
     loops = [*quantize_input_loops(plan, tokens), *prepare_loops(plan, tokens)]
     for tile, first in enumerate(range(0, n, height)):
         rows = min(height, n - first)
         for part in plan.parts:
-            loops += _part_tile(part, tile, first, rows)
+            loops += _part_tile(part, plan, tile, first, rows)
         loops += _outlier_tile(plan, tile, first, rows)
         if plan.bias is not None:
             loops += field_loops(plan.bias, first, rows, Process.FILL_TILE, tile)
             loops.append(Loop(Process.FILL_TILE, "biases", 1, rows, (Operator.RAM_READ,), tile=tile))
-        loops += _multiply_tile(plan, tokens, tile, rows)
+        loops += _multiply_tile(plan, tokens, tile, first, rows)
         path = (Operator.LOGIC, Operator.LOGIC)
         loops.append(Loop(Process.COLLECT_OUTPUT, "rows_in", tokens, tokens * rows, path, tile=tile))
         if plan.normalised and plan.bias is not None:  # waits for the norm
-            loops.append(Loop(Process.MULTIPLY_TILE, "biases_out", 1, rows, (Operator.RAM_READ,), tile=tile))
+            loops.append(Loop(Process.FINISH_TILE, "biases_out", 1, rows, (Operator.RAM_READ,), tile=tile))
             loops.append(Loop(Process.COLLECT_OUTPUT, "biases_in", 1, rows, path, tile=tile))
     loops += output_loops(plan, tokens)
     return loops

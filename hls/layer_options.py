@@ -14,7 +14,9 @@ class LayerOptions:
     Args:
         tokens: most tokens of one call; scales that several tokens share cover one call.
         lanes: columns multiplied in one cycle.
-        tile_rows: outputs computed side by side.
+        tile_rows: outputs computed side by side: a block.
+        tile_blocks: blocks of a tile, which is filled while the one before is multiplied; ``None`` for as many as suit
+            the layer (``hls.part_shape.tile_blocks``).
         arithmetic: how weight and activation meet; ``BITMOD`` for its bit-serial PE.
         accumulator: exponent and mantissa bits of the float that adds products of FP16 activations.
     """
@@ -24,11 +26,14 @@ class LayerOptions:
     tile_rows: int = 8
     arithmetic: Arithmetic = Arithmetic.PARALLEL
     accumulator: tuple[int, int] = (8, 23)
+    tile_blocks: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("tokens", "lanes", "tile_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a layer must be at least 1, not {getattr(self, name)!r}")
+        if self.tile_blocks is not None and self.tile_blocks < 1:
+            raise ValueError(f"tile_blocks of a layer must be at least 1, not {self.tile_blocks!r}")
         exponent_bits, mantissa_bits = self.accumulator
         if not (2 <= exponent_bits <= 8 and 1 <= mantissa_bits <= 23):
             raise ValueError(

@@ -162,6 +162,7 @@ class LayerPlan:
         arrays: of the image, in order.
         image: uint32 words, whole beats.
         normalised: whether rows of outputs are normalised before the bias.
+        blocks: of ``options.tile_rows`` rows in a tile.
     """
 
     shape: tuple[int, int]
@@ -180,6 +181,12 @@ class LayerPlan:
     arrays: tuple[PlacedArray, ...]
     image: np.ndarray
     normalised: bool = False
+    blocks: int = 1
+
+    @property
+    def rows_on_chip(self) -> int:
+        """Of a tile."""
+        return self.blocks * self.options.tile_rows
 
     @property
     def beats(self) -> int:

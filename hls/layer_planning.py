@@ -22,6 +22,7 @@ from hls.layer_outliers import codes_are_cleared, is_csr, outlier_values
 from hls.layer_parts import dense_parts
 from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, WeightImage, tiled_field
 from hls.part_planning import plan_part
+from hls.part_shape import tile_blocks
 from hls.stage_planning import input_stage, plan_stage
 from hwmodel.channel_groups import plain_activation
 
@@ -71,7 +72,8 @@ def plan_layer(
         if activation is not None:
             middle = plan_stage(activation, low_rank[0].rows, options.tokens)
             result = plan_stage(activation, n, options.tokens)
-    outliers = _plan_outliers(layer, stored, options, image)
+    blocks = tile_blocks(planned, n, options)
+    outliers = _plan_outliers(layer, stored, blocks * options.tile_rows, image)
     bias_field = None
     if bias is not None:
         if bias.shape != (n,):
@@ -99,6 +101,7 @@ def plan_layer(
         arrays=tuple(image.arrays),
         image=image.words(),
         normalised=layer.config.output_norm,
+        blocks=blocks,
     )
 
 
@@ -122,7 +125,7 @@ def _plan_factor(tensor: QuantizedTensor, name: str, image: WeightImage) -> Fact
 
 
 def _plan_outliers(
-    layer: QuantizedLayer, stored: Mapping[str, Tensor], options: LayerOptions, image: WeightImage
+    layer: QuantizedLayer, stored: Mapping[str, Tensor], height: int, image: WeightImage
 ) -> OutlierPlan | None:
     config, outliers, n = layer.config.outliers, layer.outliers, layer.shape[0]
     if config is None or outliers is None or not outliers.columns.numel():
@@ -147,7 +150,7 @@ def _plan_outliers(
     index_beat = image.add("outliers.columns", columns)
     pointer_beat = image.add("outliers.row_pointers", pointers)
     starts = outliers.row_pointers.numpy()
-    bounds = np.append(np.arange(0, n, options.tile_rows), n)
+    bounds = np.append(np.arange(0, n, height), n)
     return OutlierPlan(
         values=FieldPlan(value, 1, 1, count, values_beat),
         index=FieldPlan(f"codesign::integer_value<{index_format.bits}, false>", 1, 1, count, index_beat),

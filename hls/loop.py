@@ -16,6 +16,8 @@ from hls.weights import BEAT_BYTES
 
 BEAT_BITS, WORD_BITS = 8 * BEAT_BYTES, 32
 PORTS = 2  # of a block RAM: AMD UG573
+ENTRIES_A_LINE = 8  # entries_a_line of layer_tile.h
+_SHIFTED = 3  # ASSUMPTION: a line is cut out of two beats in that many levels: two of the shift, one that joins them
 
 
 class Process(Enum):
@@ -26,7 +28,9 @@ class Process(Enum):
     PREPARE = "prepare"  # in `multiply`, before the first tile: gathers, outlier columns, the low-rank branch
     READ_WEIGHTS = "read_weights"
     FILL_TILE = "fill_tile"
-    MULTIPLY_TILE = "multiply_tile"
+    MULTIPLY_TILE = "sum_tile"
+    SCALE_GROUPS = "scale_groups"  # one for each part
+    FINISH_TILE = "finish_tile"
     COLLECT_OUTPUT = "collect_output"
     WRITE_OUTPUT = "write_output"
 
@@ -116,6 +120,33 @@ def field_loops(plan: FieldPlan, first: int, count: int, taker: Enum, tile: int 
     if count:
         path = (Operator.RAM_READ, Operator.LOGIC)
         yield Loop(taker, "entries_of_plane", planes, planes * count, path, tile=tile)
+
+
+def tile_field_loops(
+    plan: FieldPlan, columns: int, first: int, rows: int, tile: int, *, each: int = ENTRIES_A_LINE
+) -> Iterator[Loop]:
+    """Entries of a field into the lines of a tile (``take_entries`` of ``layer_tile.h``)."""
+    start, count = rows_of_field(plan, columns, first, rows)
+    bits = value_bits(plan.value)
+    yield from burst_loops(field_ranges(bits, plan.count, start, count), tile)
+    per_row = -(-columns // plan.tile_columns) * plan.per_tile
+    lines = -(-per_row // line_entries(plan, columns, each))
+    planes = len(plane_widths(bits))
+    path = (Operator.RAM_READ, *[Operator.LOGIC] * _SHIFTED)
+    yield Loop(Process.FILL_TILE, "entry_lines", planes, planes * (count // per_row) * lines, path, tile=tile)
+
+
+def line_entries(plan: FieldPlan, columns: int, each: int = ENTRIES_A_LINE) -> int:
+    """Entries of a field in a line of a tile."""
+    per_row = -(-columns // plan.tile_columns) * plan.per_tile
+    return min(each, per_row, BEAT_BITS // value_bits(plan.value))
+
+
+def code_line_loops(words: int, line_words: int, first: int, rows: int, tile: int) -> Iterator[Loop]:
+    """Rows of packed codes into the lines of a tile (``take_codes`` of ``layer_tile.h``)."""
+    yield from burst_loops([_Range(first * words * WORD_BITS, rows * words * WORD_BITS)], tile)
+    path = (Operator.LOGIC,) * _SHIFTED
+    yield Loop(Process.FILL_TILE, "code_lines", 1, rows * -(-words // line_words), path, tile=tile)
 
 
 def packed_row_loops(words: int, first: int, rows: int, taker: Process, tile: int | None) -> Iterator[Loop]:

@@ -20,7 +20,10 @@ from hls.ap_types import INCLUDE
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_plan import LayerPlan
 
-FILES = ("activation.h", "branches.h", "layer.h", "layer_output.h", "layer_part.h", "layer_tile.h", "streams.h")
+FILES = (
+    "activation.h", "branches.h", "layer.h", "layer_output.h", "layer_part.h", "layer_parts.h", "layer_tile.h",
+    "part_scale.h", "streams.h",
+)  # fmt: skip
 _VARIABLE = "CODESIGN_LOOP_COUNTS"
 _LOOP = re.compile(
     r"(?P<label>\b\w+):(?P<gap>\n\s*)for \((?P<first>[^;]*);(?P<while>[^;]*);(?=(?P<rest>[^\n]*\n\s*[^\n]*))"

@@ -52,6 +52,10 @@ def quantize_input_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
         yield from field_loops(plan.smoothing, 0, k, process)
         yield Loop(process, "divisors", 1, k, (Operator.RAM_READ, Operator.TO_FLOAT))
         path.append(Operator.FLOAT_DIVIDE)
+    if plan.offset is not None:
+        yield from field_loops(plan.offset, 0, k, process)
+        yield Loop(process, "offsets", 1, k, (Operator.RAM_READ, Operator.TO_FLOAT))
+        path.append(Operator.FLOAT_ADD)
     yield Loop(process, "columns", tokens, tokens * k, tuple(path))
     if plan.hadamard > 1:
         blocks, levels = k // plan.hadamard, plan.hadamard.bit_length() - 1
@@ -87,14 +91,14 @@ def _factor_rows(factor: FactorPlan) -> Iterator[Loop]:
 
 def prepare_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
     for part in plan.parts:
-        gather = part.fields.get("gather")
-        if gather is not None:
-            yield from field_loops(gather, 0, part.columns, Process.PREPARE)
-            yield Loop(Process.PREPARE, "columns", 1, part.columns, (Operator.RAM_READ,))
-        scale = part.fields.get("column_scale")
-        if scale is not None:
-            yield from field_loops(scale, 0, part.columns, Process.PREPARE)
-            yield Loop(Process.PREPARE, "column_scales", 1, part.columns, (Operator.RAM_READ, Operator.TO_FLOAT))
+        picked = [part.fields[name] for name in ("gather", "column_scale") if name in part.fields]
+        for field in picked:
+            yield from field_loops(field, 0, part.columns, Process.PREPARE)
+        if picked:
+            picking = [Operator.RAM_READ, Operator.RAM_READ]
+            if "column_scale" in part.fields:  # decoded, multiplied, encoded as FP16 again
+                picking += [Operator.LOGIC, Operator.FLOAT_MULTIPLY, *[Operator.LOGIC] * 3]
+            yield Loop(Process.PREPARE, "inputs_taken", tokens, tokens * part.columns, tuple(picking))
     if plan.outliers is not None and plan.outliers.pointers is None:
         yield from field_loops(plan.outliers.index, 0, plan.outliers.most, Process.PREPARE)
         yield Loop(Process.PREPARE, "outlier_indices", 1, plan.outliers.most, (Operator.RAM_READ,))

@@ -163,7 +163,8 @@ def token_events(plan: BlockPlan, position: int, clock: Clock) -> dict[str, int]
             work = clock.cycles(loop for loop in found if loop.process is Process.FILL_TILE)
             for beat in range(beats):
                 yield "read", streams[f"{name}.to_multiply"]
-                yield "wait", work * (beat + 1) // beats - work * beat // beats - 1
+                # a beat that waits in the stream takes its share too; the first comes with the cycle into the loop
+                yield "wait", work * (beat + 1) // beats - work * beat // beats - (beat == 0)
             yield "write", full[name]
 
     def multiply(name: str) -> Running:

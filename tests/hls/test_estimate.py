@@ -114,6 +114,8 @@ def test_sums_of_parts_and_memories_are_the_resources():
     assert made.resources.flip_flops == pytest.approx(total.flip_flops)
     # FIFOs of layer.h on top: 2 log2(depth) and a LUT for two bits of 32 entries (FINN-R)
     fifos = (8 + 256) + (12 + 2 * 256) + (8 + 256) + (12 + 2 * 16)
+    # groups: four sums of 17 bits, four FP16 scales and the activation's; three of them, and five blocks of totals
+    fifos += (4 + (4 * 17 + 4 * 16 + 32) // 2) + (6 + 4 * 32 // 2)
     assert made.resources.luts == pytest.approx(total.luts + fifos)
 
 
@@ -121,10 +123,16 @@ def test_sums_of_parts_and_memories_are_the_resources():
 
 
 def test_the_tile_of_codes_by_hand():
-    # 160 codes of 4 bits are five blocks of four words; a bank for each row and bit, twice for the ping-pong
+    # 160 codes of 4 bits are five blocks of four words, of which a line holds four; a memory for each of the rows that
+    # are multiplied side by side, twice for the ping-pong
     (codes,) = [one for one in buffers(plan_of(), on_chip=False) if one.name == "part 0 codes"]
-    assert (codes.banks, codes.width_bits, codes.depth, codes.copies) == (16, 32, 5, 2)
-    assert codes.resources(ultra_at_hand=True) == FpgaResources(luts=16 * 32 * 2)  # five words: LUT RAM
+    assert (codes.banks, codes.width_bits, codes.depth, codes.copies) == (4, 512, 2, 2)
+    assert codes.resources(ultra_at_hand=True) == FpgaResources(luts=4 * 512 * 2)  # two lines: LUT RAM
+    (more,) = [
+        one for one in buffers(plan_of(options=replace(OPTIONS, tile_blocks=3)), on_chip=False)
+        if one.name == "part 0 codes"
+    ]  # fmt: skip
+    assert more.depth == 3 * 2
 
 
 @pytest.mark.parametrize(
@@ -171,15 +179,35 @@ def test_slower_clocks_need_fewer_stages():
     assert [stages(Operator.FLOAT_ADD, hz) for hz in (300e6, 200e6, 50e6)] == [7, 5, 2]
 
 
-def test_multiply_by_hand():
+def test_a_tile_by_hand():
     plan = plan_of(n=4, options=replace(OPTIONS, tokens=1))
     made = call_cycles(plan, layer_loops(plan, 1), 300e6)
-    # five groups of four steps: 2 to read, 2 to unpack and multiply, 2 for a tree of 8, 1 to add: depth 7, one to enter
-    # it; then to float (6), two products (4 each) and the total's sum (7); a cycle for each group and two for the part,
-    # and rows written one after another in two cycles each, with a cycle to enter that loop
-    groups = 5 * (7 + 3 + 1 + 6 + 4 + 4 + 7 + 1)
-    assert made.multiply == groups + 1 + 1 + 4 * 2 + 1
-    assert made.steps == 20 and made.bound == "multiply"
+    # five groups of four steps without a pause: 2 to read, 2 to unpack and multiply, 2 for a tree of 8, 1 to add: depth
+    # 7, one to enter the loop
+    assert made.multiply == 7 + 1 + 19
+    # four rows one behind another for each group, two cycles apart, for the adder's eight between two groups of a row:
+    # to float (6), two products (4 each) and the total's sum (7)
+    assert made.scale == (6 + 4 + 4 + 7) + 1 + 2 * 19
+    # a level and a read, then a row a cycle
+    assert made.finish == 3 + 1 + 3
+    assert made.steps == 20 and made.bound == "scale"
+
+
+def test_blocks_keep_the_adder_of_a_row_busy():
+    # with two blocks a row's groups are eight cycles apart, and a row is scaled in each of them
+    plan = plan_of(n=8, options=replace(OPTIONS, tokens=1, tile_blocks=2))
+    made = call_cycles(plan, layer_loops(plan, 1), 300e6)
+    assert made.scale == (6 + 4 + 4 + 7) + 1 + 39 and made.multiply == 7 + 1 + 39
+
+
+def test_a_tile_takes_little_more_than_its_steps():
+    plan = plan_of(n=512, k=1024)
+    made = call_cycles(plan, layer_loops(plan, TOKENS), 300e6)
+    tiles = 8
+    assert made.steps == TOKENS * 128 * 128
+    assert made.multiply == made.steps + tiles * 7  # a pipeline that fills once a tile
+    # scaling is as fast, and deeper; the first tile has to arrive, the last one to leave
+    assert made.steps < made.tiles < 1.1 * made.steps
 
 
 def test_cycles_never_beat_the_array_of_the_cost_model():

@@ -23,6 +23,7 @@ from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import QuantizedLayer  # noqa: E402
 from datatypes.tensor import QuantizedTensor  # noqa: E402
 from hls.ap_types import INCLUDE, compile_program  # noqa: E402
+from hls.cpp_types import value_bits  # noqa: E402
 from hls.estimate import estimate_layer  # noqa: E402
 from hls.estimate_buffers import buffers  # noqa: E402
 from hls.hls_operators import to_float  # noqa: E402
@@ -72,10 +73,11 @@ def vectors(shape, bits, dim, tiles):
 
 def test_a_tile_of_vectors_has_rows_of_codes_and_tables_for_all_their_outputs():
     plan = plan_of(vectors((14, 20), 3, 2, PerBlock(4, 20)), INT8, 8, 8)
-    # word[8 / 2][row_words(20, 3)]: 20 codes are one block of three words, each a bank
-    assert array(plan, "part 0 codes") == (4 * 3, 32, 1, 2)
-    # codebook: tables of 2 << 3 entries for four rows each; eight rows meet at most (8 - 2 + 4) / 4 + 1 = 3 of them
-    assert array(plan, "part 0 codebook") == (1, 16, 3 * 16, 2)
+    # word[8 / 2][1][3]: 20 codes are one block of three words, a line
+    assert array(plan, "part 0 codes") == (4, 3 * 32, 1, 2)
+    # codebook: tables of 2 << 3 entries for four rows each; eight rows meet at most (8 - 2 + 4) / 4 + 1 = 3 of them,
+    # each a memory with two lines of eight entries
+    assert array(plan, "part 0 codebook") == (3, 8 * 16, 2, 2)
     # registers[8 / 2]: rows[1 << 3] of two entries of 16 bits
     assert array(plan, "part 0 tables") == (4 * 8, 32, 1, 2)
 
@@ -84,19 +86,20 @@ def test_vectors_have_a_sum_for_each_output_and_an_unpacker_for_each_code():
     made = estimated(plan_of(vectors((14, 20), 3, 2, PerBlock(4, 20)), INT8, 8, 8))
     assert counts(made, "PE of part 0") == [4 * 2]  # four rows of codes, two sums each
     assert counts(made, "unpackers of part 0") == [4 * 8]  # four rows of codes, eight lanes
-    assert counts(made, "sums to float of part 0") == [8]
+    # a group of three steps, its rows again eight cycles later at the earliest: nine cycles for eight rows
+    assert counts(made, "sums to float of part 0") == [1]
 
 
 def test_large_tables_are_memories_with_a_copy_for_two_lanes():
     plan = plan_of(vectors((8, 9), 12, 4, PerTensor()), None, 6, 4)
-    assert array(plan, "part 0 codes") == (1 * 12, 32, 1, 2)  # one row of nine codes: a block of twelve words
+    assert array(plan, "part 0 codes") == (1, 12 * 32, 1, 2)  # one row of nine codes: a block of twelve words
     # one row of codes, six lanes on two ports each: three copies of 4096 rows of four entries of 16 bits
     assert array(plan, "part 0 tables") == (3, 4 * 16, 4096, 2)
 
 
 def test_codes_of_sixteen_bits_lie_flat_in_rows_of_vectors():
     made = plan_of(vectors((8, 9), 16, 2, PerTensor()), None, 2, 4)
-    assert array(made, "part 0 codes") == (1, 16, 2 * 9, 2)  # code[4 / 2 * 9]
+    assert array(made, "part 0 codes") == (2, 2 * 16, 5, 2)  # nine codes in lines of two, those of a step
     assert not counts(estimated(made), "unpackers")
 
 
@@ -114,11 +117,11 @@ def sparse(config, shape=(9, 54), activation=INT8):
 def test_a_sparse_tile_holds_what_is_stored():
     plan = sparse(TensorConfig((INTS[4],), PerGroup(20)))
     # 13 blocks of four columns keep two each, the last two columns both: 28 codes, one block of four words, not two
-    assert array(plan, "part 0 codes") == (4 * 4, 32, 1, 2)
-    # mask[4 * 28], cut into four; a place among four has two bits
-    assert array(plan, "part 0 mask") == (4, 2, 28, 2)
+    assert array(plan, "part 0 codes") == (4, 4 * 32, 1, 2)
+    # 28 places in lines of eight, the lanes of a step; a place among four has two bits
+    assert array(plan, "part 0 mask") == (4, 8 * 2, 4, 2)
     # groups of 20 columns of all 54, not of the stored ones: three scales a row
-    assert array(plan, "part 0 scale") == (4, 16, 3, 2)
+    assert array(plan, "part 0 scale") == (4, 3 * 16, 1, 2)
     made = estimated(plan)
     assert made.macs == TOKENS * 9 * 28
 
@@ -149,17 +152,14 @@ def onebit(**more):
     return plan_of(tensor, None, 6, 4, **more)
 
 
-def test_column_scales_lie_once_on_the_chip_as_floats():
+def test_columns_are_scaled_once_for_all_tiles():
     plan = onebit()
-    assert array(plan, "part 0 column_scale as stored") == (1, 16, 41, 1)  # entries[columns] in take_columns
-    assert array(plan, "part 0 column_scale") == (1, 32, 41, 1)  # float scale[columns], for all tiles
-    assert array(plan, "part 0 row_scale") == (1, 16, 4, 2)  # a field of the tile
-
-
-def test_a_multiplier_scales_the_inputs_of_a_step_while_it_lasts():
-    made = estimated(onebit())
-    # six inputs a step, and a float sum of six lanes takes 6 * 7 cycles
-    assert counts(made, "float multipliers of the column scales of part 0") == [1]
+    assert array(plan, "part 0 column_scale as stored") == (1, 16, 41, 1)  # scales[columns] in take_inputs
+    # code[tokens][columns], cut for six lanes: seven words of a token
+    assert array(plan, "part 0 inputs") == (6, 16, TOKENS * 7, 1)
+    assert array(plan, "part 0 row_scale") == (4, 16, 1, 2)  # a field of the tile
+    made = estimated(plan)
+    assert counts(made, "float multipliers of the column scales of part 0") == [1]  # a column a cycle
     assert "FP16 decoders and encoders around the column scales of part 0" in made.missing
 
 
@@ -217,16 +217,20 @@ def test_arrays_have_as_many_entries_as_a_compiler_counts(needs_compiler, tmp_pa
     for name, plan in plans.items():
         (tmp_path / f"{name}_config.h").write_text(config_text(plan, name))
         lines.append(f'#include "{name}_config.h"')
-        tile = f"codesign::part_tile<{name}_part_0, {plan.options.tile_rows}>"
-        expected = {f"{tile}::{'code' if plan.parts[0].code_bits > 15 else 'word'}": "codes"}
-        expected |= {f"{tile}::{member}": member for member in members if member in plan.parts[0].fields}
-        if "column_scale" in plan.parts[0].fields:
-            expected[f"codesign::part_columns<{name}_part_0>::scale"] = "column_scale"
-        for member, kept in expected.items():
-            banks, _, depth, _ = array(plan, f"part 0 {kept}")
-            one = f"std::remove_all_extents_t<decltype({member})>"
-            lines.append(f'static_assert(sizeof({member}) / sizeof({one}) == {banks * depth}, "{name} {kept}");')
-    assert sum(line.startswith("static_assert") for line in lines) == 2 + 2 + 3 + 3
+        tile = f"codesign::part_tile<{name}_part_0, {plan.rows_on_chip}, {plan.options.tile_rows}>"
+        code = "kept_codes.entry" if plan.parts[0].code_bits > 15 else "word"
+        expected = {f"code.{code}": ("codes", 16 if plan.parts[0].code_bits > 15 else 32)}
+        for member in members:
+            if member in plan.parts[0].fields:
+                expected[f"{member}.entry"] = (member, value_bits(plan.parts[0].fields[member].value))
+        for member, (kept, bits) in expected.items():
+            banks, width, depth, _ = array(plan, f"part 0 {kept}")
+            held = f"std::declval<{tile}&>().{member}"
+            one = f"std::remove_all_extents_t<std::remove_reference_t<decltype(({held}))>>"
+            lines.append(
+                f'static_assert(sizeof({held}) / sizeof({one}) == {banks * depth * width // bits}, "{name} {kept}");'
+            )
+    assert sum(line.startswith("static_assert") for line in lines) == 2 + 2 + 3 + 2
     source = tmp_path / "sizes.cpp"
     source.write_text("\n".join([*lines, "int main() { return 0; }\n"]))
     compile_program([source], tmp_path / "sizes", includes=(INCLUDE, tmp_path), flags=("-O0",))

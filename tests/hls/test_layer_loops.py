@@ -24,18 +24,12 @@ from datatypes.layer_config import (  # noqa: E402
 from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import Outliers, QuantizedLayer  # noqa: E402
 from datatypes.tensor import QuantizedTensor  # noqa: E402
-from hls.layer_loops import (  # noqa: E402
-    bitmod_terms,
-    cycles_of_step,
-    group_steps,
-    iterations_by_label,
-    layer_loops,
-    steps_interval,
-)
+from hls.layer_loops import iterations_by_label, layer_loops  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
 from hls.layer_planning import plan_layer  # noqa: E402
 from hls.loop import Process, plane_widths  # noqa: E402
 from hls.loop_counter import count_loops, counted_header  # noqa: E402
+from hls.part_shape import bitmod_terms, cycles_of_step, group_steps, part_shape, tile_blocks  # noqa: E402
 from hwmodel.unit_cost_design import Arithmetic  # noqa: E402
 
 N, K, TOKENS = 21, 150, 3
@@ -125,23 +119,25 @@ QUICK = ("int4",)
 AROUND = {
     "blocks", "encoded_tokens", "one_level_tokens", "outer_tokens", "outputs", "parts", "plain_tokens", "planes",
     "ranks",
-    "row_tiles", "rows", "rows_loaded", "scale_tokens", "shared_tokens", "stages", "stored_tokens", "tokens_back",
-    "tokens_coded", "tokens_in", "tokens_multiplied", "tokens_normalised", "tokens_out", "tokens_read", "tokens_seen",
+    "outlier_tokens", "row_tiles", "rows", "rows_loaded", "scale_tokens", "shared_tokens", "stages", "stored_tokens",
+    "tokens_back", "tokens_coded", "tokens_in", "tokens_normalised", "tokens_out", "tokens_read", "tokens_seen",
+    "tokens_taken",
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("blocks", [1, 4])
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in LAYERS]
 )
-def test_every_loop_runs_as_often_as_in_the_simulation(needs_compiler, name, tmp_path):
+def test_every_loop_runs_as_often_as_in_the_simulation(needs_compiler, name, blocks, tmp_path):
     layer = LAYERS[name]()
     n, k = layer.shape
-    plan = plan_layer(layer, options=OPTIONS, bias=np.ones(n, np.float32))
+    plan = plan_layer(layer, options=replace(OPTIONS, tile_blocks=blocks), bias=np.ones(n, np.float32))
     x = np.random.default_rng(0).standard_normal((TOKENS, k)).astype(np.float16)
     counted = count_loops(plan, x, tmp_path)
     said = iterations_by_label(layer_loops(plan, TOKENS))
     assert {label: counted.get(label, 0) for label in said} == said
-    # what is counted and not said goes around these loops, or adds up eight sums (the tail of a loop)
+    # what is counted and not said goes around these loops
     assert set(counted) - set(said) <= AROUND
 
 
@@ -151,23 +147,35 @@ def test_loops_by_hand():
     assert group_steps(plan.parts[0], 8) == [4, 4, 4, 4, 3]
     said = iterations_by_label(layer_loops(plan, TOKENS))
     assert said["steps"] == 6 * TOKENS * 19
-    assert said["groups_added"] == 6 * TOKENS * 5
-    assert said["rows_out"] == said["rows_in"] == TOKENS * N
+    # a group lasts four steps, so that its four rows are scaled one a cycle; the last group's too
+    assert said["rows_scaled"] == 6 * TOKENS * 5 * 4
+    # every tile sends four rows, of which those that are there leave
+    assert said["rows_out"] == TOKENS * 24
+    assert said["rows_in"] == TOKENS * N
     # a row's codes are five blocks of four words; 300 bytes of FP16 are five beats; 21 floats are two beats
     assert said["beats_out"] == 2 * TOKENS
     assert said["columns"] == TOKENS * K
 
 
+def beats_of_codes(plan):
+    """Beats that each tile reads of its codes: the first burst of a tile."""
+    bursts = [loop for loop in layer_loops(plan, 1) if loop.process is Process.READ_WEIGHTS and loop.tile is not None]
+    return [next(one.iterations for one in bursts if one.tile == tile) for tile in sorted({one.tile for one in bursts})]
+
+
 def test_beats_of_a_tile_by_hand():
     # 20 words of 32 bits a row, four rows: 2,560 bits, exactly five beats, of which none is shared
-    loops = layer_loops(int4(n=8), 1)
-    codes = [loop for loop in loops if loop.process is Process.FILL_TILE and loop.label == "beats"]
-    assert [loop.iterations for loop in codes] == [5, 5]
+    assert beats_of_codes(int4(n=8)) == [5, 5]
     # three rows are 1,920 bits: the second tile starts 384 bits into a beat, the third 256 bits into one
     options = LayerOptions(tokens=1, lanes=8, tile_rows=3)
-    loops = layer_loops(int4(n=9, options=options), 1)
-    codes = [loop for loop in loops if loop.process is Process.FILL_TILE and loop.label == "beats"]
-    assert [loop.iterations for loop in codes] == [4, 5, 5]
+    assert beats_of_codes(int4(n=9, options=options)) == [4, 5, 5]
+
+
+def test_lines_of_a_tile_by_hand():
+    # a beat holds four blocks of four words, so that a row of five blocks is two lines; five FP16 scales are one
+    loops = layer_loops(int4(n=8), 1)
+    assert [loop.iterations for loop in loops if loop.label == "code_lines"] == [4 * 2, 4 * 2]
+    assert [loop.iterations for loop in loops if loop.label == "entry_lines"] == [4, 4]
 
 
 @pytest.mark.parametrize(
@@ -181,17 +189,21 @@ def test_beats_of_a_tile_by_hand():
 )
 def test_serial_steps_take_the_weights_bits(arithmetic, cycles):
     options = LayerOptions(tokens=TOKENS, lanes=8, tile_rows=4, arithmetic=arithmetic)
-    part = int4(options=options).parts[0]
-    assert cycles_of_step(part) == cycles and steps_interval(part, 8) == cycles
+    plan = int4(options=options)
+    assert cycles_of_step(plan.parts[0]) == cycles and part_shape(plan.parts[0], options, 1).step_interval == 1
+    assert iterations_by_label(layer_loops(plan, TOKENS))["steps"] == 6 * TOKENS * 19 * cycles
 
 
 def test_a_float_sum_takes_its_lanes_one_behind_another():
     part = plan_layer(LAYERS["fp16_inputs"](), options=OPTIONS).parts[0]
-    assert steps_interval(part, 8) == 8 * 7  # adders of seven stages
+    assert part_shape(part, OPTIONS, 1).step_interval == 8 * 7  # adders of seven stages
+    # with eight blocks a step of one waits while the others have theirs
+    assert part_shape(part, OPTIONS, 8).step_interval == 7
+    assert part_shape(part, OPTIONS, 8).in_turns and not part_shape(part, OPTIONS, 1).in_turns
 
 
 def test_exact_minifloats_do_not_wait_for_a_float_adder():
-    assert steps_interval(plan_layer(LAYERS["mx"](), options=OPTIONS).parts[0], 8) == 1
+    assert part_shape(plan_layer(LAYERS["mx"](), options=OPTIONS).parts[0], OPTIONS, 1).step_interval == 1
 
 
 def test_bitmod_takes_two_terms_of_a_float():
@@ -200,6 +212,26 @@ def test_bitmod_takes_two_terms_of_a_float():
     part = plan_layer(layer, options=options).parts[0]
     assert cycles_of_step(part) == 2 * 2  # two sets of four lanes, two terms
     assert bitmod_terms(5 << 24) == 3  # INT6: Booth digits
+
+
+def test_scaling_keeps_pace_with_the_steps():
+    # groups of 32 are two steps of 16 lanes: four of eight rows a cycle; the same row comes again after 2 * blocks
+    options = LayerOptions(tokens=TOKENS, lanes=16, tile_rows=8)
+    part = int4(options=options).parts[0]
+    shapes = {blocks: part_shape(part, options, blocks) for blocks in (1, 2, 4)}
+    assert {(shape.scalers, shape.passes) for shape in shapes.values()} == {(4, 2)}
+    assert [shape.scale_interval for shape in shapes.values()] == [4, 2, 1]  # eight cycles of the adder
+
+
+def test_tiles_hold_blocks_for_eight_tiles_in_64_kib():
+    options = LayerOptions(tokens=TOKENS, lanes=16, tile_rows=8)
+    part = int4(options=options).parts[0]
+    assert tile_blocks([part], 576, options) == 9  # 72 blocks in eight tiles
+    assert tile_blocks([part], 600, options) == 10  # 75 blocks: seven tiles of ten and one of five
+    assert tile_blocks([part], 40, options) == 1
+    long = replace(part, columns=32768)  # 16 KiB a row: a block alone has 128; two steps a group ask for four
+    assert tile_blocks([long], 4096, options) == 4
+    assert tile_blocks([part], 576, replace(options, tile_blocks=100)) == 72
 
 
 def test_planes_are_the_powers_of_two_of_a_width():

@@ -4,6 +4,7 @@
 #ifndef CODESIGN_BITMOD_ARRAY_H
 #define CODESIGN_BITMOD_ARRAY_H
 
+#include "codesign/arithmetic_traits.h"
 #include "codesign/bitmod.h"
 #include "codesign/bitmod_format.h"
 #include "codesign/types.h"
@@ -158,32 +159,31 @@ using bitmod_int_array =
 
 // --- arithmetics -----------------------------------------------------------------------------------------------------
 
-// Terms of LANES weights, PE_LANES at a time.
+// Cycles of LANES weights, PE_LANES at a time, each term by term.
 template <class PE, int LANES, int PE_LANES>
 struct bitmod_sets {
   static_assert(LANES % PE_LANES == 0, "lanes are whole sets of a PE's lanes");
 
-  static void accumulate(typename PE::sum_t& sum, const ap_uint<8> (&w)[LANES],
-                         const ap_uint<PE::activation_bits> (&a)[LANES], ap_uint<2> selector,
-                         const bitmod_format& format) {
+  // Of a format register's word.
+  static constexpr int cycles(std::uint32_t word) {
+    const int bits = static_cast<int>(word >> 24 & 7) + 1;
+    return LANES / PE_LANES * (word >> 27 & 1 ? 2 : ceil_div(bits, 2));
+  }
+
+  static void add_cycle(typename PE::sum_t& sum, const ap_uint<8> (&w)[LANES],
+                        const ap_uint<PE::activation_bits> (&a)[LANES], ap_uint<2> selector,
+                        const bitmod_format& format, int cycle) {
 #pragma HLS INLINE
-  sets:
-    for (int set = 0; set < LANES / PE_LANES; ++set) {
-    steps:
-      for (int step = 0; step < format.terms(); ++step) {
-#pragma HLS LOOP_TRIPCOUNT min=2 max=bitmod_max_terms
-#pragma HLS PIPELINE II=1
-        ap_uint<PE::activation_bits> activation[PE_LANES];
-        bitmod_term term[PE_LANES];
-      lanes:
-        for (int lane = 0; lane < PE_LANES; ++lane) {
+    const int terms = format.terms().to_int(), set = cycle / terms, step = cycle % terms;
+    ap_uint<PE::activation_bits> activation[PE_LANES];
+    bitmod_term term[PE_LANES];
+  lanes:
+    for (int lane = 0; lane < PE_LANES; ++lane) {
 #pragma HLS UNROLL
-          activation[lane] = a[set * PE_LANES + lane];
-          term[lane] = format.encode(w[set * PE_LANES + lane], step, selector);
-        }
-        PE::add(sum, activation, term, format.significance(step));
-      }
+      activation[lane] = a[set * PE_LANES + lane];
+      term[lane] = format.encode(w[set * PE_LANES + lane], step, selector);
     }
+    PE::add(sum, activation, term, format.significance(step));
   }
 };
 
@@ -202,14 +202,23 @@ struct bitmod_arithmetic {
 
   static void write(registers_t& registers, int, ap_uint<entry_bits> word) { registers.word = word; }
   static void clear(sum_t& sum) { sum = sum_t(); }
-  static int cycles(const registers_t& registers) { return LANES / PE_LANES * registers.terms().to_int(); }
+  static constexpr int cycles(std::uint32_t word) { return bitmod_sets<pe, LANES, PE_LANES>::cycles(word); }
+  static int cycles(const registers_t& registers) { return cycles(registers.word.to_uint()); }
 
-  static void accumulate(sum_t& sum, const ap_uint<8> (&w)[LANES], const ap_uint<16> (&a)[LANES], ap_uint<2> selector,
-                         const registers_t& registers) {
+  using cycle_t = no_cycle;
+  static void add_cycle(sum_t& sum, cycle_t&, const ap_uint<8> (&w)[LANES], const ap_uint<16> (&a)[LANES],
+                        ap_uint<2> selector, const registers_t& registers, int cycle) {
 #pragma HLS INLINE
-    bitmod_sets<pe, LANES, PE_LANES>::accumulate(sum, w, a, selector, registers);
+    bitmod_sets<pe, LANES, PE_LANES>::add_cycle(sum, w, a, selector, registers, cycle);
   }
 
+  static void accumulate(sum_t& sum, const ap_uint<8> (&w)[LANES], const ap_uint<16> (&a)[LANES],
+                         ap_uint<2> selector, const registers_t& registers) {
+#pragma HLS INLINE
+    add_cycles<bitmod_arithmetic>(sum, w, a, selector, registers, cycles(registers));
+  }
+
+  // One stage of a pipeline for each bit of the scale: rows follow one another, a row a cycle.
   static float scaled(const sum_t& sum, ap_uint<scale_bits> scale, const registers_t& registers) {
 #pragma HLS INLINE
     const SCALE factor(scale);
@@ -218,7 +227,7 @@ struct bitmod_arithmetic {
     ap_uint<6> exponent;
   scale_bits_:
     for (int bit = 0; bit < SCALE::significant_bits; ++bit) {
-#pragma HLS PIPELINE II=1
+#pragma HLS UNROLL
       dequantizer.step(bit == 0, ap_uint<1>(factor.significand[bit]), sum.mantissa, sum.exponent, product_, exponent);
     }
     return product::value(product_, exponent, factor.exponent, registers.unit_exponent());
@@ -244,14 +253,22 @@ struct bitmod_int_arithmetic {
 
   static void write(registers_t& registers, int, ap_uint<entry_bits> word) { registers.word = word; }
   static void clear(sum_t& sum) { sum = 0; }
-  static int cycles(const registers_t& registers) { return LANES / PE_LANES * registers.terms().to_int(); }
+  static constexpr int cycles(std::uint32_t word) { return bitmod_sets<pe, LANES, PE_LANES>::cycles(word); }
+  static int cycles(const registers_t& registers) { return cycles(registers.word.to_uint()); }
 
-  static void accumulate(sum_t& sum, const ap_uint<8> (&w)[LANES], const ap_uint<8> (&a)[LANES], ap_uint<2> selector,
-                         const registers_t& registers) {
+  using cycle_t = no_cycle;
+  static void add_cycle(sum_t& sum, cycle_t&, const ap_uint<8> (&w)[LANES], const ap_uint<8> (&a)[LANES],
+                        ap_uint<2> selector, const registers_t& registers, int cycle) {
 #pragma HLS INLINE
     typename pe::sum_t added;
-    bitmod_sets<pe, LANES, PE_LANES>::accumulate(added, w, a, selector, registers);
+    bitmod_sets<pe, LANES, PE_LANES>::add_cycle(added, w, a, selector, registers, cycle);
     sum += registers.floating() ? added.mantissa : ap_int<SUM_BITS>(added.mantissa << 1);
+  }
+
+  static void accumulate(sum_t& sum, const ap_uint<8> (&w)[LANES], const ap_uint<8> (&a)[LANES],
+                         ap_uint<2> selector, const registers_t& registers) {
+#pragma HLS INLINE
+    add_cycles<bitmod_int_arithmetic>(sum, w, a, selector, registers, cycles(registers));
   }
 
   static float value(const sum_t& sum, const registers_t&) { return float_of<SUM_BITS>(sum) * 0.5F; }

@@ -260,29 +260,59 @@ void take_outliers(beat_stream& in, int first, int rows, outlier_tile<OUTLIERS, 
   }
 }
 
-// What the outliers of row `within` of the tile add to its output; `columns` of outlier columns.
+template <class OUTLIERS, int ROWS>
+int outliers_of_row(const outlier_tile<OUTLIERS, ROWS>& tile, int row) {
+#pragma HLS INLINE
+  if constexpr (OUTLIERS::columns_layout) return OUTLIERS::most;
+  else return row < ROWS ? tile.start[row + 1] - tile.start[row] : 0;
+}
+
+// What the outliers of a tile add to each of its rows, for each token; `columns` of outlier columns. Products of all rows
+// follow one another into eight partial sums a row; then the eight are added, row after row.
 template <class OUTLIERS, int ROWS, class ACTIVATIONS>
-float outlier_sum(const outlier_tile<OUTLIERS, ROWS>& tile, const int (&columns)[OUTLIERS::most], const ACTIVATIONS& x,
-                  int token, int within) {
+void outlier_sums(const outlier_tile<OUTLIERS, ROWS>& tile, const int (&columns)[OUTLIERS::most], const ACTIVATIONS& x,
+                  int tokens, int rows, float_stream& out) {
 #pragma HLS INLINE off
-  interleaved_sum sum;
-  sum.clear();
-  if constexpr (OUTLIERS::columns_layout) {
-  outlier_columns_added:
-    for (int i = 0; i < OUTLIERS::most; ++i) {
+  if constexpr (OUTLIERS::columns_layout || OUTLIERS::rows_layout) {
+    float part[ROWS][partial_sums];
+#pragma HLS ARRAY_PARTITION variable = part complete dim = 2
+  outlier_tokens:
+    for (int token = 0; token < tokens; ++token) {
+      int row = 0, term = 0, element = 0;  // `term` of a row is `element` of the tile
+      // an iteration for each outlier, and one for the end of each row of single ones
+      const int products = OUTLIERS::columns_layout ? rows * OUTLIERS::most : tile.start[rows] + rows;
+    outlier_products:
+      for (int i = 0; i < products; ++i) {
 #pragma HLS PIPELINE II = 1
-      sum.add(tile.value[within * OUTLIERS::most + i] * x.number(token, columns[i]));
+#pragma HLS DEPENDENCE variable = part inter RAW distance = partial_sums true
+        const int terms = outliers_of_row<OUTLIERS>(tile, row);
+        if (term < terms) {
+          const int column = OUTLIERS::columns_layout ? columns[term] : tile.column[element];
+          const float product = tile.value[element] * x.number(token, column);
+          const int sum = term % partial_sums;
+          part[row][sum] = (term < partial_sums ? 0.0F : part[row][sum]) + product;
+          ++element;
+        }
+        ++term;
+        if (term == (OUTLIERS::columns_layout ? terms : terms + 1)) {
+          term = 0;
+          ++row;
+        }
+      }
+    outlier_totals:
+      for (int at = 0; at < rows; ++at) {
+#pragma HLS PIPELINE II = 1
+        const int terms = outliers_of_row<OUTLIERS>(tile, at);
+        float sum = 0.0F;
+      parts_added:
+        for (int i = 0; i < partial_sums; ++i) {
+#pragma HLS UNROLL
+          if (i < terms) sum = sum + part[at][i];
+        }
+        out.write(sum);
+      }
     }
   }
-  if constexpr (OUTLIERS::rows_layout) {
-    const int begin = tile.start[within];
-  outlier_elements_added:
-    for (int i = begin; i < tile.start[within + 1]; ++i) {
-#pragma HLS PIPELINE II = 1
-      sum.add(tile.value[i] * x.number(token, tile.column[i]));
-    }
-  }
-  return sum.total();
 }
 
 }  // namespace codesign

@@ -211,6 +211,7 @@ struct codebook_arithmetic {
   using activation_t = typename PRODUCTS::activation_t;
   static constexpr int lanes = LANES, weight_bits = BOOK::code_bits, activation_bits = activation_t::bits;
   static constexpr int selector_bits = 0, unit_exponent = PRODUCTS::unit_exponent;
+  static constexpr bool rounds = PRODUCTS::rounds;
   static constexpr int weight_elements = ALONG_OUTPUTS ? 1 : BOOK::dimension;
   static constexpr int outputs = ALONG_OUTPUTS ? BOOK::dimension : 1;
   static_assert(LANES % weight_elements == 0, "lanes hold whole codes");

@@ -97,6 +97,15 @@ using no_value = raw_value<1>;
 // Bits of one plane of `count` entries: whole 32-bit words (datatypes/packing.py, pack_flat).
 constexpr long long plane_bits(long long count, int width) { return (count * width + 31) / 32 * 32; }
 
+// Where the plane of `width` bits starts: behind the wider ones.
+constexpr long long plane_start(int bits, long long count, int width) {
+  long long start = 0;
+  for (int wider = 32; wider > width; wider /= 2) {
+    if (bits & wider) start += plane_bits(count, wider);
+  }
+  return start;
+}
+
 // An array of COUNT entries from beat BEAT on; PER_TILE of them for each tile of TILE_ROWS x TILE_COLUMNS elements.
 template <class VALUE, int TILE_ROWS, int TILE_COLUMNS, int COUNT, int BEAT, int PER_TILE = 1>
 struct field {

@@ -164,6 +164,7 @@ struct rounded_products {
   using activation_t = ACTIVATION;
   using product = number_product<WEIGHT, ACTIVATION>;
   static constexpr int unit_exponent = 0;
+  static constexpr bool rounds = true;
   static constexpr int offset = product::unit_exponent - lowest_place(EXPONENT_BITS, MANTISSA_BITS);
   static constexpr int shift_bits = larger(EXPONENT_BITS, clog2(WEIGHT::max_shift + ACTIVATION::max_shift + 1)) + 3;
   using adder = float_accumulate<product::factor_bits, shift_bits, EXPONENT_BITS, MANTISSA_BITS>;

@@ -4,125 +4,29 @@
 //     input (AXI, FP16) --> smoothing, rotation, activation quantization --> multiply and scale <-----+
 //                                                                            + branches, bias --> output stage --> AXI
 //
-// All tokens of a call stay on the chip while the weight passes once. While one tile of rows is multiplied the next one
-// is filled: both are steps of a dataflow region inside the loop over tiles, so that the tile between them is a
-// ping-pong buffer.
+// All tokens of a call stay on the chip while the weight passes once. While the groups of one tile of rows are summed up,
+// the next one is filled, and finished groups are scaled and leave: four processes of a dataflow region inside the loop
+// over tiles. The tile between the first two is a ping-pong buffer; all else between them goes through streams.
 #ifndef CODESIGN_LAYER_H
 #define CODESIGN_LAYER_H
 
 #include "codesign/branches.h"
 #include "codesign/layer_output.h"
-#include "codesign/layer_part.h"
+#include "codesign/layer_parts.h"
 
 namespace codesign {
 
-// The dense parts of a layer, in the order in which they are added.
-template <class... PARTS>
-struct parts {};
-
-// --- all parts of a tile --------------------------------------------------------------------------------------------
-
-template <class PARTS, int ROWS>
-struct tiles;
-
-template <int ROWS>
-struct tiles<parts<>, ROWS> {};
-
-template <class PART, class... REST, int ROWS>
-struct tiles<parts<PART, REST...>, ROWS> {
-  part_tile<PART, ROWS> tile;
-  typename registers_of<typename PART::arithmetic>::type registers[ROWS / PART::outputs];
-  tiles<parts<REST...>, ROWS> rest;
-};
-
-// What the columns of each part multiply, part after part.
-template <class PARTS>
-struct columns_of_parts;
-
-template <>
-struct columns_of_parts<parts<>> {};
-
-template <class PART, class... REST>
-struct columns_of_parts<parts<PART, REST...>> {
-  part_columns<PART> from;
-  columns_of_parts<parts<REST...>> rest;
-};
-
-template <class PART, class... REST, class IMAGE>
-void read_columns(parts<PART, REST...>, const IMAGE& image, beat_stream& out) {
-#pragma HLS INLINE
-  read_field<typename PART::gather>(image, 0, PART::columns, out);
-  read_field<typename PART::column_scale>(image, 0, PART::columns, out);
-  if constexpr (sizeof...(REST) > 0) read_columns(parts<REST...>(), image, out);
-}
-
-template <class PART, class... REST>
-void take_columns(beat_stream& in, columns_of_parts<parts<PART, REST...>>& out) {
-#pragma HLS INLINE
-  if constexpr (PART::gather::present) {
-    ap_uint<PART::gather::bits> entries[PART::columns];
-    take_field<typename PART::gather>(in, 0, PART::columns, entries);
-  columns:
-    for (int column = 0; column < PART::columns; ++column) {
-      out.from.input[column] = static_cast<int>(entries[column].to_uint());
-    }
-  } else {
-    out.from.input[0] = 0;
-  }
-  if constexpr (PART::column_scale::present) {
-    ap_uint<PART::column_scale::bits> entries[PART::columns];
-    take_field<typename PART::column_scale>(in, 0, PART::columns, entries);
-  column_scales:
-    for (int column = 0; column < PART::columns; ++column) {
-      out.from.scale[column] = PART::column_scale::value::decode(entries[column]);
-    }
-  }
-  if constexpr (sizeof...(REST) > 0) take_columns<REST...>(in, out.rest);
-}
-
-template <int ROWS, class PART, class... REST, class IMAGE>
-void read_parts(parts<PART, REST...>, const IMAGE& image, int first, int rows, beat_stream& out) {
-#pragma HLS INLINE
-  read_part<PART, ROWS>(image, first, rows, out);
-  if constexpr (sizeof...(REST) > 0) read_parts<ROWS>(parts<REST...>(), image, first, rows, out);
-}
-
-template <int ROWS, class PART, class... REST>
-void take_parts(beat_stream& in, int first, int rows, tiles<parts<PART, REST...>, ROWS>& out) {
-#pragma HLS INLINE
-  take_part<PART, ROWS>(in, first, rows, out.tile);
-  load_registers<PART, ROWS>(out.tile, first, rows, out.registers);
-  if constexpr (sizeof...(REST) > 0) take_parts<ROWS, REST...>(in, first, rows, out.rest);
-}
-
-// What the parts from the second on give, each added in its turn: ((p0 + p1) + p2) + ...
-template <int ROWS, class ACTIVATIONS, class PART, class... REST>
-void add_parts(const tiles<parts<PART, REST...>, ROWS>& tile, const columns_of_parts<parts<PART, REST...>>& columns,
-               int first, int rows, const ACTIVATIONS& x, int token, float (&total)[ROWS], float (&part)[ROWS]) {
-#pragma HLS INLINE
-  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, columns.from, x, token, part);
-rows_added:
-  for (int row = 0; row < ROWS; ++row) {
-#pragma HLS UNROLL
-    if (row < rows) total[row] = total[row] + part[row];
-  }
-  if constexpr (sizeof...(REST) > 0) add_parts<ROWS>(tile.rest, columns.rest, first, rows, x, token, total, part);
-}
-
-// Sum of all parts for one token.
-template <int ROWS, class ACTIVATIONS, class PART, class... REST>
-void multiply_parts(const tiles<parts<PART, REST...>, ROWS>& tile,
-                    const columns_of_parts<parts<PART, REST...>>& columns, int first, int rows, const ACTIVATIONS& x,
-                    int token, float (&total)[ROWS]) {
-#pragma HLS INLINE
-  multiply_part<PART, ROWS>(tile.tile, first, rows, tile.registers, columns.from, x, token, total);
-  if constexpr (sizeof...(REST) > 0) {
-    float more[ROWS];
-    add_parts<ROWS>(tile.rest, columns.rest, first, rows, x, token, total, more);
-  }
-}
-
 // --- processes ------------------------------------------------------------------------------------------------------
+
+// What a stage takes off each input before all else (the biases of channel groups): none, where it names nothing.
+template <class INPUT, class = void>
+struct offset_of {
+  using type = no_field;
+};
+template <class INPUT>
+struct offset_of<INPUT, std::void_t<typename INPUT::offset>> {
+  using type = typename INPUT::offset;
+};
 
 // Beats of one token at the ports.
 template <class C>
@@ -133,6 +37,7 @@ template <class C, class IMAGE>
 void read_weights(IMAGE image, beat_stream& to_input, beat_stream& to_multiply) {
 #pragma HLS INLINE off
   read_field<typename C::input::smoothing>(image, 0, C::k, to_input);
+  read_field<typename offset_of<typename C::input>::type>(image, 0, C::k, to_input);
   read_columns(typename C::parts(), image, to_multiply);
   if constexpr (C::outliers::columns_layout) {
     read_field<typename C::outliers::index>(image, 0, C::outliers::most, to_multiply);
@@ -142,7 +47,7 @@ void read_weights(IMAGE image, beat_stream& to_input, beat_stream& to_multiply) 
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
     const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
-    read_parts<C::tile_rows>(typename C::parts(), image, first, rows, to_multiply);
+    read_parts<C::tile_rows, C::parallel_rows>(typename C::parts(), image, first, rows, to_multiply);
     read_outliers<typename C::outliers>(image, first, rows, to_multiply);
     read_field<typename C::bias>(image, first, rows, to_multiply);
   }
@@ -170,6 +75,14 @@ void quantize_input(beat_stream& weights, beat_stream& in, int tokens, activatio
   divisors:
     for (int column = 0; column < C::k; ++column) divisor[column] = smoothing::value::decode(stored[column]);
   }
+  using offset = typename offset_of<typename C::input>::type;
+  float taken_off[offset::present ? C::k : 1];
+  ap_uint<offset::bits> stored_offset[offset::present ? C::k : 1];
+  take_field<offset>(weights, 0, C::k, stored_offset);
+  if constexpr (offset::present) {
+  offsets:
+    for (int column = 0; column < C::k; ++column) taken_off[column] = offset::value::decode(stored_offset[column]);
+  }
   float x[C::tokens][C::k];
 tokens_read:
   for (int token = 0; token < tokens; ++token) {
@@ -179,7 +92,8 @@ tokens_read:
 #pragma HLS PIPELINE II = 1
       const int half = column % halves;
       if (half == 0) beat = in.read();
-      const float value = fp16_value::decode(lane_of<16>(beat, half));
+      float value = fp16_value::decode(lane_of<16>(beat, half));
+      if constexpr (offset::present) value = value - taken_off[column];
       if constexpr (smoothing::present) x[token][column] = value / divisor[column];
       else x[token][column] = value;
     }
@@ -190,67 +104,100 @@ tokens_read:
 
 template <class C>
 struct row_tile {
-  tiles<typename C::parts, C::tile_rows> parts_of;
+  tiles<typename C::parts, C::tile_rows, C::parallel_rows> parts_of;
   outlier_tile<typename C::outliers, C::tile_rows> outliers;
-  float bias[C::tile_rows];
 };
 
 template <class C>
-void fill_tile(beat_stream& weights, int first, int rows, row_tile<C>& tile) {
+void fill_tile(beat_stream& weights, int first, int rows, row_tile<C>& tile, float_stream& biases) {
 #pragma HLS INLINE off
-  take_parts<C::tile_rows>(weights, first, rows, tile.parts_of);
+  take_parts<C::tile_rows, C::parallel_rows>(weights, first, rows, tile.parts_of);
   take_outliers<typename C::outliers, C::tile_rows>(weights, first, rows, tile.outliers);
   if constexpr (C::bias::present) {
     ap_uint<C::bias::bits> stored[C::tile_rows];
     take_field<typename C::bias>(weights, first, rows, stored);
   biases:
-    for (int row = 0; row < rows; ++row) tile.bias[row] = C::bias::value::decode(stored[row]);
+    for (int row = 0; row < rows; ++row) {
+#pragma HLS PIPELINE II = 1
+      biases.write(C::bias::value::decode(stored[row]));
+    }
   }
 }
 
-// Everything that stays on the chip for a call beside the tiles.
+// Everything that the sums of tiles need on the chip for a call beside the tiles.
 template <class C>
 struct layer_state {
-  columns_of_parts<typename C::parts> columns;
+  inputs_of_parts<typename C::parts, C::tokens> inputs;
   int outlier_columns[C::outliers::most];
-  float branch[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows];
 };
 
 template <class C>
-void multiply_tile(const row_tile<C>& tile, const layer_state<C>& state,
-                   const activations<typename C::input, C::tokens>& x, int tokens, int first, int rows,
-                   float_stream& out) {
+using layer_streams =
+    part_streams<typename C::parts, C::parallel_rows, C::tile_rows / C::parallel_rows, C::tokens>;
+
+// All that reads the activations: groups of the parts, then outliers.
+template <class C>
+void sum_tile(const row_tile<C>& tile, const layer_state<C>& state, const activations<typename C::input, C::tokens>& x,
+              int tokens, int first, int rows, layer_streams<C>& out, float_stream& outliers) {
 #pragma HLS INLINE off
-tokens_multiplied:
-  for (int token = 0; token < tokens; ++token) {
-    float total[C::tile_rows];
-#pragma HLS ARRAY_PARTITION variable = total complete
-    multiply_parts<C::tile_rows>(tile.parts_of, state.columns, first, rows, x, token, total);
-  rows_out:
-    for (int row = 0; row < rows; ++row) {
-      float y = total[row];
-      if constexpr (C::low_rank_b::present) y = y + state.branch[token][first + row];
-      if constexpr (C::outliers::columns_layout || C::outliers::rows_layout) {
-        y = y + outlier_sum<typename C::outliers, C::tile_rows>(tile.outliers, state.outlier_columns, x, token, row);
+  sum_parts<C::tile_rows, C::parallel_rows>(tile.parts_of, state.inputs, x, tokens, first, rows, out);
+  outlier_sums<typename C::outliers, C::tile_rows>(tile.outliers, state.outlier_columns, x, tokens, rows, outliers);
+}
+
+// Low-rank branch (of all tokens and rows, `branch`), outliers and bias onto the totals, row after row.
+template <class C>
+void finish_tile(hls::stream<row_values<C::parallel_rows>>& totals, float_stream& outliers, float_stream& biases,
+                 const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens,
+                 int first, int rows, float_stream& out) {
+#pragma HLS INLINE off
+  float bias[C::tile_rows];
+  row_values<C::parallel_rows> block;
+#pragma HLS ARRAY_PARTITION variable = block.of complete
+  int token = 0, row = 0;
+rows_out:
+  for (int i = 0; i < tokens * C::tile_rows; ++i) {
+#pragma HLS PIPELINE II = 1
+    if (row % C::parallel_rows == 0) block = totals.read();
+    if (row < rows) {
+      float y = block.of[row % C::parallel_rows];
+      if constexpr (C::low_rank_b::present) y = y + branch[token][first + row];
+      if constexpr (C::outliers::columns_layout || C::outliers::rows_layout) y = y + outliers.read();
+      if constexpr (C::bias::present) {
+        if (token == 0) bias[row] = biases.read();
+        if constexpr (!C::normalised) y = y + bias[row];
       }
-      if constexpr (C::bias::present && !C::normalised) y = y + tile.bias[row];
       out.write(y);
+    }
+    if (++row == C::tile_rows) {
+      row = 0;
+      ++token;
     }
   }
   if constexpr (normalised_bias<C>) {
   biases_out:
-    for (int row = 0; row < rows; ++row) out.write(tile.bias[row]);
+    for (int at = 0; at < rows; ++at) {
+#pragma HLS PIPELINE II = 1
+      out.write(bias[at]);
+    }
   }
 }
 
-// Fill a tile, multiply the one before.
+// Fill a tile, sum up the one before, scale its groups and finish its rows while that goes on.
 template <class C>
 void one_tile(beat_stream& weights, const layer_state<C>& state, const activations<typename C::input, C::tokens>& x,
-              int tokens, int first, int rows, float_stream& out) {
+              const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens, int first,
+              int rows, float_stream& out) {
 #pragma HLS DATAFLOW
   row_tile<C> tile;
-  fill_tile<C>(weights, first, rows, tile);
-  multiply_tile<C>(tile, state, x, tokens, first, rows, out);
+  layer_streams<C> streams;
+  float_stream outliers("outliers"), biases("biases");
+#pragma HLS STREAM variable = outliers depth = 16
+// the first process may be three tiles ahead of the last
+#pragma HLS STREAM variable = biases depth = 4 * C::tile_rows
+  fill_tile<C>(weights, first, rows, tile, biases);
+  sum_tile<C>(tile, state, x, tokens, first, rows, streams, outliers);
+  scale_parts<typename C::input>(streams, tokens);
+  finish_tile<C>(streams.last(), outliers, biases, branch, tokens, first, rows, out);
 }
 
 template <class C>
@@ -258,7 +205,8 @@ void multiply(beat_stream& weights, const activations<typename C::input, C::toke
               float_stream& out) {
 #pragma HLS INLINE off
   layer_state<C> state;
-  take_columns(weights, state.columns);
+  float branch[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows];
+  take_columns(weights, x, tokens, state.inputs);
   if constexpr (C::outliers::columns_layout) {
     using index = typename C::outliers::index;
     ap_uint<index::bits> stored[C::outliers::most];
@@ -268,12 +216,12 @@ void multiply(beat_stream& weights, const activations<typename C::input, C::toke
   }
   if constexpr (C::low_rank_b::present) {
     low_rank<typename C::low_rank_a, typename C::low_rank_b, typename C::low_rank_middle, typename C::low_rank_result,
-             C::tokens>(weights, x, tokens, state.branch);
+             C::tokens>(weights, x, tokens, branch);
   }
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
     const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
-    one_tile<C>(weights, state, x, tokens, first, rows, out);
+    one_tile<C>(weights, state, x, branch, tokens, first, rows, out);
   }
 }
 

@@ -1,52 +1,16 @@
-// The loops that multiply one dense part of a layer: what a tile of its rows gives for one token.
+// The loop that multiplies one dense part of a layer: `sum_groups` adds up the products of groups, a step of lanes a cycle
+// for PARALLEL rows, and hands each finished group on together with the entries that scale it (part_scale.h).
 #ifndef CODESIGN_LAYER_PART_H
 #define CODESIGN_LAYER_PART_H
 
-#include "codesign/activation.h"
-#include "codesign/layer_tile.h"
+#include "codesign/part_shape.h"
 
 namespace codesign {
 
-// Bits of S * scale added over all groups, for integer scales: of S, of the scale and of the number of groups.
-template <class PART, bool EXACT>
-struct exact_width : std::integral_constant<int, 1> {};
-template <class PART>
-struct exact_width<PART, true>
-    : std::integral_constant<int, integer_width<typename PART::arithmetic>::value + PART::scale::bits + 1 +
-                                      clog2(ceil_div(PART::columns, PART::group))> {};
-
-// Which input each column of a part multiplies, and its stored scale: the same for all rows.
-template <class PART>
-struct part_columns {
-  int input[PART::gather::present ? PART::columns : 1];
-  float scale[PART::column_scale::present ? PART::columns : 1];
-};
-
-// Input of a column.
-template <class PART>
-int input_of(const part_columns<PART>& from, int column) {
-#pragma HLS INLINE
-  if constexpr (PART::gather::present) return from.input[column];
-  else return column;
-}
-
-// Activation code for a column, or for the columns of one code.
-template <class PART, class ACTIVATIONS>
-ap_uint<ACTIVATIONS::bits> activation_of(const ACTIVATIONS& x, int token, const part_columns<PART>& from, int column) {
-#pragma HLS INLINE
-  constexpr int elements = activation_elements_of<typename PART::arithmetic>::value;
-  const ap_uint<ACTIVATIONS::bits> code = x.code[token][input_of<PART>(from, column) / elements];
-  if constexpr (PART::column_scale::present) {
-    static_assert(ACTIVATIONS::bits == 16 && !ACTIVATIONS::scaled, "column scales multiply FP16");
-    return fp16_quantizer::encode(fp16_value::decode(code) * from.scale[column]);
-  } else {
-    return code;
-  }
-}
-
-// The activations of a step times one, added to A, the sum that real zero points multiply; `count` are left in the group.
+// A cycle of a step added to A, the sum of activations that real zero points multiply; `count` are left in the group.
 template <class PART, class X>
-void add_ones(typename PART::arithmetic::sum_t& ones, const X& x, int count,
+void add_ones(typename PART::arithmetic::sum_t& ones,
+              typename cycle_state_of<typename PART::arithmetic>::type& state, const X& x, int count, int cycle,
               const typename registers_of<typename PART::arithmetic>::type& registers) {
 #pragma HLS INLINE
   using arithmetic = typename PART::arithmetic;
@@ -56,184 +20,189 @@ one_lanes:
 #pragma HLS UNROLL
     w[lane] = lane < count ? PART::one_code : PART::idle_weight;
   }
-  accumulate_lanes<arithmetic>(ones, w, x, ap_uint<arithmetic::selector_bits ? arithmetic::selector_bits : 1>(0),
-                               registers);
+  add_cycle<arithmetic>(ones, state, w, x, 0, registers, cycle);
 }
 
-// What one part gives for one token and the rows of a tile: total[row], scaled, in float32.
-template <class PART, int ROWS, class ACTIVATIONS>
-void multiply_part(const part_tile<PART, ROWS>& tile, int first, int rows,
-                   const typename registers_of<typename PART::arithmetic>::type (&registers)[ROWS / PART::outputs],
-                   const part_columns<PART>& from, const ACTIVATIONS& x, int token, float (&total)[ROWS]) {
-#pragma HLS INLINE off
-// every row of the tile and every lane of the activation is read at once
-#pragma HLS ARRAY_PARTITION variable = tile.word complete dim = 1
-#pragma HLS ARRAY_PARTITION variable = tile.word cyclic factor = PART::code_bits dim = 2
-#pragma HLS ARRAY_PARTITION variable = tile.mask block factor = ROWS
-#pragma HLS ARRAY_PARTITION variable = tile.scale block factor = ROWS
-#pragma HLS ARRAY_PARTITION variable = tile.zero_point block factor = ROWS
-#pragma HLS ARRAY_PARTITION variable = tile.selector block factor = ROWS
-#pragma HLS ARRAY_PARTITION variable = registers complete
-#pragma HLS ARRAY_PARTITION variable = x.code cyclic factor = PART::arithmetic::lanes dim = 2
+// The weight codes of a step's lanes for one row of a tile; idle ones from `end` on.
+template <class PART, class SHAPE, class TILE>
+void weights_of(const TILE& tile, int first, int row, int begin, int place, int end,
+                ap_uint<PART::arithmetic::weight_bits> (&w)[SHAPE::step_codes]) {
+#pragma HLS INLINE
   using arithmetic = typename PART::arithmetic;
-  using sum_t = typename arithmetic::sum_t;
-  constexpr int lanes = arithmetic::lanes, outputs = PART::outputs, code_rows = ROWS / outputs;
-  constexpr int weight_elements = weight_elements_of<arithmetic>::value;
-  constexpr int activation_elements = activation_elements_of<arithmetic>::value;
-  constexpr int weight_codes = lanes / weight_elements, activation_codes = lanes / activation_elements;
-  constexpr int selector_bits = arithmetic::selector_bits > 0 ? arithmetic::selector_bits : 1;
-  constexpr bool with_ones = PART::zero == zero_kind::in_codes || PART::zero == zero_kind::real;
-  constexpr int groups = ceil_div(PART::columns, PART::group);
-  // Of a sparse row, a step takes the inputs of whole blocks, out of which each of its lanes picks its own.
-  constexpr bool sparse = PART::mask::present;
-  constexpr int window_codes = sparse ? lanes / PART::kept * PART::block : activation_codes;
-  constexpr int ones_rows = sparse ? code_rows : 1;  // rows that multiply other inputs than their neighbours
-  static_assert(weight_elements == PART::code_dim, "codes of part and arithmetic hold as many elements");
-  static_assert(outputs_of<arithmetic>::value == outputs, "codes of part and arithmetic span as many outputs");
-  static_assert(arithmetic::weight_bits >= PART::code_bits, "an arithmetic takes whole codes");
-  static_assert(arithmetic::activation_bits == ACTIVATIONS::bits, "activation codes are as wide as the stage makes them");
-  static_assert(groups == 1 || PART::group % weight_elements == 0, "groups hold whole codes");
-  static_assert(!sparse || (lanes % PART::kept == 0 && weight_elements == 1 && activation_elements == 1 && outputs == 1),
-                "the lanes of a sparse row are whole blocks of single elements");
-  static_assert(!sparse || groups == 1 || PART::group % PART::block == 0, "groups hold whole blocks");
-  static_assert(!with_ones || outputs == 1, "zero points go with codes of one output");
+  ap_uint<PART::code_bits> codes[SHAPE::step_codes];
+#pragma HLS ARRAY_PARTITION variable = codes complete
+  tile.code.template codes_at<SHAPE::step_codes, SHAPE::codes_aligned>(row, place / SHAPE::weight_elements, codes);
+  ap_int<PART::zero_point::bits + 1> zero = 0;
+  if constexpr (PART::zero == zero_kind::before_product) zero = tile.zero_point.at(first, row, begin);
+weight_lanes:
+  for (int lane = 0; lane < SHAPE::step_codes; ++lane) {
+#pragma HLS UNROLL
+    w[lane] = PART::idle_weight;
+    if (place + lane * SHAPE::weight_elements < end) {
+      if constexpr (PART::zero == zero_kind::before_product) {
+        w[lane] = ap_uint<arithmetic::weight_bits>(ap_int<arithmetic::weight_bits + 1>(codes[lane]) - zero);
+      } else {
+        w[lane] = codes[lane];
+      }
+    }
+  }
+}
 
-  constexpr int exact_bits = exact_width<PART, PART::exact_scale>::value;
-  ap_int<exact_bits> exact[ROWS];
-  sum_t sum[code_rows], ones[ones_rows];
-#pragma HLS ARRAY_PARTITION variable = exact complete
-#pragma HLS ARRAY_PARTITION variable = sum complete
-#pragma HLS ARRAY_PARTITION variable = ones complete
-rows_cleared:
-  for (int row = 0; row < ROWS; ++row) {
+// The entry of a field for each row of a block, as a finished group takes it along.
+template <int PARALLEL, class TILE, int SIZE>
+void entries_of_rows(const TILE& field, int first, int block, int column,
+                     ap_uint<TILE::field::bits> (&entries)[SIZE]) {
+#pragma HLS INLINE
+  if constexpr (TILE::field::present) {
+  entries_taken:
+    for (int row = 0; row < PARALLEL; ++row) {
 #pragma HLS UNROLL
-    total[row] = 0.0F;
-    exact[row] = 0;
+      entries[row] = field.at(first, block * PARALLEL + row, column);
+    }
   }
-groups_added:
-  for (int group = 0; group < groups; ++group) {
+}
+
+// Whether a step is the first of a slab of channels, before which the sums of the slabs before it are rescaled (Tender).
+template <class PART, class = void>
+struct starts_slab {
+  static bool at(int) { return false; }
+};
+template <class PART>
+struct starts_slab<PART, std::void_t<decltype(PART::slabs)>> {
+  static bool at(int step) {
+#pragma HLS INLINE
+    bool starts = false;
+  slabs_compared:
+    for (unsigned slab = 1; slab < sizeof(PART::slabs) / sizeof(PART::slabs[0]); ++slab) {
+#pragma HLS UNROLL
+      starts = starts || step == PART::slabs[slab];
+    }
+    return starts;
+  }
+};
+
+// All groups of a tile's rows for all tokens, in the order token, group, block. Rows of the tile beyond `rows` sum up
+// nothing.
+template <class PART, int ROWS, int PARALLEL, class INPUT, int TOKENS>
+void sum_groups(const part_tile<PART, ROWS, PARALLEL>& tile, const part_registers<PART, ROWS, PARALLEL>& registers,
+                const part_inputs<PART, TOKENS>& inputs, const activations<INPUT, TOKENS>& x, int tokens, int first,
+                int rows, hls::stream<group_sums<PART, PARALLEL>>& out) {
+#pragma HLS INLINE off
+  constexpr int blocks = ROWS / PARALLEL;
+  using arithmetic = typename PART::arithmetic;
+  using shape = part_shape<PART, PARALLEL, blocks>;
+  using made = group_sums<PART, PARALLEL>;
+  using sum_t = typename arithmetic::sum_t;
+  constexpr int lanes = arithmetic::lanes;
+  static_assert(arithmetic::activation_bits == activations<INPUT, TOKENS>::bits, "codes are as wide as the stage's");
+  static_assert(!PART::column_scale::present || (arithmetic::activation_bits == 16 && !activations<INPUT, TOKENS>::scaled),
+                "column scales multiply FP16");
+// every lane of the activation is read at once
+#pragma HLS ARRAY_PARTITION variable = x.code cyclic factor = lanes dim = 2
+#pragma HLS ARRAY_PARTITION variable = inputs.code cyclic factor = lanes dim = 2
+
+  sum_t sum[shape::sets][shape::code_rows], ones[shape::sets][shape::ones_rows];
+#pragma HLS ARRAY_PARTITION variable = sum complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = ones complete dim = 0
+  typename cycle_state_of<arithmetic>::type sum_state[shape::code_rows], ones_state[shape::ones_rows];
+#pragma HLS ARRAY_PARTITION variable = sum_state complete
+#pragma HLS ARRAY_PARTITION variable = ones_state complete
+  int token = 0, group = 0, block = 0, step = 0, cycle = 0;
+steps:
+  for (int i = 0; i < tokens * blocks * shape::row_steps * shape::cycles; ++i) {
+#pragma HLS PIPELINE II = shape::step_interval
     const int begin = group * PART::group;
-    const int end = begin + PART::group < PART::columns ? begin + PART::group : PART::columns;
-    const int stored_end = stored_before<PART>(end);
-  sums_cleared:
-    for (int row = 0; row < code_rows; ++row) {
-#pragma HLS UNROLL
-      arithmetic::clear(sum[row]);
-      if (row < ones_rows) arithmetic::clear(ones[row]);
-    }
-  steps:
-    for (int step = stored_before<PART>(begin); step < stored_end; step += lanes) {
-#pragma HLS PIPELINE II = 1
-      ap_uint<arithmetic::activation_bits> window[window_codes];
+    const int end = group + 1 < shape::groups ? begin + PART::group : PART::columns;
+    const int stored_end = group + 1 < shape::groups ? (group + 1) * shape::group_stored : stored_columns<PART>;
+    const int place = group * shape::group_stored + step * lanes;
+    const int set = shape::in_turns ? block : 0;
+
+    ap_uint<arithmetic::activation_bits> window[shape::window_codes];
 #pragma HLS ARRAY_PARTITION variable = window complete
-    activation_lanes:
-      for (int lane = 0; lane < window_codes; ++lane) {
+    const int column = begin + step * shape::window_codes * shape::activation_elements;
+    if constexpr (part_inputs<PART, TOKENS>::present) {
+      window_of<PART, shape::window_codes, shape::aligned>(inputs.code[token], column, end, window);
+    } else {
+      window_of<PART, shape::window_codes, shape::aligned>(x.code[token], column, end, window);
+    }
+  parallel_rows:
+    for (int row = 0; row < shape::code_rows; ++row) {
 #pragma HLS UNROLL
-        const int column = step / PART::kept * PART::block + lane * activation_elements;
-        window[lane] = PART::idle_activation;
-        if (column < end) window[lane] = activation_of<PART>(x, token, from, column);
+      const int of_tile = block * shape::code_rows + row;  // row of codes
+      const typename registers_of<arithmetic>::type& table = registers.at(block, row);
+      if (step == 0 && cycle == 0) {
+        arithmetic::clear(sum[set][row]);
+        if (row < shape::ones_rows) arithmetic::clear(ones[set][row]);
       }
-    parallel_rows:
-      for (int row = 0; row < code_rows; ++row) {
-#pragma HLS UNROLL
-        if (row * outputs < rows) {
-          ap_uint<arithmetic::weight_bits> w[weight_codes];
+      if constexpr (rescales_of<arithmetic>::value) {
+        if (cycle == 0 && starts_slab<PART>::at(step)) arithmetic::rescale(sum[set][row]);
+      }
+      if (of_tile * PART::outputs < rows) {
+        ap_uint<arithmetic::weight_bits> w[shape::step_codes];
 #pragma HLS ARRAY_PARTITION variable = w complete
-          ap_int<PART::zero_point::bits + 1> zero = 0;
-          if constexpr (PART::zero == zero_kind::before_product) {
-            using place = field_rows<typename PART::zero_point, ROWS, PART::columns>;
-            zero = tile.zero_point[place::place(first, row, begin)];
-          }
-          ap_uint<selector_bits> selector = 0;
-          if constexpr (PART::selector::present) {
-            using place = field_rows<typename PART::selector, ROWS, PART::columns>;
-            selector = tile.selector[place::place(first, row * outputs, begin)];
-          }
-        weight_lanes:
-          for (int lane = 0; lane < weight_codes; ++lane) {
-#pragma HLS UNROLL
-            const int element = step + lane * weight_elements;
-            w[lane] = PART::idle_weight;
-            if (element < stored_end) {
-              const ap_uint<PART::code_bits> code = tile.code_at(row, element / weight_elements);
-              if constexpr (PART::zero == zero_kind::before_product) {
-                w[lane] = ap_uint<arithmetic::weight_bits>(ap_int<arithmetic::weight_bits + 1>(code) - zero);
-              } else {
-                w[lane] = code;
-              }
-            }
-          }
-          if constexpr (sparse) {
-            using place = typename part_tile<PART, ROWS>::mask_place;
-            ap_uint<arithmetic::activation_bits> picked[activation_codes];
+        weights_of<PART, shape>(tile, first, of_tile, begin, place, stored_end, w);
+        selector_of<arithmetic> selector = 0;
+        if constexpr (PART::selector::present) selector = tile.selector.at(first, of_tile * PART::outputs, begin);
+        if constexpr (shape::sparse) {
+          ap_uint<arithmetic::activation_bits> picked[lanes];
 #pragma HLS ARRAY_PARTITION variable = picked complete
-          picked_lanes:
-            for (int lane = 0; lane < activation_codes; ++lane) {
+        picked_lanes:
+          for (int lane = 0; lane < lanes; ++lane) {
 #pragma HLS UNROLL
-              picked[lane] = PART::idle_activation;
-              if (step + lane < stored_end) {
-                const ap_uint<PART::mask::bits> within = tile.mask[place::place(first, row, step + lane)];
-                picked[lane] = window[lane / PART::kept * PART::block + static_cast<int>(within.to_uint())];
-              }
+            picked[lane] = PART::idle_activation;
+            if (place + lane < stored_end) {
+              const int within = tile.mask.at(first, of_tile, place + lane).to_int();
+              picked[lane] = window[lane / PART::kept * PART::block + within];
             }
-            accumulate_lanes<arithmetic>(sum[row], w, picked, selector, registers[row]);
-            if constexpr (with_ones) add_ones<PART>(ones[row], picked, stored_end - step, registers[row]);
-          } else {
-            accumulate_lanes<arithmetic>(sum[row], w, window, selector, registers[row]);
           }
-        }
-      }
-      if constexpr (with_ones && !sparse) add_ones<PART>(ones[0], window, stored_end - step, registers[0]);
-    }
-    const float activation_scale = x.scale[token][input_of<PART>(from, begin) / ACTIVATIONS::tile_columns];
-  rows_scaled:
-    for (int row = 0; row < ROWS; ++row) {
-#pragma HLS UNROLL
-      if (row < rows) {
-        const int vector = row / outputs, output = row % outputs;
-        if constexpr (dequantizes_of<arithmetic>::value) {
-          using place = field_rows<typename PART::scale, ROWS, PART::columns>;
-          total[row] = total[row] +
-                       arithmetic::scaled(sum[vector], tile.scale[place::place(first, row, begin)], registers[vector]);
-        } else if constexpr (PART::exact_scale) {
-          using place = field_rows<typename PART::scale, ROWS, PART::columns>;
-          const ap_int<PART::scale::bits + 1> scale = tile.scale[place::place(first, row, begin)];
-          exact[row] += integer_of(sum[vector], output) * scale;
+          add_cycle<arithmetic>(sum[set][row], sum_state[row], w, picked, selector, table, cycle);
+          if constexpr (shape::with_ones) {
+            add_ones<PART>(ones[set][row], ones_state[row], picked, stored_end - place, cycle, table);
+          }
         } else {
-          float value = value_of<arithmetic>(sum[vector], output, registers[vector]);
-          float activation_sum = 0.0F;
-          if constexpr (with_ones) {
-            const int of = sparse ? row : 0;
-            activation_sum = value_of<arithmetic>(ones[of], 0, registers[of]) * power_of_two(-PART::one_exponent);
-          }
-          if constexpr (PART::zero == zero_kind::in_codes) {
-            value = value - zero_of<PART, ROWS>(tile, first, row, begin) * activation_sum;
-          }
-          if constexpr (PART::scale::present) value = value * scale_of<PART, ROWS>(tile, first, row, begin);
-          if constexpr (PART::zero == zero_kind::real) {
-            value = value + zero_of<PART, ROWS>(tile, first, row, begin) * activation_sum;
-          }
-          if constexpr (ACTIVATIONS::scaled) value = value * activation_scale;
-          total[row] = total[row] + value;
+          add_cycle<arithmetic>(sum[set][row], sum_state[row], w, window, selector, table, cycle);
         }
       }
     }
-  }
-rows_finished:
-  for (int row = 0; row < ROWS; ++row) {
+    if constexpr (shape::with_ones && !shape::sparse) {
+      add_ones<PART>(ones[set][0], ones_state[0], window, stored_end - place, cycle, registers.at(block, 0));
+    }
+
+    const bool last_cycle = cycle + 1 == shape::cycles;
+    const bool last_step = step + 1 == (group + 1 < shape::groups ? shape::group_steps : shape::last_steps);
+    const bool last_block = block + 1 == blocks;
+    if (last_cycle && last_step) {
+      made finished;
+    sums_finished:
+      for (int row = 0; row < shape::code_rows; ++row) {
 #pragma HLS UNROLL
-    if (row < rows) {
-      if constexpr (PART::exact_scale) {
-        total[row] = float_of<exact_bits>(exact[row]) * power_of_two(arithmetic::unit_exponent);
-        if constexpr (ACTIVATIONS::scaled) total[row] = total[row] * x.scale[token][0];
+        finished.sum[row] = sum[set][row];
+        if (shape::with_ones && row < shape::ones_rows) finished.ones[row] = ones[set][row];
       }
-      if constexpr (PART::outer_last) {
-        total[row] =
-            total[row] * field_value<PART, ROWS, typename PART::outer_scale>(tile.outer_scale, first, row, 0);
+      entries_of_rows<PARALLEL>(tile.scale, first, block, begin, finished.scale);
+      entries_of_rows<PARALLEL>(tile.outer_scale, first, block, begin, finished.outer_scale);
+      entries_of_rows<PARALLEL>(tile.outer_offset, first, block, begin, finished.outer_offset);
+      if constexpr (shape::with_ones) {
+        entries_of_rows<PARALLEL>(tile.zero_point, first, block, begin, finished.zero);
+        entries_of_rows<PARALLEL>(tile.zero_point_scale, first, block, begin, finished.zero_scale);
+        entries_of_rows<PARALLEL>(tile.zero_point_offset, first, block, begin, finished.zero_offset);
       }
-      if constexpr (PART::row_scale::present) {
-        total[row] = total[row] * field_value<PART, ROWS, typename PART::row_scale>(tile.row_scale, first, row, 0);
-      }
+      entries_of_rows<PARALLEL>(tile.row_scale, first, block, 0, finished.row_scale);
+      if constexpr (PART::gather::present) finished.activation_scale = inputs.scale[token][group];
+      else finished.activation_scale = x.scale[token][begin / activations<INPUT, TOKENS>::tile_columns];
+      out.write(finished);
+    }
+    // on to the next cycle, step, block, group and token; in turns, a step of all blocks before the next one
+    cycle = last_cycle ? 0 : cycle + 1;
+    const bool next_step = last_cycle && (!shape::in_turns || last_block);
+    const bool next_block = last_cycle && (shape::in_turns || last_step);
+    const bool next_group = last_cycle && last_step && last_block;
+    if (next_block) block = last_block ? 0 : block + 1;
+    if (next_step) step = last_step ? 0 : step + 1;
+    if (next_group) {
+      const bool last_group = group + 1 == shape::groups;
+      group = last_group ? 0 : group + 1;
+      token += last_group;
     }
   }
 }

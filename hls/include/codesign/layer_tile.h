@@ -1,8 +1,11 @@
 // A tile of one dense part of a layer: consecutive rows of the weight on the chip, read from the image and decoded.
 //
-// A part is a struct as docs/hls.md has it (NAME_part_0). A tile holds packed codes as they came from memory, and the
-// entries of every field that its rows need. A code that spans several outputs is a row of codes for all of them; of
-// a sparse weight, codes and their places in their blocks (`mask`) are stored for the elements that are kept alone.
+// A part is a struct as docs/hls.md has it (NAME_part_0). A tile holds ROWS rows, of which PARALLEL are multiplied side
+// by side: row r belongs to block r / PARALLEL. It holds packed codes as they came from memory, and the entries of every
+// field that its rows need, both in lines: a line is one word of a memory, filled in one cycle and read in one, and rows
+// that are multiplied side by side lie in memories of their own. A code that spans several outputs is a row of codes
+// for all of them; of a sparse weight, codes and their places in their blocks (`mask`) are stored for the elements that
+// are kept alone.
 #ifndef CODESIGN_LAYER_TILE_H
 #define CODESIGN_LAYER_TILE_H
 
@@ -29,155 +32,280 @@ constexpr int stored_before(int column) {
 template <class PART>
 constexpr int stored_columns = stored_before<PART>(PART::columns);
 
-template <class PART, int ROWS>
-struct part_tile {
-  static_assert(ROWS % PART::outputs == 0, "a tile holds whole vectors of outputs");
-  static constexpr int code_rows = ROWS / PART::outputs;
-  static constexpr int codes = ceil_div(stored_columns<PART>, PART::code_dim);
-  static constexpr bool packed = PART::code_bits < 16;
-  static constexpr int words = packed ? row_words(codes, PART::code_bits) : 1;
-  using flat = field<raw_value<PART::code_bits>, 1, PART::code_dim, 1, PART::codes_beat>;  // codes of 16 bits or more
-  template <class FIELD>
-  using place = field_rows<FIELD, ROWS, PART::columns>;
-  using mask_place = field_rows<typename PART::mask, ROWS, stored_columns<PART>>;
+// --- lines ----------------------------------------------------------------------------------------------------------
 
-  ap_uint<word_bits> word[code_rows][words];
-  ap_uint<PART::code_bits> code[packed ? 1 : code_rows * codes];
-  ap_uint<PART::mask::bits> mask[mask_place::size];
-  ap_uint<PART::scale::bits> scale[place<typename PART::scale>::size];
-  ap_uint<PART::outer_scale::bits> outer_scale[place<typename PART::outer_scale>::size];
-  ap_uint<PART::outer_offset::bits> outer_offset[place<typename PART::outer_offset>::size];
-  ap_uint<PART::zero_point::bits> zero_point[place<typename PART::zero_point>::size];
-  ap_uint<PART::zero_point_scale::bits> zero_point_scale[place<typename PART::zero_point_scale>::size];
-  ap_uint<PART::zero_point_offset::bits> zero_point_offset[place<typename PART::zero_point_offset>::size];
-  ap_uint<PART::selector::bits> selector[place<typename PART::selector>::size];
-  ap_uint<PART::codebook::bits> codebook[place<typename PART::codebook>::size];
-  ap_uint<PART::row_scale::bits> row_scale[place<typename PART::row_scale>::size];
+constexpr int entries_a_line = 8;  // of a field
 
-  // Code `index` of a row of codes.
-  ap_uint<PART::code_bits> code_at(int row, int index) const {
-#pragma HLS INLINE
-    if constexpr (packed) return code_of_row<PART::code_bits>(word[row], index);
-    else return code[row * codes + index];
+// The entries of FIELD that ROWS consecutive rows need, in lines of EACH.
+template <class FIELD, int ROWS, int COLUMNS, int PARALLEL, int EACH = entries_a_line>
+struct field_tile {
+  using field = FIELD;
+  using place = field_rows<FIELD, ROWS, COLUMNS>;
+  static constexpr int rows = FIELD::present ? place::tiles : 1, per_row = place::per_row;
+  static constexpr int each = smaller(smaller(EACH, per_row), beat_bits / FIELD::bits);
+  static constexpr int lines = ceil_div(per_row, each);
+  static constexpr int banks = FIELD::tile_rows == 1 ? smaller(PARALLEL, rows) : rows;
+  ap_uint<FIELD::bits> entry[rows][lines][each];
+
+  field_tile() {
+#pragma HLS ARRAY_PARTITION variable = entry cyclic factor = banks dim = 1
+#pragma HLS ARRAY_RESHAPE variable = entry complete dim = 3
   }
+
+  // Entry for row `row` of the tile, whose first row is `first`, and a column.
+  ap_uint<FIELD::bits> at(int first, int row, int column, int of_tile = 0) const {
+#pragma HLS INLINE
+    const int index = column / FIELD::tile_columns * FIELD::per_tile + of_tile;
+    return entry[(first + row) / FIELD::tile_rows - first / FIELD::tile_rows][index / each][index % each];
+  }
+};
+
+// Packed codes of ROWS rows of CODES: a line is as many whole blocks of 32 codes as a beat holds.
+template <int BITS, int ROWS, int CODES, int PARALLEL>
+struct code_tile {
+  static constexpr int blocks = ceil_div(CODES, block_codes), row_words = blocks * BITS;
+  static constexpr int line_blocks = smaller(larger(beat_words / BITS, 1), blocks), line_words = line_blocks * BITS;
+  static constexpr int lines = ceil_div(blocks, line_blocks);
+  ap_uint<word_bits> word[ROWS][lines][line_words];
+
+  code_tile() {
+#pragma HLS ARRAY_PARTITION variable = word cyclic factor = PARALLEL dim = 1
+#pragma HLS ARRAY_RESHAPE variable = word complete dim = 3
+  }
+
+  // COUNT consecutive codes from `index` on, a multiple of ALIGNED: one line, where its blocks are of one line.
+  template <int COUNT, int ALIGNED>
+  void codes_at(int row, int index, ap_uint<BITS> (&codes)[COUNT]) const {
+#pragma HLS INLINE
+    constexpr bool whole = ALIGNED % COUNT == 0 && (block_codes % COUNT == 0 || COUNT % block_codes == 0);
+    constexpr int met = whole ? ceil_div(COUNT, block_codes) : (COUNT + block_codes - 2) / block_codes + 1;
+    ap_uint<word_bits> words[met][BITS];
+#pragma HLS ARRAY_PARTITION variable = words complete dim = 0
+    const int first = index / block_codes, start = index % block_codes;
+  blocks_met:
+    for (int block = 0; block < met; ++block) {
+#pragma HLS UNROLL
+      const int at = smaller(first + block, blocks - 1);  // codes past the row are not looked at
+    words_of_block:
+      for (int part = 0; part < BITS; ++part) {
+#pragma HLS UNROLL
+        words[block][part] = word[row][at / line_blocks][at % line_blocks * BITS + part];
+      }
+    }
+  codes_met:
+    for (int lane = 0; lane < COUNT; ++lane) {
+#pragma HLS UNROLL
+      codes[lane] = unpack_code<BITS>(words[(start + lane) / block_codes], (start + lane) % block_codes);
+    }
+  }
+};
+
+// Codes of 16 bits or more, which are not packed: a field of their own.
+template <int BITS, int ROWS, int CODES, int PARALLEL, int EACH, int BEAT>
+struct wide_code_tile {
+  using kept = field_tile<field<raw_value<BITS>, 1, 1, 1, BEAT>, ROWS, CODES, PARALLEL, EACH>;
+  kept kept_codes;
+
+  template <int COUNT, int ALIGNED>
+  void codes_at(int row, int index, ap_uint<BITS> (&codes)[COUNT]) const {
+#pragma HLS INLINE
+  codes_met:
+    for (int lane = 0; lane < COUNT; ++lane) {
+#pragma HLS UNROLL
+      codes[lane] = kept_codes.at(0, row, smaller(index + lane, CODES - 1));
+    }
+  }
+};
+
+template <class PART, int ROWS, int PARALLEL>
+struct part_tile {
+  static_assert(PARALLEL % PART::outputs == 0 && ROWS % PARALLEL == 0, "a tile holds whole blocks of whole vectors");
+  static constexpr int code_rows = ROWS / PART::outputs, parallel_codes = PARALLEL / PART::outputs;
+  static constexpr int codes = ceil_div(stored_columns<PART>, PART::code_dim);
+  static constexpr int step_codes = PART::arithmetic::lanes / weight_elements_of<typename PART::arithmetic>::value;
+  static constexpr bool packed = PART::code_bits < 16;
+  template <class FIELD>
+  using entries_of = field_tile<FIELD, ROWS, PART::columns, PARALLEL>;
+
+  std::conditional_t<packed, code_tile<packed ? PART::code_bits : 1, code_rows, codes, parallel_codes>,
+                     wide_code_tile<PART::code_bits, code_rows, codes, parallel_codes, step_codes, PART::codes_beat>>
+      code;
+  field_tile<typename PART::mask, ROWS, stored_columns<PART>, PARALLEL, PART::arithmetic::lanes> mask;
+  entries_of<typename PART::scale> scale;
+  entries_of<typename PART::outer_scale> outer_scale;
+  entries_of<typename PART::outer_offset> outer_offset;
+  entries_of<typename PART::zero_point> zero_point;
+  entries_of<typename PART::zero_point_scale> zero_point_scale;
+  entries_of<typename PART::zero_point_offset> zero_point_offset;
+  entries_of<typename PART::selector> selector;
+  entries_of<typename PART::codebook> codebook;
+  entries_of<typename PART::row_scale> row_scale;
 };
 
 // --- out of the image, and into a tile: the same arrays in the same order -----------------------------------------------
 
-template <class PART, int ROWS, class FIELD, int COLUMNS = PART::columns, class IMAGE>
+template <class FIELD, int ROWS, int COLUMNS, class IMAGE>
 void read_rows_of(const IMAGE& image, int first, int rows, beat_stream& out) {
 #pragma HLS INLINE
   using place = field_rows<FIELD, ROWS, COLUMNS>;
   if constexpr (FIELD::present) read_field<FIELD>(image, place::first(first), place::count(first, rows), out);
 }
 
-template <class PART, int ROWS, class FIELD, int COLUMNS = PART::columns, int SIZE>
-void take_rows_of(beat_stream& in, int first, int rows, ap_uint<FIELD::bits> (&entries)[SIZE]) {
-#pragma HLS INLINE
-  using place = field_rows<FIELD, ROWS, COLUMNS>;
-  if constexpr (FIELD::present) take_field<FIELD>(in, place::first(first), place::count(first, rows), entries);
-}
-
 // Rows [first, first + rows) of a part; `first` is a multiple of ROWS.
-template <class PART, int ROWS, class IMAGE>
+template <class PART, int ROWS, int PARALLEL, class IMAGE>
 void read_part(const IMAGE& image, int first, int rows, beat_stream& out) {
 #pragma HLS INLINE off
-  using tile = part_tile<PART, ROWS>;
+  using tile = part_tile<PART, ROWS, PARALLEL>;
   const int begin = first / PART::outputs, code_rows = ceil_div(rows, PART::outputs);
   if constexpr (tile::packed) {
-    read_rows<tile::words>(image, PART::codes_beat, begin, code_rows, out);
+    read_rows<row_words(tile::codes, PART::code_bits)>(image, PART::codes_beat, begin, code_rows, out);
   } else {
-    read_field<typename tile::flat>(image, begin * tile::codes, code_rows * tile::codes, out);
+    using flat = typename decltype(tile::code)::kept::field;
+    read_field<flat>(image, begin * tile::codes, code_rows * tile::codes, out);
   }
-  read_rows_of<PART, ROWS, typename PART::mask, stored_columns<PART>>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::scale>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::outer_scale>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::outer_offset>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::zero_point>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::zero_point_scale>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::zero_point_offset>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::selector>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::codebook>(image, first, rows, out);
-  read_rows_of<PART, ROWS, typename PART::row_scale>(image, first, rows, out);
+  read_rows_of<typename PART::mask, ROWS, stored_columns<PART>>(image, first, rows, out);
+  read_rows_of<typename PART::scale, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::outer_scale, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::outer_offset, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::zero_point, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::zero_point_scale, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::zero_point_offset, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::selector, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::codebook, ROWS, PART::columns>(image, first, rows, out);
+  read_rows_of<typename PART::row_scale, ROWS, PART::columns>(image, first, rows, out);
 }
 
-template <class PART, int ROWS>
-void take_part(beat_stream& in, int first, int rows, part_tile<PART, ROWS>& tile) {
+// Rows [first, first + rows) of packed codes, a line a cycle.
+template <class TILE>
+void take_codes(beat_stream& in, int first, int rows, TILE& tile) {
 #pragma HLS INLINE off
-  using made = part_tile<PART, ROWS>;
-  const int begin = first / PART::outputs, code_rows = ceil_div(rows, PART::outputs);
-  if constexpr (made::packed) {
-    take_rows<made::words, made::code_rows>(in, begin, code_rows, tile.word);
-  } else {
-    take_field<typename made::flat>(in, begin * made::codes, code_rows * made::codes, tile.code);
-  }
-  take_rows_of<PART, ROWS, typename PART::mask, stored_columns<PART>>(in, first, rows, tile.mask);
-  take_rows_of<PART, ROWS, typename PART::scale>(in, first, rows, tile.scale);
-  take_rows_of<PART, ROWS, typename PART::outer_scale>(in, first, rows, tile.outer_scale);
-  take_rows_of<PART, ROWS, typename PART::outer_offset>(in, first, rows, tile.outer_offset);
-  take_rows_of<PART, ROWS, typename PART::zero_point>(in, first, rows, tile.zero_point);
-  take_rows_of<PART, ROWS, typename PART::zero_point_scale>(in, first, rows, tile.zero_point_scale);
-  take_rows_of<PART, ROWS, typename PART::zero_point_offset>(in, first, rows, tile.zero_point_offset);
-  take_rows_of<PART, ROWS, typename PART::selector>(in, first, rows, tile.selector);
-  take_rows_of<PART, ROWS, typename PART::codebook>(in, first, rows, tile.codebook);
-  take_rows_of<PART, ROWS, typename PART::row_scale>(in, first, rows, tile.row_scale);
-}
-
-// Tables of a part, one for each row of codes: constants loaded once, or those that the image has for the row.
-template <class PART, int ROWS>
-void load_registers(const part_tile<PART, ROWS>& tile, int first, int rows,
-                    typename registers_of<typename PART::arithmetic>::type (&registers)[ROWS / PART::outputs]) {
-#pragma HLS INLINE off
-  using loaded = registers_of<typename PART::arithmetic>;
-  using place = field_rows<typename PART::codebook, ROWS, PART::columns>;
-  if constexpr (loaded::present) {
-  rows_loaded:
-    for (int row = 0; row < rows; row += PART::outputs) {
-    entries_loaded:
-      for (int i = 0; i < loaded::entries; ++i) {
+  beat_window window;
+  window.open(in, static_cast<long long>(first) * TILE::row_words * word_bits);
+  int row = 0, line = 0;
+code_lines:
+  for (int i = 0; i < rows * TILE::lines; ++i) {
 #pragma HLS PIPELINE II = 1
-        ap_uint<loaded::entry_bits> entry;
-        if constexpr (PART::codebook::present) entry = tile.codebook[place::place(first, row, 0) + i];
-        else entry = PART::registers[i];
-        PART::arithmetic::write(registers[row / PART::outputs], i, entry);
+    const int words = smaller(TILE::line_words, TILE::row_words - line * TILE::line_words);
+    const ap_uint<TILE::line_words * word_bits> taken = window.take<TILE::line_words * word_bits, word_bits>(in, words);
+  words_of_line:
+    for (int word = 0; word < TILE::line_words; ++word) {
+#pragma HLS UNROLL
+      tile.word[row][line][word] = lane_of<word_bits>(taken, word);
+    }
+    if (++line == TILE::lines) {
+      line = 0;
+      ++row;
+    }
+  }
+}
+
+// The plane of WIDTH bits of a field's entries for the rows [first, first + rows), a line a cycle; planes above come
+// before it.
+template <int WIDTH, class TILE>
+void take_plane(beat_stream& in, int first, int rows, TILE& tile) {
+#pragma HLS INLINE
+  using field = typename TILE::field;
+  using place = typename TILE::place;
+  if constexpr ((field::bits & WIDTH) != 0) {
+    constexpr bool highest = field::bits < 2 * WIDTH;
+    const int count = place::count(first, rows) / TILE::per_row;
+    beat_window window;
+    window.open(in, plane_start(field::bits, field::count, WIDTH) + static_cast<long long>(place::first(first)) * WIDTH);
+    int row = 0, line = 0;
+  entry_lines:
+    for (int i = 0; i < count * TILE::lines; ++i) {
+#pragma HLS PIPELINE II = 1
+      const int entries = smaller(TILE::each, TILE::per_row - line * TILE::each);
+      const ap_uint<TILE::each * WIDTH> taken = window.take<TILE::each * WIDTH, WIDTH>(in, entries);
+    entries_of_line:
+      for (int entry = 0; entry < TILE::each; ++entry) {
+#pragma HLS UNROLL
+        ap_uint<64> above = 0;
+        if constexpr (!highest) above = tile.entry[row][line][entry];
+        tile.entry[row][line][entry] = ap_uint<64>(above << WIDTH) | lane_of<WIDTH>(taken, entry);
+      }
+      if (++line == TILE::lines) {
+        line = 0;
+        ++row;
       }
     }
   }
 }
 
-// --- values of fields -----------------------------------------------------------------------------------------------
-
-// The entry of FIELD for a row of the tile and a column, decoded; the second level on top of it.
-template <class PART, int ROWS, class FIELD, int SIZE>
-float field_value(const ap_uint<FIELD::bits> (&entries)[SIZE], int first, int row, int column) {
-#pragma HLS INLINE
-  return FIELD::value::decode(entries[field_rows<FIELD, ROWS, PART::columns>::place(first, row, column)]);
+// Entries of a field that the rows [first, first + rows) need.
+template <class TILE>
+void take_entries(beat_stream& in, int first, int rows, TILE& tile) {
+#pragma HLS INLINE off
+  if constexpr (TILE::field::present) {
+    take_plane<32>(in, first, rows, tile);
+    take_plane<16>(in, first, rows, tile);
+    take_plane<8>(in, first, rows, tile);
+    take_plane<4>(in, first, rows, tile);
+    take_plane<2>(in, first, rows, tile);
+    take_plane<1>(in, first, rows, tile);
+  }
 }
 
-template <class PART, int ROWS>
-float scale_of(const part_tile<PART, ROWS>& tile, int first, int row, int column) {
+template <class PART, int ROWS, int PARALLEL>
+void take_part(beat_stream& in, int first, int rows, part_tile<PART, ROWS, PARALLEL>& tile) {
+#pragma HLS INLINE off
+  const int begin = first / PART::outputs, code_rows = ceil_div(rows, PART::outputs);
+  if constexpr (part_tile<PART, ROWS, PARALLEL>::packed) take_codes(in, begin, code_rows, tile.code);
+  else take_entries(in, begin, code_rows, tile.code.kept_codes);
+  take_entries(in, first, rows, tile.mask);
+  take_entries(in, first, rows, tile.scale);
+  take_entries(in, first, rows, tile.outer_scale);
+  take_entries(in, first, rows, tile.outer_offset);
+  take_entries(in, first, rows, tile.zero_point);
+  take_entries(in, first, rows, tile.zero_point_scale);
+  take_entries(in, first, rows, tile.zero_point_offset);
+  take_entries(in, first, rows, tile.selector);
+  take_entries(in, first, rows, tile.codebook);
+  take_entries(in, first, rows, tile.row_scale);
+}
+
+// --- tables ---------------------------------------------------------------------------------------------------------
+
+// Tables of a part, one for each row of codes that is multiplied side by side: constants, or those that the image has;
+// for each block where the rows of a tile do not share theirs.
+template <class PART, int ROWS, int PARALLEL>
+struct part_registers {
+  using loaded = registers_of<typename PART::arithmetic>;
+  using codebook = typename PART::codebook;
+  static constexpr bool shared =
+      !codebook::present || codebook::count == codebook::per_tile || codebook::tile_rows % ROWS == 0;
+  static constexpr int blocks = shared ? 1 : ROWS / PARALLEL, rows = PARALLEL / PART::outputs;
+  typename loaded::type of[blocks][rows];
+
+  part_registers() {
+#pragma HLS ARRAY_PARTITION variable = of complete dim = 2
+  }
+  const typename loaded::type& at(int block, int row) const {
 #pragma HLS INLINE
-  float scale = field_value<PART, ROWS, typename PART::scale>(tile.scale, first, row, column);
-  if constexpr (PART::outer_scale::present && !PART::outer_last) {
-    scale = scale * field_value<PART, ROWS, typename PART::outer_scale>(tile.outer_scale, first, row, column);
-    if constexpr (PART::outer_offset::present) {
-      scale = scale + field_value<PART, ROWS, typename PART::outer_offset>(tile.outer_offset, first, row, column);
+    return of[shared ? 0 : block][row];
+  }
+};
+
+template <class PART, int ROWS, int PARALLEL>
+void load_registers(const part_tile<PART, ROWS, PARALLEL>& tile, int first, int rows,
+                    part_registers<PART, ROWS, PARALLEL>& registers) {
+#pragma HLS INLINE off
+  using made = part_registers<PART, ROWS, PARALLEL>;
+  using loaded = typename made::loaded;
+  if constexpr (loaded::present) {
+  rows_loaded:
+    for (int row = 0; row < made::blocks * made::rows; ++row) {
+      const int of_tile = smaller(row * PART::outputs, rows - 1);  // rows past the last one repeat its table
+    entries_loaded:
+      for (int i = 0; i < loaded::entries; ++i) {
+#pragma HLS PIPELINE II = 1
+        ap_uint<loaded::entry_bits> entry;
+        if constexpr (PART::codebook::present) entry = tile.codebook.at(first, of_tile, 0, i);
+        else entry = PART::registers[i];
+        PART::arithmetic::write(registers.of[row / made::rows][row % made::rows], i, entry);
+      }
     }
   }
-  return scale;
-}
-
-template <class PART, int ROWS>
-float zero_of(const part_tile<PART, ROWS>& tile, int first, int row, int column) {
-#pragma HLS INLINE
-  float zero = field_value<PART, ROWS, typename PART::zero_point>(tile.zero_point, first, row, column);
-  if constexpr (PART::zero_point_scale::present) {
-    zero = zero * field_value<PART, ROWS, typename PART::zero_point_scale>(tile.zero_point_scale, first, row, column);
-  }
-  if constexpr (PART::zero_point_offset::present) {
-    zero = zero + field_value<PART, ROWS, typename PART::zero_point_offset>(tile.zero_point_offset, first, row, column);
-  }
-  return zero;
 }
 
 }  // namespace codesign

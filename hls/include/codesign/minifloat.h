@@ -160,6 +160,7 @@ struct exact_products {
   using activation_t = ACTIVATION;
   using product = number_product<WEIGHT, ACTIVATION>;
   static constexpr int unit_exponent = product::unit_exponent;
+  static constexpr bool rounds = false;
   using sum_t = ap_int<SUM_BITS>;
 
   static void add(sum_t& sum, const WEIGHT& weight, const ACTIVATION& activation) {
@@ -183,6 +184,7 @@ struct number_arithmetic {
   static constexpr int lanes = LANES, weight_bits = weight_t::bits, activation_bits = activation_t::bits;
   static constexpr int selector_bits = 0;
   static constexpr int unit_exponent = PRODUCTS::unit_exponent;
+  static constexpr bool rounds = PRODUCTS::rounds;
   using sum_t = typename PRODUCTS::sum_t;
 
   static void clear(sum_t& sum) { sum = 0; }

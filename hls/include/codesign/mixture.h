@@ -28,6 +28,7 @@ struct mixture_arithmetic {
   using activation_t = typename PRODUCTS::activation_t;
   static constexpr int lanes = LANES, weight_bits = weight_t::bits, activation_bits = activation_t::bits;
   static constexpr int selector_bits = SELECTOR_BITS, unit_exponent = PRODUCTS::unit_exponent;
+  static constexpr bool rounds = PRODUCTS::rounds;
   using sum_t = typename PRODUCTS::sum_t;
 
   static void clear(sum_t& sum) { sum = 0; }
@@ -55,6 +56,7 @@ struct olive_mixture_arithmetic {
   using number_t = olive_number<true>;
   static constexpr int lanes = LANES, weight_bits = 8, activation_bits = activation_t::bits;
   static constexpr int selector_bits = 1, weight_elements = 2, unit_exponent = PRODUCTS::unit_exponent;
+  static constexpr bool rounds = PRODUCTS::rounds;
   using sum_t = typename PRODUCTS::sum_t;
 
   static void clear(sum_t& sum) { sum = 0; }

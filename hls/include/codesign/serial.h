@@ -3,6 +3,7 @@
 #ifndef CODESIGN_SERIAL_H
 #define CODESIGN_SERIAL_H
 
+#include "codesign/arithmetic_traits.h"
 #include "codesign/integer.h"
 #include "codesign/types.h"
 
@@ -113,6 +114,9 @@ struct term_serial_dot {
 
 // --- arithmetics -----------------------------------------------------------------------------------------------------
 
+// All take `cycles()` cycles for a step. A kernel whose steps are pipelined calls add_cycle in each of them: a loop over
+// cycles inside a step, as in accumulate, would be unrolled there.
+
 // Integers, one side bit by bit: the weight (SERIAL_WEIGHT) or the activation (as Stripes). SUM_BITS holds the largest
 // sum of a group.
 template <int WEIGHT_BITS, int ACTIVATION_BITS, bool ACTIVATION_UNSIGNED, bool SERIAL_WEIGHT, int LANES, int SUM_BITS>
@@ -128,26 +132,30 @@ struct bit_serial_arithmetic {
   static void clear(sum_t& sum) { sum = 0; }
   static constexpr int cycles() { return serial_bits; }
 
+  // Cycle `cycle` of a step, the most significant bit in the first; the last one adds the lanes' dot product to the sum.
+  using cycle_t = ap_int<pe::partial_bits>;
+  static void add_cycle(sum_t& sum, cycle_t& partial, const ap_uint<WEIGHT_BITS> (&w)[LANES],
+                        const ap_uint<ACTIVATION_BITS> (&a)[LANES], int cycle) {
+#pragma HLS INLINE
+    const int bit = cycles() - 1 - cycle;
+    ap_int<pe::sum_bits> plane = 0;
+  lanes:
+    for (int lane = 0; lane < LANES; ++lane) {
+#pragma HLS UNROLL
+      if constexpr (SERIAL_WEIGHT) {
+        if (w[lane][bit]) plane += int_number<ACTIVATION_BITS, ACTIVATION_UNSIGNED>(a[lane]).factor;
+      } else {
+        if (a[lane][bit]) plane += ap_int<WEIGHT_BITS>(w[lane]);
+      }
+    }
+    pe::add_plane(partial, plane, cycle == 0);
+    if (bit == 0) sum += partial;
+  }
+
   static void accumulate(sum_t& sum, const ap_uint<WEIGHT_BITS> (&w)[LANES],
                          const ap_uint<ACTIVATION_BITS> (&a)[LANES], ap_uint<1>) {
 #pragma HLS INLINE
-    ap_int<pe::partial_bits> partial = 0;
-  bits:
-    for (int bit = cycles() - 1; bit >= 0; --bit) {
-#pragma HLS PIPELINE II = 1
-      ap_int<pe::sum_bits> plane = 0;
-    lanes:
-      for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-        if constexpr (SERIAL_WEIGHT) {
-          if (w[lane][bit]) plane += int_number<ACTIVATION_BITS, ACTIVATION_UNSIGNED>(a[lane]).factor;
-        } else {
-          if (a[lane][bit]) plane += ap_int<WEIGHT_BITS>(w[lane]);
-        }
-      }
-      pe::add_plane(partial, plane, bit == cycles() - 1);
-    }
-    sum += partial;
+    add_cycles<bit_serial_arithmetic>(sum, w, a, 0, no_registers(), cycles());
   }
 
   static float value(const sum_t& sum) { return float_of<SUM_BITS>(sum); }
@@ -163,24 +171,27 @@ struct bit_bit_arithmetic {
   static void clear(sum_t& sum) { sum = 0; }
   static constexpr int cycles() { return WEIGHT_BITS * ACTIVATION_BITS; }
 
+  using cycle_t = no_cycle;
+  static void add_cycle(sum_t& sum, cycle_t&, const ap_uint<WEIGHT_BITS> (&w)[LANES],
+                        const ap_uint<ACTIVATION_BITS> (&a)[LANES], int cycle) {
+#pragma HLS INLINE
+    const int weight_bit = cycle / ACTIVATION_BITS, activation_bit = cycle % ACTIVATION_BITS;
+    ap_uint<LANES> both;
+  lanes:
+    for (int lane = 0; lane < LANES; ++lane) {
+#pragma HLS UNROLL
+      both[lane] = w[lane][weight_bit] & a[lane][activation_bit];
+    }
+    const sum_t placed = sum_t(bit_bit_dot<LANES>::ones(both)) << (weight_bit + activation_bit);
+    const bool activation_sign = !ACTIVATION_UNSIGNED && activation_bit == ACTIVATION_BITS - 1;
+    const bool negate = (weight_bit == WEIGHT_BITS - 1) != activation_sign;
+    sum = negate ? sum - placed : sum + placed;
+  }
+
   static void accumulate(sum_t& sum, const ap_uint<WEIGHT_BITS> (&w)[LANES],
                          const ap_uint<ACTIVATION_BITS> (&a)[LANES], ap_uint<1>) {
 #pragma HLS INLINE
-  planes:
-    for (int plane = 0; plane < cycles(); ++plane) {
-#pragma HLS PIPELINE II = 1
-      const int weight_bit = plane / ACTIVATION_BITS, activation_bit = plane % ACTIVATION_BITS;
-      ap_uint<LANES> both;
-    lanes:
-      for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-        both[lane] = w[lane][weight_bit] & a[lane][activation_bit];
-      }
-      const sum_t placed = sum_t(bit_bit_dot<LANES>::ones(both)) << (weight_bit + activation_bit);
-      const bool activation_sign = !ACTIVATION_UNSIGNED && activation_bit == ACTIVATION_BITS - 1;
-      const bool negate = (weight_bit == WEIGHT_BITS - 1) != activation_sign;
-      sum = negate ? sum - placed : sum + placed;
-    }
+    add_cycles<bit_bit_arithmetic>(sum, w, a, 0, no_registers(), cycles());
   }
 
   static float value(const sum_t& sum) { return float_of<SUM_BITS>(sum); }
@@ -214,20 +225,23 @@ struct term_serial_arithmetic {
   static void clear(sum_t& sum) { sum = 0; }
   static constexpr int cycles() { return ceil_div(WEIGHT_BITS, 2); }
 
+  using cycle_t = no_cycle;
+  static void add_cycle(sum_t& sum, cycle_t&, const ap_uint<WEIGHT_BITS> (&w)[LANES],
+                        const ap_uint<ACTIVATION_BITS> (&a)[LANES], int cycle) {
+#pragma HLS INLINE
+  lanes:
+    for (int lane = 0; lane < LANES; ++lane) {
+#pragma HLS UNROLL
+      const booth_digit<WEIGHT_BITS> digit(ap_int<WEIGHT_BITS>(w[lane]), cycle);
+      const int_number<ACTIVATION_BITS, ACTIVATION_UNSIGNED> activation(a[lane]);
+      sum += pe::term(activation.factor, digit.valid, digit.sign, 2 * cycle + digit.two);
+    }
+  }
+
   static void accumulate(sum_t& sum, const ap_uint<WEIGHT_BITS> (&w)[LANES],
                          const ap_uint<ACTIVATION_BITS> (&a)[LANES], ap_uint<1>) {
 #pragma HLS INLINE
-  terms:
-    for (int step = 0; step < cycles(); ++step) {
-#pragma HLS PIPELINE II = 1
-    lanes:
-      for (int lane = 0; lane < LANES; ++lane) {
-#pragma HLS UNROLL
-        const booth_digit<WEIGHT_BITS> digit(ap_int<WEIGHT_BITS>(w[lane]), step);
-        const int_number<ACTIVATION_BITS, ACTIVATION_UNSIGNED> activation(a[lane]);
-        sum += pe::term(activation.factor, digit.valid, digit.sign, 2 * step + digit.two);
-      }
-    }
+    add_cycles<term_serial_arithmetic>(sum, w, a, 0, no_registers(), cycles());
   }
 
   static float value(const sum_t& sum) { return float_of<SUM_BITS>(sum); }

@@ -203,6 +203,7 @@ struct olive_arithmetic {
   static constexpr int lanes = LANES, weight_bits = 8, activation_bits = activation_t::bits;
   static constexpr int selector_bits = 0, weight_elements = 2, activation_elements = pairs ? 2 : 1;
   static constexpr int unit_exponent = PRODUCTS::unit_exponent;
+  static constexpr bool rounds = PRODUCTS::rounds;
   using sum_t = typename PRODUCTS::sum_t;
 
   static void clear(sum_t& sum) { sum = 0; }

@@ -76,6 +76,33 @@ words_of_beat:
   return made;
 }
 
+// Consecutive bits of a stream of beats, at most a beat of them at a time.
+struct beat_window {
+  beat_t held;
+  int at;  // bits of `held` that are taken
+
+  // From bit `first` of the array on, whose beat is the next one of the stream.
+  void open(beat_stream& in, long long first) {
+#pragma HLS INLINE
+    held = in.read();
+    at = static_cast<int>(first % beat_bits);
+  }
+
+  // The next `count` times UNIT bits; what lies above them has no meaning.
+  template <int BITS, int UNIT>
+  ap_uint<BITS> take(beat_stream& in, int count) {
+#pragma HLS INLINE
+    static_assert(BITS <= beat_bits, "a window is at most a beat");
+    const beat_t before = held;
+    const int from = at / UNIT * UNIT;  // so that only whole units are shifted
+    at += count * UNIT;
+    if (at <= beat_bits) return before >> from;
+    at -= beat_bits;
+    held = in.read();
+    return (before >> from) | (held << (beat_bits - from));
+  }
+};
+
 // --- packed rows of codes -------------------------------------------------------------------------------------------
 
 // Rows [first, first + rows) of codes, ROW_WORDS words each.

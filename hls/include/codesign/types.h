@@ -20,6 +20,7 @@ constexpr int clog2(int value) {
 }
 
 constexpr int larger(int a, int b) { return a > b ? a : b; }
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // 2.0F**exponent for -149 to 127, exact.
