@@ -61,7 +61,8 @@ def block_buffers(plan: BlockPlan, *, on_chip: bool) -> list[Buffer]:
         made += _record(record, name)
     made += [
         Buffer("scores", heads, 32, block.positions),
-        Buffer("partial sums of scores", heads * PARTIAL_SUMS, 32, 1),
+        # while they are added to, in their stream, and while they are added up
+        Buffer("partial sums of scores", heads * PARTIAL_SUMS, 32, 1, copies=2 + STREAM_DEPTH),
         Buffer("partial sums of powers", PARTIAL_SUMS, 32, 1),
         Buffer("totals, largest scores, weights", 3 * heads, 32, 1),
         Buffer("sums of powers", 1, 32, heads),

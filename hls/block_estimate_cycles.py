@@ -5,7 +5,8 @@ neither the sum of all processes nor the longest of them. It follows from when e
 reader hands the weights on layer after layer; a layer multiplies once its input is encoded and the reader has come to
 it; what streams an element a cycle (rotation, residuals, SiLU, FP16 rows) ends a pipeline's depth behind its source.
 
-Within ``attend`` its steps follow one another; only the positions of a pipeline (read, unpack, multiply) overlap.
+Within ``attend`` its steps follow one another; only the positions of a pipeline (read, unpack, multiply, add up)
+overlap.
 Tokens follow one another too, as one reads what the one before put into the cache: their interval is their latency.
 """
 
@@ -161,12 +162,12 @@ def _pipeline(first: Sequence[int], later: Sequence[int], position: int) -> tupl
 
 
 def _positions(
-    loops: Mapping[Step, list[Loop]], steps: tuple[Step, Step, Step], record: Record, position: int, clock: Clock
+    loops: Mapping[Step, list[Loop]], steps: tuple[Step, ...], record: Record, position: int, clock: Clock
 ) -> tuple[int, int]:
-    read, unpack, multiply = steps
+    read, *later = steps
     from_memory = AXI_LATENCY + round(max(clock.beat, record.beat_interval) * record.beats) + 1
     newest = clock.cycles(loop for loop in loops[read] if loop.label == "words_copied")
-    each = [clock.cycles(loops[step]) // (position + 1) for step in (unpack, multiply)]
+    each = [clock.cycles(loops[step]) // (position + 1) for step in later]
     return _pipeline([from_memory, *each], [newest, *each], position)
 
 
@@ -179,7 +180,7 @@ def attention_cycles(plan: BlockPlan, position: int, clock: Clock) -> AttentionC
             loops[loop.process].append(loop)
     key, value = records(plan)
     keys, key_interval = _positions(
-        loops, (Step.READ_KEYS, Step.UNPACK_KEYS, Step.SCORE), key, position, clock
+        loops, (Step.READ_KEYS, Step.UNPACK_KEYS, Step.SCORE, Step.TOTAL), key, position, clock
     )  # fmt: skip
     values, value_interval = _positions(
         loops, (Step.READ_VALUES, Step.UNPACK_VALUES, Step.WEIGH), value, position, clock

@@ -47,7 +47,8 @@ class Step(Enum):
     ENCODE = "encode"
     READ_KEYS = "read keys"
     UNPACK_KEYS = "unpack keys"
-    SCORE = "score_position"
+    SCORE = "score_tiles"
+    TOTAL = "total_scores"
     SOFTMAX = "softmax_powers"
     READ_VALUES = "read values"
     UNPACK_VALUES = "unpack values"
@@ -197,7 +198,7 @@ def _attend(plan: BlockPlan, position: int) -> Iterator[Loop]:
     yield Loop(Step.SCORE, "elements_scored", tiles, count * columns, path)
     scale = () if key.stage.scale is None else (Operator.FLOAT_MULTIPLY,)
     ended = (Operator.LOGIC, *_TOTAL, *scale, Operator.FLOAT_ADD, Operator.FLOAT_MULTIPLY, Operator.FLOAT_COMPARE)
-    yield Loop(Step.SCORE, "heads_totalled", tiles, tiles * heads, ended)
+    yield Loop(Step.TOTAL, "heads_totalled", tiles, tiles * heads, ended)
     power = (Operator.RAM_READ, Operator.FLOAT_ADD, *EXP, Operator.FLOAT_ADD)
     yield Loop(Step.SOFTMAX, "powers_added", heads, heads * count, power, tail=_TOTAL)
     yield from _fetch(value, position, Step.READ_VALUES, Step.UNPACK_VALUES)

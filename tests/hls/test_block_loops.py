@@ -27,7 +27,8 @@ QUICK = "biases_groups_in_the_cache"
 AROUND = {  # loops around those that take cycles: their iterations are the entries of these
     "encoded_tokens", "heads_in", "heads_out", "heads_packed", "heads_summed", "heads_turned", "one_level_tokens",
     "plain_tokens", "planes", "positions_scored", "positions_weighed", "row_tiles", "rows_loaded", "scale_tokens",
-    "tiles_scored", "tokens_multiplied", "tokens_read", "tokens_run", "tokens_seen", "zero_heads", "zero_tiles",
+    "tiles_scored", "tiles_totalled", "tokens_multiplied", "tokens_read", "tokens_run", "tokens_seen", "zero_heads",
+    "zero_tiles",
 }  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def test_loops_by_hand() -> None:
     # 2 heads over as many key heads of 10 elements, keys in tiles of 4, 4 and 2; the third token
     plan = plan_of(QUICK)
     found = {(loop.process, loop.label): loop for loop in block_loops(plan, 2)}
-    scored, totalled = found[Step.SCORE, "elements_scored"], found[Step.SCORE, "heads_totalled"]
+    scored, totalled = found[Step.SCORE, "elements_scored"], found[Step.TOTAL, "heads_totalled"]
     assert (scored.entries, scored.iterations) == (3 * 3, 3 * 10)
     assert (totalled.entries, totalled.iterations) == (3 * 3, 3 * 3 * 2)
     assert found[Step.SOFTMAX, "powers_added"].iterations == 2 * 3
@@ -92,7 +93,8 @@ def test_only_attention_depends_on_the_position() -> None:
     first, last = (set(block_loops(plan, position)) for position in (0, 4))
     changed = {loop.process for loop in first ^ last}
     assert changed == {
-        Step.READ_KEYS, Step.UNPACK_KEYS, Step.SCORE, Step.SOFTMAX, Step.READ_VALUES, Step.UNPACK_VALUES, Step.WEIGH
+        Step.READ_KEYS, Step.UNPACK_KEYS, Step.SCORE, Step.TOTAL, Step.SOFTMAX, Step.READ_VALUES, Step.UNPACK_VALUES,
+        Step.WEIGH,
     }  # fmt: skip
 
 

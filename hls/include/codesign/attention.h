@@ -5,7 +5,8 @@
 // that was written in the same call of this process; the others come from memory, each record once.
 //
 // Positions follow one another in two pipelines, first over keys, then over values: while one record is multiplied the
-// next one is unpacked and the one after it read. All heads multiply side by side, an element a cycle.
+// next one is unpacked and the one after it read; of keys, the sums of the one before are added up meanwhile. All heads
+// multiply side by side, an element a cycle.
 #ifndef CODESIGN_ATTENTION_H
 #define CODESIGN_ATTENTION_H
 
@@ -85,36 +86,33 @@ void read_record(const beat_t* cache, const RECORD& newest, int t, int position,
   else record.read(cache, t * position_beats<B> + FIRST);
 }
 
-// Scores of position t: products of query and key code in interleaved partial sums, tile by tile; the sum of a tile
-// times its scale; tiles in order; then times `scaling`. And the largest score of each head so far.
+// Sums of the products of query and key code of every head over one tile of scales, and what scales them.
 template <class B>
-void score_position(const float (&query)[B::heads][B::head_dim], const typename key_record<B>::made& key, int t,
-                    float (&score)[B::positions][B::heads], float (&largest)[B::heads]) {
+struct tile_sums {
+  interleaved_sum sum[B::heads];
+  float scale[B::kv_heads];
+};
+
+template <class B>
+void score_tiles(const float (&query)[B::heads][B::head_dim], const typename key_record<B>::made& key,
+                 hls::stream<tile_sums<B>>& out) {
 #pragma HLS INLINE off
 #pragma HLS ARRAY_PARTITION variable = query complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = key.code complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = key.code cyclic factor = block_codes dim = 2
 #pragma HLS ARRAY_PARTITION variable = key.scale complete dim = 1
-#pragma HLS ARRAY_PARTITION variable = score complete dim = 2
-#pragma HLS ARRAY_PARTITION variable = largest complete
   using made = typename key_record<B>::made;
-  interleaved_sum sum[B::heads];
-#pragma HLS ARRAY_PARTITION variable = sum complete
-  float total[B::heads];
-#pragma HLS ARRAY_PARTITION variable = total complete
-totals_cleared:
-  for (int head = 0; head < B::heads; ++head) {
-#pragma HLS UNROLL
-    total[head] = 0.0F;
-  }
 tiles_scored:
   for (int tile = 0; tile < made::tiles; ++tile) {
     const int first = tile * made::tile_columns;
     const int end = first + made::tile_columns < B::head_dim ? first + made::tile_columns : B::head_dim;
+    tile_sums<B> sums;
+#pragma HLS ARRAY_PARTITION variable = sums.sum complete
+#pragma HLS ARRAY_PARTITION variable = sums.scale complete
   sums_cleared:
     for (int head = 0; head < B::heads; ++head) {
 #pragma HLS UNROLL
-      sum[head].clear();
+      sums.sum[head].clear();
     }
   elements_scored:
     for (int i = first; i < end; ++i) {
@@ -122,14 +120,42 @@ tiles_scored:
     heads_scored:
       for (int head = 0; head < B::heads; ++head) {
 #pragma HLS UNROLL
-        sum[head].add(query[head][i] * made::value(key.code[head / (B::heads / B::kv_heads)][i]));
+        sums.sum[head].add(query[head][i] * made::value(key.code[head / (B::heads / B::kv_heads)][i]));
       }
     }
+  scales_taken:
+    for (int head = 0; head < B::kv_heads; ++head) {
+#pragma HLS UNROLL
+      sums.scale[head] = key.scale[head][tile];
+    }
+    out.write(sums);
+  }
+}
+
+// Scores of position t: the sum of a tile times its scale, tiles in order, then times `scaling`. And the largest score of
+// each head so far.
+template <class B>
+void total_scores(hls::stream<tile_sums<B>>& in, int t, float (&score)[B::positions][B::heads],
+                  float (&largest)[B::heads]) {
+#pragma HLS INLINE off
+#pragma HLS ARRAY_PARTITION variable = score complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = largest complete
+  using made = typename key_record<B>::made;
+  float total[B::heads];
+#pragma HLS ARRAY_PARTITION variable = total complete
+totals_cleared:
+  for (int head = 0; head < B::heads; ++head) {
+#pragma HLS UNROLL
+    total[head] = 0.0F;
+  }
+tiles_totalled:
+  for (int tile = 0; tile < made::tiles; ++tile) {
+    const tile_sums<B> sums = in.read();
   heads_totalled:
     for (int head = 0; head < B::heads; ++head) {
 #pragma HLS PIPELINE II = 1
-      float part = sum[head].total();
-      if constexpr (made::scaled) part = part * key.scale[head / (B::heads / B::kv_heads)][tile];
+      float part = sums.sum[head].total();
+      if constexpr (made::scaled) part = part * sums.scale[head / (B::heads / B::kv_heads)];
       part = total[head] + part;
       total[head] = part;
       if (tile == made::tiles - 1) {
@@ -153,9 +179,11 @@ positions_scored:
 #pragma HLS DATAFLOW
     key_record<B> record;
     typename key_record<B>::made key;
+    hls::stream<tile_sums<B>> sums;
     read_record<B, 0>(cache, newest, t, position, record);
     record.decode(key);
-    score_position<B>(query, key, t, score, largest);
+    score_tiles<B>(query, key, sums);
+    total_scores<B>(sums, t, score, largest);
   }
 }
 
