@@ -50,8 +50,7 @@ def check(tensor, m, cut, device="cpu"):
 
 # others run marked slow, or on a device
 SIMULATED_RECIPES = (
-    "uint4_g128", "bitmod4_g128", "bitmod3_g128", "nf4_g64", "nf3_g64", "int8", "uint2_g64", "nvfp4", "int6_g128",
-    "e2m3_g128",
+    "uint4_g128", "nf4_g64", "nf3_g64", "int8", "nvfp4", "e2m3_g128",
 )  # fmt: skip
 
 
@@ -67,9 +66,9 @@ def test_every_encoding_with_ragged_rows_tokens_and_inputs(recipe):
 @pytest.mark.parametrize(
     ("recipe", "n", "k", "m", "cut"),
     [
-        ("uint4_g128", 20, 300, 9, (2, 2, 1, 2)),  # two row warps, two stages, two tiles of tokens
+        ("uint4_g128", 20, 130, 9, (2, 2, 1, 2)),  # two row warps, two tiles of tokens
         ("bitmod3_g128", 16, 520, 3, (1, 1, 2, 2)),  # two warps share rows, and one has no part of the last stage
-        ("mxfp4", 10, 520, 9, (1, 1, 1, 3)),  # three stages under way, two blocks of tokens
+        ("mxfp4", 5, 520, 2, (1, 1, 1, 3)),  # three stages, all under way
     ],
 )
 def test_cuts_of_the_work(recipe, n, k, m, cut):
@@ -80,12 +79,12 @@ def test_cuts_of_the_work(recipe, n, k, m, cut):
 def test_a_nan_scale_spoils_its_row_and_a_nan_input_its_token():
     tensor = quantized(RECIPES["mxfp4"], 9, 64)
     tensor.scale[5, 1] = 255  # NaN of E8M0: OCP MX 1.0, section 5.4.1
-    x = random_inputs(2, 64)
-    x[1, 7] = float("nan")
-    out = allocate_result(2, 9, x).fill_(0)
+    x = random_inputs(9, 64)  # two blocks of tokens
+    x[8, 7] = float("nan")
+    out = allocate_result(9, 9, x).fill_(0)
     prepare_gemm(from_quantized(tensor, "cpu"), x, out, cut=ONE_WARP)()
-    expected = torch.zeros(2, 9, dtype=torch.bool)
-    expected[:, 5] = expected[1] = True
+    expected = torch.zeros(9, 9, dtype=torch.bool)
+    expected[:, 5] = expected[8] = True
     assert torch.equal(out.isnan(), expected)
 
 

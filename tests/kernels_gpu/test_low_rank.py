@@ -57,12 +57,12 @@ def check_branch(config, n, k, rank, m, dtype=torch.float16, device="cpu"):
 @pytest.mark.parametrize(
     ("config", "n", "k", "rank", "m", "dtype"),
     [
-        ("fp16", 10, 304, 8, 2, torch.float16),
+        ("fp16", 6, 304, 8, 2, torch.float16),
         ("fp16", 9, 75, 5, 1, torch.float16),  # rows that are no multiples of eight
-        ("bf16", 6, 304, 16, 1, torch.bfloat16),
-        ("int8_g128", 10, 300, 8, 3, torch.float16),
+        ("bf16", 5, 168, 8, 1, torch.bfloat16),
+        ("int8_g128", 6, 140, 8, 3, torch.float16),
         ("int8_row", 7, 131, 6, 1, torch.bfloat16),
-        ("mxint8", 5, 168, 24, 1, torch.float16),
+        ("mxint8", 5, 136, 10, 1, torch.float16),
     ],
 )
 def test_a_branch_is_added(config, n, k, rank, m, dtype):
@@ -103,8 +103,8 @@ def check_columns(n, k, count, m, dtype=torch.float16, kind=torch.float16, index
     ("n", "k", "count", "m", "dtype", "kind", "index"),
     [
         (9, 100, 16, 2, torch.float16, torch.float16, torch.int16),
-        (10, 70, 41, 1, torch.bfloat16, torch.float16, torch.int32),
-        (3, 1200, 600, 1, torch.float16, torch.float32, torch.int16),  # more than a round of columns
+        (4, 70, 41, 1, torch.bfloat16, torch.float16, torch.int32),
+        (2, 1200, 600, 1, torch.float16, torch.float32, torch.int16),  # more than a round of columns
         (2, 40000, 3, 1, torch.float16, torch.float16, torch.int16),  # indices above 32767
     ],
 )
