@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from datatypes.packing import unpack_tensor
 from kernels_gpu import decode_reference, ptx
-from kernels_gpu.decode_model import Decoder, DecoderLayer, DecoderShape, Matrix, empty_cache
+from kernels_gpu.decode_model import Decoder, DecoderLayer, DecoderShape, Matrix, empty_cache, random_cache
 from kernels_gpu.decode_reference import compare, logits_in_float64, poison
 from kernels_gpu.decode_step import Stage, StageKind, make_state
 from kernels_gpu.decode_weights import HalfWeight
@@ -75,6 +76,17 @@ def test_the_step_is_that_of_transformers(monkeypatch):
     expected = made.logits[:, -1]
     assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
     assert (logits.argmax(1) == expected.argmax(1)).all()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_cache_decodes_as_datatypes_has_it(bits):
+    generator = torch.Generator().manual_seed(0)
+    key, _ = random_cache(SHAPE, 3, 5, bits, generator)
+    rows = 3 * SHAPE.key_heads * 5
+    arrays = {"codes": key.codes, "scale": key.scale}
+    expected = unpack_tensor(arrays, key.config, (rows, SHAPE.head_dim)).dequantize().view(key.shape)
+    assert torch.equal(decode_reference.decoded(key), expected)
+    assert torch.equal(decode_reference.decoded(key, 2), expected[:2])
 
 
 def test_a_stage_that_wrote_nothing_is_seen():
