@@ -18,6 +18,7 @@ from datatypes.outlier_victim import OutlierVictimFormat
 from hls.c_types import (
     FLINTS,
     LEARNED,
+    MAX_SUM_BITS,
     CArithmetic,
     flag,
     is_float_input,
@@ -123,6 +124,27 @@ def arithmetic_of(pair: Pair, arithmetic: Arithmetic = Arithmetic.PARALLEL) -> C
     if isinstance(pair.weight, LearnedFormat | VectorFormat):
         return _book(pair, pair.weight)
     return _numbers(pair)
+
+
+def tender_of(pair: Pair, sum_bits: int) -> CArithmetic:
+    """Integers whose sums are shifted by one between groups of channels.
+
+    Args:
+        pair: both integers.
+        sum_bits: of the largest sum of a row.
+
+    Raises:
+        NotImplementedError: other formats, or sums beyond 128 bits.
+    """
+    plain = _plain_integers(pair)
+    if plain is None or sum_bits > MAX_SUM_BITS:
+        raise NotImplementedError(
+            f"channel groups are summed up as integers in at most {MAX_SUM_BITS} bits, "
+            f"not {pair.weight.name} and {pair.activation.name} in {sum_bits}"
+        )
+    assert isinstance(pair.weight, IntFormat)
+    text = f"codesign::tender_arithmetic<{plain}, {pair.lanes}, {sum_bits}>"
+    return CArithmetic(text, ("shift_mac.h",), signed_bits(pair.weight), pair.activation.bits, 0, sum_bits)
 
 
 def _plain_integers(pair: Pair) -> str | None:

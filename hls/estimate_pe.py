@@ -119,6 +119,12 @@ def pe_of(arithmetic: str) -> PricedPe:
             ACCUMULATOR_BITS=number(4),
         )  # fmt: skip
         return PricedPe(one)
+    if made.name == "tender_arithmetic":
+        one = design(
+            "tender_dot", WEIGHT_BITS=number(0), ACTIVATION_BITS=number(1), ACTIVATION_UNSIGNED=number(2),
+            LANES=number(3), ACCUMULATOR_BITS=number(4),
+        )  # fmt: skip
+        return PricedPe(one)
     if made.name == "minifloat_arithmetic":
         return _exact_pe(made.type(0), made.type(1), number(3), number(2))
     if made.name == "float_arithmetic":

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from datatypes.catalog import FP16
+from datatypes.catalog import FP16, FP32
+from datatypes.channel_groups import ChannelGroups, EncodedChannels
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.format import IntFormat
-from datatypes.layer_config import TensorConfig
+from datatypes.granularity import PerInputChannel
+from datatypes.layer_config import ActivationConfig, ScaleConfig, TensorConfig
 from datatypes.quantize import encode_with_scale, quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
+from datatypes.rounding import code_dtype
 from datatypes.tensor import QuantizedTensor
 from hls.c_types import unit_exponent
+from hls.channel_slabs import channel_weights, groups_of, last_scale
 from hls.layer_parts import per_column
 from hwmodel.channel_groups import plain_activation
 
@@ -25,7 +30,8 @@ class StagedInput:
     """An input as the multipliers see it.
 
     Args:
-        values: float64 ``[m, k]``, exact: elements in code units less their zero points, or the FP16 numbers.
+        values: float64 ``[m, k]``, exact: elements in code units less their zero points, or the FP16 numbers; of
+            channel groups in units of the last group's codes.
         unit_exponent: every value is a multiple of ``2**unit_exponent``.
         scale: float32 ``[m, k]`` of each element; ``None`` where there is none.
         tensor: the encoding; ``None`` for FP16.
@@ -61,11 +67,25 @@ def stage_input(layer: QuantizedLayer, x: np.ndarray) -> StagedInput:
         y = hadamard_rows(y, block)
     if not np.isfinite(y).all():
         raise ValueError("activations must be finite, not hold NaN or infinity")
+    groups = groups_of(layer)
+    if groups is not None:
+        return encode_channels(y, layer.config.activation, groups)
     config = plain_activation(layer.config.activation)
     if config is None:
         plain = half_rounded(y)
         return StagedInput(plain.astype(np.float64), -24, None, None, plain)
     return encode_rows(y, config, _static_scale(layer, config))
+
+
+def encode_channels(y: np.ndarray, config: ActivationConfig | None, groups: ChannelGroups) -> StagedInput:
+    """float32 ``[m, k]`` in one chunk of channel groups, in units of the last group's scale."""
+    assert isinstance(config, ChannelGroupsConfig)
+    codes = EncodedChannels(config, groups).codes(torch.from_numpy(np.ascontiguousarray(y, dtype=np.float32)))
+    stored = (codes.to(torch.int32) & ((1 << config.format.bits) - 1)).to(code_dtype(config.format))
+    encoding = TensorConfig(config.formats, PerInputChannel(), ScaleConfig(FP32))
+    tensor = QuantizedTensor(encoding, (y.shape[0], y.shape[1]), stored, groups.channel_scales())
+    scale = np.full(y.shape, np.float32(last_scale(groups)))
+    return StagedInput(codes.to(torch.float64).numpy() * channel_weights(groups), 0, scale, tensor, None)
 
 
 def half_rounded(x: np.ndarray) -> np.ndarray:

@@ -133,14 +133,22 @@ def _part_text(part: PartPlan, name: str) -> str:
             _integers({"one_code": part.one_code, "one_exponent": part.one_exponent}),
             _integers({"idle_weight": part.idle_weight, "idle_activation": part.idle_activation}),
             f"static constexpr std::uint32_t registers[{len(registers)}] = {{{words}}};",
+            *_slabs(part),
         ],
     )
+
+
+def _slabs(part: PartPlan) -> list[str]:
+    if not part.slabs:
+        return []
+    return [f"static constexpr int slabs[{len(part.slabs)}] = {{{', '.join(str(step) for step in part.slabs)}}};"]
 
 
 def _input_text(plan: LayerPlan, name: str) -> str:
     root = float(np.float32(max(plan.hadamard, 1) ** 0.5))
     more = [
         f"using smoothing = {_field(plan.smoothing)};",
+        *([f"using offset = {_field(plan.offset)};"] if plan.offset is not None else []),
         _integers({"hadamard": plan.hadamard}),
         _real("hadamard_root", root),
     ]

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from datatypes.catalog import FP16
-from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.format import FloatFormat, Format, IntFormat
 from datatypes.granularity import Granularity
 from datatypes.layer_config import TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor, decode_stored, expand_tiles
+from hls.channel_slabs import groups_of
 from hls.layer_outliers import without_outliers
 from hwmodel.channel_groups import plain_activation
 
@@ -72,8 +72,7 @@ def dense_parts(layer: QuantizedLayer) -> tuple[DensePart, ...]:
     Raises:
         NotImplementedError: the layer has something that exported kernels do not do; the message names it.
     """
-    if isinstance(layer.config.activation, ChannelGroupsConfig):
-        raise NotImplementedError("no exported kernel takes an input in channel groups")
+    groups_of(layer)  # refuses what no kernel takes
     stored = np.arange(layer.shape[1]) if layer.permutation is None else layer.permutation.numpy()
     parts = []
     if isinstance(layer.weight, tuple):

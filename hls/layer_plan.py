@@ -57,6 +57,7 @@ class PartPlan:
         outputs: rows of the weight that one code spans.
         kept, block: of every ``block`` columns of a row so many are stored; 1 and 1 for all.
         idle_weight, idle_activation: codes of lanes past the columns, one of them of value zero.
+        slabs: the step with which each group of channels starts, where sums are shifted between them.
     """
 
     columns: int
@@ -76,6 +77,7 @@ class PartPlan:
     block: int = 1
     idle_weight: int = 0
     idle_activation: int = 0
+    slabs: tuple[int, ...] = ()
 
     @property
     def stored_columns(self) -> int:
@@ -154,7 +156,7 @@ class LayerPlan:
         parts: dense parts in order.
         input: the activation stage.
         hadamard: block of the rotation of the input; 0 for none.
-        smoothing, bias: fields; ``None`` for none.
+        smoothing, bias, offset: fields; ``None`` for none. The offset of each input is taken off before all else.
         low_rank: both factors; ``None`` for none.
         middle, result: stages of the low-rank branch; ``None`` where it stays float32.
         outliers: ``None`` for none.
@@ -182,6 +184,7 @@ class LayerPlan:
     image: np.ndarray
     normalised: bool = False
     blocks: int = 1
+    offset: FieldPlan | None = None
 
     @property
     def rows_on_chip(self) -> int:

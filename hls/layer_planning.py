@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datatypes.catalog import FP16, FP32, INT32
+from datatypes.catalog import E8M0, FP16, FP32, INT32
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.layer_packing import pack_layer
 from datatypes.packing import pack_field, pack_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 from hls.c_types import value_type
+from hls.channel_slabs import channel_weights, groups_of, with_correction
 from hls.layer_options import LayerOptions
 from hls.layer_outliers import codes_are_cleared, is_csr, outlier_values
 from hls.layer_parts import dense_parts
@@ -58,7 +60,7 @@ def plan_layer(
     stored = pack_layer(layer)
     stage = input_stage(layer, options)
     planned = tuple(plan_part(part, layer, stage, options, image) for part in parts)
-    smoothing = None
+    smoothing, offset = _plan_channels(layer, image)
     if layer.config.smoothing is not None:
         beat = image.add("smoothing", stored["smoothing"])
         smoothing = FieldPlan(value_type(layer.config.smoothing), 1, 1, k, beat)
@@ -75,9 +77,10 @@ def plan_layer(
     blocks = tile_blocks(planned, n, options)
     outliers = _plan_outliers(layer, stored, blocks * options.tile_rows, image)
     bias_field = None
+    if bias is not None and bias.shape != (n,):
+        raise ValueError(f"bias must have the shape [{n}], not {list(bias.shape)}")
+    bias = with_correction(groups_of(layer), bias)
     if bias is not None:
-        if bias.shape != (n,):
-            raise ValueError(f"bias must have the shape [{n}], not {list(bias.shape)}")
         bias_field = FieldPlan(value_type(FP32), 1, 1, n, image.add("bias", torch.from_numpy(bias.astype(np.float32))))
     output = layer.config.output
     fp16 = output is not None and output.scale is None and output.formats == (FP16,)
@@ -102,7 +105,21 @@ def plan_layer(
         image=image.words(),
         normalised=layer.config.output_norm,
         blocks=blocks,
+        offset=offset,
     )
+
+
+def _plan_channels(layer: QuantizedLayer, image: WeightImage) -> tuple[FieldPlan | None, FieldPlan | None]:
+    """Where the stage finds what divides each input in channel groups, and its bias."""
+    groups, config, k = groups_of(layer), layer.config.activation, layer.shape[1]
+    if groups is None or not isinstance(config, ChannelGroupsConfig):
+        return None, None
+    weights = torch.from_numpy(channel_weights(groups))
+    divisors = FieldPlan(value_type(E8M0), 1, 1, k, image.add("activation.divisors", pack_field(weights, E8M0)))
+    if config.bias is None or groups.bias is None:
+        return divisors, None
+    beat = image.add("activation.bias", pack_field(groups.bias[0], config.bias))
+    return divisors, FieldPlan(value_type(config.bias), 1, 1, k, beat)
 
 
 # --- branches --------------------------------------------------------------------------------------------------------

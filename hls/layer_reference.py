@@ -17,6 +17,7 @@ from datatypes.layer_config import TensorConfig
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
+from hls.channel_slabs import groups_of, with_correction
 from hls.input_reference import StagedInput, encode_rows, stage_input
 from hls.layer_options import LayerOptions
 from hls.layer_outliers import codes_are_cleared, outlier_values
@@ -70,6 +71,7 @@ def layer_reference(
     if bias is not None and bias.shape != (layer.shape[0],):
         raise ValueError(f"bias must have the shape [{layer.shape[0]}], not {list(bias.shape)}")
     parts = dense_parts(layer)
+    bias = with_correction(groups_of(layer), bias)
     calls = [
         _call(layer, parts, x[first : first + options.tokens], bias, options)
         for first in range(0, len(x), options.tokens)

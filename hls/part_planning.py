@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from datatypes.catalog import FP16
+from datatypes.channel_groups import ChannelGroups
 from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
 from datatypes.layer_config import SecondLevel, SparsityConfig, TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import value_table
-from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of
-from hls.c_types import CArithmetic, value_type
+from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, tender_of
+from hls.c_types import CArithmetic, largest_integer, value_type
+from hls.channel_slabs import groups_of, slab_sum_bits, slabs
 from hls.layer_options import LayerOptions
 from hls.layer_parts import DensePart, group_size, has_exact_scale, outer_is_last, tile_columns
 from hls.layer_plan import FieldPlan, PartPlan, StagePlan, WeightImage, tiled_field
@@ -33,6 +35,11 @@ def plan_part(
         NotImplementedError: something in the part that no header holds; the message names it.
         ValueError: lanes or rows that do not fit.
     """
+    groups = groups_of(layer)
+    starts: tuple[int, ...] = ()
+    if groups is not None:
+        ordered, inputs, starts = slabs(part.tensor, groups, options.lanes)
+        part = DensePart(part.name, ordered, inputs)
     tensor, config, shape = part.tensor, part.config, part.tensor.shape
     sparsity = SparsityConfig(1, 1) if config.sparsity is None else config.sparsity
     _check_cut(part, sparsity, options)
@@ -76,7 +83,9 @@ def plan_part(
         code_dim=part.code_columns,
         codes_beat=beats["codes"],
         group=group,
-        arithmetic=_arithmetic(config, stage, options, sparsity.kept_columns(group)),
+        arithmetic=_arithmetic(config, stage, options, sparsity.kept_columns(group))
+        if groups is None
+        else _slab_arithmetic(config, stage, options, groups),
         fields=fields,
         exact_scale=has_exact_scale(part, plain_activation(layer.config.activation)),
         outer_last=outer_is_last(part),
@@ -88,6 +97,7 @@ def plan_part(
         block=sparsity.block,
         idle_weight=idle_weight,
         idle_activation=idle_activation,
+        slabs=starts,
     )
 
 
@@ -187,3 +197,14 @@ def _arithmetic(config: TensorConfig, stage: StagePlan, options: LayerOptions, g
         return mixture_of(config.formats, activation, options, group)
     pair = Pair(config.formats[0], activation, options.lanes, group, options.accumulator, config.vectors_along_output)
     return arithmetic_of(pair, options.arithmetic)
+
+
+def _slab_arithmetic(
+    config: TensorConfig, stage: StagePlan, options: LayerOptions, groups: ChannelGroups
+) -> CArithmetic:
+    """The arithmetic of an input in channel groups."""
+    if options.arithmetic not in (Arithmetic.PARALLEL, Arithmetic.BLOCK) or config.zero_point is not None:
+        raise NotImplementedError("channel groups go with parallel integers without zero points")
+    weight, activation = config.formats[0], stage.code_format
+    bits = slab_sum_bits(groups, largest_integer(weight), largest_integer(activation))
+    return tender_of(Pair(weight, activation, options.lanes, options.lanes), bits)

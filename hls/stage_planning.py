@@ -6,6 +6,7 @@ from datatypes.catalog import FP16
 from datatypes.format import CodebookFormat, FloatFormat, IntFormat, Tie
 from datatypes.layer_config import ScaleRule, TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
+from hls.channel_slabs import groups_of, last_scale
 from hls.input_reference import INPUT_SCALE_NOTE
 from hls.layer_options import LayerOptions
 from hls.layer_parts import tile_columns
@@ -81,5 +82,8 @@ def input_stage(layer: QuantizedLayer, options: LayerOptions) -> StagePlan:
     k, config = layer.shape[1], plain_activation(layer.config.activation)
     if config is None:
         return StagePlan(k, FP16, None, "none", k)
+    groups = groups_of(layer)
+    if groups is not None:
+        return plan_stage(config, k, options.tokens, last_scale(groups))
     note = layer.notes.get(INPUT_SCALE_NOTE)
     return plan_stage(config, k, options.tokens, None if note is None else float(note))
