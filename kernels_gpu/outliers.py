@@ -3,12 +3,12 @@
 The layout is that of ``datatypes.layer_packing``: values in float16 (or float32), columns of 16 or 32 bits, row
 pointers of 32. Rows of real layers hold between none and thousands of outliers, so work is cut by elements, not by rows
 (CSR-Stream and CSR-Adaptive: Greathouse and Daga, Efficient Sparse Matrix-Vector Multiplication on GPUs Using the CSR
-Storage Format, SC 2014): the launcher gives a block whole rows that together hold at most ``elements``, or one long
-row, which it takes in rounds.
+Storage Format, SC 2014): the launcher gives a block whole rows that together hold about as many as any other's, or one
+long row, and a block takes them in rounds of ``elements``.
 
-A block's threads load values and columns of a round without gaps, before they wait for the kernel that writes x and y;
-products go to shared memory as float32; then teams of ``lanes`` lanes add up rows, in an order that is the same in
-every launch. Left out: more than 16 tokens.
+A block's threads load values and columns of a round without gaps, those of the first one before they wait for the
+kernel that writes x and y; products go to shared memory as float32; then teams of ``lanes`` lanes add up rows, in an
+order that is the same in every launch. Left out: more than 16 tokens.
 """
 
 from __future__ import annotations
@@ -181,12 +181,11 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
         here = uint32(first)
         while here < end:
             multiply(shared, x, here, end, thread, held)
+            fetch(columns, values, uint32(here + uint32(elements)), end, thread, held)
             cuda.syncthreads()
             add_rows(shared, here, count, thread)
             here = uint32(here + uint32(elements))
             cuda.syncthreads()
-            if here < end:
-                fetch(columns, values, here, end, thread, held)
         cuda.syncthreads()
         for i in range((items + threads - 1) // threads):
             item = uint32(thread + uint32(i * threads))

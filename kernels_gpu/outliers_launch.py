@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hwmodel.units import ceil_div
 from kernels_gpu.gemv_spec import WARP
 from kernels_gpu.native import BoundLaunch, NativeKernel, load
 from kernels_gpu.outliers import ARGUMENTS, CsrSpec, make_body, row_blocks
@@ -20,6 +21,8 @@ from kernels_gpu.ptx import SIMULATED
 THREADS = WARP if SIMULATED else 256  # of a block
 ELEMENTS = 2 * THREADS if SIMULATED else 4 * THREADS  # of a round: eight words that a thread holds while it waits
 ROWS = 8 if SIMULATED else 64  # of a block, at most
+BLOCKS = 4 * 132  # that large matrices are cut into: four for each multiprocessor of an H100, all at work at once
+MOST_ROUNDS = 4  # of a block that is not one row
 LANES = 8  # of a row: 1 % of 4096 inputs are 41 elements, six for each
 
 
@@ -53,7 +56,13 @@ class DeviceOutliers:
 
 
 def device_outliers(
-    values: Tensor, columns: Tensor, pointers: Tensor, shape: tuple[int, int], device: torch.device | str
+    values: Tensor,
+    columns: Tensor,
+    pointers: Tensor,
+    shape: tuple[int, int],
+    device: torch.device | str,
+    *,
+    block_elements: int | None = None,
 ) -> DeviceOutliers:
     """Place compressed rows on ``device``; columns in 16 bits where ``k`` allows it.
 
@@ -63,6 +72,7 @@ def device_outliers(
         pointers: integers ``[n + 1]``, ascending from 0 to count.
         shape: (n, k).
         device: where to.
+        block_elements: of a block, at most; ``None`` chooses.
 
     Raises:
         TypeError: values of another type.
@@ -84,7 +94,8 @@ def device_outliers(
     index = columns.to(torch.int32)
     if narrow:
         index = (index - ((index >> 15) << 16)).to(torch.int16)  # the same sixteen bits
-    starts = row_blocks(pointers.cpu().numpy().astype(np.int64), ELEMENTS, ROWS)
+    most = choose_elements(len(values)) if block_elements is None else block_elements
+    starts = row_blocks(pointers.cpu().numpy().astype(np.int64), most, ROWS)
     return DeviceOutliers(
         shape,
         _padded(values).to(device),
@@ -92,6 +103,14 @@ def device_outliers(
         pointers.to(torch.int32).to(device),
         torch.from_numpy(starts).to(device),
     )
+
+
+def choose_elements(count: int) -> int:
+    """Outliers of a block: a round, or up to four where there are so many that every multiprocessor has its blocks.
+
+    Beginning and end of a block cost more instructions than a round (NOTES.md).
+    """
+    return min(MOST_ROUNDS, max(1, ceil_div(count, BLOCKS * ELEMENTS))) * ELEMENTS
 
 
 def _padded(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from kernels_gpu.gemv_launch import allocate_result
 from kernels_gpu.gemv_reference import HALF_STEP, SMALLEST
 from kernels_gpu.low_rank_reference import csr_product, sums_tolerance
 from kernels_gpu.outliers import CsrSpec, row_blocks
-from kernels_gpu.outliers_launch import device_outliers, prepare_outliers
+from kernels_gpu.outliers_launch import ELEMENTS, choose_elements, device_outliers, prepare_outliers
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
 
@@ -22,7 +22,7 @@ def random_rows(counts, k, seed=0, dtype=torch.float16):
     return torch.randn(sum(counts), generator=generator).to(dtype), torch.cat(columns), pointers
 
 
-def check(counts, k, m, dtype=torch.float16, kind=torch.float16, device="cpu"):
+def check(counts, k, m, dtype=torch.float16, kind=torch.float16, device="cpu", block_elements=None):
     """Add to random results; every element within its tolerance, rows without outliers unchanged."""
     values, columns, pointers = random_rows(counts, k, dtype=kind)
     generator = torch.Generator().manual_seed(1)
@@ -30,7 +30,9 @@ def check(counts, k, m, dtype=torch.float16, kind=torch.float16, device="cpu"):
     y = allocate_result(m, len(counts), x)
     y.copy_(torch.randn((m, len(counts)), generator=generator))
     start = y.double().cpu().numpy()
-    prepare_outliers(device_outliers(values, columns, pointers, (len(counts), k), device), x, y)()
+    shape = (len(counts), k)
+    placed = device_outliers(values, columns, pointers, shape, device, block_elements=block_elements)
+    prepare_outliers(placed, x, y)()
     given = columns.numpy(), pointers.numpy(), x.float().cpu().numpy()
     expected = start + csr_product(values.float().numpy(), *given)
     absolute = csr_product(values.abs().float().numpy(), *given[:2], np.abs(given[2]))
@@ -55,6 +57,17 @@ def check(counts, k, m, dtype=torch.float16, kind=torch.float16, device="cpu"):
 )
 def test_outliers_are_added(counts, k, m, dtype, kind):
     check(counts, k, m, dtype, kind)
+
+
+@simulated
+def test_a_block_takes_several_rows_in_several_rounds():
+    check([30, 50, 0, 41, 25, 60], 64, 2, block_elements=256)  # rounds of 64 end inside rows
+
+
+def test_large_matrices_have_blocks_of_more_rounds():
+    # a round of 1024 outliers for each of 528 blocks, and four at most; in the simulator rounds are of 64
+    rounds = [choose_elements(count) // ELEMENTS for count in (0, 528 * ELEMENTS, 528 * ELEMENTS + 1, 1 << 30)]
+    assert rounds == [1, 1, 2, 4]
 
 
 @simulated
