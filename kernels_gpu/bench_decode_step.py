@@ -21,28 +21,18 @@ from pathlib import Path
 
 import torch
 
-from datatypes.layer_config import TensorConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
 from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, write_json
-from kernels_gpu.decode_floor import StepCase, data_sheet, predict
+from kernels_gpu.decode_columns import CUBLAS, SEED, TINYGEMM, build, case_of, choose_distinct, type_of
+from kernels_gpu.decode_floor import StepCase, StepPrediction, data_sheet, predict
 from kernels_gpu.decode_kernels import compile_all, kernels_of
-from kernels_gpu.decode_model import (
-    CACHES,
-    LAYER_MATRICES,
-    LLAMA_2_7B,
-    Decoder,
-    Matrix,
-    encoded_weights,
-    random_cache,
-    random_decoder,
-)
+from kernels_gpu.decode_model import CACHES, LLAMA_2_7B, Decoder, random_cache
 from kernels_gpu.decode_reference import verify
 from kernels_gpu.decode_step import DecodeStep, Stage, make_state
-from kernels_gpu.decode_weights import Weight, random_tinygemm
 from kernels_gpu.gemv_launch import MAX_TOKENS
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts
@@ -51,12 +41,9 @@ from kernels_gpu.timing import Timing, copy_bytes_per_s, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_decode_step"
 ENCODINGS = ("int4_g128", "bitmod4_g128", "bitmod3_g128", "int8")
-CUBLAS, TINYGEMM = "fp16 cuBLAS", "tinygemm int4 g128"
 CONTEXTS = (256, 4096)
 CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
 QUICK_LAYERS = 4  # with weights of their own in a quick run
-TEMPORARIES = 8  # float32 copies of the largest matrix while it is quantized, at most
-SEED = 0
 Timer = Callable[[DecodeStep], Timing]
 
 
@@ -79,64 +66,6 @@ class StepRow:
         return self.case.batch / self.timing.median_s
 
 
-def case_of(column: str, base: StepCase) -> StepCase:
-    """The step of a column: an encoding's, or another library's."""
-    if column == TINYGEMM:
-        return replace(base, tinygemm=True)
-    return replace(base, weights=None if column == CUBLAS else RECIPES[column])
-
-
-def type_of(column: str) -> torch.dtype:
-    """What activations are: torch's int4 kernel takes bfloat16 alone."""
-    return torch.bfloat16 if column == TINYGEMM else torch.float16
-
-
-def bytes_needed(case: StepCase, distinct: int) -> float:
-    """Device memory of a step with weights for ``distinct`` layers, its making included."""
-    layers = distinct * sum(case.matrix_bytes(which) for which in LAYER_MATRICES)
-    largest = max(n * k for n, k in map(case.shape.matrix, Matrix))
-    table = case.shape.vocabulary * case.shape.hidden * 2
-    cache = (case.shape.layers + 2) * case.layer_cache_bytes  # one is copied to be compared
-    return layers + case.matrix_bytes(Matrix.HEAD) + table + cache + 4 * TEMPORARIES * largest
-
-
-def choose_distinct(case: StepCase, most: int, free_bytes: float, l2_bytes: int) -> int:
-    """Layers with weights of their own: ``most`` where they fit, else as many as do.
-
-    Raises:
-        RuntimeError: not enough fit that a layer's weights have left L2 when it is their turn again.
-    """
-    distinct = min(most, case.shape.layers)
-    while distinct > 1 and bytes_needed(case, distinct) > free_bytes:
-        distinct -= 1
-    layer = sum(case.matrix_bytes(which) for which in LAYER_MATRICES)
-    cold = distinct == case.shape.layers or distinct * layer >= 4 * l2_bytes
-    if bytes_needed(case, distinct) > free_bytes or not cold:
-        least = next(i for i in range(1, case.shape.layers + 1) if i * layer >= 4 * l2_bytes or i == case.shape.layers)
-        raise RuntimeError(
-            f"free device memory must be at least {bytes_needed(case, least) / 1e9:.1f} GB for a step of "
-            f"{case.shape.name} at {case.context} tokens, not {free_bytes / 1e9:.1f}"
-        )
-    return distinct
-
-
-def build(case: StepCase, dtype: torch.dtype, distinct: int, device: str) -> Decoder:
-    """A decoder of random weights."""
-    generator = torch.Generator(device).manual_seed(SEED)
-
-    def config_of(layer: int, which: Matrix) -> TensorConfig | None:
-        return case.head if which is Matrix.HEAD else case.weights
-
-    encoded = encoded_weights(config_of, dtype, generator)
-
-    def make(layer: int, which: Matrix, size: tuple[int, int]) -> Weight:
-        if case.tinygemm and which is not Matrix.HEAD:
-            return random_tinygemm(*size, device)
-        return encoded(layer, which, size)
-
-    return random_decoder(case.shape, make, dtype=dtype, generator=generator, distinct=distinct)
-
-
 def compared(stage: Stage, layers: int) -> bool:
     """Whether a stage is compared with its reference: first and last layer, and what is outside of layers."""
     return stage.layer in (-1, 0, layers - 1, layers)
@@ -157,8 +86,17 @@ def measure(
     state = make_state(decoder, caches, tokens, [case.context] * batch)
     worst = verify(decoder, state, advance=False, wanted=partial(compared, layers=shape.layers))
     step = DecodeStep(decoder, state, advance=False)
-    predicted = None if gpu is None else predict(case, gpu, rate).seconds
-    return StepRow(column, case, timer(step), worst, step.launches(), distinct, case.bound_s(rate), predicted)
+    model = predicted(case, gpu, rate)
+    seconds = None if model is None else model.seconds
+    return StepRow(column, case, timer(step), worst, step.launches(), distinct, case.bound_s(rate), seconds)
+
+
+def predicted(case: StepCase, gpu: Gpu | None, rate: float) -> StepPrediction | None:
+    """What the cost model says, where it says anything."""
+    try:
+        return None if gpu is None else predict(case, gpu, rate)
+    except (NotImplementedError, ValueError):
+        return None
 
 
 def table(rows: Sequence[StepRow]) -> str:
@@ -186,7 +124,9 @@ def prediction_table(columns: Sequence[str], cases: Sequence[StepCase], gpu: Gpu
     for base in cases:
         for column in columns:
             case = case_of(column, base)
-            made, bound = predict(case, gpu, rate), case.bound_s(rate)
+            made, bound = predicted(case, gpu, rate), case.bound_s(rate)
+            if made is None:
+                continue
             lines.append(
                 f"{column:20s}{case.batch:3d}{case.context:8d}{case.step_bytes / 1e9:8.3f}{bound * 1e3:8.3f}"
                 f"{made.seconds * 1e3:8.3f}{bound / made.seconds:7.1%}{case.batch / made.seconds:10.1f}"
@@ -202,6 +142,7 @@ def measurement(row: StepRow, common: dict[str, str], device: str) -> Measuremen
     own = {
         "model": case.shape.name,
         "cache_bits": str(case.cache_bits),
+        "vocabulary": "16 bits" if case.head is None else case.head.formats[0].name,
         "launches": str(row.launches),
         "layers_with_weights_of_their_own": str(row.distinct),
         "tokens_per_s": f"{row.tokens_per_s:.2f}",
@@ -269,6 +210,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--contexts", nargs="+", type=int, default=list(CONTEXTS), help="tokens in the cache")
     parser.add_argument("--batch", type=int, default=1, help=f"sequences, 1 to {MAX_TOKENS}")
     parser.add_argument("--cache-bits", type=int, choices=sorted(CACHES), default=8)
+    parser.add_argument("--head", choices=RECIPES, help="encoding of the vocabulary's weight; default: 16 bits, cuBLAS")
     parser.add_argument("--layers", type=int, default=LLAMA_2_7B.layers, help="fewer for a look")
     parser.add_argument("--distinct", type=int, default=0, help="layers with weights of their own; 0 for all that fit")
     parser.add_argument("--no-public", action="store_true", help="leave out cuBLAS and tinygemm")
@@ -283,7 +225,10 @@ def main(given: Sequence[str] | None = None) -> int:
         print(wrong, file=sys.stderr)
         return 2
     shape = replace(LLAMA_2_7B, layers=arguments.layers)
-    cases = [StepCase(shape, None, arguments.batch, context, arguments.cache_bits) for context in arguments.contexts]
+    head = None if arguments.head is None else RECIPES[arguments.head]
+    cases = [
+        StepCase(shape, None, arguments.batch, context, arguments.cache_bits, head) for context in arguments.contexts
+    ]
     others = [] if arguments.no_public else [CUBLAS] if arguments.quick else [CUBLAS, TINYGEMM]
     columns = [*arguments.encodings, *others]
     if arguments.predict is not None:

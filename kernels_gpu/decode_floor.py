@@ -113,9 +113,11 @@ def predict(case: StepCase, gpu: Gpu, copy_bytes_per_s: float) -> StepPrediction
         copy_bytes_per_s: measured, read plus written.
 
     Raises:
-        NotImplementedError: an encoding without a kernel.
+        NotImplementedError: an encoding without a kernel, or tinygemm beyond the one token of its constants.
         ValueError: inputs of one token do not fit into shared memory.
     """
+    if case.tinygemm and case.batch > 1:
+        raise NotImplementedError(f"sequences of a step by tinygemm must be 1 to be predicted, not {case.batch!r}")
     constants, layers = gemv_constants(), case.shape.layers
 
     def waits(count: int) -> float:

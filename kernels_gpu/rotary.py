@@ -37,6 +37,7 @@ from kernels_gpu.ptx import SIMULATED
 
 ARGUMENTS = "pppppppp" + "ii"
 WARPS = 1 if SIMULATED else 4
+MAX_HALVES = 1 << 32  # places of codes are counted in 32 bits
 ROUNDER = 1.5 * 2.0**23  # added to a float32 of at most 2**22 it leaves the nearest integer, ties to even, below
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-24, 65504.0  # positive FP16: IEEE 754-2019, table 3.5
 
@@ -258,6 +259,9 @@ def prepare(
             f"qkv, turns, lengths and cache must fit queries {list(queries.shape)!r}, not be {list(qkv.shape)!r}, "
             f"{list(turn.shape)!r}, {list(lengths.shape)!r} and {key.shape!r}"
         )
+    largest = max(key.codes.nbytes, value.codes.nbytes) // 2
+    if largest >= MAX_HALVES:
+        raise NotImplementedError(f"16-bit words of a cache must be fewer than {MAX_HALVES}, not {largest!r}")
     bits = cache_format(key.config).bits, cache_format(value.config).bits
     spec = RotarySpec(d, heads, key_heads, *bits, bfloat=bfloat)
     return BoundLaunch(

@@ -12,7 +12,6 @@ from hwmodel.gpu_presets import GPUS
 from kernels_gpu import (
     argmax,
     attention_launch,
-    bench_decode_step,
     embedding,
     gate,
     gemv_launch,
@@ -21,24 +20,11 @@ from kernels_gpu import (
     ptx,
     rotary,
 )
-from kernels_gpu.bench_decode_step import (
-    CUBLAS,
-    TINYGEMM,
-    StepRow,
-    build,
-    bytes_needed,
-    case_of,
-    choose_distinct,
-    kept_ptx,
-    main,
-    measure,
-    measurement,
-    table,
-    type_of,
-)
+from kernels_gpu.bench_decode_step import StepRow, kept_ptx, main, measure, measurement, table
+from kernels_gpu.decode_columns import CUBLAS, TINYGEMM, build, bytes_needed, case_of, choose_distinct, type_of
 from kernels_gpu.decode_floor import StepCase, predict
 from kernels_gpu.decode_kernels import kernels_of
-from kernels_gpu.decode_model import LLAMA_2_7B, DecoderShape
+from kernels_gpu.decode_model import LLAMA_2_7B, DecoderShape, random_cache
 from kernels_gpu.decode_step import DecodeStep, make_state
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.timing import Timing
@@ -83,7 +69,7 @@ def test_the_kernels_compiled_ahead_are_those_that_are_launched(column, batch, m
         monkeypatch.setattr(module, "load", load)
     case = case_of(column, replace(CASE, batch=batch))
     decoder = build(case, type_of(column), 1, "cpu")
-    caches = [bench_decode_step.random_cache(TINY, batch, 40, 8, torch.Generator().manual_seed(0))]
+    caches = [random_cache(TINY, batch, 40, 8, torch.Generator().manual_seed(0))]
     DecodeStep(decoder, make_state(decoder, caches, [1] * batch, [40] * batch))
     for module in MODULES:
         module._kernel.cache_clear()
@@ -167,6 +153,8 @@ def test_predictions_need_no_gpu(capsys):
     assert main(["--predict", "h100", "--contexts", "256", "--encodings", "int4_g128"]) == 0
     head, own, cublas, tinygemm = capsys.readouterr().out.splitlines()
     assert len(head) == len(own) == len(cublas) == len(tinygemm)
+    assert main(["--predict", "h100", "--batch", "2", "--encodings"]) == 0  # tinygemm is known for one token alone
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2
     assert own.split()[:4] == ["int4_g128", "1", "256", f"{replace(LLAMA, context=256).step_bytes / 1e9:.3f}"]
 
 

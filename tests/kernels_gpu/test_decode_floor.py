@@ -70,6 +70,8 @@ def test_what_has_no_kernel_is_refused():
     wide = replace(LLAMA_2_7B, intermediate=1 << 20)
     with pytest.raises(ValueError, match="k must be so small that one token's inputs fit .* not 1048576"):
         predict(replace(CASE, shape=wide), H100, COPY)
+    with pytest.raises(NotImplementedError, match="sequences of a step by tinygemm must be 1 to be predicted, not 2"):
+        predict(replace(CASE, tinygemm=True, batch=2), H100, COPY)
 
 
 def test_a_device_without_a_data_sheet_is_none():

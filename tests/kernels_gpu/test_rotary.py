@@ -1,5 +1,7 @@
 """Rotary embedding and the append to the KV cache: equal, code by code, to ``quantize_tensor``."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,11 @@ def test_wrong_arguments_are_one_sentence():
         prepare(qkv, turn.double(), lengths, queries, side, side)
     with pytest.raises(ValueError, match=r"must fit queries \[1, 1, 64\], not be \[1, 128\]"):
         prepare(qkv[:, :128].contiguous(), turn, lengths, queries, side, side)
+    huge = SimpleNamespace(shape=shape, codes=SimpleNamespace(nbytes=1 << 33))
+    with pytest.raises(
+        NotImplementedError, match="16-bit words of a cache must be fewer than 4294967296, not 4294967296"
+    ):
+        prepare(qkv, turn, lengths, queries, huge, huge)
     with pytest.raises(NotImplementedError, match="head_dim of the rotary kernel must be 64 or 128, not 96"):
         RotarySpec(96, 1, 1, 8, 8, 1)
 
