@@ -1,4 +1,4 @@
-"""The columns of the decode step's benchmark: whose products its layers have, how they are made, what memory they take."""
+"""Columns of the decode step's benchmark: whose products the layers have, how they are made, what memory they take."""
 
 from __future__ import annotations
 
