@@ -18,7 +18,7 @@ from hls.block_loops import block_loops, records
 from hls.block_plan import BlockPlan
 from hls.decoder_block import LAYERS
 from hls.estimate import LayerEstimate, memory_entry, part_entry
-from hls.estimate_buffers import Buffer
+from hls.estimate_buffers import FIFOS, Buffer, layer_fifos
 from hls.estimate_cycles import image_bytes_read
 from hls.hls_operators import AXI_LITE, AXI_MASTER
 from hls.layer_loops import layer_loops
@@ -187,7 +187,9 @@ def estimate_block(
     for name in LAYERS:
         logic, memories = _inside(layers[name])
         layer_parts += logic
-        taken[name] = sum((used for _, used in memories), sum((part.resources for part in logic), NOTHING))
+        streams = [one for one in layer_fifos(plan.layers[name]) if one not in FIFOS]  # between its own processes
+        used = [*(part.resources for part in logic), *(one for _, one in memories), *(one.resources for one in streams)]
+        taken[name] = sum(used, NOTHING)
     total = sum(taken.values(), sum((part.resources for part in parts), NOTHING))
     total = sum((used for _, used in arrays), total)
     total = sum((stream.resources for stream in shallow), total)

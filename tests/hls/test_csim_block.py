@@ -124,12 +124,15 @@ def test_a_block_of_smollm2(tmp_path: Path, simulated: Callable[[Path], int], mo
 
 # --- streams of their depths -----------------------------------------------------------------------------------------
 
-# hls::stream as hardware has it: a writer waits where `depth` values are inside, 2 without a pragma (AMD UG1399)
+# hls::stream as hardware has it: a writer waits where `depth` values are inside, 2 without a pragma (AMD UG1399).
+# Streams inside a process, which is one thread here, hold any number.
 BOUNDED_STREAM = """#pragma once
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <thread>
 namespace hls {
+inline const std::thread::id outside = std::this_thread::get_id();
 template <class T>
 class stream {
  public:
@@ -153,7 +156,7 @@ class stream {
   }
 
  private:
-  std::size_t depth_ = 2;
+  std::size_t depth_ = std::this_thread::get_id() == outside ? 2 : ~std::size_t(0);
   std::deque<T> held_;
   std::mutex mutex_;
   std::condition_variable changed_;

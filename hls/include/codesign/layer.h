@@ -108,9 +108,17 @@ struct row_tile {
   outlier_tile<typename C::outliers, C::tile_rows> outliers;
 };
 
+// Rows of the tile that starts at row `first`.
 template <class C>
-void fill_tile(beat_stream& weights, int first, int rows, row_tile<C>& tile, float_stream& biases) {
+int rows_from(int first) {
+#pragma HLS INLINE
+  return first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
+}
+
+template <class C>
+void fill_tile(beat_stream& weights, int first, row_tile<C>& tile, float_stream& biases) {
 #pragma HLS INLINE off
+  const int rows = rows_from<C>(first);
   take_parts<C::tile_rows, C::parallel_rows>(weights, first, rows, tile.parts_of);
   take_outliers<typename C::outliers, C::tile_rows>(weights, first, rows, tile.outliers);
   if constexpr (C::bias::present) {
@@ -138,8 +146,9 @@ using layer_streams =
 // All that reads the activations: groups of the parts, then outliers.
 template <class C>
 void sum_tile(const row_tile<C>& tile, const layer_state<C>& state, const activations<typename C::input, C::tokens>& x,
-              int tokens, int first, int rows, layer_streams<C>& out, float_stream& outliers) {
+              int tokens, int first, layer_streams<C>& out, float_stream& outliers) {
 #pragma HLS INLINE off
+  const int rows = rows_from<C>(first);
   sum_parts<C::tile_rows, C::parallel_rows>(tile.parts_of, state.inputs, x, tokens, first, rows, out);
   outlier_sums<typename C::outliers, C::tile_rows>(tile.outliers, state.outlier_columns, x, tokens, rows, outliers);
 }
@@ -148,8 +157,9 @@ void sum_tile(const row_tile<C>& tile, const layer_state<C>& state, const activa
 template <class C>
 void finish_tile(hls::stream<row_values<C::parallel_rows>>& totals, float_stream& outliers, float_stream& biases,
                  const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens,
-                 int first, int rows, float_stream& out) {
+                 int first, float_stream& out) {
 #pragma HLS INLINE off
+  const int rows = rows_from<C>(first);
   float bias[C::tile_rows];
   row_values<C::parallel_rows> block;
 #pragma HLS ARRAY_PARTITION variable = block.of complete
@@ -182,22 +192,29 @@ rows_out:
   }
 }
 
-// Fill a tile, sum up the one before, scale its groups and finish its rows while that goes on.
+// Fill a tile, sum up the one before, scale its groups and finish its rows while that goes on. Nothing but the loop, with
+// the pragma in it: a function with DATAFLOW in it, called in a loop, would wait for its end before the next call (AMD
+// UG1399, "Canonical Forms").
 template <class C>
-void one_tile(beat_stream& weights, const layer_state<C>& state, const activations<typename C::input, C::tokens>& x,
-              const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens, int first,
-              int rows, float_stream& out) {
+void multiply_tiles(beat_stream& weights, const layer_state<C>& state,
+                    const activations<typename C::input, C::tokens>& x,
+                    const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens,
+                    float_stream& out) {
+#pragma HLS INLINE off
+row_tiles:
+  for (int first = 0; first < C::n; first += C::tile_rows) {
 #pragma HLS DATAFLOW
-  row_tile<C> tile;
-  layer_streams<C> streams;
-  float_stream outliers("outliers"), biases("biases");
+    row_tile<C> tile;
+    layer_streams<C> streams;
+    float_stream outliers("outliers"), biases("biases");
 #pragma HLS STREAM variable = outliers depth = 16
 // the first process may be three tiles ahead of the last
 #pragma HLS STREAM variable = biases depth = 4 * C::tile_rows
-  fill_tile<C>(weights, first, rows, tile, biases);
-  sum_tile<C>(tile, state, x, tokens, first, rows, streams, outliers);
-  scale_parts<typename C::input>(streams, tokens);
-  finish_tile<C>(streams.last(), outliers, biases, branch, tokens, first, rows, out);
+    fill_tile<C>(weights, first, tile, biases);
+    sum_tile<C>(tile, state, x, tokens, first, streams, outliers);
+    scale_parts<typename C::input>(streams, tokens);
+    finish_tile<C>(streams.last(), outliers, biases, branch, tokens, first, out);
+  }
 }
 
 template <class C>
@@ -218,11 +235,7 @@ void multiply(beat_stream& weights, const activations<typename C::input, C::toke
     low_rank<typename C::low_rank_a, typename C::low_rank_b, typename C::low_rank_middle, typename C::low_rank_result,
              C::tokens>(weights, x, tokens, branch);
   }
-row_tiles:
-  for (int first = 0; first < C::n; first += C::tile_rows) {
-    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
-    one_tile<C>(weights, state, x, branch, tokens, first, rows, out);
-  }
+  multiply_tiles<C>(weights, state, x, branch, tokens, out);
 }
 
 // --- the pipeline ---------------------------------------------------------------------------------------------------
