@@ -26,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from kernels_gpu.kernel_cases import Case, all_cases
+from kernels_gpu.native import compile_ptx
 
 # the ALU pipe, half as wide as that of float32: CUDA C++ Programming Guide, section "Arithmetic Instructions", 64
 # results a cycle and multiprocessor for logical operations, shifts, permutes, compares, selects, minima, integer sums
@@ -101,8 +102,6 @@ def _device_of(capability: tuple[int, int]) -> Iterator[None]:
 
 def compile_case(case: Case, capability: tuple[int, int]) -> str:
     """PTX of a kernel for a compute capability, with or without a device."""
-    from kernels_gpu.native import compile_ptx
-
     with _device_of(capability):
         return compile_ptx(case.body(), case.arguments, case.key, capability)
 
