@@ -223,7 +223,8 @@ def buffers(plan: LayerPlan, *, on_chip: bool) -> list[Buffer]:
         made.append(Buffer("outlier sums", PARTIAL_SUMS, 32, plan.rows_on_chip))
     if plan.bias is not None:
         made.append(Buffer("bias", 1, 32, plan.rows_on_chip, copies=2))  # as stored, and as it is added
-    made.append(Buffer("output floats", 1, 32, options.tokens * n))
+    places = 1 if plan.output is not None else min(BEAT_BITS // (16 if plan.fp16_output else 32), n)
+    made.append(Buffer("output floats", places, 32, options.tokens * -(-n // places)))
     if plan.normalised:
         made += [Buffer("sum of the norm", 1, 32, PARTIAL_SUMS), Buffer("squares of the norm", 1, 32, PARTIAL_SUMS)]
         if plan.bias is not None:  # waits for the norm

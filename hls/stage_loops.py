@@ -27,8 +27,7 @@ def quantize_loops(stage: StagePlan, tokens: int, process: Enum) -> Iterator[Loo
         return
     rows = tokens if stage.per_token else 1
     if stage.static_scale is None:
-        seen = (Operator.RAM_READ, Operator.FLOAT_COMPARE)
-        yield Loop(process, "columns_seen", tokens, columns, seen, port_interval=sum(stages(one) for one in seen))
+        yield Loop(process, "columns_seen", tokens, columns, (Operator.RAM_READ, Operator.LOGIC, Operator.LOGIC))
     scale = (Operator.FLOAT_DIVIDE, *[Operator.LOGIC] * 4)
     yield Loop(process, "scale_tiles", rows, rows * tiles, (Operator.RAM_READ, *scale), 0, 0)
     if stage.outer is not None:
@@ -140,9 +139,8 @@ def output_loops(plan: LayerPlan, tokens: int) -> Iterator[Loop]:
             yield Loop(process, "biases_added", tokens, tokens * n, add)
     beats, scale_beats = plan.output_beats
     if plan.output is None:
-        places = BEAT_BITS // (16 if plan.fp16_output else 32)
         path = (Operator.RAM_READ, Operator.LOGIC, Operator.AXI)
-        yield Loop(process, "beats_out", tokens, tokens * beats, path, port_interval=-(-places // PORTS))
+        yield Loop(process, "beats_out", tokens, tokens * beats, path)
         return
     yield from quantize_loops(plan.output, tokens, process)
     words = BEAT_BITS // WORD_BITS

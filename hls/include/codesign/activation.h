@@ -126,6 +126,14 @@ float real_scale(float absmax, float of_zeros) {
 
 // --- the stage ------------------------------------------------------------------------------------------------------
 
+// A finite float32 as an integer of the same order, which is compared in one cycle.
+inline ap_int<32> float_order(float value) {
+#pragma HLS INLINE
+  const ap_uint<32> bits = bits_of_float(value);
+  const ap_int<32> magnitude = ap_uint<31>(bits);
+  return bits[31] ? ap_int<32>(-magnitude) : magnitude;
+}
+
 // Largest and smallest value of each tile of each token; over all tokens where they share a tile.
 template <class STAGE, int TOKENS>
 void tile_extremes(const float (&x)[TOKENS][STAGE::columns], int tokens,
@@ -135,14 +143,19 @@ void tile_extremes(const float (&x)[TOKENS][STAGE::columns], int tokens,
 tokens_seen:
   for (int token = 0; token < tokens; ++token) {
     const int to = STAGE::per_token ? token : 0;
+    float most = 0.0F, least = 0.0F;  // of the tile so far
   columns_seen:
     for (int column = 0; column < STAGE::columns; ++column) {
 #pragma HLS PIPELINE II = 1
-      const int tile = column / STAGE::tile_columns;
-      const bool first = column % STAGE::tile_columns == 0 && (STAGE::per_token || token == 0);
+      const int tile = column / STAGE::tile_columns, within = column % STAGE::tile_columns;
       const float value = x[token][column];
-      if (first || value > high[to][tile]) high[to][tile] = value;
-      if (first || value < low[to][tile]) low[to][tile] = value;
+      if (within == 0 || float_order(value) > float_order(most)) most = value;
+      if (within == 0 || float_order(value) < float_order(least)) least = value;
+      if (within == STAGE::tile_columns - 1 || column == STAGE::columns - 1) {
+        const bool alone = STAGE::per_token || token == 0;
+        if (alone || float_order(most) > float_order(high[to][tile])) high[to][tile] = most;
+        if (alone || float_order(least) < float_order(low[to][tile])) low[to][tile] = least;
+      }
     }
   }
 }

@@ -62,11 +62,16 @@ columns_normalised:
   }
 }
 
+// Outputs of a beat: as many memories hold them, so that a beat is one read of each.
+template <class C>
+constexpr int output_places = C::output::codes ? 1 : beat_bits / C::output::bits;
+
 template <class C>
 void write_output(float_stream& in, int tokens, beat_t* output) {
 #pragma HLS INLINE off
   using out = typename C::output;
   float y[C::tokens][C::n], bias[normalised_bias<C> ? C::n : 1];
+#pragma HLS ARRAY_PARTITION variable = y cyclic factor = output_places<C> dim = 2
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
     const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
@@ -135,7 +140,7 @@ row_tiles:
       }
     }
   } else {
-    constexpr int places = beat_bits / out::bits, beats = ceil_div(C::n, places);
+    constexpr int places = output_places<C>, beats = ceil_div(C::n, places);
   tokens_out:
     for (int token = 0; token < tokens; ++token) {
     beats_out:

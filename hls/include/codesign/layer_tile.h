@@ -186,12 +186,7 @@ code_lines:
   for (int i = 0; i < rows * TILE::lines; ++i) {
 #pragma HLS PIPELINE II = 1
     const int words = smaller(TILE::line_words, TILE::row_words - line * TILE::line_words);
-    const ap_uint<TILE::line_words * word_bits> taken = window.take<TILE::line_words * word_bits, word_bits>(in, words);
-  words_of_line:
-    for (int word = 0; word < TILE::line_words; ++word) {
-#pragma HLS UNROLL
-      tile.word[row][line][word] = lane_of<word_bits>(taken, word);
-    }
+    window.take<word_bits>(in, words, tile.word[row][line]);
     if (++line == TILE::lines) {
       line = 0;
       ++row;
@@ -216,13 +211,15 @@ void take_plane(beat_stream& in, int first, int rows, TILE& tile) {
     for (int i = 0; i < count * TILE::lines; ++i) {
 #pragma HLS PIPELINE II = 1
       const int entries = smaller(TILE::each, TILE::per_row - line * TILE::each);
-      const ap_uint<TILE::each * WIDTH> taken = window.take<TILE::each * WIDTH, WIDTH>(in, entries);
+      ap_uint<WIDTH> taken[TILE::each];
+#pragma HLS ARRAY_PARTITION variable = taken complete
+      window.take<WIDTH>(in, entries, taken);
     entries_of_line:
       for (int entry = 0; entry < TILE::each; ++entry) {
 #pragma HLS UNROLL
         ap_uint<64> above = 0;
         if constexpr (!highest) above = tile.entry[row][line][entry];
-        tile.entry[row][line][entry] = ap_uint<64>(above << WIDTH) | lane_of<WIDTH>(taken, entry);
+        tile.entry[row][line][entry] = ap_uint<64>(above << WIDTH) | taken[entry];
       }
       if (++line == TILE::lines) {
         line = 0;

@@ -88,18 +88,25 @@ struct beat_window {
     at = static_cast<int>(first % beat_bits);
   }
 
-  // The next `count` times UNIT bits; what lies above them has no meaning.
-  template <int BITS, int UNIT>
-  ap_uint<BITS> take(beat_stream& in, int count) {
+  // The next `count` units of UNIT bits, of at most a beat; those beyond have no meaning.
+  template <int UNIT, int COUNT>
+  void take(beat_stream& in, int count, ap_uint<UNIT> (&units)[COUNT]) {
 #pragma HLS INLINE
-    static_assert(BITS <= beat_bits, "a window is at most a beat");
+    constexpr int places = beat_bits / UNIT;
+    static_assert(COUNT <= places, "units of a line fill a beat at most");
     const beat_t before = held;
-    const int from = at / UNIT * UNIT;  // so that only whole units are shifted
+    const int from = at / UNIT;
     at += count * UNIT;
-    if (at <= beat_bits) return before >> from;
-    at -= beat_bits;
-    held = in.read();
-    return (before >> from) | (held << (beat_bits - from));
+    if (at > beat_bits) {
+      at -= beat_bits;
+      held = in.read();
+    }
+  units_cut:
+    for (int unit = 0; unit < COUNT; ++unit) {
+#pragma HLS UNROLL
+      const int place = from + unit;
+      units[unit] = place < places ? lane_of<UNIT>(before, place) : lane_of<UNIT>(held, place - places);
+    }
   }
 };
 
