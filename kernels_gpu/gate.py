@@ -61,19 +61,8 @@ def gated(both: np.ndarray) -> np.ndarray:
 def tolerance(both: np.ndarray, expected: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     """Largest allowed distance from the reference.
 
-    The exponent is off by two roundings of x log2 e (by 1 at most: so far below zero nothing is left of the result), the
+    The exponent is off by two roundings of x log2 e (by 1 at most: nothing is left of a result so far below zero), the
     power of two and the reciprocal by their steps; the power counts for its share of the denominator.
-    """
-    gate, up = np.split(both.astype(np.float64), 2, axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return gate / (1 + np.exp(-gate)) * up
-
-
-def tolerance(both: np.ndarray, expected: np.ndarray, dtype: torch.dtype) -> np.ndarray:
-    """Largest allowed distance from the reference.
-
-    The exponent is off by two roundings of x log2 e (at most a factor of e: far below zero nothing is left), the power of two and the
-    reciprocal by their steps; the power counts for its share of the denominator.
     """
     gate, up = np.split(both.astype(np.float64), 2, axis=1)
     size = np.abs(gate)
