@@ -144,6 +144,7 @@ def test_the_text_names_every_struct_after_the_layer() -> None:
         ({"tokens": 0}, "tokens of a layer must be at least 1, not 0"),
         ({"lanes": -1}, "lanes of a layer must be at least 1, not -1"),
         ({"tile_rows": 0}, "tile_rows of a layer must be at least 1, not 0"),
+        ({"tile_blocks": 0}, "tile_blocks of a layer must be at least 1, not 0"),
         ({"accumulator": (8, 24)}, r"accumulator must have .* not \(8, 24\)"),
     ],
 )
