@@ -177,9 +177,9 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     """Prices that are not fitted: a bit of a carry chain is a LUT; what another group prices costs what it says there.
 
     In cells a bit of an adder is that of integers, and a register that can be cleared has an AND gate more: recorded
-    accumulators follow the width of the product, so a fit could not tell them apart. Shifters and negations of flint
-    and of terms cost what they do in Kulisch MACs, tables of floats what they do in code books. On LUTs nothing of a
-    pair of flints is fitted to such pairs.
+    accumulators follow the width of the product, so a fit could not tell them apart. Shifters of flint and of terms
+    and negations of terms cost what they do in Kulisch MACs, tables of floats what they do in code books. On LUTs
+    nothing of a pair of flints is fitted to such pairs.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
@@ -194,11 +194,14 @@ def known_prices(group: str, target: str) -> dict[str, float]:
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
         known |= _borrowed("code book", target, ("constant", "muxes", "write"))
-    if group in _SHIFTING and not is_lut(target):
-        known |= _borrowed("Kulisch", target, ("shift", "last_shift", "negation"))
-    elif group == "flint pair":
-        known |= _borrowed("Kulisch", target, ("shift", "last_shift", "negation"))
-        known |= {"plain": 1.0, "product": 1.0, "decoders": 1.0}
+    if group == "flint pair" or (group in _SHIFTING and not is_lut(target)):
+        # the sign of a flint is a function of its few bits, not a negation of a product
+        names = ("shift", "last_shift") if group == "flint" else ("shift", "last_shift", "negation")
+        known |= _borrowed("Kulisch", target, names)
+    if is_lut(target) and group in ("flint", "flint pair"):
+        known |= {"plain": 1.0}
+        if group == "flint pair":
+            known |= {"product": 1.0, "decoders": 1.0}
     return known
 
 

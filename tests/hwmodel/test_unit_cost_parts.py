@@ -96,3 +96,42 @@ def test_a_table_written_on_luts_has_a_decoder_for_each_entry():
     assert parts(8, True)["muxes"] == 2 * 8 * 7
     # in cells a mux before each of the 64 bits
     assert parts(8, False)["write"] == 64
+
+
+def test_flint_of_three_bits_times_an_integer_has_no_multiplier_on_luts():
+    one = design("flint_int_dot", BITS=3, ACTIVATION_BITS=8, LANES=2, ACCUMULATOR_BITS=21)
+    # 0 or the activation, either sign, shifted by up to two: 12 bits a lane; an adder of 13 bits
+    assert parts_of(one, lut=True, price=lambda _: 9.0) == {"plain": 24, "tree": 13, "accumulator": 21}
+    wider = parts_of(one.replaced(BITS=4), lut=True, price=lambda _: 9.0)
+    assert wider["dot"] == wider["decoders"] == 18
+    assert "negation" not in wider
+
+
+def test_long_terms_are_bits_that_read_more_than_six_signals():
+    def long_terms(bits):
+        one = design("term_serial_dot", ACTIVATION_BITS=bits, SHIFT_BITS=3, LANES=1, ACCUMULATOR_BITS=26)
+        return parts_of(one, lut=True, price=lambda _: 0.0)["long_terms"]
+
+    # four bits, valid and sign; of eight the fifth to the eighth and the sign
+    assert (long_terms(4), long_terms(5), long_terms(8)) == (0, 2, 5)
+
+
+def test_half_a_row_of_an_odd_width_by_hand():
+    def rows(w, a, family="int_dot"):
+        one = design(family, WEIGHT_BITS=w, ACTIVATION_BITS=a, LANES=1, ACCUMULATOR_BITS=26)
+        return parts_of(one, lut=False, price=lambda _: 0.0)["rows"]
+
+    # eight bits: four rows of nine; seven: three rows and half a row without the bit for the double
+    assert rows(8, 8) == 36
+    assert rows(8, 7) == 3 * 9 + 4
+    assert rows(8, 7, "int_multiplier") == 36
+
+
+def test_two_lanes_of_two_bits_are_not_merged():
+    def dot(w, lanes):
+        one = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=w, LANES=lanes, ACCUMULATOR_BITS=20)
+        return parts_of(one, lut=False, price=lambda _: 0.0)
+
+    assert "merged" not in dot(2, 2)
+    assert "merged" in dot(2, 4)
+    assert "merged" in dot(3, 2)
