@@ -25,6 +25,7 @@ from hwmodel.batch_columns import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, FORM
 from hwmodel.batch_kernels import price_rows
 from hwmodel.batch_machines import MachineTables
 from hwmodel.batch_result import BatchResult as BatchResult
+from hwmodel.batch_schedule import price_schedules
 from hwmodel.batch_tables import FormTable
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.term_skipping import CountedBits
@@ -102,6 +103,11 @@ class BatchPricer:
         """Rows of the grid, and the lengths of the axes within a row."""
         return int(np.prod(self.space.shape[:4])), self.space.shape[4:]
 
+    def _ranges(self, s: np.ndarray, c: np.ndarray, a: np.ndarray, layout: np.ndarray) -> np.ndarray:
+        """Items of scenarios, configs and accelerators by phase and layout [rows, 2], one column (1) or more (0)."""
+        ranges = [self.forms.ranges[s, c, a, phase, layout[:, phase]] for phase in (0, 1)]
+        return np.ascontiguousarray(np.stack(ranges, 1))
+
     def _piece(self, piece: _Piece, detail: bool, pool: ThreadPoolExecutor, workers: int) -> BatchResult:
         _, inner = self._rows
         count = piece.stop - piece.start
@@ -111,15 +117,20 @@ class BatchPricer:
         runnable = np.empty(shape, bool)
         s, c, a, i = np.unravel_index(np.arange(piece.start, piece.stop), self.space.shape[:4])
         columns = self.tables.arrays[a, i][:, 1::2] == 1
-        ranges = np.stack([self.forms.ranges[s, c, a, phase, columns[:, phase].astype(int)] for phase in (0, 1)], 1)
+        ranges = self._ranges(s, c, a, columns.astype(np.int64))
         options = self.options
         settings = np.array(
             [options.column_gating, options.dram_efficiency, detail, options.whole_tiles, options.fill_and_drain],
             np.int64,
         )
-        fixed: tuple[Any, ...] = (np.stack([a, i], 1), np.ascontiguousarray(ranges), *self._arguments, settings)
-        jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), max(1, min(_JOB, -(-integers[0, 0].size // workers))))
+        fixed: tuple[Any, ...] = (np.stack([a, i], 1), ranges, *self._arguments, settings)
         price: Callable[..., None] = price_rows
+        if options.scheduled:
+            narrow = self._ranges(s, c, a, np.ones_like(columns, np.int64))
+            tiles, slack = (*self.tables.tiles, self.tables.lanes), float(options.tile_slack)
+            fixed = (fixed[0], ranges, narrow, *self._arguments, *tiles, slack, settings)
+            price = price_schedules
+        jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), max(1, min(_JOB, -(-integers[0, 0].size // workers))))
         futures = [
             pool.submit(
                 price, *fixed, integers, energies, runnable, job.start, job.stop,

@@ -4,7 +4,8 @@ For one scenario, config, accelerator and array ("row" of the grid) everything t
 change is added up once (``hwmodel.batch_rows``): cycles and bits of the array, and reads and writes by the width of
 their port. What no buffer of the axes makes the array fetch again ("calm") then costs one sum for each memory and
 clock; the rest is priced for each pair of buffers, and its cycles for each memory and clock. Formulas are those of
-``hwmodel.traffic`` and ``hwmodel.evaluate``. Kernels release the interpreter. Numba's cache does not see a change in
+``hwmodel.traffic`` and ``hwmodel.evaluate``; tile schedules have a kernel of their own (``hwmodel.batch_schedule``),
+which takes and hands back the same. Kernels release the interpreter. Numba's cache does not see a change in
 another file: ``batch_tiles.fresh`` does.
 """
 
@@ -18,7 +19,6 @@ from hwmodel.batch_columns import (
     COUNT,
     DETAIL,
     ENCODER_PJ,
-    FILL,
     FIRST,
     GATING,
     IDLE_PJ,
@@ -38,18 +38,17 @@ from hwmodel.batch_columns import (
     WEIGHT_BITS,
     WEIGHT_BYTES,
     WEIGHT_WORDS,
-    WHOLE_TILES,
     WRITE,
 )
 from hwmodel.batch_rows import add_row, as_many_passes, busy_cycles
-from hwmodel.batch_tiles import fetch_item, filled_item, fresh, jit_inline, same_in_all_rooms
+from hwmodel.batch_tiles import fresh, jit_inline
 from hwmodel.tile_schedule import fetch_times
 
 jit = fresh(array_path_blocks, batch_columns, batch_rows, batch_tiles, event_options, tile_schedule)
 
 
 @jit
-def _add_item(times, least, filled, bits, at, parts, bandwidths, round_up, sums, scratch):  # type: ignore[no-untyped-def]
+def _add_item(times, least, bits, at, parts, bandwidths, round_up, sums, scratch):  # type: ignore[no-untyped-def]
     """Add an item's cycles, and those of its memory, to the rows of ``sums`` [2, b], for each memory and clock.
 
     Cycles are whole numbers held as floats (exact to 2**53), which makes these loops vector code. No array is cut into
@@ -57,7 +56,6 @@ def _add_item(times, least, filled, bits, at, parts, bandwidths, round_up, sums,
 
     Args:
         least: cycles without the memory.
-        filled: cycles with filling and draining, by memory and clock; 0 where these are not priced.
         bits: [items, PARTS] over the bus, of which ``parts`` of item ``at``.
         scratch: [2, b]: cycles of this item's memory; out, of this item.
     """
@@ -77,8 +75,7 @@ def _add_item(times, least, filled, bits, at, parts, bandwidths, round_up, sums,
     often, busy = float(times), float(least)
     for b in range(speeds):
         taken = scratch[0, b]
-        longer = taken if taken > busy else busy
-        cycles = often * (longer if longer > filled[b] else filled[b])
+        cycles = often * (taken if taken > busy else busy)
         scratch[1, b] = cycles
         sums[0, b] += cycles
         sums[1, b] += often * taken
@@ -86,34 +83,23 @@ def _add_item(times, least, filled, bits, at, parts, bandwidths, round_up, sums,
 
 @jit
 def _calm_cycles(  # type: ignore[no-untyped-def]
-    low, high, forms, items, calms, busy, work, bits, held, read, rows, columns, bandwidths, clocks, settings,
-    weight_room, input_room, calm, leaking, filled, chosen, scratch,
+    low, high, items, busy, bits, held, read, bandwidths, settings, calm, leaking, scratch,
 ):  # fmt: skip
     """Cycles of the items that are never fetched again, by memory and clock, and by the slots that leak meanwhile.
 
     Args:
-        calms: which items of this phase are.
-        weight_room, input_room: the least of all buffers.
         calm: out, [2, b]: cycles, and cycles of the memory.
         leaking: out, [2, slots, b], cycles.
-        filled: [b]; chosen: [PARTS, 6]; scratch: [2, b].
+        scratch: [2, b].
     """
     calm[:] = 0.0
-    filled[:] = 0.0
     leaking[:] = 0.0
     for item in range(low, high):
         at = item - low
-        if calms[at]:
+        if items[item, CALM]:
             last = items[item, COUNT] - 1
-            if settings[FILL]:
-                fetch_item(forms, items, item, rows, columns, weight_room, input_room, settings, chosen)
-                for b in range(len(bandwidths)):
-                    filled[b] = filled_item(
-                        forms, items, item, work, at, rows, columns, chosen, bandwidths[b], clocks[b], weight_room,
-                        input_room,
-                    )  # fmt: skip
             round_up = settings[ROUND_UP] != 0
-            _add_item(items[item, TIMES], busy[at], filled, bits, at, last + 1, bandwidths, round_up, calm, scratch)
+            _add_item(items[item, TIMES], busy[at], bits, at, last + 1, bandwidths, round_up, calm, scratch)
             held_port, read_port = held[at, last], read[at, last]
             for b in range(len(bandwidths)):
                 leaking[0, held_port, b] += scratch[1, b]
@@ -187,9 +173,7 @@ def price_rows(  # type: ignore[no-untyped-def]
     most = np.int64(1)
     for row in range(start, stop):
         most = max(most, ranges[row, 0, 1] - ranges[row, 0, 0], ranges[row, 1, 1] - ranges[row, 1, 0])
-    busy, restless, calms = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most, np.bool_)
-    work, chosen, filled = np.zeros((most, PARTS), np.int64), np.zeros((PARTS, 6), np.int64), np.zeros(speeds)
-    scheduled = settings[WHOLE_TILES] != 0 or settings[FILL] != 0
+    busy, restless = np.zeros(most, np.int64), np.zeros(most, np.int64)
     bits = np.zeros((most, PARTS), np.int64)
     held, read = np.zeros((most, PARTS), np.int64), np.zeros((most, PARTS), np.int64)
     widths = port_ids.shape[1]
@@ -235,27 +219,22 @@ def price_rows(  # type: ignore[no-untyped-def]
                     and arrays[machine, rows[before, 1], 2 * phase] == rows_of
                 ) and (
                     columns_before == columns_of
-                    or (not scheduled and not masked and as_many_passes(columns_seen, seen, columns_of, columns_before))
+                    or (not masked and as_many_passes(columns_seen, seen, columns_of, columns_before))
                 )
             if not known:
                 before = row
                 whole, masked, operations = add_row(
                     low, high, items, forms, form_floats, tables, rows_of, columns_of, port_ids[place[2 * phase]],
-                    ports, slot_traffic, port_bits, columns_seen, busy, work, bits, held, read,
+                    ports, slot_traffic, port_bits, columns_seen, busy, bits, held, read,
                 )  # fmt: skip
                 macs, compute_cycles, vector_cycles, weight_bits, input_bits, output_bits, size, seen = whole
-                least_w, least_i = weight_rooms[machine].min(), input_rooms[machine].min()
                 restless_count = np.int64(0)
                 for item in range(low, high):
-                    calms[item - low] = items[item, CALM]
-                    if scheduled:
-                        calms[item - low] = same_in_all_rooms(forms, items, item, least_w, least_i)
-                    if not calms[item - low]:
+                    if not items[item, CALM]:
                         restless[restless_count] = item
                         restless_count += 1
                 _calm_cycles(
-                    low, high, forms, items, calms, busy, work, bits, held, read, rows_of, columns_of, bandwidth, clock,
-                    settings, least_w, least_i, calm, leaking, filled, chosen, scratch,
+                    low, high, items, busy, bits, held, read, bandwidth, settings, calm, leaking, scratch
                 )  # fmt: skip
             room_of[row - start] = max(room_of[row - start], size)
             traffic[:] = 0.0
@@ -289,17 +268,12 @@ def price_rows(  # type: ignore[no-untyped-def]
                     for k in range(restless_count):
                         item = restless[k]
                         at, last, times = item - low, items[item, COUNT] - 1, items[item, TIMES]
-                        if scheduled:
-                            fetch_item(forms, items, item, rows_of, columns_of, room_w, room_i, settings, chosen)
                         for part in range(last + 1):
                             f = items[item, FIRST] + part
-                            if scheduled:
-                                weight_times, input_times = chosen[part, 2], chosen[part, 3]
-                            else:
-                                weight_times, input_times = fetch_times(
-                                    forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], forms[f, WEIGHT_BYTES],
-                                    forms[f, INPUT_BYTES], room_w, room_i,
-                                )  # fmt: skip
+                            weight_times, input_times = fetch_times(
+                                forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], forms[f, WEIGHT_BYTES],
+                                forms[f, INPUT_BYTES], room_w, room_i,
+                            )  # fmt: skip
                             again_w, again_i = times * (weight_times - 1), times * (input_times - 1)
                             bits[at, part] = (
                                 weight_times * forms[f, WEIGHT_BITS]
@@ -311,13 +285,7 @@ def price_rows(  # type: ignore[no-untyped-def]
                             vector_work += float(again_w * forms[f, LOAD])
                             write_pj += float(again_w * forms[f, WEIGHT_WORDS]) * sram_w[port_of[held[at, part]], WRITE]
                             write_pj += float(again_i * forms[f, INPUT_WORDS]) * sram_i[port_of[read[at, part]], WRITE]
-                        if settings[FILL]:
-                            for b in range(speeds):
-                                filled[b] = filled_item(
-                                    forms, items, item, work, at, rows_of, columns_of, chosen, bandwidth[b], clock[b],
-                                    room_w, room_i,
-                                )  # fmt: skip
-                        _add_item(times, busy[at], filled, bits, at, last + 1, bandwidth, round_up, sums, scratch)
+                        _add_item(times, busy[at], bits, at, last + 1, bandwidth, round_up, sums, scratch)
                         leak_mw = sram_w[port_of[held[at, last]], LEAK] + sram_i[port_of[read[at, last]], LEAK]
                         for b in range(speeds):
                             leak[b] += scratch[1, b] * leak_mw

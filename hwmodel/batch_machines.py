@@ -17,6 +17,7 @@ from hwmodel.batch_tables import FormTable
 from hwmodel.memory import Sram
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
+from hwmodel.tile_choice import tile_sizes
 from hwmodel.units import WORD_BITS
 from hwmodel.workload import Phase
 
@@ -44,8 +45,28 @@ class MachineTables:
 
     @cached_property
     def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
-        sizes, inverse = np.unique(self.arrays, return_inverse=True)
-        return sizes, inverse.reshape(self.arrays.shape).astype(np.int64)
+        own = {int(size) for size in self.arrays.ravel()}
+        tiles = {tile for size in own for tile in tile_sizes(size)} if self.options.scheduled else set()
+        sizes = np.array(sorted(own | tiles), np.int64)
+        return sizes, np.searchsorted(sizes, self.arrays).astype(np.int64)
+
+    @property
+    def tiles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sizes of tiles by place of a size, [sizes, most], the size itself first, 0 after the last; and places by
+        size."""
+        sizes = self._sizes[0]
+        made = [tile_sizes(int(size)) for size in sizes]
+        tiles = np.zeros((len(sizes), max(len(row) for row in made) + 1), np.int64)
+        places = np.zeros(int(sizes.max()) + 1, np.int64)
+        for place, row in enumerate(made):
+            tiles[place, : len(row)] = row
+            places[row[0]] = place
+        return tiles, places
+
+    @property
+    def lanes(self) -> np.ndarray:
+        """Of the vector units, [accelerators]."""
+        return np.array([base.vector.lanes for base in self.space.axes.accelerators], np.int64)
 
     @property
     def sizes(self) -> np.ndarray:

@@ -60,7 +60,7 @@ jit = fresh(array_path_blocks, batch_columns, batch_tiles, event_options, tile_s
 
 
 @jit_inline
-def _ceil_div(value, divisor):  # type: ignore[no-untyped-def]
+def ceil_div(value, divisor):  # type: ignore[no-untyped-def]
     return (value + divisor - 1) // divisor  # of non-negative numbers
 
 
@@ -68,18 +68,18 @@ def _ceil_div(value, divisor):  # type: ignore[no-untyped-def]
 def _causal_steps(forms, f, rows, columns):  # type: ignore[no-untyped-def]
     """``hwmodel.traffic.causal_tile_steps``."""
     values = forms[f, KIND] == 3
-    uncut = _ceil_div(forms[f, N], rows) if values else forms[f, STEPS]
+    uncut = ceil_div(forms[f, N], rows) if values else forms[f, STEPS]
     along = forms[f, LANES] if values else rows
     return seen_steps(along, columns, forms[f, M], forms[f, KEYS], forms[f, HEADS], forms[f, OFFSET]) * uncut
 
 
 @jit_inline
-def _table_loads(tables, t, row_tiles):  # type: ignore[no-untyped-def]
+def table_loads(tables, t, row_tiles):  # type: ignore[no-untyped-def]
     return np.int64(1) if tables[t, ALONG] == 0 else row_tiles * tables[t, ALONG]
 
 
 @jit
-def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  # type: ignore[no-untyped-def]
+def array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  # type: ignore[no-untyped-def]
     """Steps, cycles, and cycles weighted with the energy of their mode, of product ``f`` on an array.
 
     ``hwmodel.operands._linear`` and ``_extra``, ``hwmodel.attention_product.attention_product``. The array takes
@@ -93,8 +93,8 @@ def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  
         waits += floats[f, SWITCH_WAITS] * tiles
         looked_up = np.int64(0)
         for t in range(forms[f, TABLES_START], forms[f, TABLES_STOP]):
-            waits += tables[t, ENTRIES] * _table_loads(tables, t, row_tiles) * copies
-            looked_up += _ceil_div(tables[t, LOOKUPS] * passes, BANKS) * copies
+            waits += tables[t, ENTRIES] * table_loads(tables, t, row_tiles) * copies
+            looked_up += ceil_div(tables[t, LOOKUPS] * passes, BANKS) * copies
         compute = max(np.int64(math.ceil(floats[f, CYCLES] * tiles + waits)), looked_up)
         return forms[f, STEPS] * tiles, compute, floats[f, ENERGY_CYCLES] * tiles
     if kind > 3:
@@ -112,7 +112,7 @@ def _array_cycles(forms, floats, tables, f, row_tiles, passes, rows, columns):  
 @jit
 def add_row(  # type: ignore[no-untyped-def]
     low, high, items, forms, form_floats, tables, rows, columns, row_ports, ports, traffic, port_bits, columns_seen,
-    busy, work, bits, held, read,
+    busy, bits, held, read,
 ):  # fmt: skip
     """What buffers, memory and clock do not change, of the items ``low`` to ``high`` of one phase.
 
@@ -126,7 +126,6 @@ def add_row(  # type: ignore[no-untyped-def]
         port_bits: out, [slots]: bits read through the activation port once (vector operations).
         columns_seen: out, [2, forms]: distinct tokens, and the energy of the array's cycles for each (``busy_cycles``).
         busy: out, cycles of each item without the memory.
-        work: out, [items, PARTS], cycles of the array.
         bits: out, [items, PARTS], over the bus; held, read: out, slots of the same.
 
     Returns:
@@ -152,7 +151,7 @@ def add_row(  # type: ignore[no-untyped-def]
             kind = forms[f, KIND]
             if forms[f, M] != m:  # divisions are what costs here
                 m = forms[f, M]
-                passes = _ceil_div(m, columns)
+                passes = ceil_div(m, columns)
                 place = np.int64(0)
                 while place < seen and columns_seen[0, place] != m:
                     place += 1
@@ -161,10 +160,10 @@ def add_row(  # type: ignore[no-untyped-def]
                     seen += 1
             if forms[f, N] != n:
                 n = forms[f, N]
-                row_tiles = _ceil_div(n, rows)
+                row_tiles = ceil_div(n, rows)
             to = forms[f, INPUT_WIDTH] + (2 * widths if kind == 6 else widths)
             of = to if kind >= 5 else forms[f, WEIGHT_WIDTH]
-            steps, compute, weighted = _array_cycles(
+            steps, compute, weighted = array_cycles(
                 forms, form_floats, tables, f, row_tiles, passes, rows, columns
             )  # fmt: skip
             if kind <= 4:
@@ -183,7 +182,7 @@ def add_row(  # type: ignore[no-untyped-def]
                 traffic[3, to] += times * (forms[f, PORT_BITS] / 64)
             for t in range(forms[f, TABLES_START], forms[f, TABLES_STOP]):
                 size = max(size, tables[t, ROOM])
-                words = tables[t, ENTRIES] * 16 * min(rows, n) * _table_loads(tables, t, row_tiles) / 64
+                words = tables[t, ENTRIES] * 16 * min(rows, n) * table_loads(tables, t, row_tiles) / 64
                 traffic[0, direct] += times * forms[f, COPIES] * words
                 traffic[0, direct + tables[t, PORT]] += times * forms[f, COPIES] * float(tables[t, LOOKUPS] * passes)
             columns_seen[1, place] += times * weighted
@@ -195,7 +194,6 @@ def add_row(  # type: ignore[no-untyped-def]
             input_bits += times * forms[f, INPUT_BITS]
             output_bits += times * forms[f, OUTPUT_BITS]
             bits[at, part] = forms[f, WEIGHT_BITS] + forms[f, INPUT_BITS] + forms[f, OUTPUT_BITS]
-            work[at, part] = compute
             held[at, part] = of
             read[at, part] = to
         compute_cycles += times * compute_of_item
@@ -214,7 +212,7 @@ def busy_cycles(columns_seen, seen, columns, gating):  # type: ignore[no-untyped
     total = 0.0
     for place in range(seen):
         m = np.int64(columns_seen[0, place])
-        share = m / (_ceil_div(m, columns) * columns) if gating else 1.0
+        share = m / (ceil_div(m, columns) * columns) if gating else 1.0
         total += columns_seen[1, place] * share
     return total
 
@@ -224,6 +222,6 @@ def as_many_passes(columns_seen, seen, columns, before):  # type: ignore[no-unty
     """Whether all items take as many passes over ``columns`` as over as many as ``before``."""
     for place in range(seen):
         m = np.int64(columns_seen[0, place])
-        if _ceil_div(m, columns) != _ceil_div(m, before):
+        if ceil_div(m, columns) != ceil_div(m, before):
             return False
     return True

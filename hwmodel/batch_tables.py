@@ -73,9 +73,10 @@ class FormTable:
             [
                 (phase, Machine(base, Array(1, 1 if one_column else 2), self.options))
                 for phase, one_column in {
-                    (phase, axes.with_array(a, i).array(phase).columns == 1)
+                    (phase, one_column)
                     for i in range(len(axes.arrays))
                     for phase in Phase
+                    for one_column in {axes.with_array(a, i).array(phase).columns == 1, self.options.scheduled}
                 }
             ]
             for a, base in enumerate(axes.accelerators)

@@ -1,6 +1,7 @@
 """``hwmodel.tile_schedule`` in the kernels of ``batch_evaluate``: what comes again, and filling and draining.
 
-The functions are those of ``tile_schedule``, compiled; here they are called as ``hwmodel.tile_plan`` calls them.
+The functions are those of ``tile_schedule``, compiled; here they are called as ``hwmodel.tile_plan`` calls them, and
+``hwmodel.batch_schedule`` calls these.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ from hwmodel.batch_columns import (
 )  # fmt: skip
 from hwmodel.tile_schedule import (
     LATENCY_S,
+    block_cycles,
     choose_fetches,
     fetch_times,
-    first_slice,
+    first_data,
     held_blocks,
     last_vector_cycles,
     layer_cycles,
+    most_cycles,
     part_cycles,
     product_cycles,
     seen_keys,
@@ -74,8 +77,9 @@ def fresh(*modules: ModuleType) -> Compile:
 jit_inline = njit(nogil=True, error_model="numpy", inline="always")
 
 for _function in (
-    seen_keys, seen_steps, fetch_times, held_blocks, choose_fetches, part_cycles, first_slice, product_cycles,
-    layer_cycles, last_vector_cycles,
+    seen_keys, seen_steps, fetch_times, held_blocks, choose_fetches, block_cycles, part_cycles, first_data,
+    product_cycles,
+    layer_cycles, last_vector_cycles, most_cycles,
 ):  # fmt: skip
     register_jitable(error_model="numpy")(_function)  # compiled where a kernel calls it
 _jit = fresh(batch_columns, event_options, tile_schedule)
@@ -91,48 +95,27 @@ def _shape(forms, f, rows, columns):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def same_in_all_rooms(forms, items, item, weight_room, input_room):  # type: ignore[no-untyped-def]
-    """Whether tiles take turns alike in buffers of these sizes and in all larger ones: two of everything fit."""
-    for part in range(items[item, COUNT]):
-        f = items[item, FIRST] + part
-        if forms[f, KIND] > 4:
-            continue
-        if 2 * max(forms[f, WEIGHT_BYTES], forms[f, WEIGHT_TURN_BYTES]) > weight_room:
-            return False
-        if 2 * max(forms[f, INPUT_BYTES], forms[f, INPUT_TURN_BYTES]) > input_room:
-            return False
-    return True
-
-
-@_jit
-def fetch_item(forms, items, item, rows, columns, weight_room, input_room, settings, chosen):  # type: ignore[no-untyped-def]
-    """``hwmodel.tile_plan.tile_plan`` of each product of an item; ``chosen`` [parts, 6] is out."""
+def fetch_part(forms, f, rows, columns, hold, weight_room, input_room, settings):  # type: ignore[no-untyped-def]
+    """``hwmodel.tile_plan.tile_plan`` of a product."""
     whole = settings[WHOLE_TILES] != 0
-    for part in range(items[item, COUNT]):
-        f = items[item, FIRST] + part
-        chosen[part, 0], chosen[part, 1], chosen[part, 4], chosen[part, 5] = 0, 1, 0, 0
-        chosen[part, 2], chosen[part, 3] = 1, 1
-        if forms[f, KIND] > 4:
-            continue
-        weight_bytes = forms[f, WEIGHT_TURN_BYTES] if whole else forms[f, WEIGHT_BYTES]
-        input_bytes = forms[f, INPUT_TURN_BYTES] if whole else forms[f, INPUT_BYTES]
-        fetches = choose_fetches(
-            whole, forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], weight_bytes, input_bytes, weight_room, input_room,
-            _shape(forms, f, rows, columns),
-        )  # fmt: skip
-        for i in range(6):
-            chosen[part, i] = fetches[i]
+    weight_bytes = forms[f, WEIGHT_TURN_BYTES] if whole else forms[f, WEIGHT_BYTES]
+    input_bytes = forms[f, INPUT_TURN_BYTES] if whole else forms[f, INPUT_BYTES]
+    return choose_fetches(
+        whole, hold, forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], weight_bytes, input_bytes, weight_room, input_room,
+        _shape(forms, f, rows, columns),
+    )  # fmt: skip
 
 
 @_jit
 def filled_item(  # type: ignore[no-untyped-def]
-    forms, items, item, work, at, rows, columns, chosen, bandwidth, clock, weight_room, input_room
+    forms, items, item, work, rows, columns, chosen, bandwidth, clock, weight_room, input_room
 ):  # fmt: skip
     """``hwmodel.tile_plan.filled_cycles`` and ``look_up_cycles`` of an item.
 
     Args:
-        work: [items, PARTS], cycles of the array for each product; of item ``at``.
-        chosen: of ``fetch_item``.
+        work: [PARTS], cycles of the array for each product.
+        rows, columns: of the tile.
+        chosen: [PARTS, 6], of ``fetch_part``.
         bandwidth, clock: bits in a cycle, Hz.
     """
     first = items[item, FIRST]
@@ -148,7 +131,7 @@ def filled_item(  # type: ignore[no-untyped-def]
             chosen[part, 0], chosen[part, 1], chosen[part, 2], chosen[part, 3], chosen[part, 4], chosen[part, 5]
         )  # fmt: skip
         cycles, behind, moving, operating, first_ready, last = product_cycles(
-            work[at, part], forms[f, VECTOR_CYCLES], forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], forms[f, OUTPUT_BITS],
+            work[part], forms[f, VECTOR_CYCLES], forms[f, WEIGHT_BITS], forms[f, INPUT_BITS], forms[f, OUTPUT_BITS],
             bandwidth, forms[f, WEIGHT_TURN_BYTES], forms[f, INPUT_TURN_BYTES], weight_room, input_room, fetches,
             _shape(forms, f, rows, columns), part == 0,
         )  # fmt: skip

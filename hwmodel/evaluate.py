@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from datatypes.layer_config import LayerConfig, PartitionedConfig, TensorConfig
 from datatypes.nearest import nearest
@@ -22,8 +23,9 @@ from hwmodel.price import Price, overlap, sum_prices
 from hwmodel.report import CostReport, LayerCost
 from hwmodel.side_work import NORM_OPERATIONS
 from hwmodel.term_skipping import CountedBits
-from hwmodel.tile_plan import filled_cycles, look_up_cycles, plans_of
-from hwmodel.traffic import dram_cycles, price_product, vector_elements, with_leakage
+from hwmodel.tile_choice import schedule_layer
+from hwmodel.tile_plan import look_up_cycles
+from hwmodel.traffic import Product, dram_cycles, price_product, vector_elements, with_leakage
 from hwmodel.units import ceil_div
 from hwmodel.workload import GEMM_KINDS, VECTOR_KINDS, WEIGHT_KINDS, LayerKind, LayerSpec, Phase, Workload
 
@@ -209,18 +211,18 @@ class Pricer:
     ) -> Price:
         """Matrix products on the array."""
         options = self.options
-        try:
-            products = list(products_of(spec, config, device, array, options, stats))
-        except NotImplementedError as error:
-            raise NotImplementedError(not_runnable(spec, config, device, error)) from None
         copies = copies_in_turn(spec, options)
-        if not (options.whole_tiles or options.fill_and_drain):
-            return with_leakage(overlap([price_product(p, device, options, copies) for p in products]), device, options)
-        plans = plans_of(spec, products, device, array, options, copies)
-        price = overlap([price_product(plan.product, device, options, times=plan.times) for plan in plans])
-        if options.fill_and_drain:
-            price = replace(price, total_cycles=max(price.cycles, filled_cycles(plans, device, options)))
-        return with_leakage(price, device, options)
+        products = partial(layer_products, spec, config, device, options, stats)
+        if not options.scheduled:
+            prices = [price_product(product, device, options, copies) for product in products(array)]
+            return with_leakage(overlap(prices), device, options)
+        made = schedule_layer(spec, products, device, array, options, copies)
+        price = overlap([price_product(plan.product, device, options, times=plan.times) for plan in made.plans])
+        weight_port, input_port = made.ports
+        whole = replace(
+            price, total_cycles=made.cycles, weight_port_bits=weight_port, input_port_bits=input_port
+        )  # fmt: skip
+        return with_leakage(whole, device, options)
 
     def _embedding(self, spec: LayerSpec, config: Config, device: Accelerator) -> Price:
         """Rows of a table ``[k, n]`` read from DRAM and written back as activations."""
@@ -258,6 +260,21 @@ class Pricer:
             input_port_bits=port,
         )
         return with_leakage(price, device, self.options)
+
+
+def layer_products(
+    spec: LayerSpec,
+    config: Config,
+    accelerator: Accelerator,
+    options: ModelOptions,
+    stats: CountedBits | None,
+    array: Array,
+) -> list[Product]:
+    """``hwmodel.operands.products_of``, with the whole sentence where the accelerator cannot run a format."""
+    try:
+        return list(products_of(spec, config, accelerator, array, options, stats))
+    except NotImplementedError as error:
+        raise NotImplementedError(not_runnable(spec, config, accelerator, error)) from None
 
 
 def with_last_tokens(spec: LayerSpec, workload: Workload, options: ModelOptions) -> LayerSpec:

@@ -7,7 +7,7 @@ conflicts, prefetching across layers) is a switch, off at first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -120,6 +120,8 @@ class SimulationOptions:
         prefetch: the next layers' weights are fetched as soon as there is room. Otherwise a layer starts when the one
             before has ended.
         slice_bytes: of one operand, fetched and computed as one piece; a step of the array at least.
+        least_slices: where a layer moves fewer than so many slices, slices and ``quantum_bursts`` are as many times
+            smaller: the grain of the simulation shall not show in small layers. 1 for slices as they are.
         output_room_bytes: results that may wait to be written, of all tiles together.
         result_tiles: tiles whose results the array may have begun before the vector unit has taken them: doubled
             accumulators and a queue of two. ASSUMPTION: no publication sizes it.
@@ -137,12 +139,14 @@ class SimulationOptions:
     bank_conflicts: int | None = None
     prefetch: bool = False
     slice_bytes: int = 4096
+    least_slices: int = 256
     output_room_bytes: int = 65536
     result_tiles: int = 4
     piece_limit: int = 2_000_000
 
     def __post_init__(self) -> None:
-        for what in ("quantum_bursts", "slice_bytes", "output_room_bytes", "result_tiles", "piece_limit"):
+        sizes = ("quantum_bursts", "slice_bytes", "least_slices", "output_room_bytes", "result_tiles", "piece_limit")
+        for what in sizes:
             value = getattr(self, what)
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{what} of a simulation must be an integer of at least 1, not {value!r}")
@@ -153,6 +157,17 @@ class SimulationOptions:
     def timed_dram(self) -> bool:
         """Whether the DRAM's losses are simulated rather than taken from its efficiency."""
         return self.rows or self.refresh or self.turnaround
+
+    def grain(self, moved_bytes: int) -> SimulationOptions:
+        """These options with slices and quanta for a layer that moves so many bytes."""
+        share = moved_bytes / (self.least_slices * self.slice_bytes)
+        if share >= 1:
+            return self
+        return replace(
+            self,
+            slice_bytes=max(min(self.dram.burst_bytes, self.slice_bytes), int(self.slice_bytes * share)),
+            quantum_bursts=max(1, int(self.quantum_bursts * share)),
+        )
 
 
 BANDWIDTH = SimulationOptions()

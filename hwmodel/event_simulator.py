@@ -12,21 +12,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from hwmodel import event_kernel as kernel
 from hwmodel.accelerator import Accelerator, Array
-from hwmodel.evaluate import Configs, Pricer, copies_in_turn, with_last_tokens
+from hwmodel.evaluate import Configs, Pricer, copies_in_turn, layer_products, with_last_tokens
 from hwmodel.event_options import BANDWIDTH, Arbiter, SimulationOptions
 from hwmodel.event_report import SimulatedLayer, SimulationReport
 from hwmodel.event_schedule import TICKS, LayerPlan, Schedule, schedule
 from hwmodel.event_tiles import Pieces, cut
-from hwmodel.operands import FP16_LAYER, Config, products_of
+from hwmodel.operands import FP16_LAYER, Config
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.report import LayerCost
 from hwmodel.term_skipping import CountedBits
-from hwmodel.tile_plan import TilePlan, TileShape, filled_cycles, look_up_cycles, plans_of, tile_plan
+from hwmodel.tile_choice import schedule_layer
+from hwmodel.tile_plan import TilePlan, TileShape, filled_cycles, look_up_cycles, shape_of, tile_plan
 from hwmodel.traffic import NOTHING, Product, Stream
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -138,8 +140,9 @@ class Planner:
         parts = self.parts(spec, config, cost)
         if not parts:
             return _simulated([cost], [0], None, None)[0]
-        made = schedule([LayerPlan(_pieces(parts), 0, 0)], self.accelerator, self.array, self.options)
-        run = execute(made, self.accelerator, self.options, self.model_options)
+        options = self.options.grain(ceil_div(cost.price.dram_bits, BYTE_BITS))
+        made = schedule([LayerPlan(_pieces(parts), 0, 0)], self.accelerator, self.array, options)
+        run = execute(made, self.accelerator, options, self.model_options)
         return _simulated([cost], [0], made, run, [self.filled(parts)])[0]
 
     def together(self, costs: Sequence[LayerCost], configs: Sequence[Config]) -> tuple[SimulatedLayer, ...]:
@@ -193,17 +196,26 @@ class Planner:
         if spec.kind not in GEMM_KINDS:
             return self._other(spec, cost)
         options = self.model_options
+        device, array = self.accelerator, self.array
+        stats = self.bit_stats.get(spec.name)
         spec = with_last_tokens(spec, self.workload, options)
-        products = list(products_of(spec, config, self.accelerator, self.array, options, self.bit_stats.get(spec.name)))
+        products = partial(layer_products, spec, config, device, options, stats)
         passes = copies_in_turn(spec, options)
-        plans = plans_of(spec, products, self.accelerator, self.array, options, passes)
-        return tuple(self._cut(plan) for plan in plans)
+        plans: Sequence[TilePlan]
+        if options.scheduled:
+            plans = schedule_layer(spec, products, device, array, options, passes).plans
+        else:
+            made = products(array)
+            shapes = [shape_of(spec, product, index, device, array, options) for index, product in enumerate(made)]
+            plans = [
+                tile_plan(product, shape, device, whole=False, passes=passes)
+                for product, shape in zip(made, shapes, strict=True)
+            ]
+        return tuple(self._cut(plan, cost) for plan in plans)
 
-    def _cut(self, plan: TilePlan) -> Part:
-        options = self.options
-        pieces = cut(
-            plan, self.accelerator, self.array, slice_bytes=options.slice_bytes, piece_limit=options.piece_limit
-        )
+    def _cut(self, plan: TilePlan, cost: LayerCost) -> Part:
+        options = self.options.grain(ceil_div(cost.price.dram_bits, BYTE_BITS))
+        pieces = cut(plan, self.accelerator, slice_bytes=options.slice_bytes, piece_limit=options.piece_limit)
         return Part(plan, pieces)
 
     def _other(self, spec: LayerSpec, cost: LayerCost) -> tuple[Part, ...]:
@@ -224,7 +236,7 @@ class Planner:
             vector_operations=price.vector_cycles * self.accelerator.vector.lanes,
         )
         shape = TileShape(spec.m * spec.copies, 1, 1, 1, 1, self.array.rows, self.array.columns)
-        return (self._cut(tile_plan(product, shape, self.accelerator, whole=False, passes=1)),)
+        return (self._cut(tile_plan(product, shape, self.accelerator, whole=False, passes=1), cost),)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from hwmodel.accelerator import Accelerator, Array
+from hwmodel.accelerator import Accelerator
 from hwmodel.tile_plan import CAUSAL_VALUES, DENSE, TilePlan, TileShape
 from hwmodel.tile_schedule import seen_keys
 from hwmodel.traffic import Product
@@ -89,33 +89,33 @@ class Pieces:
     blocks: int
 
 
-def tiling_of(shape: TileShape, array: Array) -> Tiling:
+def tiling_of(shape: TileShape) -> Tiling:
     """Every tile of a shape."""
     if shape.mask == DENSE:
-        tokens = _tokens(shape.tokens, array.columns) * shape.shared
+        tokens = _tokens(shape.tokens, shape.columns) * shape.shared
         count = len(tokens)
         return Tiling(shape.outputs, tokens, (shape.output_tiles,) * count, (shape.steps,) * count, shape.turns)
-    tokens = _tokens(shape.tokens, array.columns)
+    tokens = _tokens(shape.tokens, shape.columns)
     seen = [
-        seen_keys(tile, array.columns, shape.tokens, shape.keys, shape.heads, shape.past) for tile in range(len(tokens))
+        seen_keys(tile, shape.columns, shape.tokens, shape.keys, shape.heads, shape.past) for tile in range(len(tokens))
     ]
     if shape.mask == CAUSAL_VALUES:
         visible, steps = [shape.output_tiles] * len(seen), [ceil_div(s, shape.lanes) for s in seen]
     else:
-        visible, steps = [ceil_div(s, array.rows) for s in seen], [shape.steps] * len(seen)
+        visible, steps = [ceil_div(s, shape.rows) for s in seen], [shape.steps] * len(seen)
     return Tiling(shape.outputs, tokens, tuple(visible), tuple(steps), shape.turns)
 
 
-def cut(plan: TilePlan, accelerator: Accelerator, array: Array, *, slice_bytes: int, piece_limit: int) -> Pieces:
+def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_limit: int) -> Pieces:
     """Cut a product into pieces.
 
     Args:
         plan: bits and cycles, shape, and how tiles take turns.
-        accelerator, array: on what.
+        accelerator: on what.
         slice_bytes: of one operand of a piece, at least one step.
         piece_limit: slices grow where there would be more pieces.
     """
-    product, tiling = plan.product, tiling_of(plan.shape, array)
+    product, shape, tiling = plan.product, plan.shape, tiling_of(plan.shape)
     (weight_times, input_times), (weights_again, inputs_again) = plan.times, plan.again
     held_weights, blocks = plan.held_weights, plan.blocks
     tokens, visible, steps = (np.array(x, np.int64) for x in (tiling.tokens, tiling.visible, tiling.steps))
@@ -126,7 +126,7 @@ def cut(plan: TilePlan, accelerator: Accelerator, array: Array, *, slice_bytes: 
         if slice_steps >= int(steps.max()):
             break
         slice_steps *= 2
-    edges = np.array([min(array.rows, tiling.outputs - i * array.rows) for i in range(output_tiles)], np.int64)
+    edges = np.array([min(shape.rows, tiling.outputs - i * shape.rows) for i in range(output_tiles)], np.int64)
     tiles = tiling.copies * int(visible.sum())
     made = np.zeros((6, count), np.int64)
     results = np.zeros(tiles, np.int64)

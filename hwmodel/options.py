@@ -57,7 +57,9 @@ class ModelOptions:
         whole_tiles: a tile that does not fit into its buffer is fetched again at every use, and only whole tiles stay;
             heads go one by one, whatever ``buffering`` says. Otherwise parts of tiles stay, as bytes are counted.
         fill_and_drain: array, DRAM and vector unit wait for one another where blocks and tiles begin and end; otherwise
-            the slowest of them is all the time a layer takes.
+            the slowest of them is all the time a layer takes. With either, tiles may be smaller than the array.
+        tile_slack: of the time of the fastest tile schedule, by which a schedule that moves fewer bits may take longer
+            (``hwmodel.tile_choice``). ASSUMPTION: a compiler would not fetch everything twice to save a thousandth.
         buffering: what refetching is decided on.
         fallback: what happens to wide floats on an array of integer PEs.
     """
@@ -84,8 +86,18 @@ class ModelOptions:
     load_decode: bool = True
     whole_tiles: bool = False
     fill_and_drain: bool = False
+    tile_slack: float = 1 / 1024
     buffering: Buffering = Buffering.PER_COPY
     fallback: Fallback = Fallback.VECTOR_UNIT
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tile_slack < 1:
+            raise ValueError(f"tile_slack of model options must be at least 0 and below 1, not {self.tile_slack!r}")
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether layers are priced as tile schedules."""
+        return self.whole_tiles or self.fill_and_drain
 
 
 HONEST = ModelOptions()

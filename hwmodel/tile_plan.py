@@ -135,7 +135,9 @@ class TilePlan:
         return bool(self.fetches[4]), bool(self.fetches[5])
 
 
-def tile_plan(product: Product, shape: TileShape, accelerator: Accelerator, *, whole: bool, passes: int) -> TilePlan:
+def tile_plan(
+    product: Product, shape: TileShape, accelerator: Accelerator, *, whole: bool, passes: int, hold: int = -1
+) -> TilePlan:
     """How the tiles of a product take turns.
 
     Args:
@@ -144,10 +146,12 @@ def tile_plan(product: Product, shape: TileShape, accelerator: Accelerator, *, w
         whole: whole tiles must fit.
         passes: copies one after another by the rule that counts bytes (``hwmodel.traffic.fetches``); whole tiles go by
             ``shape.turns``.
+        hold: what is held: 1 weights, 0 inputs, -1 what moves fewer bits.
     """
     turns = shape.turns if whole else passes
     fetches = choose_fetches(
         whole,
+        hold,
         product.weight.dram_bits,
         product.input.dram_bits,
         ceil_div(product.weight.buffer_bytes, turns),
@@ -166,18 +170,24 @@ def plans_of(
     array: Array,
     options: ModelOptions,
     passes: int,
-) -> list[TilePlan]:
-    """How the products of a layer take turns; arguments as in ``shape_of`` and ``tile_plan``."""
-    return [
-        tile_plan(
-            product,
-            shape_of(spec, product, index, accelerator, array, options),
-            accelerator,
-            whole=options.whole_tiles,
-            passes=passes,
-        )
-        for index, product in enumerate(products)
-    ]
+) -> list[tuple[TilePlan, ...]]:
+    """How the products of a layer may take turns, inputs held and weights held; arguments as in ``shape_of`` and
+    ``tile_plan``."""
+    made = []
+    for index, product in enumerate(products):
+        shape = shape_of(spec, product, index, accelerator, array, options)
+        both = [
+            tile_plan(product, shape, accelerator, whole=options.whole_tiles, passes=passes, hold=hold)
+            for hold in (0, 1)
+        ]
+        made.append(tuple(plan for hold, plan in enumerate(both) if hold == 0 or plan != both[0]))
+    return made
+
+
+def product_bits(plan: TilePlan) -> int:
+    """Over the DRAM bus, everything that comes again included."""
+    product, (weights, inputs) = plan.product, plan.times
+    return product.weight.dram_bits * weights + product.input.dram_bits * inputs + product.output.dram_bits
 
 
 def look_up_cycles(bits: int, accelerator: Accelerator, options: ModelOptions) -> int:

@@ -9,7 +9,7 @@ streamed past it, each used by all tiles of the block before its room is given u
 * a streamed tile that does not fit comes again for every held tile it meets; a held tile that does not fit comes again
   for every streamed tile. (The array has accumulators for one tile.)
 
-Whichever operand is better held is held: fewer bits, and where equal the smaller one that fits.
+Which operand is held, and how large tiles are, is chosen (``hwmodel.tile_choice``).
 
 Time (``part_cycles``). Array, DRAM and vector unit do not run beside one another from start to end of a layer, as the
 plain model has it. Before each block a buffer-full of the held operand must come, and it finds no room before the last
@@ -40,7 +40,7 @@ import math
 from hwmodel.event_options import BANDWIDTH
 
 LATENCY_S = BANDWIDTH.dram.latency_s  # DRAMsim3, configs/DDR4_8Gb_x8_2133.ini, for every memory
-SLICE_BYTES = BANDWIDTH.slice_bytes
+OUTPUT_ROOM_BYTES = BANDWIDTH.output_room_bytes
 
 
 def seen_keys(tile, columns, tokens, keys, heads, past):  # type: ignore[no-untyped-def]
@@ -91,12 +91,14 @@ def held_blocks(fits, tiles, others, tile_bytes, room_bytes):  # type: ignore[no
 
 
 def choose_fetches(  # type: ignore[no-untyped-def]
-    whole, weight_bits, input_bits, weight_bytes, input_bytes, weight_room, input_room, shape
+    whole, hold, weight_bits, input_bits, weight_bytes, input_bytes, weight_room, input_room, shape
 ):  # fmt: skip
-    """Which operand is held, in how many blocks, and how often both come.
+    """In how many blocks an operand is held, and how often both come.
 
     Args:
         whole: whole tiles must fit; otherwise the rule of ``hwmodel.traffic.fetches``.
+        hold: 1 for weights, 0 for inputs, -1 for what moves fewer bits; not asked where parts of tiles stay and one
+            operand alone fits, or neither.
         weight_bits, input_bits: over the bus once, all copies.
         weight_bytes, input_bytes: room that one turn takes.
         weight_room, input_room: bytes of the buffers.
@@ -112,7 +114,9 @@ def choose_fetches(  # type: ignore[no-untyped-def]
     weights_fit, inputs_fit = weight_bytes <= weight_room, input_bytes <= input_room
     if not whole:
         if weights_fit or inputs_fit:
-            held = weight_bits < input_bits if weights_fit and inputs_fit else weights_fit
+            held = weights_fit
+            if weights_fit and inputs_fit:
+                held = weight_bits < input_bits if hold < 0 else hold == 1
             return int(held), 1, 1, 1, 0, 0
         weight_times, input_times = fetch_times(
             weight_bits, input_bits, weight_bytes, input_bytes, weight_room, input_room
@@ -140,8 +144,8 @@ def choose_fetches(  # type: ignore[no-untyped-def]
     weights_held = weight_visits if weights_again else 1
     of_inputs = weights_streamed * weight_bits + inputs_held * input_bits
     of_weights = weights_held * weight_bits + inputs_streamed * input_bits
-    hold_weights = of_weights < of_inputs
-    if of_weights == of_inputs:
+    hold_weights = of_weights < of_inputs if hold < 0 else hold == 1
+    if of_weights == of_inputs and hold < 0:
         hold_weights = weight_bits < input_bits if weights_fit == inputs_fit else weights_fit
     if hold_weights:
         streamed_again = 1 if input_tile > input_room else 0
@@ -152,7 +156,7 @@ def choose_fetches(  # type: ignore[no-untyped-def]
 
 def part_cycles(  # type: ignore[no-untyped-def]
     work, weight_cycles, input_cycles, output_cycles, weight_bytes, input_bytes, weight_room, input_room, fetches,
-    shape, first,
+    shape, first, waiting,
 ):  # fmt: skip
     """Cycles of the blocks of one product, one after another.
 
@@ -163,7 +167,8 @@ def part_cycles(  # type: ignore[no-untyped-def]
         weight_room, input_room: bytes of the buffers.
         fetches: what ``choose_fetches`` returns.
         shape: as there.
-        first: DRAM cycles of the first slice of both operands; below 0 for a product after the first of its layer.
+        first: DRAM cycles of the first step of both operands; below 0 for a product after the first of its layer.
+        waiting: DRAM cycles of results that may wait to be written.
 
     Returns:
         Cycles, and those of computing that are left when the last data have come.
@@ -178,18 +183,22 @@ def part_cycles(  # type: ignore[no-untyped-def]
     last_tokens = (tokens - (tokens - 1) // columns * columns) / (tokens * shared)
     if hold_weights:
         full_held, last_held, full_streamed, last_streamed = full_outputs, last_outputs, full_tokens, last_tokens
-        count, passes, held_bytes, tile_bytes = output_tiles, token_tiles, weight_bytes, input_bytes / token_tiles
+        count, passes, held_bytes, streamed_bytes = output_tiles, token_tiles, weight_bytes, input_bytes
         room, streamed_room, held_again, streamed_again = weight_room, input_room, weights_again, inputs_again
         held_cycles, streamed_cycles = weight_cycles, input_cycles
     else:
         full_held, last_held, full_streamed, last_streamed = full_tokens, last_tokens, full_outputs, last_outputs
-        count, passes, held_bytes, tile_bytes = token_tiles, output_tiles, input_bytes, weight_bytes / output_tiles
+        count, passes, held_bytes, streamed_bytes = token_tiles, output_tiles, input_bytes, weight_bytes
         room, streamed_room, held_again, streamed_again = input_room, weight_room, inputs_again, weights_again
         held_cycles, streamed_cycles = input_cycles, weight_cycles
-    squeezed = 0.0
+    copies = shared if hold_weights else 1  # of the streamed operand's tiles, each with a last one
+    second_streamed = last_streamed if passes == 2 * copies else full_streamed
     stays = not streamed_again
-    if tile_bytes > 0 and stays:
-        squeezed = 1.0 - min(1.0, max(0.0, (streamed_room - tile_bytes) / tile_bytes))
+    squeezed = last_squeezed = 0.0
+    if streamed_bytes > 0 and stays:
+        beside = max(0.0, streamed_room - streamed_bytes * full_streamed)
+        squeezed = 1.0 - min(1.0, beside / (streamed_bytes * full_streamed))
+        last_squeezed = 1.0 - min(1.0, beside / (streamed_bytes * last_streamed))
     if mask != 0:  # tiles, or steps of all tiles, that it leaves of one turn
         seen_tiles = seen_steps(rows if mask == 1 else lanes, columns, tokens, keys, heads, past)
         cycles = work / (turns * seen_tiles)  # of a tile of scores, of a step of values over all output tiles
@@ -199,51 +208,65 @@ def part_cycles(  # type: ignore[no-untyped-def]
     else:
         cycles = work / (turns * output_tiles * token_tiles)
         output = output_cycles / (turns * output_tiles * token_tiles)
-    total = behind = written = held_first = 0.0
-    large = (count + blocks - 1) // blocks
+    total = behind = again = 0.0
+    small, uneven = count // blocks, count % blocks
+    even_tiles = shared > 1 and not hold_weights  # a last tile in every copy: each is taken for the mean
+    held_share = 1.0 / count if even_tiles else full_held
     for turn in range(min(turns, 2)):  # all turns but the first are alike
-        for each in range(3 if mask == 0 else blocks):
+        for each in range(4 if mask == 0 else blocks):
             times = 1.0 if turn == 0 else float(turns - 1)
             leading = first >= 0 and turn == 0 and each == 0
             low, high = each * count // blocks, (each + 1) * count // blocks
-            if mask == 0:  # the first block, the others of its size, those with a tile more
-                low, high = 0, count // blocks
+            if mask == 0:  # the first block, the others of its size, those with a tile more, the last
+                low, high = 0, small
                 many = 1
                 if each == 1:
-                    many = blocks - count % blocks - 1
+                    many = blocks - uneven - (1 if uneven or blocks == 1 else 2)
                 elif each == 2:
-                    many = count % blocks
+                    many = max(uneven - 1, 0)
+                elif each == 3:
+                    many = min(blocks - 1, 1)
+                if each == 2 or (each == 3 and uneven > 0):
                     high += 1
                 if many == 0:
                     continue
                 times *= many
             tiles = high - low
-            h = held_cycles / turns * (tiles / count)
+            share = tiles * held_share
+            if mask or even_tiles or blocks == 1:
+                share = tiles / count
+            elif each == 3:
+                share -= full_held - last_held
+            h = held_cycles / turns * share
             s = streamed_cycles / (turns * blocks * passes)
-            hold_bytes = held_bytes * (tiles / count)
+            hold_bytes = held_bytes * share
             if held_again:
                 s += h / passes
                 h /= passes
                 hold_bytes = 0.0
-            start = 0.0
+            start = second = 0.0
             if mask == 0:
                 c = first_c = last_c = tiles * cycles
                 visit = s * passes / (1 if stays else tiles)  # all streamed tiles, at one visit
-                first_s = s * passes * full_streamed + tiles * output
+                first_s = s * passes * full_streamed
                 last_s = visit * last_streamed
                 if passes == 1:  # what is held comes beside it
-                    last_s += h * min(1.0, last_held * count / tiles)
+                    last_s += held_cycles / turns * last_held
                 visits = last_visits = tiles
-                sum_c, sum_s = passes * c, passes * (s + tiles * output)
-                late = 0.0
+                sum_c, sum_o = passes * c, passes * tiles * output
+                sum_s = passes * s + sum_o
+                late = first_late = 0.0
                 if visits > 1 and stays:
-                    late = passes * (c * (visits - 2) / visits + (s + tiles * output) * squeezed)
-                held_first = h * min(1.0, full_held * count / tiles)
+                    first_late = c * (visits - 2) / visits + tiles * output * squeezed
+                    late = passes * first_late + s * passes * copies * last_streamed * last_squeezed
+                    late += s * passes * (passes - copies) * full_streamed * squeezed
+                    first_late += s * passes * full_streamed * squeezed
+                held_first = held_cycles / turns / (passes if held_again else 1) * full_held
                 start = visit * full_streamed + held_first - cycles
                 if passes > 1:
-                    start = max(start, h + first_s + visit * full_streamed - c - cycles)
+                    second = max(0.0, h + first_s + visit * second_streamed - c - cycles)
             else:
-                sum_c = sum_s = late = first_c = first_s = last_c = 0.0
+                sum_c = sum_s = sum_o = late = first_c = first_s = first_late = last_c = 0.0
                 last_s = s
                 last_visits = visited = low
                 for at in range(passes):
@@ -271,53 +294,65 @@ def part_cycles(  # type: ignore[no-untyped-def]
                         continue
                     wanted = s + visits * output
                     if at == 0:
-                        first_c, first_s = c, wanted
+                        first_c, first_s, first_late = c, s, 0.0
                         if hold_weights and not held_again:  # a mask needs few keys at first
                             h *= visits / tiles
                     sum_c += c
                     sum_s += wanted
+                    sum_o += visits * output
                     if visits > 1 and stays:
                         late += c * (visits - 2) / visits + wanted * squeezed
+                        if at == 0:
+                            first_late = late
                     last_c, last_visits = c, visits
-            bulk = max(sum_c, sum_s)
-            if leading and late > bulk and mask == 0:
-                exposed = max(held_first + cycles, h - late / passes + first_s)
-            elif leading:
-                exposed = h + first_s - max(first_c, first_s)
-                if sum_c >= sum_s:
-                    exposed = max(exposed, max(start, first))
-            elif sum_s > sum_c:
-                exposed = max(0.0, h - max(0.0, late - sum_s))
-            else:
-                ahead = 1.0
-                if hold_bytes > 0:
-                    before = hold_bytes if mask or blocks == 1 else held_bytes * (large / count)
-                    ahead = min(1.0, max(0.0, (room - before) / hold_bytes))
-                exposed = max(0.0, h * (1.0 - ahead) - 2.0 * first_c)
+            begin = max(start, first) if leading else 0.0
+            ahead = 1.0
+            if hold_bytes > 0:
+                before = hold_bytes
+                if mask == 0 and blocks > 1:
+                    before = held_bytes * held_share * (small + (1 if uneven > 1 else 0))
+                ahead = min(1.0, max(0.0, (room - before) / hold_bytes))
+            passed = first_c, first_s, first_late
+            taken = block_cycles(leading, (begin, second), h, ahead, h + sum_s, passed, sum_c, late)
             if last_visits > 0:
                 one = last_c / last_visits
                 behind = max(0.0, (last_c if stays else one) - min(one, last_s) - last_visits * output)
-            total += times * (exposed + max(bulk, late))
-            written = output if sum_s > sum_c else 0.0
-    return total - written, behind  # the last tile's results are counted once
+            total += times * taken
+            moved = h + sum_s - min(sum_o, waiting)
+            again = taken - block_cycles(leading, (begin, second), h, ahead, moved, passed, sum_c, late)
+    return total - again, behind  # the last tile's results are counted once
 
 
-def first_slice(weight_cycles, input_cycles, weight_bytes, input_bytes, shape):  # type: ignore[no-untyped-def]
-    """DRAM cycles of the first slice of both operands (``hwmodel.event_options``), and of a tile of both.
+def block_cycles(leading, begin, h, ahead, moving, passed, sum_c, late):  # type: ignore[no-untyped-def]
+    """Cycles of a block: the longest of what DRAM, array and room for streamed tiles want, none of which ever takes
+    longer where data come sooner.
+
+    Args:
+        leading: the first block of a layer.
+        begin: cycles by which the first tile, and by which the second pass come late.
+        h, ahead: as above.
+        moving: DRAM cycles of all of it.
+        passed: c, s and what room takes of the first pass.
+        sum_c, late: of all passes.
+    """
+    first_c, first_s, first_late = passed
+    if leading:
+        computed = max(sum_c - first_c + max(first_c, h + first_s), sum_c + max(begin[0], begin[1]))
+        return max(moving, computed, late - first_late + max(first_c + begin[0], h + first_s))
+    return max(moving, sum_c + max(0.0, h * (1.0 - ahead) - 2.0 * first_c), late)
+
+
+def first_data(weight_cycles, input_cycles, shape):  # type: ignore[no-untyped-def]
+    """DRAM cycles of a step of both operands, and of a tile of both.
 
     Args:
         weight_cycles, input_cycles: of DRAM, everything once.
-        weight_bytes, input_bytes: room that one turn takes.
         shape: as in ``choose_fetches``.
     """
     outputs, tokens, steps, turns, shared, rows, columns, _, _, _, _, _ = shape
-    output_tiles = (outputs + rows - 1) // rows
-    token_tiles = (tokens + columns - 1) // columns * shared
-    step_bytes = max(max(weight_bytes / (output_tiles * steps), input_bytes / (token_tiles * steps)), 1e-3)
-    part = max(1, min(steps, int(SLICE_BYTES / step_bytes))) / steps
     weights = weight_cycles / turns * (min(rows, outputs) / outputs)
     inputs = input_cycles / turns * (min(columns, tokens) / (tokens * shared))
-    return (weights + inputs) * part, weights + inputs
+    return (weights + inputs) / steps, weights + inputs
 
 
 def product_cycles(  # type: ignore[no-untyped-def]
@@ -346,13 +381,13 @@ def product_cycles(  # type: ignore[no-untyped-def]
         work, vector = vector, 0
     weight_once, input_once, written = weight_bits / bandwidth, input_bits / bandwidth, output_bits / bandwidth
     weights, inputs = weight_once * fetches[2], input_once * fetches[3]
-    slices, ready = -1.0, 0.0
+    step, ready = -1.0, 0.0
     if leading:
-        slices, data = first_slice(weight_once, input_once, weight_bytes, input_bytes, shape)
-        ready = max(slices + work / tiles, data)
+        step, data = first_data(weight_once, input_once, shape)
+        ready = max(step + work / tiles, data)
     taken, behind = part_cycles(
         float(work), weights, inputs, written, weight_bytes, input_bytes, weight_room, input_room, fetches, shape,
-        slices,
+        step, OUTPUT_ROOM_BYTES * 8 / bandwidth,
     )  # fmt: skip
     last = last_vector_cycles(vector, shape) + written / tiles
     return taken, behind, weights + inputs + written, vector, ready, last
@@ -368,10 +403,15 @@ def layer_cycles(work, dram, vector, behind, latency, ready, last):  # type: ign
         ready: when the first tile is ready for the vector unit, latency left out.
         last: the last tile's vector work and writing.
     """
-    taken = max(work + latency + last, dram + behind)
+    taken = max(work + latency + last, dram + max(latency, behind))
     if vector > 0:
         taken = max(taken, vector + latency + ready)
     return math.ceil(taken)
+
+
+def most_cycles(fastest, slack):  # type: ignore[no-untyped-def]
+    """Cycles that a schedule may take in place of the fastest (``hwmodel.tile_choice``)."""
+    return fastest + int(fastest * slack)
 
 
 def last_vector_cycles(vector, shape):  # type: ignore[no-untyped-def]

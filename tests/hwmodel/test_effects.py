@@ -29,7 +29,7 @@ def effects() -> pd.DataFrame:
 def test_paper_leaves_everything_out_and_honest_nothing() -> None:
     switches = [name for name, value in vars(HONEST).items() if isinstance(value, bool)]
     schedule = {"whole_tiles", "fill_and_drain"}
-    assert len(switches) == 22 and len(vars(HONEST)) == 24
+    assert len(switches) == 22 and len(vars(HONEST)) == 25
     assert all(getattr(HONEST, name) and not getattr(PAPER, name) for name in switches if name not in schedule)
     assert not any(getattr(options, name) for name in schedule for options in (HONEST, PAPER))
     assert replace(HONEST, **dict.fromkeys(schedule, True)) == SCHEDULED

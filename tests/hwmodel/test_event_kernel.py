@@ -135,7 +135,7 @@ def test_systolic_fold_law(steps: int, array: Array) -> None:
     nothing = Stream(0, 0, 0)
     product = Product(rows * columns * steps, 6 * steps, 6 * steps, nothing, nothing, nothing, 64, 64)
     plan = tile_plan(product, shape, MACHINE, whole=False, passes=1)
-    parts = cut(plan, MACHINE, array, slice_bytes=64, piece_limit=1000)
+    parts = cut(plan, MACHINE, slice_bytes=64, piece_limit=1000)
     for feed, law in (
         (Feed.BROADCAST, 6 * steps),
         (Feed.SYSTOLIC, 6 * (2 * array.rows + array.columns + steps - 2)),

@@ -90,7 +90,7 @@ def test_one_small_layer_by_hand() -> None:
     on each channel.
     """
     burst = 64 * 8 / (256 * 0.92 / 2)
-    options = replace(BANDWIDTH, dram=replace(BANDWIDTH.dram, latency_s=10e-9))
+    options = replace(BANDWIDTH, dram=replace(BANDWIDTH.dram, latency_s=10e-9), least_slices=1)
     report = simulate(_layer(24, 4, 32), LayerConfig(), FP16_BASELINE, options)
     assert report.cycles == pytest.approx(4 * burst + 10 + 4 + 12 * burst, abs=1e-3)
     assert report.layers[0].compute_cycles == 4

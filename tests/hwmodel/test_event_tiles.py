@@ -34,7 +34,7 @@ def _plan(product: Product, shape: TileShape, *, whole: bool = False) -> TilePla
 
 
 def _cut(product: Product, shape: TileShape, slice_bytes: int = 4096, *, whole: bool = False) -> Pieces:
-    return cut(_plan(product, shape, whole=whole), SMALL, ARRAY, slice_bytes=slice_bytes, piece_limit=10**6)
+    return cut(_plan(product, shape, whole=whole), SMALL, slice_bytes=slice_bytes, piece_limit=10**6)
 
 
 def test_tiles_are_those_of_the_closed_form() -> None:
@@ -141,7 +141,7 @@ def test_pieces_need_and_free_what_lies_in_the_buffers(
     else:
         shape = dense_shape(outputs, m, steps * 4, ARRAY, lanes=4, copies=copies, shared=kind == "shared")
     product = _product(kib[0] * 1024, kib[1] * 1024, 10**6 + 1)
-    plan, tiling = _plan(product, shape, whole=whole), tiling_of(shape, ARRAY)
+    plan, tiling = _plan(product, shape, whole=whole), tiling_of(shape)
     pieces = _cut(product, shape, slice_bytes, whole=whole)
     rows = max(tiling.visible)
     edges = [min(3, tiling.outputs - 3 * i) for i in range(rows)]
@@ -172,11 +172,11 @@ def test_pieces_need_and_free_what_lies_in_the_buffers(
 def test_pieces_are_made_longer_where_there_would_be_too_many() -> None:
     shape = dense_shape(30, 20, 400, ARRAY, lanes=4, copies=1, shared=False)
     plan = _plan(_product(10**4, 10**4, 1), shape)
-    fine = cut(plan, SMALL, ARRAY, slice_bytes=1, piece_limit=10**6)
-    coarse = cut(plan, SMALL, ARRAY, slice_bytes=1, piece_limit=1000)
+    fine = cut(plan, SMALL, slice_bytes=1, piece_limit=10**6)
+    coarse = cut(plan, SMALL, slice_bytes=1, piece_limit=1000)
     assert len(fine.cycles) == 100 * 100
     assert len(coarse.cycles) == 100 * 7  # slices of 16 steps: 7 of them
-    least = cut(plan, SMALL, ARRAY, slice_bytes=1, piece_limit=1)
+    least = cut(plan, SMALL, slice_bytes=1, piece_limit=1)
     assert len(least.cycles) == 100  # whole tiles
 
 

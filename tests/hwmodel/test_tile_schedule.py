@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from datatypes.layer_config import LayerConfig
-from hwmodel.evaluate import evaluate
 from hwmodel.event_grid import CLOSE, QUICK, grid, summary
 from hwmodel.event_options import BANDWIDTH
 from hwmodel.event_simulator import simulate
+from hwmodel.operands import products_of
 from hwmodel.options import SCHEDULED
 from hwmodel.presets import ACCELERATORS, ANT, BITMOD, FIGNA, FP16_BASELINE, OLIVE
+from hwmodel.tile_plan import shape_of, tile_plan
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload
 
 pd = pytest.importorskip("pandas")
@@ -52,12 +53,12 @@ def test_both_closed_forms_stay_near_the_simulator_on_the_small_grid() -> None:
 
 
 def _priced(m: int, k: int, n: int) -> tuple[int, int]:
-    """How often weights and inputs come for FP16 weights on the FP16 baseline: bits over the bits of all once."""
+    """How often weights and inputs come for FP16 weights on the FP16 baseline, in tiles as large as the array."""
     layer = LayerSpec("linear", LayerKind.LINEAR, m, k, n)
-    price = evaluate(Workload("one", Phase.DECODE, (layer,)), LayerConfig(), FP16_BASELINE, SCHEDULED).layers[0].price
-    weights, inputs = price.weight_bits / (16 * n * k), price.input_bits / (16 * m * k)
-    assert weights == int(weights) and inputs == int(inputs)
-    return int(weights), int(inputs)
+    array = FP16_BASELINE.decode_array
+    (product,) = products_of(layer, LayerConfig(), FP16_BASELINE, array, SCHEDULED)
+    shape = shape_of(layer, product, 0, FP16_BASELINE, array, SCHEDULED)
+    return tile_plan(product, shape, FP16_BASELINE, whole=True, passes=1).times
 
 
 def test_whole_tiles_by_hand() -> None:
