@@ -2,8 +2,9 @@
 
 One evaluation is a whole Llama-2-7B (all layers, prompt of 256 tokens, and decode steps) in one design. Three spaces:
 one decode step and 256 of them with a growing context over all axes, and 256 in which every design has an array of its
-own. CPU seconds are of all threads, tables worked out anew in every run. In the same run: our own scalar path
-(``hwmodel.evaluate``) on designs of the first two spaces, and ZigZag (``hwmodel.batch_peer``) where there is one.
+own; designs scattered over the first two, as a search asks for them; and tile schedules. CPU seconds are of all
+threads, tables worked out anew in every run. In the same run: our own scalar path (``hwmodel.evaluate``) on designs of
+the first two spaces, and ZigZag (``hwmodel.batch_peer``) where there is one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8
 from datatypes.format import Format
@@ -23,7 +26,7 @@ from hwmodel.batch_evaluate import BatchPricer
 from hwmodel.batch_peer import run_zigzag
 from hwmodel.bench import MODEL, bitmod4_config
 from hwmodel.evaluate import Pricer
-from hwmodel.options import HONEST
+from hwmodel.options import HONEST, SCHEDULED, ModelOptions
 from hwmodel.paper import paper_model
 from hwmodel.presets import BITMOD
 from hwmodel.price import Price, sum_prices
@@ -38,6 +41,7 @@ _ROWS, _COLUMNS = (16, 32, 48, 64, 96, 128), (8, 16, 32, 64)
 _CAPACITIES_KIB = (64, 128, 256, 384, 512, 768, 1024, 2048)
 _GBYTES_PER_S = (8, 16, 32, 64, 128, 256, 512, 1024)
 _CLOCKS_HZ = (0.5e9, 1e9, 2e9)
+SCATTERED = 20_000  # designs of those that are scattered
 
 
 @dataclass(frozen=True)
@@ -110,19 +114,30 @@ def time_batch(name: str, designs: DesignSpace, threads: int | None) -> BatchBen
     return BatchBench(name, count, time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def scalar_price(point: DesignPoint) -> Price:
+def time_points(
+    name: str, designs: DesignSpace, count: int, threads: int | None, options: ModelOptions = HONEST
+) -> BatchBench:
+    """Price ``count`` designs scattered over a space, tables and all."""
+    chosen = np.random.default_rng(1).integers(0, len(designs), count)
+    cpu, wall = time.process_time(), time.perf_counter()
+    made = BatchPricer(designs, options).points(chosen, threads=threads)
+    return BatchBench(name, len(made), time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def scalar_price(point: DesignPoint, options: ModelOptions = HONEST) -> Price:
     """One design by ``hwmodel.evaluate``, with as much remembered as it can: each decode step prices what changed."""
-    pricer = Pricer(point.configs, point.accelerator, HONEST)
+    pricer = Pricer(point.configs, point.accelerator, options)
     scenario = point.scenario
-    steps = [pricer.evaluate(scenario.step(context)).total.times(times) for context, times in scenario.contexts(HONEST)]
+    contexts = scenario.contexts(options)
+    steps = [pricer.evaluate(scenario.step(context)).total.times(times) for context, times in contexts]
     return sum_prices([pricer.evaluate(scenario.prefill).total, *steps])
 
 
-def time_scalar(name: str, designs: DesignSpace, cpu_s: float) -> BatchBench:
+def time_scalar(name: str, designs: DesignSpace, cpu_s: float, options: ModelOptions = HONEST) -> BatchBench:
     """Price designs spread over a space one by one for about ``cpu_s`` CPU seconds."""
     count, cpu, wall = 0, time.process_time(), time.perf_counter()
     while (spent := time.process_time() - cpu) < cpu_s:
-        scalar_price(designs.design(count * 104729 % len(designs)))  # a prime: a new place on every axis
+        scalar_price(designs.design(count * 104729 % len(designs)), options)  # a prime: a new place on every axis
         count += 1
     return BatchBench(name, count, spent, time.perf_counter() - wall)
 
@@ -131,12 +146,17 @@ def bench(threads: int | None = None, cpu_s: float = 2.0) -> list[BatchBench]:
     """Time every space, and the scalar path."""
     for part in BatchPricer(replace(space(1), scenarios=space(1).scenarios[:1])).chunks(threads=threads):
         del part  # the kernels are compiled, or read from numba's cache
+    time_points("compiled", space(1), 1, threads, SCHEDULED)
     return [
         time_batch("one decode step", space(1), threads),
         time_batch("256 decode steps", space(256), threads),
         time_batch("256 decode steps, an array for each design", space_of_arrays(256), threads),
+        time_points("one decode step, scattered", space(1), SCATTERED, threads),
+        time_points("256 decode steps, scattered", space(256), SCATTERED, threads),
+        time_points("one decode step, scattered, tile schedules", space(1), SCATTERED // 10, threads, SCHEDULED),
         time_scalar("scalar path, one decode step", space(1), cpu_s),
         time_scalar("scalar path, 256 decode steps", space(256), cpu_s),
+        time_scalar("scalar path, one decode step, tile schedules", space(1), cpu_s, SCHEDULED),
     ]
 
 
@@ -153,8 +173,11 @@ def main(arguments: list[str] | None = None, out: Callable[[str], None] = print)
             f"{result.per_s:,.4g} a second, {result.per_cpu_s:,.4g} for each CPU second"
         )
     for steps in ("one decode step", "256 decode steps"):
-        ratio = results[steps].per_cpu_s / results[f"scalar path, {steps}"].per_cpu_s
-        out(f"batch over scalar path, {steps}, by CPU time: {ratio:,.0f}")
+        for name in (steps, f"{steps}, scattered"):
+            ratio = results[name].per_cpu_s / results[f"scalar path, {steps}"].per_cpu_s
+            out(f"batch over scalar path, {name}, by CPU time: {ratio:,.0f}")
+    schedules = [results[name].per_cpu_s for name in results if name.endswith("tile schedules")]
+    out(f"batch over scalar path, tile schedules, by CPU time: {schedules[0] / schedules[1]:,.0f}")
     if given.peer is not None:
         first = space(1).scenarios[0]
         layers = len(shape_counts(first.prefill.layers)) + len(shape_counts(first.step(257).layers))

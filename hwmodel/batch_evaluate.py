@@ -3,6 +3,7 @@
     space = DesignSpace(paper_scenarios("Llama-2-7B"), {"bitmod4": config}, DesignAxes((BITMOD,), drams=(32e9, 64e9)))
     result = batch_evaluate(space)
     result.total.seconds, result.total.energy_pj, result.area_mm2     # one entry for each design
+    BatchPricer(space).points([5, 70000])                              # some designs of a space of any size
     result.design(5).accelerator                                       # the object that evaluate takes
 
 Integers (cycles, bits, multiply-accumulates) are those of ``evaluate`` to the last bit; energies differ by the order of
@@ -12,9 +13,10 @@ additions alone (1e-12). Formats that an accelerator cannot run are marked (``ru
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,7 @@ from hwmodel.term_skipping import CountedBits
 
 CHUNK = 1 << 20  # designs of a chunk unless the caller says otherwise: 50 MB of brief figures
 _JOB = 1 << 15  # designs that a thread prices between two looks at the keyboard and the progress
+_POINTS = 1 << 12  # scattered designs that a thread prices at once: 5 MB of tables
 _EXACT = 1 << 53  # whole numbers below are exact as floats
 
 Progress = Callable[[int, int], None]
@@ -62,11 +65,13 @@ class BatchPricer:
         self.tables = MachineTables(space, options, self.forms)
         machine = self.tables
         items = np.concatenate(self.forms.items) if self.forms.items else np.zeros((0, 4), np.int64)
-        self._arguments = (
+        self._forms = (
             items,
             _matrix(self.forms.forms, FORM_COLUMNS, np.int64),
             _matrix(self.forms.form_floats, 3, np.float64),
             _matrix(self.forms.tables, 5, np.int64),
+        )
+        self._machines = (
             machine.arrays,
             machine.sizes,
             machine.array_costs,
@@ -108,6 +113,103 @@ class BatchPricer:
         ranges = [self.forms.ranges[s, c, a, phase, layout[:, phase]] for phase in (0, 1)]
         return np.ascontiguousarray(np.stack(ranges, 1))
 
+    def _kernel(
+        self,
+        places: tuple[np.ndarray, ...],
+        rows: np.ndarray,
+        machines: tuple[Any, ...],
+        lanes: np.ndarray,
+        detail: bool,
+    ) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """The kernel, and its arguments up to the results.
+
+        Args:
+            places: of scenario, config, accelerator and array, of each row.
+            rows: of accelerator and array in ``machines``, [rows, 2].
+            machines, lanes: tables of machines.
+            detail: as in ``batch_evaluate``.
+        """
+        s, c, a, i = places
+        options = self.options
+        settings = np.array(
+            [options.column_gating, options.dram_efficiency, detail, options.whole_tiles, options.fill_and_drain],
+            np.int64,
+        )
+        layout = (self.tables.arrays[a, i][:, 1::2] == 1).astype(np.int64)
+        ranges = self._ranges(s, c, a, layout)
+        if not options.scheduled:
+            return price_rows, (rows, ranges, *self._forms, *machines, settings)
+        narrow = self._ranges(s, c, a, np.ones_like(layout))
+        tiles = (*self.tables.tiles, lanes, float(options.tile_slack))
+        return price_schedules, (rows, ranges, narrow, *self._forms, *machines, *tiles, settings)
+
+    def points(
+        self, indices: np.ndarray | Sequence[int], *, detail: bool = False, threads: int | None = None
+    ) -> BatchResult:
+        """Designs scattered over the space, of which nothing else is priced.
+
+        Args:
+            indices: of the designs, in any order, some twice if need be.
+            detail, threads: as in ``batch_evaluate``.
+
+        Returns:
+            Their figures, in this order.
+
+        Raises:
+            IndexError: no such design.
+        """
+        chosen = np.asarray(indices, np.int64).reshape(-1)
+        whole = len(self.space)
+        wrong = chosen[(chosen < 0) | (chosen >= whole)]
+        if wrong.size:
+            raise IndexError(f"index of a design must be 0 to {whole - 1}, not {int(wrong[0])}")
+        integers = np.empty((len(INTEGERS) if detail else BRIEF_INTEGERS, 2, len(chosen), 1, 1, 1), np.int64)
+        energies = np.empty((len(ENERGIES) if detail else BRIEF_ENERGIES, *integers.shape[1:]))
+        runnable = np.empty(integers.shape[2:], bool)
+        size = max(1, min(_POINTS, -(-len(chosen) // _threads(threads))))
+        order = np.argsort(
+            chosen // math.prod(self.space.shape[4:]), kind="stable"
+        )  # what shares work one after another
+        back = np.argsort(order)
+        with ThreadPoolExecutor(_threads(threads)) as pool:
+            _wait(
+                pool.submit(
+                    self._points, chosen[order[at : at + size]], detail, integers[:, :, at : at + size],
+                    energies[:, :, at : at + size], runnable[at : at + size],
+                )
+                for at in range(0, len(chosen), size)
+            )  # fmt: skip
+        _check_exact(integers)
+        return BatchResult(
+            self.space,
+            0,
+            integers[:, :, back, 0, 0, 0],
+            energies[:, :, back, 0, 0, 0],
+            runnable[back, 0, 0, 0],
+            self.forms.reasons,
+            self.tables,
+            chosen,
+        )
+
+    def _points(
+        self, chosen: np.ndarray, detail: bool, integers: np.ndarray, energies: np.ndarray, runnable: np.ndarray
+    ) -> None:
+        """Price designs; each is an accelerator of its own, with one array, one pair of buffers and one memory."""
+        s, c, a, i, w, v, d, f = np.unravel_index(chosen, self.space.shape)
+        (arrays, sizes, costs, vector_pj, port_ids, ports, weight_srams, input_srams, weight_rooms, input_rooms,
+         *memories) = self._machines  # fmt: skip
+        m = d * self.space.shape[-1] + f
+        own = (
+            arrays[a, i][:, None], sizes[a, i][:, None], costs[a, i][:, None], vector_pj[a], port_ids, ports,
+            weight_srams[a, w][:, None], input_srams[a, v][:, None], weight_rooms[a, w][:, None],
+            input_rooms[a, v][:, None], *(column[a, m][:, None] for column in memories),
+        )  # fmt: skip
+        rows = np.stack([np.arange(len(chosen)), np.zeros(len(chosen), np.int64)], 1)
+        price, fixed = self._kernel((s, c, a, i), rows, own, self.tables.lanes[a], detail)
+        made = [np.empty(x.shape, x.dtype) for x in (integers, energies, runnable)]  # laid out as the kernel takes them
+        price(*fixed, *made, 0, len(chosen), 0, 1, 0)
+        integers[...], energies[...], runnable[...] = made
+
     def _piece(self, piece: _Piece, detail: bool, pool: ThreadPoolExecutor, workers: int) -> BatchResult:
         _, inner = self._rows
         count = piece.stop - piece.start
@@ -116,37 +218,16 @@ class BatchPricer:
         energies = np.empty((len(ENERGIES) if detail else BRIEF_ENERGIES, 2, *shape))
         runnable = np.empty(shape, bool)
         s, c, a, i = np.unravel_index(np.arange(piece.start, piece.stop), self.space.shape[:4])
-        columns = self.tables.arrays[a, i][:, 1::2] == 1
-        ranges = self._ranges(s, c, a, columns.astype(np.int64))
-        options = self.options
-        settings = np.array(
-            [options.column_gating, options.dram_efficiency, detail, options.whole_tiles, options.fill_and_drain],
-            np.int64,
-        )
-        fixed: tuple[Any, ...] = (np.stack([a, i], 1), ranges, *self._arguments, settings)
-        price: Callable[..., None] = price_rows
-        if options.scheduled:
-            narrow = self._ranges(s, c, a, np.ones_like(columns, np.int64))
-            tiles, slack = (*self.tables.tiles, self.tables.lanes), float(options.tile_slack)
-            fixed = (fixed[0], ranges, narrow, *self._arguments, *tiles, slack, settings)
-            price = price_schedules
+        price, fixed = self._kernel((s, c, a, i), np.stack([a, i], 1), self._machines, self.tables.lanes, detail)
         jobs = _pieces(count, shape[1], int(np.prod(shape[1:])), max(1, min(_JOB, -(-integers[0, 0].size // workers))))
-        futures = [
+        _wait(
             pool.submit(
                 price, *fixed, integers, energies, runnable, job.start, job.stop,
                 piece.weights_start + job.weights_start, piece.weights_start + job.weights_stop, piece.weights_start,
             )
             for job in jobs
-        ]  # fmt: skip
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException:  # an interrupt too: what has not begun shall not begin
-            for future in futures:
-                future.cancel()
-            raise
-        if integers[0].max(initial=0) >= _EXACT or integers.min(initial=0) < 0:
-            raise ValueError(f"a design must take fewer than 2**53 cycles, not {integers[0].max()}")
+        )  # fmt: skip
+        _check_exact(integers)
         rest = int(np.prod(inner[1:]))
         start = piece.start * inner[0] * rest + piece.weights_start * rest
         return BatchResult(
@@ -195,6 +276,23 @@ def batch_evaluate(
         pricer.forms.reasons,
         pricer.tables,
     )
+
+
+def _wait(futures: Iterable[Future[None]]) -> None:
+    """Wait for all of them, or begin no more where one fails or the wait is interrupted."""
+    begun = list(futures)
+    try:
+        for future in as_completed(begun):
+            future.result()
+    except BaseException:  # an interrupt too: what has not begun shall not begin
+        for future in begun:
+            future.cancel()
+        raise
+
+
+def _check_exact(integers: np.ndarray) -> None:
+    if integers[0].max(initial=0) >= _EXACT or integers.min(initial=0) < 0:
+        raise ValueError(f"a design must take fewer than 2**53 cycles, not {integers[0].max()}")
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def price_rows(  # type: ignore[no-untyped-def]
         order = start + np.argsort(_sizes_of(arrays, rows, start, stop, 2 * phase + 1), kind="mergesort")
         order = order[np.argsort(_sizes_of(arrays, rows, start, stop, 2 * phase)[order - start], kind="mergesort")]
         order = order[np.argsort(ranges[start:stop, phase, 0][order - start], kind="mergesort")]
-        before = np.int64(-1)
+        before = calm_machine = np.int64(-1)
         seen = restless_count = np.int64(0)
         macs = compute_cycles = vector_cycles = weight_bits = input_bits = output_bits = size = np.int64(0)
         masked, operations = False, 0.0
@@ -211,12 +211,12 @@ def price_rows(  # type: ignore[no-untyped-def]
             place = sizes[machine, array]
             rows_of, columns_of = arrays[machine, array, 2 * phase], arrays[machine, array, 2 * phase + 1]
             known = False
-            if before >= 0 and rows[before, 0] == machine:
-                columns_before = arrays[machine, rows[before, 1], 2 * phase + 1]
+            if before >= 0:
+                columns_before = arrays[rows[before, 0], rows[before, 1], 2 * phase + 1]
                 known = (
                     ranges[before, phase, 0] == low
                     and ranges[before, phase, 1] == high
-                    and arrays[machine, rows[before, 1], 2 * phase] == rows_of
+                    and arrays[rows[before, 0], rows[before, 1], 2 * phase] == rows_of
                 ) and (
                     columns_before == columns_of
                     or (not masked and as_many_passes(columns_seen, seen, columns_of, columns_before))
@@ -233,6 +233,8 @@ def price_rows(  # type: ignore[no-untyped-def]
                     if not items[item, CALM]:
                         restless[restless_count] = item
                         restless_count += 1
+            if not known or not np.array_equal(bandwidth, bandwidths[calm_machine]):
+                calm_machine = machine
                 _calm_cycles(
                     low, high, items, busy, bits, held, read, bandwidth, settings, calm, leaking, scratch
                 )  # fmt: skip

@@ -58,7 +58,7 @@ class PhaseCosts:
 
 @dataclass(frozen=True, eq=False)
 class BatchResult:
-    """Figures of the designs ``start`` to ``start + len(result)`` of a space.
+    """Figures of the designs ``start`` to ``start + len(result)`` of a space, or of those at ``chosen``.
 
     Args:
         space: the designs.
@@ -67,6 +67,7 @@ class BatchResult:
         runnable: [designs].
         reasons: why a config does not run on an accelerator, by their names.
         tables: of the axes.
+        chosen: indices of scattered designs, [designs]; ``None`` for those from ``start`` on.
     """
 
     space: DesignSpace
@@ -76,6 +77,7 @@ class BatchResult:
     runnable: np.ndarray
     reasons: Mapping[tuple[str, str], str] = field(repr=False)
     tables: MachineTables = field(repr=False)
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.runnable)
@@ -83,7 +85,7 @@ class BatchResult:
     @property
     def indices(self) -> np.ndarray:
         """Indices of the designs in the space."""
-        return np.arange(self.start, self.start + len(self))
+        return np.arange(self.start, self.start + len(self)) if self.chosen is None else self.chosen
 
     @cached_property
     def places(self) -> Mapping[str, np.ndarray]:
@@ -126,7 +128,7 @@ class BatchResult:
 
     def design(self, position: int) -> DesignPoint:
         """The design at a position of this result."""
-        return self.space.design(self.start + range(len(self))[position])
+        return self.space.design(int(self.indices[position]))
 
     def reason(self, position: int) -> str | None:
         """Why the design at a position cannot run; ``None`` if it can."""

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from hwmodel.batch_axes import DesignAxes, DesignSpace, paper_scenarios
-from hwmodel.batch_bench import MODEL, configs, scalar_price, space, time_batch, time_scalar
+from hwmodel.batch_bench import MODEL, configs, scalar_price, space, time_batch, time_points, time_scalar
 from hwmodel.batch_evaluate import batch_evaluate
 from hwmodel.batch_peer import PeerRun, run_zigzag
 from hwmodel.presets import BITMOD
@@ -32,6 +32,8 @@ def test_rates() -> None:
     batch, scalar = time_batch("x", _small(), 1), time_scalar("y", _small(), 0.01)
     assert batch.evaluations == 24 and scalar.evaluations >= 1
     assert batch.per_cpu_s == pytest.approx(24 / batch.cpu_s) and batch.per_s == pytest.approx(24 / batch.wall_s)
+    scattered = time_points("z", _small(), 50, 1)
+    assert scattered.evaluations == 50 and scattered.cpu_s > 0
     assert PeerRun(1, 4, 7, 2.0, 1.0).layers_per_cpu_s == 3.5
 
 

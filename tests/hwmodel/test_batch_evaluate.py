@@ -325,6 +325,30 @@ def test_chunks_are_the_whole(size: int) -> None:
     assert parts[-1].design(-1) == whole.design(len(whole) - 1)
 
 
+@pytest.mark.parametrize("options", [HONEST, PAPER, SCHEDULED], ids=["honest", "paper", "scheduled"])
+def test_scattered_designs_are_those_of_the_whole(options: ModelOptions) -> None:
+    """In any order, one of them twice; those that cannot run among them."""
+    space = replace(_small_space(), axes=replace(_small_space().axes, drams=(None, 3.3e9)))
+    whole = batch_evaluate(space, options, detail=True)
+    chosen = [*np.random.default_rng(5).permutation(len(space))[:40].tolist(), 7, 7]
+    result = BatchPricer(space, options).points(chosen, detail=True, threads=2)
+    assert result.indices.tolist() == chosen and not result.runnable.all()
+    assert np.array_equal(result.runnable, whole.runnable[chosen])
+    for name, column in whole.total.columns.items():
+        assert np.allclose(result.total[name], column[chosen], rtol=1e-12, atol=0, equal_nan=True), name
+    assert np.array_equal(result.total.cycles, whole.total.cycles[chosen])
+    assert np.array_equal(result.area_mm2, whole.area_mm2[chosen])
+    assert result.design(-1) == space.design(7)
+    assert result.reason(0) == whole.reason(chosen[0])
+
+
+def test_no_scattered_designs() -> None:
+    pricer = BatchPricer(_small_space())
+    assert len(pricer.points([])) == 0
+    with pytest.raises(IndexError, match=f"index of a design must be 0 to {len(_small_space()) - 1}, not -1"):
+        pricer.points([0, -1])
+
+
 def test_formats_that_cannot_run_are_marked() -> None:
     result = batch_evaluate(_small_space())
     on_bitmod = result.places["accelerator"] == 0

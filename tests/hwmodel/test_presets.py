@@ -137,7 +137,7 @@ def test_tile_schedules_obey_the_laws_of_time(
 ) -> None:
     """More PEs, a faster memory, fewer bits: never longer, and with the default slack by no more than that.
 
-    Fewer bits may be held in larger blocks, the first of which comes alone; where parts of tiles stay, that is no choice.
+    Fewer bits may be held in larger blocks, whose first one comes alone; that is no choice where parts of tiles stay.
     """
     memory = replace(accelerator.dram, bytes_per_s=bandwidth * accelerator.dram.bytes_per_s)
     for machine, width in (
