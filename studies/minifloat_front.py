@@ -106,6 +106,17 @@ def exact_mac(weight: Format, activation: Format) -> PeDesign:
     return pe_design(weight, activation, accumulator=FixedAccumulator(bits))
 
 
+def kind_of(fmt: Format) -> str:
+    """What a format is to the logic: with one exponent bit the steps are all equal, an integer in sign and magnitude.
+
+    >>> [kind_of(format_by_name(name)) for name in ("int4", "e1m2", "e2m1")]
+    ['integer', 'integer, sign and magnitude', 'minifloat']
+    """
+    if not isinstance(fmt, FloatFormat):
+        return "integer"
+    return "integer, sign and magnitude" if fmt.exponent_bits == 1 else "minifloat"
+
+
 def priced(rows: pd.DataFrame) -> pd.DataFrame:
     """``rows`` with the best rounding of each pair, LUTs and cell areas of its MAC, and where they come from."""
     measured = rows[rows.setting != "float32"]
@@ -117,7 +128,7 @@ def priced(rows: pd.DataFrame) -> pd.DataFrame:
         luts = price_pe(one, "lut6").luts
         assert luts is not None
         row |= {
-            "kind": "minifloat" if isinstance(weight, FloatFormat) else "integer",
+            "kind": kind_of(weight),
             "bits": weight.bits,
             "luts": luts.value,
             "luts_from": luts.origin.value,

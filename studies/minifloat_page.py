@@ -96,9 +96,10 @@ def sentences(table: pd.DataFrame) -> tuple[str, ...]:
     made = []
     for cost, (_, title) in TARGETS.items():
         front = table[table[f"front_{cost}"] & (table.top1 >= LOWEST_TOP1)]
-        floats = front[front.kind == "minifloat"].weight.tolist()
-        which = f": {', '.join(floats)}" if floats else ""
-        made.append(f"{title}: {len(floats)} of {len(front)} points of the front are minifloats{which}.")
+        said = []
+        for kind, one in front.groupby("kind"):
+            said.append(f"{len(one)} {kind} ({', '.join(dict.fromkeys(one.weight))})")
+        made.append(f"{title}: of {len(front)} points of the front {'; '.join(said)}.")
     return tuple(made)
 
 
