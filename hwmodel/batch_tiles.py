@@ -1,7 +1,7 @@
-"""``hwmodel.tile_schedule`` in the kernels of ``batch_evaluate``: what comes again, and filling and draining.
+"""``hwmodel.tile_schedule`` and ``tile_time`` in the kernels of ``batch_evaluate``: what comes again, and how long.
 
-The functions are those of ``tile_schedule``, compiled; here they are called as ``hwmodel.tile_plan`` calls them, and
-``hwmodel.batch_schedule`` calls these.
+The functions are those of these files, compiled; here they are called as ``hwmodel.tile_plan`` calls them, and
+``hwmodel.batch_choice`` calls these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from numba.extending import register_jitable
 
-from hwmodel import batch_columns, event_options, tile_schedule
+from hwmodel import batch_columns, event_options, tile_schedule, tile_time
 from hwmodel.batch_columns import (
     COUNT,
     FIRST,
@@ -41,20 +41,16 @@ from hwmodel.batch_columns import (
     M,
     N,
 )  # fmt: skip
-from hwmodel.tile_schedule import (
+from hwmodel.tile_schedule import choose_fetches, fetch_times, held_blocks, seen_keys, seen_steps
+from hwmodel.tile_time import (
     LATENCY_S,
     block_cycles,
-    choose_fetches,
-    fetch_times,
     first_data,
-    held_blocks,
     last_vector_cycles,
     layer_cycles,
     most_cycles,
     part_cycles,
     product_cycles,
-    seen_keys,
-    seen_steps,
 )
 
 Compile = Callable[[Callable[..., Any]], Any]
@@ -82,7 +78,7 @@ for _function in (
     layer_cycles, last_vector_cycles, most_cycles,
 ):  # fmt: skip
     register_jitable(error_model="numpy")(_function)  # compiled where a kernel calls it
-_jit = fresh(batch_columns, event_options, tile_schedule)
+_jit = fresh(batch_columns, event_options, tile_schedule, tile_time)
 
 
 @_jit

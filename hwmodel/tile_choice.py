@@ -6,8 +6,8 @@ with as many rows as the array, with any number of rows that divides its own, an
 digits before its zeros; likewise columns; and for each product of the layer either operand held; the largest first,
 until one takes at most ``tile_slack`` (``ModelOptions``) longer than array, DRAM or vector unit in any case. Of the
 schedules that take at most ``tile_slack`` longer than the fastest, the one that moves the fewest bits is taken; of
-those, the one with the fewest cycles of the array. Layers that the vector unit computes have tiles of one token by as
-many outputs as it has lanes.
+those, the one with the fewest cycles of the array. Layers that the vector unit computes instead have tiles of as many
+outputs and tokens as it has lanes, of half as many, a quarter and so on.
 
 A larger array can be used as a smaller one, so it takes no longer: exactly so with ``tile_slack`` 0, if its rows (and
 columns) are a multiple of the smaller array's, or the smaller one's have four binary digits and zeros. Left out: a
@@ -20,14 +20,14 @@ rows and columns is read from the buffers.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.options import ModelOptions
 from hwmodel.tile_plan import TilePlan, filled_cycles, plans_of, product_bits
-from hwmodel.tile_schedule import most_cycles
+from hwmodel.tile_time import most_cycles
 from hwmodel.traffic import Product, dram_cycles
 from hwmodel.units import ceil_div
 from hwmodel.workload import ATTENTION_KINDS, LayerSpec
@@ -44,6 +44,15 @@ def tile_sizes(size: int) -> tuple[int, ...]:
     ((24, 22, 20, 18, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1), (51, 48, 44, 40, 36, 32, 30))
     """
     return tuple(s for s in range(size, 0, -1) if size % s == 0 or s // (s & -s) < _MOST_SIGNIFICANT)
+
+
+def vector_tiles(lanes: int, outputs: int, tokens: int) -> Iterator[Array]:
+    """Tiles of a product of the vector unit, largest first."""
+    halves = [lanes >> i for i in range(lanes.bit_length())]
+    for columns in halves:
+        for rows in halves:
+            if not (tokens <= columns < lanes or outputs <= rows < lanes):
+                yield Array(rows, columns)
 
 
 @dataclass(frozen=True)
@@ -93,15 +102,19 @@ def schedule_layer(
     fastest = 0
 
     def take(tile: Array, parts: Sequence[Product]) -> None:
-        if tile.columns < array.columns:
+        if tile.columns < array.columns and parts is not whole:
             parts = [replace(part, busy=part.busy * tile.columns / array.columns) for part in parts]
         for plans in itertools.product(*plans_of(spec, parts, accelerator, tile, options, passes)):
             made.append(LayerSchedule(plans, scheduled_cycles(plans, accelerator, options), ports))
 
-    if not _compute(whole):
-        take(Array(accelerator.vector.lanes, 1), whole)
-        fastest = min(each.cycles for each in made)
-    over = bool(made)
+    over = not _compute(whole)
+    if over:
+        lanes = accelerator.vector.lanes
+        for tile in vector_tiles(lanes, spec.n, spec.m):
+            take(tile, whole)
+            fastest = min(each.cycles for each in made)
+            if fastest <= most_cycles(least, slack):
+                break
     for columns in tile_sizes(array.columns):
         if over:
             break

@@ -1,4 +1,4 @@
-"""Products with the shape of their tiles and how these take turns (``hwmodel.tile_schedule``), layer by layer."""
+"""Products with the shape of their tiles, how these take turns (``hwmodel.tile_schedule``) and how long (``tile_time``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.options import ModelOptions
-from hwmodel.tile_schedule import LATENCY_S, choose_fetches, layer_cycles, product_cycles
+from hwmodel.tile_schedule import choose_fetches
+from hwmodel.tile_time import LATENCY_S, layer_cycles, product_cycles
 from hwmodel.traffic import Product, causal_positions
 from hwmodel.units import ceil_div
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec
