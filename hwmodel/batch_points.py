@@ -61,7 +61,8 @@ def space_of(points: Sequence[DesignPoint]) -> tuple[DesignSpace, np.ndarray]:
     activations: dict[int, int] = {}
     drams: dict[Dram, int] = {}
     clocks: dict[float, int] = {}
-    places = []
+    names: list[tuple[str, str]] = []
+    places: list[tuple[int, ...]] = []
     for point in points:
         _add_named(scenarios, point.scenario.name, point.scenario, "scenario")
         _add_named(configs, point.config_name, point.configs, "config")
@@ -75,13 +76,14 @@ def space_of(points: Sequence[DesignPoint]) -> tuple[DesignSpace, np.ndarray]:
                 _place(drams, machine.dram),
                 _place(clocks, machine.frequency_hz),
             )
-        places.append((point.scenario.name, point.config_name, *known[id(machine)]))
+        names.append((point.scenario.name, point.config_name))
+        places.append(known[id(machine)])
     axes = DesignAxes(
         tuple(bases), tuple(arrays), tuple(weights), tuple(activations), tuple(drams), tuple(clocks)
     )  # fmt: skip
     space = DesignSpace(tuple(scenarios.values()), configs, axes)
     of_scenario, of_config = ({name: place for place, name in enumerate(named)} for named in (scenarios, configs))
-    rows = [(of_scenario[scenario], of_config[config], *rest) for scenario, config, *rest in places]
+    rows = [(of_scenario[s], of_config[c], *rest) for (s, c), rest in zip(names, places, strict=True)]
     return space, np.ravel_multi_index(tuple(np.array(rows, np.int64).T), space.shape)
 
 

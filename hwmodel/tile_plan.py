@@ -1,4 +1,4 @@
-"""Products with the shape of their tiles, how these take turns (``hwmodel.tile_schedule``) and how long (``tile_time``)."""
+"""Products with the shape of their tiles, how these take turns (``hwmodel.tile_schedule``) and how long it takes."""
 
 from __future__ import annotations
 
