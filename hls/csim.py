@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 import struct
 import subprocess
 import threading
@@ -23,11 +24,15 @@ from typing import Any
 
 from datatypes.nearest import nearest
 from hls.ap_types import CompileError, ap_types_folder, compile_program, compiler
-from hls.export_folder import BUILD, MANIFEST, digest, read_manifest
+from hls.export_folder import BUILD, MANIFEST, checked_path, digest, read_manifest
 
 MAX_WORKERS = 2  # a compiler takes about half a gigabyte
 FLAGS = ("-O2",)
 _LAYER_KEYS = ("name", "identifier", "folder", "sources", "data", "output")
+_LISTS = ("sources", "data")
+OUTPUTS = ("fp32", "fp16", "codes")  # of hls.output_rows
+# arrays of a kernel are on the stack here, where the device has memories: as much of it as the system allows
+_LARGE_STACK = 'ulimit -S -s "$(ulimit -H -s)" 2>/dev/null; exec "$0" "$@"'
 _MISMATCH = re.compile(r"mismatch token=(\d+) row=(\d+) expected=([0-9a-f]+) found=([0-9a-f]+)")
 _SUMMARY = re.compile(r"compared (\d+) mismatches (\d+)")
 
@@ -121,6 +126,7 @@ def open_export(folder: Path | str, patterns: Sequence[str] = ()) -> Export:
         missing = [key for key in _LAYER_KEYS if not isinstance(layer, dict) or key not in layer]
         if missing:
             raise ValueError(f"every layer in {folder / MANIFEST} must have the keys {', '.join(missing)}")
+        _check_layer(layer, folder / MANIFEST)
         unnamed = [name for name in (*layer["sources"], *layer["data"]) if name not in files]
         if unnamed:
             raise ValueError(f"{folder / MANIFEST} must list {unnamed[0]} among its files")
@@ -133,6 +139,19 @@ def open_export(folder: Path | str, patterns: Sequence[str] = ()) -> Export:
                 state = "changed" if path.is_file() else "missing"
                 raise ValueError(f"{path} must be as it was exported, but it is {state}: export again")
     return Export(folder, tuple(named[name] for name in chosen), files)
+
+
+def _check_layer(layer: Mapping[str, Any], manifest: Path) -> None:
+    """Make sure that an entry holds texts and lists of texts, and names a folder inside the export."""
+    for key in _LAYER_KEYS:
+        value = layer[key]
+        texts = value if key in _LISTS else [value]
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            kind = "a list of texts" if key in _LISTS else "a text"
+            raise ValueError(f"{key} of a layer in {manifest} must be {kind}, not {value!r}")
+    checked_path(layer["folder"], manifest)
+    if layer["output"] not in OUTPUTS:
+        raise ValueError(f"output of a layer in {manifest} must be {', '.join(OUTPUTS)}, not {layer['output']!r}")
 
 
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -265,14 +284,16 @@ def _simulate_layer(builder: _Builder, layer: Mapping[str, Any], most: int) -> L
     program, compile_s = builder.program(layer)
     start = time.perf_counter()
     done = subprocess.run(
-        [str(program.resolve()), str(most)], cwd=builder.export.folder / layer["folder"], capture_output=True,
-        text=True, errors="replace", check=False,
+        ["sh", "-c", _LARGE_STACK, str(program.resolve()), str(most)], cwd=builder.export.folder / layer["folder"],
+        capture_output=True, text=True, errors="replace", check=False,
     )  # fmt: skip
     run_s = time.perf_counter() - start
     summary = _SUMMARY.search(done.stdout)
     name, output = str(layer["name"]), str(layer["output"])
     if summary is None or done.returncode not in (0, 1):
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        if done.returncode == -signal.SIGSEGV:
+            said = "its arrays may want a larger stack (ulimit -s), or fewer tokens"
         raise ValueError(f"the testbench of layer {name} must end by itself, not with status {done.returncode}: {said}")
     mismatches = tuple(
         Mismatch(name, int(token), int(row), int(expected, 16), int(found, 16), output)

@@ -92,11 +92,11 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     ):
         raise ValueError(f"every entry of files in {path} must have the keys {', '.join(_FILE_KEYS)}")
     for entry in entries:
-        _checked_path(entry["file"], path)
+        checked_path(entry["file"], path)
     return content
 
 
-def _checked_path(name: Any, manifest: Path) -> str:
+def checked_path(name: Any, manifest: Path) -> str:
     """``name`` if it stays inside its folder."""
     pure = PurePosixPath(name) if isinstance(name, str) else None
     if pure is None or pure.is_absolute() or ".." in pure.parts or "\\" in name or pure.as_posix() != name:

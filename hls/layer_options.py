@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from hwmodel.unit_cost_design import Arithmetic
 
+# Beyond these the loops of one call would be those of a whole GPU: they keep a slip of the keyboard from filling memory
+MOST = {"tokens": 1 << 16, "lanes": 1 << 12, "tile_rows": 1 << 12}
+
 
 @dataclass(frozen=True)
 class LayerOptions:
@@ -29,9 +32,9 @@ class LayerOptions:
     tile_blocks: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "lanes", "tile_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} of a layer must be at least 1, not {getattr(self, name)!r}")
+        for name, most in MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} of a layer must be 1 to {most}, not {getattr(self, name)!r}")
         if self.tile_blocks is not None and self.tile_blocks < 1:
             raise ValueError(f"tile_blocks of a layer must be at least 1, not {self.tile_blocks!r}")
         exponent_bits, mantissa_bits = self.accumulator

@@ -182,3 +182,9 @@ def test_make_csim_needs_nothing_of_ours(exported, compiled_here, tmp_path):
     done = subprocess.run(command, cwd=folder, env=bare, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "all outputs of all layers are as expected" in done.stdout and done.stdout.count("mismatches 0") == 2
+    # weights on the chip are part of the program: a new image makes a new one
+    dry = [*command[:1], "-n", *command[1:]]
+    compiles = "-std=c++17"
+    assert compiles not in subprocess.run(dry, cwd=folder, env=bare, capture_output=True, text=True).stdout
+    next((folder / "layers").iterdir()).joinpath("image.inc").write_text("0x0")
+    assert subprocess.run(dry, cwd=folder, env=bare, capture_output=True, text=True).stdout.count(compiles) == 1

@@ -134,6 +134,26 @@ def test_names_that_are_numbers_do_not_make_other_sources_alike(tmp_path):
             simulate(open_export(folder, [name]))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sources", 5, "sources of a layer in .* must be a list of texts, not 5"),
+        ("data", [], "data of a layer in .* must be a list of texts"),
+        ("name", ["a"], "name of a layer in .* must be a text"),
+        ("folder", "/etc", "must lie inside its folder, not '/etc'"),
+        ("folder", "../x", "must lie inside its folder, not '../x'"),
+        ("output", "fp99", "output of a layer in .* must be fp32, fp16, codes, not 'fp99'"),
+    ],
+)
+def test_a_layer_of_an_edited_manifest_is_refused(good, tmp_path, key, value, said):
+    folder = write_export(tmp_path / "out", ("a.one", "layer_a", {}), programs=good)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["layers"][0][key] = value
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=said):
+        open_export(folder)
+
+
 @pytest.mark.parametrize("state", ["missing", "changed"])
 def test_data_must_be_as_exported(tmp_path, state):
     folder = write_export(tmp_path / "out", ("a.one", "layer_a", {}))

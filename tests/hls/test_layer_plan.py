@@ -141,9 +141,11 @@ def test_the_text_names_every_struct_after_the_layer() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": 0}, "tokens of a layer must be at least 1, not 0"),
-        ({"lanes": -1}, "lanes of a layer must be at least 1, not -1"),
-        ({"tile_rows": 0}, "tile_rows of a layer must be at least 1, not 0"),
+        ({"tokens": 0}, "tokens of a layer must be 1 to 65536, not 0"),
+        ({"lanes": -1}, "lanes of a layer must be 1 to 4096, not -1"),
+        ({"tile_rows": 0}, "tile_rows of a layer must be 1 to 4096, not 0"),
+        ({"tokens": 10**12}, "tokens of a layer must be 1 to 65536, not 1000000000000"),
+        ({"lanes": 10**6}, "lanes of a layer must be 1 to 4096, not 1000000"),
         ({"tile_blocks": 0}, "tile_blocks of a layer must be at least 1, not 0"),
         ({"accumulator": (8, 24)}, r"accumulator must have .* not \(8, 24\)"),
     ],
