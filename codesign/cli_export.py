@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,9 @@ def export(
     ] = None,
     lanes: Annotated[int, typer.Option(min=1, help="Inputs multiplied in a cycle.")] = _OPTIONS.lanes,
     rows: Annotated[int, typer.Option(min=1, help="Outputs computed side by side.")] = _OPTIONS.tile_rows,
+    accumulator: Annotated[
+        str, typer.Option(help="Float that adds products of FP16 activations, by its bits: e8m23, e5m10, ...")
+    ] = "e8m23",
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a call, and tokens of the golden vectors.")] = 4,
     inputs: Annotated[
         str, typer.Option(help="Golden inputs: 'seeded', or a text (name or file) that the model is run on.")
@@ -84,8 +88,8 @@ def export(
     """Write layers or a block of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
     board = device_by_name(device)
     target = ExportTarget(
-        board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens), on_chip_bytes=on_chip,
-        calibration=None if calibration is None else load_calibration(calibration),
+        board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens, accumulator),
+        on_chip_bytes=on_chip, calibration=None if calibration is None else load_calibration(calibration),
     )  # fmt: skip
     if inputs != SEEDED:
         check_text_name(inputs)
@@ -158,8 +162,11 @@ def _clock_mhz(board: FpgaDevice, clock: float | None) -> float:
     return planned / _MEGA
 
 
-def _layer_options(accelerator: str | None, lanes: int, rows: int, tokens: int) -> LayerOptions:
-    options = LayerOptions(tokens=tokens, lanes=lanes, tile_rows=rows)
+def _layer_options(accelerator: str | None, lanes: int, rows: int, tokens: int, accumulator: str) -> LayerOptions:
+    widths = re.fullmatch(r"e(\d{1,3})m(\d{1,3})", accumulator)
+    if widths is None:
+        raise ValueError(f"accumulator must be the bits of a float such as e8m23, not {accumulator!r}")
+    options = LayerOptions(tokens=tokens, lanes=lanes, tile_rows=rows, accumulator=(int(widths[1]), int(widths[2])))
     if accelerator is None:
         return options
     (machine,) = accelerators_by_name((accelerator,)).values()
