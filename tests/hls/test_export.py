@@ -38,6 +38,7 @@ from hls.export_folder import read_manifest  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
 from hwmodel.fpga import DEVICES  # noqa: E402
 from hwmodel.unit_cost_design import Arithmetic  # noqa: E402
+from tests.hls.real_layers import REAL_LAYERS  # noqa: E402
 
 N, K, TOKENS = 10, 70, 2
 INT8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP16), dynamic=True)
@@ -246,6 +247,8 @@ FAMILIES = {
     "low-rank branch": ("l2qer_w4a8_mxint", Arithmetic.PARALLEL),
     "element-wise outliers": ("gwq4_g128", Arithmetic.PARALLEL),
     "smoothing": ("smoothquant_int8_channel_a8", Arithmetic.PARALLEL),
+    "channel groups of Tender": ("tender8_tensor", Arithmetic.PARALLEL),
+    **{family: (build, Arithmetic.PARALLEL) for family, build in REAL_LAYERS.items()},
 }
 
 
@@ -276,6 +279,10 @@ def test_a_real_layer_of_every_kernel_family_is_equal_bit_for_bit(real_layer, tm
     if isinstance(encoding, str):
         made = recipe(encoding)
         layer = made.algorithm.quantize(weight, seen, made.linear)
+    elif callable(encoding):
+        layer = encoding(weight)
+        error = float((layer.dequantize_weight() - weight).square().mean() / weight.square().mean())
+        assert error < 0.6  # of a weight: half of it where half is left out, more of noise
     else:
         activation = INT8 if encoding is OLIVE else replace(encoding, dynamic=True)
         config = LayerConfig(weight=encoding, activation=activation)
@@ -285,5 +292,6 @@ def test_a_real_layer_of_every_kernel_family_is_equal_bit_for_bit(real_layer, tm
     goal = target(options=options, on_chip_bytes=0)
     export_layers(tmp_path / "out", [ExportLayer(REAL, layer, x)], goal, {"model": "smollm2-135m-offgrid"})
     (result,) = simulate(open_export(tmp_path / "out"))
-    tokens = TOKENS if encoding is NVFP4 else 1 + TOKENS  # one scale for all tokens: a single call
+    one_call = encoding is NVFP4 or encoding == "tender8_tensor"  # one scale for all tokens
+    tokens = TOKENS if one_call else 1 + TOKENS
     assert (result.compared, result.mismatch_count) == (tokens * 192, 0), result.mismatches
