@@ -91,7 +91,7 @@ def signs(weight: torch.Tensor) -> QuantizedLayer:
     row = (left[:, 0].abs() * size[0].sqrt()).to(torch.float16)
     column = (right[0].abs() * size[0].sqrt()).to(torch.float16)
     tensor = QuantizedTensor(
-        config, (weight.shape[0], weight.shape[1]), (weight > 0).to(torch.uint8), row_scale=row, column_scale=column
+        config, (weight.shape[0], weight.shape[1]), (weight < 0).to(torch.uint8), row_scale=row, column_scale=column
     )
     return _layer(LayerConfig(weight=config), tensor, weight.shape)
 
