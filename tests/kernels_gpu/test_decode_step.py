@@ -101,6 +101,7 @@ def test_a_step_of_mixed_encodings():
 
 
 @simulated
+@pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
 def test_a_bfloat16_step_of_two_sequences_over_four_bits():
     one_layer = replace(TINY, layers=1, vocabulary=24)
     check(one_layer, [PLAIN, {Matrix.HEAD: "int8"}], torch.bfloat16, [5, 23], [0, 7], 4)
@@ -125,6 +126,7 @@ def test_a_bound_step_equals_a_run_by_stage_and_a_full_cache_stays_full():
 
 
 @simulated
+@pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
 def test_a_wrong_weight_is_found():
     shape = DecoderShape("tiny", 64, 1, 1, 64, 32, 1, 24)
     decoder = decoder_of([PLAIN | {Matrix.DOWN: "int4_g128"}, {Matrix.HEAD: None}], torch.float16, shape)
