@@ -85,15 +85,15 @@ def operands_of(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions
         decode = unpack_operations(weight, kind)
         scaling = scale_operations(weight, kind, spec.n, spec.k)
         return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode, scaling)
+    encoding = None
     if isinstance(weight, PartitionedConfig):
-        decode, encoding = (
-            sum(decode_operations(p.config) * p.columns for p in weight.parts) / max(weight.columns, 1),
-            None,
-        )
+        columns = max(weight.columns, 1)
+        decode = sum(decode_operations(part.config) * part.columns for part in weight.parts) / columns
     else:
         decode = decode_operations(weight)
         takes = decode > 0 and config.activation is None and spec.kind is LayerKind.LINEAR
-        encoding = encoding_of(weight) if takes and reason_without_kernel(weight) is None else None
+        if takes and reason_without_kernel(weight) is None:
+            encoding = encoding_of(weight)
     return Operands(weight_bits * copies, wide_in * copies, wide_out * copies, kind, decode, encoding=encoding)
 
 
