@@ -17,13 +17,13 @@ from hls.block_estimate_logic import block_parts
 from hls.block_loops import block_loops, records
 from hls.block_plan import BlockPlan
 from hls.decoder_block import LAYERS
-from hls.estimate import LayerEstimate, memory_entry, part_entry
+from hls.estimate import Estimate, LayerEstimate, sites_entry
 from hls.estimate_buffers import FIFOS, Buffer, layer_fifos
 from hls.estimate_cycles import image_bytes_read
 from hls.hls_operators import AXI_LITE, AXI_MASTER
 from hls.layer_loops import layer_loops
 from hls.weights import BEAT_BYTES, row_beats
-from hwmodel.fpga import NOTHING, Budget, FpgaDevice, FpgaResources, budget
+from hwmodel.fpga import NOTHING, FpgaResources, budget
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.fpga_calibration import FpgaCalibration, calibrated
 
@@ -31,109 +31,48 @@ _PORTS = (AXI_MASTER.luts, AXI_LITE.luts)  # what parts that a block has once fo
 _OUTSIDE = ("output floats", "weight image")  # arrays of a kernel that a layer in a block does not have
 
 
-@dataclass(frozen=True, eq=False)
-class BlockEstimate:
-    """A block on a device.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BlockEstimate(Estimate):
+    """A block on a device: ``parts`` and ``arrays`` are those around its layers, and streams that are memories.
 
     Args:
-        device: it is put on.
-        clock_hz: that it is planned with.
         layers: what each layer takes inside the block.
-        parts: logic around them, and ports.
-        arrays: memories around them, streams that are memories among them.
         layer_parts: of all layers, for the error of the whole.
-        missing: what is not counted.
-        macs: of the token that is timed: layers, scores, values.
-        first, last: tokens at position 0 and at the last one; ``port_last`` with two ports an array.
-        bytes_moved: by the last: weight image, cache, input, output.
-        resources: of everything, calibrated if there is a calibration.
-        budget: of these, against the device's limits.
-        calibration: what corrected the resources; empty for nothing.
+        first, last: tokens at position 0 and at the last one; ``port_last`` with two ports an array. The last one is
+            what is timed: ``macs`` of layers, scores and values, ``bytes_moved`` with the cache.
     """
 
-    device: FpgaDevice
-    clock_hz: float
     layers: Mapping[str, FpgaResources]
-    parts: tuple[FpgaPart, ...]
-    arrays: tuple[tuple[Buffer, FpgaResources], ...]
     layer_parts: tuple[FpgaPart, ...]
-    missing: tuple[str, ...]
-    macs: int
     first: TokenCycles
     last: TokenCycles
     port_last: TokenCycles
-    bytes_moved: int
-    resources: FpgaResources
-    budget: Budget
-    calibration: str = ""
 
     @property
-    def seconds(self) -> float:
-        """Of the last token, as pragmas ask."""
-        return self.last.latency / self.clock_hz
+    def latency(self) -> int:
+        """Cycles of the last token."""
+        return self.last.latency
 
     @property
-    def bytes_per_s(self) -> float:
-        """Bandwidth that the last token needs to last no longer."""
-        return self.bytes_moved / self.seconds
+    def logic(self) -> tuple[FpgaPart, ...]:
+        """Parts of the layers and around them."""
+        return (*self.layer_parts, *self.parts)
 
     @property
     def cycles_a_position(self) -> float:
         """That a token takes longer for each position before it."""
         return (self.last.latency - self.first.latency) / max(self.last.position, 1)
 
-    @property
-    def _known(self) -> list[FpgaPart]:
-        return [
-            part for part in (*self.layer_parts, *self.parts) if part.luts is not None and part.lut_error is not None
-        ]
-
-    @property
-    def lut_error(self) -> float | None:
-        """Expected relative error of the parts' LUTs whose error is known; ``None`` if it is known of none."""
-        luts = sum(part.resources.luts for part in self._known)
-        return sum(part.lut_error or 0.0 for part in self._known) / luts if luts else None
-
-    @property
-    def known_share(self) -> float:
-        """Share of the parts' LUTs whose error is known."""
-        luts = sum(part.resources.luts for part in (*self.layer_parts, *self.parts))
-        return sum(part.resources.luts for part in self._known) / luts
-
     def to_dict(self) -> dict[str, Any]:
-        """For a manifest, by the names of a layer's estimate: JSON-able, the same bytes for the same block."""
-        return {
-            "clock_hz": self.clock_hz,
-            "resources": _sites(self.resources),
-            "limits": {
-                use.resource: {"share": round(use.share, 6), "limit": use.limit, "fits": use.fits}
-                for use in self.budget.uses
-                if use.used or use.capacity
-            },
-            "fits": self.budget.fits,
-            "tightest": self.budget.tightest.resource,
-            "lut_error": None if self.lut_error is None else round(self.lut_error, 4),
-            "luts_of_known_error": round(self.known_share, 4),
-            "tokens": 1,
-            "macs": self.macs,
+        """For a manifest, by the names of a layer's estimate."""
+        cycles = {
             "cycles": _cycles(self.last),
             "cycles_with_two_ports": _cycles(self.port_last),
             "cycles_of_first_token": self.first.latency,
             "cycles_a_position": round(self.cycles_a_position, 2),
-            "seconds": float(f"{self.seconds:.6g}"),
-            "bytes": self.bytes_moved,
-            "bytes_per_s": round(self.bytes_per_s),
-            "device_bytes_per_s": self.device.offchip_bytes_per_s,
-            "layers": {name: _sites(taken) for name, taken in self.layers.items()},
-            "parts": [part_entry(part) for part in self.parts],
-            "memories": [memory_entry(buffer, taken) for buffer, taken in self.arrays],
-            "missing": list(self.missing),
-            "calibration": self.calibration,
         }
-
-
-def _sites(taken: FpgaResources) -> dict[str, float]:
-    return {key: round(value, 1) for key, value in asdict(taken).items()}
+        layers = {name: sites_entry(taken) for name, taken in self.layers.items()}
+        return self.entry(1, cycles, {"layers": layers})
 
 
 def _cycles(token: TokenCycles) -> dict[str, Any]:

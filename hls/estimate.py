@@ -8,6 +8,8 @@ was compared with what.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,64 +27,124 @@ from hwmodel.report import ResourceReport
 TOOL = "codesign hls estimate"
 
 
-@dataclass(frozen=True)
-class LayerEstimate:
-    """A layer on a device.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Estimate(ABC):
+    """What layers and blocks on a device have in common.
 
     Args:
-        name: of the design.
         device: it is put on.
         clock_hz: that it is planned with.
         parts: logic, with counts and origins.
         arrays: memories, as blocks of the device.
         missing: what is not counted.
-        tokens: of the call that is timed.
-        macs: multiplications of the dense parts in that call.
-        cycles: with the intervals that pragmas ask for; ``port_cycles``: with two ports an array.
-        bytes_moved: of a call: weight image, input, output.
+        macs: multiplications of what is timed.
+        bytes_moved: of that: weight image, input, output, cache.
         resources: of everything, calibrated if there is a calibration.
         budget: of these, against the device's limits.
         calibration: what corrected the resources; empty for nothing.
     """
 
-    name: str
     device: FpgaDevice
     clock_hz: float
     parts: tuple[FpgaPart, ...]
     arrays: tuple[tuple[Buffer, FpgaResources], ...]
     missing: tuple[str, ...]
-    tokens: int
     macs: int
-    cycles: CallCycles
-    port_cycles: CallCycles
     bytes_moved: int
     resources: FpgaResources
     budget: Budget
     calibration: str = ""
 
     @property
+    @abstractmethod
+    def latency(self) -> int:
+        """Cycles of what is timed, as pragmas ask."""
+
+    @property
+    def logic(self) -> tuple[FpgaPart, ...]:
+        """All parts that the error of the whole follows from."""
+        return self.parts
+
+    @property
     def seconds(self) -> float:
-        """Of one call, as pragmas ask."""
-        return self.cycles.latency / self.clock_hz
+        """Of what is timed, as pragmas ask."""
+        return self.latency / self.clock_hz
 
     @property
     def bytes_per_s(self) -> float:
-        """Bandwidth that the call needs to last no longer."""
+        """Bandwidth that is needed to last no longer."""
         return self.bytes_moved / self.seconds
+
+    @property
+    def _known(self) -> list[FpgaPart]:
+        return [part for part in self.logic if part.lut_error is not None]
 
     @property
     def lut_error(self) -> float | None:
         """Expected relative error of the parts' LUTs whose error is known; ``None`` if it is known of none."""
-        known = [part for part in self.parts if part.lut_error is not None and part.luts is not None]
-        luts = sum(part.resources.luts for part in known)
-        return sum(part.lut_error or 0.0 for part in known) / luts if luts else None
+        luts = sum(part.resources.luts for part in self._known)
+        return sum(part.lut_error or 0.0 for part in self._known) / luts if luts else None
 
     @property
     def known_share(self) -> float:
         """Share of the parts' LUTs whose error is known."""
-        luts = sum(part.resources.luts for part in self.parts)
-        known = sum(part.resources.luts for part in self.parts if part.lut_error is not None)
-        return known / luts if luts else 0.0
+        luts = sum(part.resources.luts for part in self.logic)
+        return sum(part.resources.luts for part in self._known) / luts if luts else 0.0
+
+    def entry(self, tokens: int, cycles: Mapping[str, Any], layers: Mapping[str, Any]) -> dict[str, Any]:
+        """For a manifest: JSON-able, the same bytes for the same estimate.
+
+        Args:
+            tokens: that are timed.
+            cycles: of them.
+            layers: entry of what is inside, empty for nothing.
+        """
+        return {
+            "clock_hz": self.clock_hz,
+            "resources": sites_entry(self.resources),
+            "limits": {
+                use.resource: {"share": round(use.share, 6), "limit": use.limit, "fits": use.fits}
+                for use in self.budget.uses
+                if use.used or use.capacity
+            },
+            "fits": self.budget.fits,
+            "tightest": self.budget.tightest.resource,
+            "lut_error": _rounded(self.lut_error),
+            "luts_of_known_error": round(self.known_share, 4),
+            "tokens": tokens,
+            "macs": self.macs,
+            **cycles,
+            "seconds": float(f"{self.seconds:.6g}"),
+            "bytes": self.bytes_moved,
+            "bytes_per_s": round(self.bytes_per_s),
+            "device_bytes_per_s": self.device.offchip_bytes_per_s,
+            **layers,
+            "parts": [_part_entry(part) for part in self.parts],
+            "memories": [_memory_entry(buffer, taken) for buffer, taken in self.arrays],
+            "missing": list(self.missing),
+            "calibration": self.calibration,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerEstimate(Estimate):
+    """A layer on a device.
+
+    Args:
+        name: of the design.
+        tokens: of the call that is timed; ``macs`` are those of its dense parts.
+        cycles: with the intervals that pragmas ask for; ``port_cycles``: with two ports an array.
+    """
+
+    name: str
+    tokens: int
+    cycles: CallCycles
+    port_cycles: CallCycles
+
+    @property
+    def latency(self) -> int:
+        """Cycles of one call."""
+        return self.cycles.latency
 
     def report(self) -> ResourceReport:
         """As a record to compare reports with."""
@@ -95,32 +157,9 @@ class LayerEstimate:
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """For a manifest: JSON-able, the same bytes for the same layer."""
-        return {
-            "clock_hz": self.clock_hz,
-            "resources": {key: round(value, 1) for key, value in asdict(self.resources).items()},
-            "limits": {
-                use.resource: {"share": round(use.share, 6), "limit": use.limit, "fits": use.fits}
-                for use in self.budget.uses
-                if use.used or use.capacity
-            },
-            "fits": self.budget.fits,
-            "tightest": self.budget.tightest.resource,
-            "lut_error": None if self.lut_error is None else round(self.lut_error, 4),
-            "luts_of_known_error": round(self.known_share, 4),
-            "tokens": self.tokens,
-            "macs": self.macs,
-            "cycles": _cycles(self.cycles),
-            "cycles_with_two_ports": _cycles(self.port_cycles),
-            "seconds": float(f"{self.seconds:.6g}"),
-            "bytes": self.bytes_moved,
-            "bytes_per_s": round(self.bytes_per_s),
-            "device_bytes_per_s": self.device.offchip_bytes_per_s,
-            "parts": [part_entry(part) for part in self.parts],
-            "memories": [memory_entry(buffer, taken) for buffer, taken in self.arrays],
-            "missing": list(self.missing),
-            "calibration": self.calibration,
-        }
+        """For a manifest."""
+        cycles = {"cycles": _cycles(self.cycles), "cycles_with_two_ports": _cycles(self.port_cycles)}
+        return self.entry(self.tokens, cycles, {})
 
 
 def _cycles(cycles: CallCycles) -> dict[str, Any]:
@@ -131,11 +170,16 @@ def _cycles(cycles: CallCycles) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def sites_entry(taken: FpgaResources) -> dict[str, float]:
+    """Sites in a manifest."""
+    return {key: round(value, 1) for key, value in asdict(taken).items()}
+
+
 def _rounded(error: float | None) -> float | None:
     return None if error is None else round(error, 4)
 
 
-def part_entry(part: FpgaPart) -> dict[str, Any]:
+def _part_entry(part: FpgaPart) -> dict[str, Any]:
     """A part in a manifest."""
 
     def value(figure: Any) -> float | None:
@@ -150,7 +194,7 @@ def part_entry(part: FpgaPart) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def memory_entry(buffer: Buffer, taken: FpgaResources) -> dict[str, Any]:
+def _memory_entry(buffer: Buffer, taken: FpgaResources) -> dict[str, Any]:
     """A memory in a manifest."""
     used = {key: value for key, value in asdict(taken).items() if value}
     return {
