@@ -23,6 +23,7 @@ from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.dequantize_scales import make_stored_scale
+from kernels_gpu.lanes import lane_sum
 from kernels_gpu.low_rank_spec import Factor, FactorKind, Source, Target, ThinSpec
 from kernels_gpu.pairs import pair_functions
 
@@ -147,12 +148,8 @@ def make_body(spec: ThinSpec) -> Callable[..., None]:
     group, groups, scaled = factor.group if factor.group else 1 << 30, factor.groups, factor.scale is not None
     teams, threads, splits, bfloat = spec.teams, spec.threads, spec.splits, spec.bfloat
     added = spec.target is Target.ADDED
-    load, dot, z_of, scale_value = (
-        make_load(factor),
-        make_dot(factor),
-        _make_source(spec),
-        make_stored_scale(factor.scale),
-    )
+    load, dot, z_of = make_load(factor), make_dot(factor), _make_source(spec)
+    scale_value, summed = make_stored_scale(factor.scale), lane_sum(lanes)
     element = pair_functions(bfloat).low
     zero_word = (0,) * words
     items, held_words, step = tokens * pitch, loads * words, factor.step
@@ -196,21 +193,6 @@ def make_body(spec: ThinSpec) -> Callable[..., None]:
                 if within < uint32(chunk) and column < uint32(columns):
                     value = z_of(source, index, token, column)
                 ptx_tile.put_1(shared, item, ptx.float_bits(value))
-
-    @cuda.jit(device=True)
-    def summed(value):
-        """Over the lanes of a row."""
-        if lanes > 1:
-            value = ptx.add(value, ptx.shuffle_xor(value, 1))
-        if lanes > 2:
-            value = ptx.add(value, ptx.shuffle_xor(value, 2))
-        if lanes > 4:
-            value = ptx.add(value, ptx.shuffle_xor(value, 4))
-        if lanes > 8:
-            value = ptx.add(value, ptx.shuffle_xor(value, 8))
-        if lanes > 16:
-            value = ptx.add(value, ptx.shuffle_xor(value, 16))
-        return value
 
     @cuda.jit(device=True)
     def finish(out, value, token, row, rows, split):

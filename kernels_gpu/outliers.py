@@ -20,6 +20,7 @@ import numpy as np
 from numba import cuda, float32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.lanes import lane_sum
 from kernels_gpu.pairs import pair_functions
 
 ARGUMENTS = "pppppp" + "i"
@@ -93,7 +94,7 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
     own, teams = elements // threads, threads // lanes
     sums_at, products_at = most_rows + 1, spec.products_at
     items, held_words = most_rows * tokens, 2 * own
-    element = pair_functions(bfloat).low
+    element, summed = pair_functions(bfloat).low, lane_sum(lanes)
 
     @cuda.jit(device=True)
     def fetch(columns, values, first, end, thread, held):
@@ -115,21 +116,6 @@ def make_body(spec: CsrSpec) -> Callable[..., None]:
                     found = element(ptx_tile.load_half(x, uint32(held[2 * i + 1] + uint32(t * k))))
                     at = uint32(uint32(products_at + t * elements) + within)
                     ptx_tile.put_1(shared, at, ptx.float_bits(ptx.mul(value, found)))
-
-    @cuda.jit(device=True)
-    def summed(value):
-        """Over the lanes of a row."""
-        if lanes > 1:
-            value = ptx.add(value, ptx.shuffle_xor(value, 1))
-        if lanes > 2:
-            value = ptx.add(value, ptx.shuffle_xor(value, 2))
-        if lanes > 4:
-            value = ptx.add(value, ptx.shuffle_xor(value, 4))
-        if lanes > 8:
-            value = ptx.add(value, ptx.shuffle_xor(value, 8))
-        if lanes > 16:
-            value = ptx.add(value, ptx.shuffle_xor(value, 16))
-        return value
 
     @cuda.jit(device=True)
     def add_rows(shared, first, count, thread):
