@@ -50,7 +50,7 @@ class MachineTables:
         sizes = np.array(sorted(own | tiles), np.int64)
         return sizes, np.searchsorted(sizes, self.arrays).astype(np.int64)
 
-    @property
+    @cached_property
     def tiles(self) -> tuple[np.ndarray, np.ndarray]:
         """Sizes of tiles by place of a size, [sizes, most], the size itself first, 0 after the last; and places by
         size."""
@@ -63,7 +63,7 @@ class MachineTables:
             places[row[0]] = place
         return tiles, places
 
-    @property
+    @cached_property
     def lanes(self) -> np.ndarray:
         """Of the vector units, [accelerators]."""
         return np.array([base.vector.lanes for base in self.space.axes.accelerators], np.int64)
