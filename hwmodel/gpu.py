@@ -93,6 +93,11 @@ class Gpu:
         return self.multiprocessors * _LANES * self.frequency_hz
 
     @property
+    def streamed_bytes_per_s(self) -> float:
+        """DRAM bandwidth that the library's kernels reach."""
+        return self.dram.bytes_per_s * self.library.dram_share
+
+    @property
     def area_mm2(self) -> float:
         """The die; NaN where the vendor prints none."""
         return float("nan") if self.die_mm2 is None else self.die_mm2

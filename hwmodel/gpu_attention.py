@@ -139,7 +139,7 @@ def general_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelO
         compute_s = key_s * max(tokens / (gpu.multiprocessors // blocks), min(tokens, _ATTENTION_STEP))
     else:
         compute_s = rows / spec.m * macs / rate + key_s * tokens
-    elements, bytes_per_s = tokens * width * spec.copies, gpu.dram.bytes_per_s * gpu.library.dram_share
+    elements, bytes_per_s = tokens * width * spec.copies, gpu.streamed_bytes_per_s
     decode_s = decode_operations(cache) * elements / gpu.lane_operations_per_s
     decode_s = min(decode_s * blocks_a_copy, decode_s + 2 * elements * WIDE_BITS / BYTE_BITS / bytes_per_s)
     if spec.weight_of is not None:  # values that are a part of the keys: read and decoded with them

@@ -68,7 +68,7 @@ def _runs_on(encoding: GemvEncoding, gpu: Gpu) -> bool:
 def public_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float:
     """Seconds of the same on a kernel that others wrote, all copies in one launch."""
     moved = operands.weight_bits + operands.input_bits + operands.output_bits
-    memory_s = moved / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    memory_s = moved / BYTE_BITS / gpu.streamed_bytes_per_s
     operations = operands.decode_per_weight * spec.n * spec.k + operands.scale_per_output * spec.m * spec.n
     decoding_s = operations * spec.copies / gpu.lane_operations_per_s
     tensor_s = spec.copies * NARROW_TOKENS * spec.n * spec.k / gpu.macs_per_cycle(operands.rate_kind) / gpu.frequency_hz

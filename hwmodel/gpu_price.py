@@ -159,14 +159,14 @@ def _decodes_first(spec: LayerSpec, operands: Operands, gpu: Gpu) -> bool:
     if operands.rate_kind != "fp16":
         return False
     again_s = operands.decode_per_weight * (ceil_div(spec.m, _DECODED_ROWS) - 1) / gpu.lane_operations_per_s
-    return again_s > 2 * WIDE_BITS / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    return again_s > 2 * WIDE_BITS / BYTE_BITS / gpu.streamed_bytes_per_s
 
 
 def _decoded_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """A kernel that decodes the weights to FP16 in DRAM, and the 16-bit product."""
     wide = spec.n * spec.k * spec.copies * WIDE_BITS
     product = _product(spec, replace(operands, weight_bits=wide, decode_per_weight=0.0), gpu)
-    moving_s = (operands.weight_bits + wide) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    moving_s = (operands.weight_bits + wide) / BYTE_BITS / gpu.streamed_bytes_per_s
     decoding_s = operands.decode_per_weight * spec.n * spec.k * spec.copies / gpu.lane_operations_per_s
     decoded = Operands(operands.weight_bits + wide, 0, 0, "fp16", 0.0)
     both = timed(0, decoded, max(moving_s, decoding_s) + gpu.library.launch_s, gpu) + product
@@ -181,7 +181,7 @@ def _outliers(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> Price:
     gathered = spec.m * spec.k * WIDE_BITS * spec.copies
     summed = 2 * spec.m * spec.n * WIDE_BITS * spec.copies
     moved = Operands(stored, gathered, summed, "fp16", 0.0)
-    seconds = (stored + gathered + summed) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    seconds = (stored + gathered + summed) / BYTE_BITS / gpu.streamed_bytes_per_s
     return timed(0, moved, seconds + gpu.library.launch_s, gpu)
 
 
@@ -202,7 +202,7 @@ def _embedding(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
         table = config.storage_bits((spec.k, spec.n)).total
     read = math.ceil(table / spec.k) * spec.m * spec.copies
     written = spec.m * spec.copies * spec.n * WIDE_BITS
-    seconds = (read + written) / BYTE_BITS / (gpu.dram.bytes_per_s * gpu.library.dram_share)
+    seconds = (read + written) / BYTE_BITS / gpu.streamed_bytes_per_s
     return timed(0, Operands(read, 0, written, "fp16", 0.0), seconds + gpu.library.launch_s, gpu)
 
 
