@@ -22,7 +22,7 @@ from torch import Tensor
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
 from kernels_gpu.bench_gemv import CLOCKS, SHAPES, inputs, packed, shape_argument
-from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_record import Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.dequantize_launch import prepare_dequantize
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_launch import CUTS, MOST_TILE_TOKENS, padded_inputs, prepare_gemm
@@ -98,10 +98,7 @@ def check(dense: Tensor, weight: PackedMatrix, x: Tensor, out: Tensor, call: Cal
         out.fill_(float("nan"))
         call()
         made.append(out.clone())
-    worst = ((made[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
-    assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
-    assert torch.equal(*made), "two launches must agree"
-    return worst
+    return checked(made, expected, allowed)
 
 
 def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_record import Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.gemv_launch import (
     PackedMatrix,
     Shape,
@@ -92,10 +92,7 @@ def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: Shape | None) -> 
             launch()
         outs.append(out.clone())
     torch.cuda.synchronize()
-    worst = ((outs[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
-    assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
-    assert torch.equal(outs[0], outs[1]), "two launches must agree"
-    return worst
+    return checked(outs, expected, allowed)
 
 
 def time_kernel(

@@ -19,7 +19,7 @@ import torch
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
 from kernels_gpu.bench_gemv import CLOCKS, SHAPES, inputs, shape_argument
-from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_record import Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.gemv_launch import MAX_TOKENS, allocate_result
 from kernels_gpu.launch import device_facts
 from kernels_gpu.layer import device_layer, prepare_layer
@@ -47,9 +47,7 @@ def time_layer(name: str, shape: tuple[int, int], tokens: Sequence[int], rate: f
         for out in outs:
             one_after_another(prepare_layer(placed, x, out))()
         expected, allowed = reference(quantized, x)
-        worst = ((outs[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
-        assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
-        assert torch.equal(*outs), "two launches must agree"
+        worst = checked(outs, expected, allowed)
         del expected, allowed
         torch.cuda.empty_cache()
         bound = [prepare_layer(layer, x, allocate_result(m, n, x)) for layer in copies]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from hwmodel.report import Measurement
 from kernels_gpu.launch import device_facts, query_smi, require_cuda
@@ -44,6 +47,18 @@ def exit_without_cuda() -> None:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def checked(outs: Sequence[Tensor], expected: Tensor, allowed: Tensor) -> float:
+    """Largest error over its tolerance, of the results of two launches; ``expected`` and ``allowed`` in float64.
+
+    Raises:
+        AssertionError: an error above its tolerance, or results that differ between the launches.
+    """
+    worst = ((outs[0].double() - expected).abs() / allowed).nan_to_num(nan=float("inf")).max().item()
+    assert worst <= 1, f"error must be within its tolerance, not {worst:.3g} times it"
+    assert torch.equal(*outs), "two launches must agree"
+    return worst
 
 
 def table(rows: list[Row]) -> str:

@@ -3,7 +3,10 @@
 import json
 from dataclasses import asdict
 
-from kernels_gpu.bench_record import Row, measurement, table, write_json
+import pytest
+import torch
+
+from kernels_gpu.bench_record import Row, checked, measurement, table, write_json
 
 ROW = Row("int4", 2, 4096, 1024, "8x2x1x0", 2 << 20, 0.7, 1.4, 0.0125, 0.25, 64)
 
@@ -32,3 +35,16 @@ def test_a_file_is_written_whole(tmp_path):
     write_json(tmp_path / "rows.json", [asdict(ROW)])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
     assert json.loads((tmp_path / "rows.json").read_text()) == [asdict(ROW)]
+
+
+def test_results_of_two_launches_are_checked():
+    expected, allowed = torch.tensor([[1.0, 2.0]]).double(), torch.tensor([[0.5, 0.25]]).double()
+    near, far = torch.tensor([[1.125, 2.125]]), torch.tensor([[1.0, 2.5]])
+    assert checked([near, near], expected, allowed) == 0.5  # 0.125 of 0.25
+    for outs, message in (
+        ([far, far], "not 2 times"),
+        ([torch.full_like(near, float("nan"))] * 2, "not inf times"),
+        ([near, near.clone().fill_(1.0)], "two launches must agree"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            checked(outs, expected, allowed)
