@@ -7,6 +7,7 @@ shape, the notes) is JSON's (``datatypes.config_json``).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -239,36 +240,41 @@ def _pack_channel_groups(
     return made
 
 
+def _channel_group_shapes(config: ChannelGroupsConfig, shape: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all that channel groups store for a layer ``[n, k]``."""
+    (n, k), chunks = shape, config.chunks
+    shapes: dict[str, tuple[int, ...]] = {
+        "order": (chunks, k),
+        "sizes": (chunks, config.groups),
+        "scale": (chunks,) if config.halved else (chunks, config.groups),
+    }
+    return shapes if config.bias is None else {**shapes, "bias": (chunks, k), "correction": (chunks, n)}
+
+
 def _check_channel_groups(groups: ChannelGroups, config: ChannelGroupsConfig, shape: tuple[int, int]) -> None:
     """The groups are as many and as long as their config and their layer say."""
-    (n, k), chunks = shape, config.chunks
-    scales = (chunks,) if config.halved else (chunks, config.groups)
-    wanted: dict[str, tuple[Tensor | None, tuple[int, ...] | None]] = {
-        "order": (groups.order, (chunks, k)),
-        "sizes": (groups.sizes, (chunks, config.groups)),
-        "scale": (groups.scale, scales),
-        "bias": (groups.bias, (chunks, k) if config.bias is not None else None),
-        "correction": (groups.correction, (chunks, n) if config.bias is not None else None),
-    }
-    for what, (tensor, expected) in wanted.items():
+    wanted = _channel_group_shapes(config, shape)
+    for field in fields(groups):
+        tensor, expected = getattr(groups, field.name), wanted.get(field.name)
         found = None if tensor is None else tuple(tensor.shape)
         if found != expected:
-            raise ValueError(f"{what} of channel groups must have the shape {expected} by the config, not {found}")
+            raise ValueError(
+                f"{field.name} of channel groups must have the shape {expected} by the config, not {found}"
+            )
 
 
 def _unpack_channel_groups(
     stored: Mapping[str, Tensor], config: ChannelGroupsConfig, shape: tuple[int, int]
 ) -> ChannelGroups:
-    (n, k), chunks = shape, config.chunks
+    shapes = _channel_group_shapes(config, shape)
     bias = correction = None
     if config.bias is not None:
-        bias = unpack_values(_one(stored, "bias"), config.bias, (chunks, k)).to(torch.float32)
-        correction = unpack_values(_one(stored, "correction"), config.bias, (chunks, n)).to(torch.float32)
-    scales = (chunks,) if config.halved else (chunks, config.groups)
+        bias = unpack_values(_one(stored, "bias"), config.bias, shapes["bias"]).to(torch.float32)
+        correction = unpack_values(_one(stored, "correction"), config.bias, shapes["correction"]).to(torch.float32)
     return ChannelGroups(
-        order=unpack_field(_one(stored, "order"), config.index, (chunks, k)).to(torch.int64),
-        sizes=unpack_field(_one(stored, "sizes"), config.index, (chunks, config.groups)).to(torch.int64),
-        scale=unpack_values(_one(stored, "scale"), config.scale, scales).to(torch.float32),
+        order=unpack_field(_one(stored, "order"), config.index, shapes["order"]).to(torch.int64),
+        sizes=unpack_field(_one(stored, "sizes"), config.index, shapes["sizes"]).to(torch.int64),
+        scale=unpack_values(_one(stored, "scale"), config.scale, shapes["scale"]).to(torch.float32),
         bias=bias,
         correction=correction,
     )
