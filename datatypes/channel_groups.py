@@ -97,15 +97,21 @@ class EncodedChannels:
 
     def codes(self, x: Tensor) -> Tensor:
         """Integers as float32, of the shape of ``x`` ``[..., m, k]``: positions of a sequence along ``m``."""
-        chunk = self.chunk_of(x.shape[-2])
-        centred = x.to(torch.float32)
-        if self.groups.bias is not None:
-            centred = centred - self.groups.bias[chunk]
-        return nearest_value(centred / self.scales[chunk], self.config.format)
+        return self._codes_and_scales(x)[0]
 
     def values(self, x: Tensor) -> Tensor:
         """What the codes of ``x`` stand for, less the biases: float32, of its shape."""
-        return self.codes(x) * self.scales[self.chunk_of(x.shape[-2])]
+        codes, scales = self._codes_and_scales(x)
+        return codes * scales
+
+    def _codes_and_scales(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of ``x``, and the scale of each channel at each position ``[m, k]``."""
+        chunk = self.chunk_of(x.shape[-2])
+        scales = self.scales[chunk]
+        centred = x.to(torch.float32)
+        if self.groups.bias is not None:
+            centred = centred - self.groups.bias[chunk]
+        return nearest_value(centred / scales, self.config.format), scales
 
     def corrections(self, tokens: int) -> Tensor | None:
         """What is added to the outputs of each position: float32 ``[tokens, n]``; ``None`` for nothing."""
