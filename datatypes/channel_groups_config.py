@@ -16,7 +16,6 @@ Which channel lies in which group is not in the config: it is data (``datatypes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from datatypes.catalog import FP16, FP32, INT16
 from datatypes.format import FloatFormat, Format, IntFormat
@@ -87,7 +86,7 @@ class ChannelGroupsConfig:
         """Stored scales of a chunk."""
         return 1 if self.halved else self.groups
 
-    @cached_property
+    @property
     def biased(self) -> bool:
         """Whether channels have a bias."""
         return self.bias is not None
