@@ -26,7 +26,7 @@ from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, write_json
+from kernels_gpu.bench_record import CLOCKS, Row, conditions_of_run, exit_without_cuda, write_json
 from kernels_gpu.decode_columns import CUBLAS, SEED, TINYGEMM, build, case_of, choose_distinct, type_of
 from kernels_gpu.decode_floor import StepCase, StepPrediction, data_sheet, predict
 from kernels_gpu.decode_kernels import compile_all, kernels_of
@@ -42,7 +42,6 @@ from kernels_gpu.timing import Timing, copy_bytes_per_s, time_graph
 COMMAND = "python -m kernels_gpu.bench_decode_step"
 ENCODINGS = ("int4_g128", "bitmod4_g128", "bitmod3_g128", "int8")
 CONTEXTS = (256, 4096)
-CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
 QUICK_LAYERS = 4  # with weights of their own in a quick run
 Timer = Callable[[DecodeStep], Timing]
 

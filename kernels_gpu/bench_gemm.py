@@ -21,8 +21,8 @@ from torch import Tensor
 
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_gemv import CLOCKS, SHAPES, inputs, packed, shape_argument
-from kernels_gpu.bench_record import Row, checked, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_gemv import SHAPES, inputs, packed, shape_argument
+from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.dequantize_launch import prepare_dequantize
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_launch import CUTS, MOST_TILE_TOKENS, padded_inputs, prepare_gemm

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_record import Row, checked, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.gemv_launch import (
     PackedMatrix,
     Shape,
@@ -43,7 +43,6 @@ from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, ti
 COMMAND = "python -m kernels_gpu.bench_gemv"
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
-CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
 # warps, runs, depth, blocks on a multiprocessor (0: as many as fit)
 CUTS = tuple(
     Shape(*cut)

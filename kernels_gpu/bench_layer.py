@@ -18,8 +18,8 @@ import torch
 
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_gemv import CLOCKS, SHAPES, inputs, shape_argument
-from kernels_gpu.bench_record import Row, checked, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_gemv import SHAPES, inputs, shape_argument
+from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.gemv_launch import MAX_TOKENS, allocate_result
 from kernels_gpu.launch import device_facts
 from kernels_gpu.layer import device_layer, prepare_layer

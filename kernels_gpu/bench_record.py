@@ -17,6 +17,8 @@ from hwmodel.report import Measurement
 from kernels_gpu.launch import device_facts, query_smi, require_cuda
 from kernels_gpu.timing import REPLAYS
 
+CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
+
 
 @dataclass(frozen=True)
 class Row:
