@@ -101,18 +101,19 @@ def schedule_layer(
     made: list[LayerSchedule] = []
     fastest = 0
 
-    def take(tile: Array, parts: Sequence[Product]) -> None:
+    def take(tile: Array, parts: Sequence[Product]) -> int:
+        """Add the schedules of a tile; returns cycles of the fastest so far."""
         if tile.columns < array.columns and parts is not whole:
             parts = [replace(part, busy=part.busy * tile.columns / array.columns) for part in parts]
         for plans in itertools.product(*plans_of(spec, parts, accelerator, tile, options, passes)):
             made.append(LayerSchedule(plans, scheduled_cycles(plans, accelerator, options), ports))
+        return min(each.cycles for each in made)
 
     over = not _compute(whole)
     if over:
         lanes = accelerator.vector.lanes
         for tile in vector_tiles(lanes, spec.n, spec.m):
-            take(tile, whole)
-            fastest = min(each.cycles for each in made)
+            fastest = take(tile, whole)
             if fastest <= most_cycles(least, slack):
                 break
     for columns in tile_sizes(array.columns):
@@ -133,8 +134,7 @@ def schedule_layer(
                     continue  # smaller tiles may waste less above the diagonal
                 over = rows == array.rows
                 break  # smaller tiles take longer still
-            take(tile, parts)
-            fastest = min(each.cycles for each in made)
+            fastest = take(tile, parts)
             if fastest <= most_cycles(least, slack):
                 over = True
                 break
