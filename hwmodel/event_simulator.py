@@ -140,7 +140,7 @@ class Planner:
         parts = self.parts(spec, config, cost)
         if not parts:
             return _simulated([cost], [0], None, None)[0]
-        options = self.options.grain(ceil_div(cost.price.dram_bits, BYTE_BITS))
+        options = self._grain(cost)
         made = schedule([LayerPlan(_pieces(parts), 0, 0)], self.accelerator, self.array, options)
         run = execute(made, self.accelerator, options, self.model_options)
         return _simulated([cost], [0], made, run, [self.filled(parts)])[0]
@@ -213,8 +213,12 @@ class Planner:
             ]
         return tuple(self._cut(plan, cost) for plan in plans)
 
+    def _grain(self, cost: LayerCost) -> SimulationOptions:
+        """Options with slices for a layer of this price."""
+        return self.options.grain(ceil_div(cost.price.dram_bits, BYTE_BITS))
+
     def _cut(self, plan: TilePlan, cost: LayerCost) -> Part:
-        options = self.options.grain(ceil_div(cost.price.dram_bits, BYTE_BITS))
+        options = self._grain(cost)
         pieces = cut(plan, self.accelerator, slice_bytes=options.slice_bytes, piece_limit=options.piece_limit)
         return Part(plan, pieces)
 
