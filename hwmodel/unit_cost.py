@@ -180,17 +180,23 @@ def _of_row(one: PeDesign, target: str, row: SynthesisRow, origin: Origin, sourc
 
 def _outside(one: PeDesign, target: str) -> bool:
     """Whether a part is larger than in every netlist of its group, altogether or in a lane."""
-    group, lut = group_of(one.family), is_lut(target)
-    parts = parts_of(_bare(one), lut=lut, price=lambda part: part_price(part, target))
+    parts = parts_of(_bare(one), lut=is_lut(target), price=lambda part: part_price(part, target))
+    largest, in_lane = _largest_parts(group_of(one.family), target)
+    return any(
+        amount > largest.get(name, 0.0) or amount / one.lanes > in_lane.get(name, 0.0) for name, amount in parts.items()
+    )
+
+
+@cache
+def _largest_parts(group: str, target: str) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """The most of each part in the netlists of a group, altogether and in a lane."""
     largest: dict[str, float] = {}
     in_lane: dict[str, float] = {}
     for sample in samples(group, target):
         for name, amount in sample.parts.items():
             largest[name] = max(largest.get(name, 0.0), amount)
             in_lane[name] = max(in_lane.get(name, 0.0), amount / sample.design.lanes)
-    return any(
-        amount > largest.get(name, 0.0) or amount / one.lanes > in_lane.get(name, 0.0) for name, amount in parts.items()
-    )
+    return largest, in_lane
 
 
 def _on_dsps(one: PeDesign, target: str) -> UnitCost:
