@@ -28,7 +28,7 @@ from hwmodel.options import HONEST, ModelOptions
 from hwmodel.report import LayerCost
 from hwmodel.term_skipping import CountedBits
 from hwmodel.tile_choice import schedule_layer
-from hwmodel.tile_plan import TilePlan, TileShape, filled_cycles, look_up_cycles, shape_of, tile_plan
+from hwmodel.tile_plan import TilePlan, TileShape, filled_cycles, look_up_cycles, plans_of, tile_plan
 from hwmodel.traffic import NOTHING, Product, Stream
 from hwmodel.units import BYTE_BITS, ceil_div
 from hwmodel.workload import ATTENTION_KINDS, GEMM_KINDS, LayerKind, LayerSpec, Phase, Workload
@@ -205,12 +205,8 @@ class Planner:
         if options.scheduled:
             plans = schedule_layer(spec, products, device, array, options, passes).plans
         else:
-            made = products(array)
-            shapes = [shape_of(spec, product, index, device, array, options) for index, product in enumerate(made)]
-            plans = [
-                tile_plan(product, shape, device, whole=False, passes=passes)
-                for product, shape in zip(made, shapes, strict=True)
-            ]
+            made = plans_of(spec, products(array), device, array, options, passes, holds=(-1,))
+            plans = [plan for (plan,) in made]
         return tuple(self._cut(plan, cost) for plan in plans)
 
     def _grain(self, cost: LayerCost) -> SimulationOptions:

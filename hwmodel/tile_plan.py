@@ -171,17 +171,19 @@ def plans_of(
     array: Array,
     options: ModelOptions,
     passes: int,
+    *,
+    holds: Sequence[int] = (0, 1),
 ) -> list[tuple[TilePlan, ...]]:
-    """How the products of a layer may take turns, inputs held and weights held; arguments as in ``shape_of`` and
-    ``tile_plan``."""
+    """How the products of a layer may take turns, each way to hold an operand that differs; ``holds`` and other
+    arguments as in ``shape_of`` and ``tile_plan``."""
     made = []
     for index, product in enumerate(products):
         shape = shape_of(spec, product, index, accelerator, array, options)
-        both = [
+        plans = [
             tile_plan(product, shape, accelerator, whole=options.whole_tiles, passes=passes, hold=hold)
-            for hold in (0, 1)
+            for hold in holds
         ]
-        made.append(tuple(plan for hold, plan in enumerate(both) if hold == 0 or plan != both[0]))
+        made.append(tuple(plan for at, plan in enumerate(plans) if plan not in plans[:at]))
     return made
 
 
