@@ -24,11 +24,7 @@ _LANE_WEIGHTS = TILE_ROWS * RUN // WARP  # of a run
 _LARGEST_BYTE = 126  # of a table of signed bytes: kernels_gpu/gemv_plan.py
 # Logical, shift and permute instructions to decode a weight, by bits: kernels_gpu/gemv_decode.py, first lines
 _TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 17 / 16, 4: 7 / 8}
-_SECOND_DIGIT: Mapping[int, float] = {
-    2: 4 / 16,
-    3: 4 / 16,
-    4: 4 / 8,
-}  # one more permute for each four weights and table
+_SECOND_DIGIT: Mapping[int, float] = {2: 4 / 16, 3: 4 / 16, 4: 4 / 8}  # one more permute for 4 weights and table
 _INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 21 / 16, 8: 0.0}  # the same
 # Of a float of 5 to 8 bits that becomes one of a pair of halves, beyond its bits put together from planes:
 # kernels_gpu/gemv_halves.py. A pair takes a permutation, a shift, a mask and a merge; E5M2 the permutation alone; E4M3
