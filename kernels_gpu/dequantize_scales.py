@@ -1,6 +1,6 @@
 """Device functions that read stored scales and zero points from global memory, as float32 and integers.
 
-The kinds are those of ``gemv_plan.ScaleKind``; ``gemv_decode.make_scale`` reads the same from shared memory. Layout of
+The kinds are those of ``gemv_plan.ScaleKind``; ``gemv_decode.make_scale`` loads the same from shared memory. Layout of
 flat fields: ``datatypes.packing``.
 """
 
@@ -14,6 +14,9 @@ from datatypes.planes import plane_widths
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_plan import ScaleKind
 
+HALF_SCALES = frozenset({ScaleKind.FP16, ScaleKind.BF16})
+BYTE_SCALES = frozenset({ScaleKind.UINT8, ScaleKind.E8M0, ScaleKind.UE4M3})
+
 
 @cuda.jit(device=True)
 def load_byte(address, index):
@@ -22,53 +25,63 @@ def load_byte(address, index):
     return uint32((word >> uint32((index & uint32(3)) << uint32(3))) & uint32(0xFF))
 
 
-def make_stored_scale(kind: ScaleKind | None) -> Any:
-    """Device function ``(address, index) -> float32``; 1 where there is no scale."""
-    if kind is None:
+def make_scale_of_bits(kind: ScaleKind) -> Any:
+    """Device function ``bits -> float32`` for a stored scale; bits above those of its kind are zero."""
+    if kind is ScaleKind.FP16:
+        return ptx.from_half
+    if kind is ScaleKind.FP32:
+        return ptx.bits_float
+    if kind is ScaleKind.BF16:
 
         @cuda.jit(device=True)
-        def stored_scale(address, index):
-            return float32(1)
-    elif kind is ScaleKind.FP16:
-
-        @cuda.jit(device=True)
-        def stored_scale(address, index):
-            return ptx.from_half(ptx_tile.load_half(address, index))
-    elif kind is ScaleKind.BF16:
-
-        @cuda.jit(device=True)
-        def stored_scale(address, index):
-            return ptx.bits_float(uint32(ptx_tile.load_half(address, index) << uint32(16)))
-    elif kind is ScaleKind.FP32:
-
-        @cuda.jit(device=True)
-        def stored_scale(address, index):
-            return ptx.bits_float(ptx_tile.load_word(address, index))
+        def scale_of_bits(bits):
+            return ptx.bits_float(uint32(bits << uint32(16)))
     elif kind is ScaleKind.UINT8:
 
         @cuda.jit(device=True)
-        def stored_scale(address, index):
+        def scale_of_bits(bits):
             # 2**23 plus an integer below 2**23 has it in the low bits
-            return ptx.sub(ptx.bits_float(uint32(load_byte(address, index) | uint32(0x4B000000))), float32(8388608))
+            return ptx.sub(ptx.bits_float(uint32(bits | uint32(0x4B000000))), float32(8388608))
     elif kind is ScaleKind.E8M0:
 
         @cuda.jit(device=True)
-        def stored_scale(address, index):
-            code = load_byte(address, index)
-            stored = uint32(code << uint32(23))
-            if code == uint32(0):
+        def scale_of_bits(bits):
+            stored = uint32(bits << uint32(23))
+            if bits == uint32(0):
                 stored = uint32(0x00400000)  # 2**-127 is subnormal in float32
-            if code == uint32(255):
+            if bits == uint32(255):
                 stored = uint32(0x7FC00000)  # NaN
             return ptx.bits_float(stored)
     else:
 
         @cuda.jit(device=True)
-        def stored_scale(address, index):
-            code = uint32(load_byte(address, index) & uint32(0x7F))
+        def scale_of_bits(bits):
+            code = uint32(bits & uint32(0x7F))
             # the bias of float32 is 120 larger, and subnormals come out right by the product
             value = ptx.mul(ptx.bits_float(uint32(code << uint32(20))), float32(2.0**120))
             return ptx.bits_float(uint32(0x7FC00000)) if code == uint32(0x7F) else value
+
+    return scale_of_bits
+
+
+def make_stored_scale(kind: ScaleKind | None) -> Any:
+    """Device function ``(address, index) -> float32``; 1 where there is no scale."""
+    if kind is None:
+
+        @cuda.jit(device=True)
+        def one(address, index):
+            return float32(1)
+
+        return one
+    load, scale_of_bits = ptx_tile.load_word, make_scale_of_bits(kind)
+    if kind in HALF_SCALES:
+        load = ptx_tile.load_half
+    elif kind in BYTE_SCALES:
+        load = load_byte
+
+    @cuda.jit(device=True)
+    def stored_scale(address, index):
+        return scale_of_bits(load(address, index))
 
     return stored_scale
 

@@ -13,6 +13,7 @@ from typing import Any
 from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.dequantize_scales import BYTE_SCALES, HALF_SCALES, make_scale_of_bits, make_stored_scale
 from kernels_gpu.gemv_halves import make_half_products
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind
 from kernels_gpu.gemv_planes import looked_up_2, looked_up_3, looked_up_4, make_joined, make_load_words, nibbles
@@ -30,65 +31,22 @@ class Decoders:
 
 def make_scale(kind: ScaleKind | None) -> Any:
     """Device function ``(shared, byte) -> float32`` for a stored scale."""
-    if kind is ScaleKind.FP16:
-
-        @cuda.jit(device=True)
-        def scale_value(shared, byte):
-            return ptx.from_half(ptx_tile.shared_half(shared, byte))
-    elif kind is ScaleKind.BF16:
-
-        @cuda.jit(device=True)
-        def scale_value(shared, byte):
-            return ptx.bits_float(uint32(ptx_tile.shared_half(shared, byte) << uint32(16)))
-    elif kind is ScaleKind.UINT8:
-
-        @cuda.jit(device=True)
-        def scale_value(shared, byte):
-            # 2**23 plus an integer below 2**23 has it in the low bits
-            return ptx.sub(
-                ptx.bits_float(uint32(ptx_tile.shared_byte(shared, byte) | uint32(0x4B000000))), float32(8388608)
-            )
-    elif kind is ScaleKind.E8M0:
-
-        @cuda.jit(device=True)
-        def scale_value(shared, byte):
-            code = ptx_tile.shared_byte(shared, byte)
-            stored = uint32(code << uint32(23))
-            if code == uint32(0):
-                stored = uint32(0x00400000)  # 2**-127 is subnormal in float32
-            if code == uint32(255):
-                stored = uint32(0x7FC00000)  # NaN
-            return ptx.bits_float(stored)
-    elif kind is ScaleKind.UE4M3:
-
-        @cuda.jit(device=True)
-        def scale_value(shared, byte):
-            code = ptx_tile.shared_byte(shared, byte)
-            # the bias of float32 is 120 larger, and subnormals come out right by the product
-            value = ptx.mul(ptx.bits_float(uint32((code & uint32(0x7F)) << uint32(20))), float32(2.0**120))
-            return ptx.bits_float(uint32(0x7FC00000)) if (code & uint32(0x7F)) == uint32(0x7F) else value
+    scale_of_bits = make_scale_of_bits(kind or ScaleKind.FP32)  # without scales none is read
+    if kind in HALF_SCALES:
+        load = ptx_tile.shared_half
+    elif kind in BYTE_SCALES:
+        load = ptx_tile.shared_byte
     else:
 
         @cuda.jit(device=True)
-        def scale_value(shared, byte):
-            return ptx.bits_float(ptx_tile.shared_1(shared, uint32(byte >> uint32(2))))
+        def load(shared, byte):
+            return ptx_tile.shared_1(shared, uint32(byte >> uint32(2)))
+
+    @cuda.jit(device=True)
+    def scale_value(shared, byte):
+        return scale_of_bits(load(shared, byte))
 
     return scale_value
-
-
-def _make_outer(kind: ScaleKind | None) -> Any:
-    if kind is ScaleKind.FP16:
-
-        @cuda.jit(device=True)
-        def outer_value(outers, index):
-            return ptx.from_half(ptx_tile.load_half(outers, index))
-    else:
-
-        @cuda.jit(device=True)
-        def outer_value(outers, index):
-            return ptx.bits_float(ptx_tile.load_word(outers, index))
-
-    return outer_value
 
 
 @cuda.jit(device=True)
@@ -217,9 +175,11 @@ def _make_patch(base: int, specials: int, byte: int | None) -> Any:
 
 def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     """The device functions of one encoding."""
+    load_block, tables_of = make_load_words(plan.bits), _make_tables_of(plan, tables_at)
+    outer_value = make_stored_scale(plan.outer)
     if plan.halves:
         products = make_half_products(plan)
-        return Decoders(make_load_words(plan.bits), products, _make_tables_of(plan, tables_at), _make_outer(plan.outer))
+        return Decoders(load_block, products, tables_of, outer_value)
     product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
     sets, split = plan.sets, plan.group == 16
     two_sided = plan.sets > plan.digits
@@ -270,4 +230,4 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
             )
         return float32(int32(upper_sum - upper_zero)), float32(int32(lower_sum - lower_zero))
 
-    return Decoders(make_load_words(plan.bits), products, _make_tables_of(plan, tables_at), _make_outer(plan.outer))
+    return Decoders(load_block, products, tables_of, outer_value)
