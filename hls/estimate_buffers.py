@@ -101,7 +101,7 @@ def layer_fifos(plan: LayerPlan) -> tuple[Fifo, ...]:
 
 
 def _group_bits(part: PartPlan, rows: int) -> int:
-    """``group_sums`` of ``layer_part.h``: sums, the activation's scale, and the entries that scale a group."""
+    """``group_sums`` of ``part_shape.h``: sums, the activation's scale, and the entries that scale a group."""
     sums = rows + (rows if "mask" in part.fields else 1) * (part.zero in ("in_codes", "real"))
     taken = ["scale", "outer_scale", "outer_offset", "row_scale"]
     if part.zero in ("in_codes", "real"):
@@ -124,16 +124,17 @@ def _field(
 
 
 def _part(part: PartPlan, index: int, plan: LayerPlan) -> Iterator[Buffer]:
-    """``part_tile`` of ``layer_tile.h`` and its tables; ``part_inputs`` of ``layer_part.h``, one for all tiles."""
-    codes, code_rows = -(-part.stored_columns // part.code_dim), plan.options.tile_rows // part.outputs
+    """``part_tile`` of ``layer_tile.h`` and its tables; ``part_inputs`` of ``part_shape.h``, one for all tiles."""
+    codes, code_rows = part.row_codes, plan.options.tile_rows // part.outputs
     name, lanes = f"part {index}", plan.options.lanes
     if part.code_bits < 16:
         line = line_blocks(part.code_bits, codes) * part.code_bits
         lines = -(-row_words(codes, part.code_bits) // line)
         yield Buffer(f"{name} codes", code_rows, line * WORD_BITS, plan.blocks * lines, copies=2)
     else:
-        wide = FieldPlan(f"codesign::raw_value<{part.code_bits}>", 1, 1, 1, part.codes_beat)
-        yield _field(wide, codes, plan, f"{name} codes", lanes // part.code_dim, rows=code_rows * plan.blocks)
+        yield _field(
+            part.wide_codes, codes, plan, f"{name} codes", lanes // part.code_dim, rows=code_rows * plan.blocks
+        )
     for key, field in part.fields.items():
         if key in ("gather", "column_scale"):  # while inputs are picked and scaled
             yield Buffer(f"{name} {key} as stored", 1, value_bits(field.value), part.columns)

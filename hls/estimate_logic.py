@@ -114,7 +114,7 @@ def _unpacker_parts(part: PartPlan, index: int, rows: int, shape: PartShape, lan
     none = _figure(0.0, "LUT logic")
     if part.code_bits < 16:
         codes = lanes // part.code_dim
-        held = line_blocks(part.code_bits, -(-part.stored_columns // part.code_dim))
+        held = line_blocks(part.code_bits, part.row_codes)
         yield FpgaPart(
             f"blocks of part {index} out of their lines", rows // part.outputs,
             _figure(shape.blocks_read * part.code_bits * WORD_BITS * _shared(held), "a multiplexer a bit over a line"),
@@ -139,7 +139,7 @@ def _line_parts(part: PartPlan, index: int) -> Iterator[FpgaPart]:
     """Lines cut out of two beats (``beat_window`` in ``streams.h``): a shift by whole entries, one for each plane."""
     bits = 0.0
     if part.code_bits < 16:
-        held = line_blocks(part.code_bits, -(-part.stored_columns // part.code_dim)) * part.code_bits * WORD_BITS
+        held = line_blocks(part.code_bits, part.row_codes) * part.code_bits * WORD_BITS
         bits += held * 2 * _shared(BEAT_BITS // WORD_BITS)  # of both beats
     for name, field in part.fields.items():
         if name not in ("gather", "column_scale"):

@@ -15,7 +15,7 @@ from datatypes.layer_config import SparsityConfig
 from datatypes.planes import row_words
 from hls.cpp_types import parse_type, value_bits
 from hls.hls_operators import Operator
-from hls.layer_plan import FieldPlan, LayerPlan, PartPlan
+from hls.layer_plan import LayerPlan, PartPlan
 from hls.loop import PORTS, Loop, Process, code_line_loops, field_loops, tile_field_loops
 from hls.part_shape import PartShape, is_rounded, line_blocks, part_shape
 from hls.stage_loops import PARTIAL_SUMS, output_loops, prepare_loops, quantize_input_loops
@@ -29,16 +29,15 @@ _SERIAL_DEPTH = 4  # ASSUMPTION: a plane of bits goes through AND, adder tree, s
 
 def _part_tile(part: PartPlan, plan: LayerPlan, tile: int, first: int, rows: int) -> Iterator[Loop]:
     """One part's rows of a tile: codes, fields, tables."""
-    codes = -(-part.stored_columns // part.code_dim)
+    codes = part.row_codes
     above, code_rows = first // part.outputs, -(-rows // part.outputs)
     lanes = plan.options.lanes
     if part.code_bits < 16:
         words = row_words(codes, part.code_bits)
         line = line_blocks(part.code_bits, codes) * part.code_bits
         yield from code_line_loops(words, line, above, code_rows, tile)
-    else:  # flat, the template's count of entries is 1
-        wide = FieldPlan(f"codesign::raw_value<{part.code_bits}>", 1, 1, 1, part.codes_beat)
-        yield from tile_field_loops(wide, codes, above, code_rows, tile, each=lanes // part.code_dim)
+    else:
+        yield from tile_field_loops(part.wide_codes, codes, above, code_rows, tile, each=lanes // part.code_dim)
     if "mask" in part.fields:  # places of what is stored
         yield from tile_field_loops(part.fields["mask"], part.stored_columns, first, rows, tile, each=lanes)
     for name in FIELD_ORDER:

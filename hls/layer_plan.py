@@ -84,6 +84,16 @@ class PartPlan:
         """Elements of a row that have codes."""
         return SparsityConfig(self.kept, self.block).kept_columns(self.columns)
 
+    @property
+    def row_codes(self) -> int:
+        """Codes of a row."""
+        return -(-self.stored_columns // self.code_dim)
+
+    @property
+    def wide_codes(self) -> FieldPlan:
+        """Codes of 16 bits or more, which are not packed; the template's count of entries is 1."""
+        return FieldPlan(f"codesign::raw_value<{self.code_bits}>", 1, 1, 1, self.codes_beat)
+
 
 @dataclass(frozen=True)
 class StagePlan:

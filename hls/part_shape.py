@@ -1,4 +1,4 @@
-"""How a dense part of a layer falls into steps, groups, blocks and passes: ``part_shape`` of ``layer_part.h``.
+"""How a dense part of a layer falls into steps, groups, blocks and passes: ``part_shape`` of ``part_shape.h``.
 
 A tile holds ``blocks`` blocks of the rows that are multiplied side by side. What a loop's iteration waits for, and how
 many rows the scaling takes at a time, follow from it.
@@ -16,7 +16,7 @@ from hls.hls_operators import Operator, stages
 from hls.layer_options import LayerOptions
 from hls.layer_plan import PartPlan
 
-ADD_CYCLES = stages(Operator.FLOAT_ADD) + 1  # float_add_cycles of layer_part.h: the adder and the register behind it
+ADD_CYCLES = stages(Operator.FLOAT_ADD) + 1  # float_add_cycles of part_shape.h: the adder and the register behind it
 _LEAST_TILES = 8  # filling the first one is then at most an eighth of the work
 _TILE_BITS = 64 * 1024 * 8  # ASSUMPTION: 64 KiB of codes in a tile, so about 30 block RAMs for both of its copies
 
@@ -126,7 +126,7 @@ def part_shape(part: PartPlan, options: LayerOptions, blocks: int) -> PartShape:
     codes = lanes // part.code_dim
     whole = (len(steps) == 1 or stored % lanes == 0) and (32 % codes == 0 or codes % 32 == 0)
     read = -(-codes // 32) if whole else (codes + 30) // 32 + 1
-    per_line = line_blocks(part.code_bits, -(-part.stored_columns // part.code_dim)) if part.code_bits < 16 else 1
+    per_line = line_blocks(part.code_bits, part.row_codes) if part.code_bits < 16 else 1
     lines = -(-read // per_line)
     if not whole or (per_line % read and read % per_line):
         lines += 1  # they may start within a line
