@@ -20,9 +20,9 @@ from hls.block_plan import BlockPlan
 from hls.decoder_block import LAYERS
 from hls.estimate import LayerEstimate
 from hls.estimate_cycles import AXI_LATENCY, ROM_READS, loop_cycles
-from hls.layer_loops import layer_loops
 from hls.layer_plan import LayerPlan
 from hls.loop import PORTS, Loop, Process
+from hls.stage_loops import quantize_input_loops
 from hls.weights import BEAT_BYTES
 
 
@@ -45,6 +45,10 @@ class Clock:
         """Of loops one behind another."""
         return sum(loop_cycles(loop, self.clock_hz, ports=self.ports) for loop in loops)
 
+    def depth(self, loop: Loop) -> int:
+        """From a value taken to the value handed on, where all come by themselves."""
+        return self.cycles([replace(loop, entries=1, iterations=1)])
+
     @property
     def beat(self) -> float:
         """Cycles of a beat from memory."""
@@ -65,13 +69,14 @@ class _LayerTimes:
 
     Args:
         smoothed: whether its activation stage waits for weights.
-        front: what that stage does before its first column; ``streamed``: to take all columns as they come;
+        front: what that stage does before its first column; ``column``: to take one, ``streamed``: all as they come;
             ``encode``: behind the last one.
         work: from its first tile to its last output; ``last``: of that, behind its last weight.
     """
 
     smoothed: bool
     front: int
+    column: int
     streamed: int
     encode: int
     work: int
@@ -79,14 +84,14 @@ class _LayerTimes:
 
 
 def _layer_times(plan: LayerPlan, estimate: LayerEstimate, clock: Clock) -> _LayerTimes:
-    loops = layer_loops(plan, 1)
-    stage = [loop for loop in loops if loop.process is Process.QUANTIZE_INPUT]
+    stage = [loop for loop in quantize_input_loops(plan, 1) if loop.process is Process.QUANTIZE_INPUT]
     at = next(place for place, loop in enumerate(stage) if loop.label == "columns")
-    tiles = len({loop.tile for loop in loops} - {None})
+    tiles = -(-plan.shape[0] // plan.rows_on_chip)
     made = estimate.port_cycles if clock.ports else estimate.cycles
     return _LayerTimes(
-        smoothed=plan.smoothing is not None, front=clock.cycles(stage[:at]), streamed=clock.cycles([stage[at]]),
-        encode=clock.cycles(stage[at + 1 :]), work=made.prepare + made.tiles, last=-(-made.multiply // tiles),
+        smoothed=plan.smoothing is not None, front=clock.cycles(stage[:at]), column=clock.depth(stage[at]),
+        streamed=clock.cycles([stage[at]]), encode=clock.cycles(stage[at + 1 :]),
+        work=made.prepare + made.tiles, last=-(-made.multiply // tiles),
     )  # fmt: skip
 
 
@@ -211,9 +216,8 @@ def token_cycles(plan: BlockPlan, layers: Mapping[str, LayerEstimate], position:
         return clock.cycles(chosen.values())
 
     def depth(step: Step, label: str) -> int:
-        """From a value taken to the value handed on, where all come by themselves."""
         (loop,) = {loop for loop in loops if loop.process is step and loop.label == label}
-        return clock.cycles([replace(loop, entries=1, iterations=1)])
+        return clock.depth(loop)
 
     ends: dict[str, int] = {}
     times = {name: _layer_times(plan.layers[name], layers[name], clock) for name in LAYERS}
@@ -231,20 +235,12 @@ def token_cycles(plan: BlockPlan, layers: Mapping[str, LayerEstimate], position:
         """A layer whose last input value comes at cycle ``given``."""
         nonlocal reader
         one = times[name]
-        taken = given + depth_of_columns[name]
+        taken = given + one.column
         if one.smoothed:
             taken = max(taken, reader + one.front + one.streamed)
         ends[name] = max(reader, taken + one.encode) + one.work
         reader = ends[name] - one.last
 
-    depth_of_columns = {
-        name: clock.cycles(
-            replace(loop, entries=1, iterations=1)
-            for loop in layer_loops(plan.layers[name], 1)
-            if loop.process is Process.QUANTIZE_INPUT and loop.label == "columns"
-        )
-        for name in LAYERS
-    }
     ends["input"] = AXI_LATENCY + max(labelled(Step.READ_INPUT, "columns_in"), attention_weights + block.hidden)
     ends["norm"] = normalised(max(ends["input"], attention_weights + labelled(Step.NORM, "columns_in")))
     for name in ("q", "k", "v"):
