@@ -149,10 +149,10 @@ def code_line_loops(words: int, line_words: int, first: int, rows: int, tile: in
     yield Loop(Process.FILL_TILE, "code_lines", 1, rows * -(-words // line_words), path, tile=tile)
 
 
-def packed_row_loops(words: int, first: int, rows: int, taker: Process, tile: int | None) -> Iterator[Loop]:
-    """Rows of packed codes: 16 words a beat."""
-    found = _Range(first * words * WORD_BITS, rows * words * WORD_BITS)
-    yield from burst_loops([found], tile)
+def packed_row_loops(words: int, row: int, taker: Process) -> Iterator[Loop]:
+    """A row of packed codes: 16 words a beat (``take_row`` of ``streams.h``)."""
+    found = _Range(row * words * WORD_BITS, words * WORD_BITS)
+    yield from burst_loops([found])
     per_beat = BEAT_BITS // WORD_BITS
     path = (Operator.LOGIC, Operator.LOGIC)
-    yield Loop(taker, "beats", 1, found.beats, path, port_interval=-(-per_beat // PORTS), tile=tile)
+    yield Loop(taker, "beats", 1, found.beats, path, port_interval=-(-per_beat // PORTS))

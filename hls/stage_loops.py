@@ -78,7 +78,7 @@ def _factor_rows(factor: FactorPlan) -> Iterator[Loop]:
     flat = FieldPlan(factor.value, 1, 1, factor.rows * columns, factor.beat)
     for row in range(factor.rows):
         if words:
-            yield from packed_row_loops(words, row, 1, Process.PREPARE, None)
+            yield from packed_row_loops(words, row, Process.PREPARE)
         else:
             yield from field_loops(flat, row * columns, columns, Process.PREPARE)
         for field in fields:

@@ -96,9 +96,9 @@ void take_factor_row(beat_stream& in, int row, float (&values)[FACTOR::columns])
   using outer = typename FACTOR::outer_scale;
   using scales = field_rows<scale, 1, FACTOR::columns>;
   using outers = field_rows<outer, 1, FACTOR::columns>;
-  ap_uint<word_bits> words[1][FACTOR::words];
+  ap_uint<word_bits> words[FACTOR::words];
   ap_uint<value::bits> codes[FACTOR::columns];
-  if constexpr (FACTOR::packed) take_rows<FACTOR::words, 1>(in, row, 1, words);
+  if constexpr (FACTOR::packed) take_row(in, row, words);
   else take_field<typename FACTOR::flat>(in, row * FACTOR::columns, FACTOR::columns, codes);
   ap_uint<scale::bits> scale_codes[scales::size];
   ap_uint<outer::bits> outer_codes[outers::size];
@@ -107,7 +107,7 @@ void take_factor_row(beat_stream& in, int row, float (&values)[FACTOR::columns])
 columns:
   for (int column = 0; column < FACTOR::columns; ++column) {
 #pragma HLS PIPELINE II = 1
-    if constexpr (FACTOR::packed) codes[column] = code_of_row<value::bits>(words[0], column);
+    if constexpr (FACTOR::packed) codes[column] = code_of_row<value::bits>(words, column);
     float decoded = value::decode(codes[column]);
     if constexpr (scale::present) {
       float step = scale::value::decode(scale_codes[scales::place(row, 0, column)]);

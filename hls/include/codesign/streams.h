@@ -120,13 +120,14 @@ void read_rows(const IMAGE& image, int start, int first, int rows, beat_stream& 
   read_bits(image, start, first * row_bits, rows * row_bits, out);
 }
 
-template <int ROW_WORDS, int ROWS>
-void take_rows(beat_stream& in, int first, int rows, ap_uint<word_bits> (&words)[ROWS][ROW_WORDS]) {
+// A single one of them.
+template <int ROW_WORDS>
+void take_row(beat_stream& in, int row, ap_uint<word_bits> (&words)[ROW_WORDS]) {
 #pragma HLS INLINE off
-  const long long begin = static_cast<long long>(first) * ROW_WORDS;
+  const long long begin = static_cast<long long>(row) * ROW_WORDS;
   int skip = static_cast<int>(begin % beat_words);  // words of the first beat that belong to the rows before
-  int row = 0, word = 0;
-  const int beats = beats_of((skip + static_cast<long long>(rows) * ROW_WORDS) * word_bits);
+  int word = 0;
+  const int beats = beats_of((skip + static_cast<long long>(ROW_WORDS)) * word_bits);
 beats:
   for (int beat = 0; beat < beats; ++beat) {
 #pragma HLS PIPELINE II = 1
@@ -134,13 +135,7 @@ beats:
   words_of_beat:
     for (int place = 0; place < beat_words; ++place) {
 #pragma HLS UNROLL
-      if (place >= skip && row < rows) {
-        words[row][word] = lane_of<word_bits>(taken, place);
-        if (++word == ROW_WORDS) {
-          word = 0;
-          ++row;
-        }
-      }
+      if (place >= skip && word < ROW_WORDS) words[word++] = lane_of<word_bits>(taken, place);
     }
     skip = 0;
   }
