@@ -46,7 +46,7 @@ void read_weights(IMAGE image, beat_stream& to_input, beat_stream& to_multiply) 
   read_factor<typename C::low_rank_b>(image, to_multiply);
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
-    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
+    const int rows = rows_from<C>(first);
     read_parts<C::tile_rows, C::parallel_rows>(typename C::parts(), image, first, rows, to_multiply);
     read_outliers<typename C::outliers>(image, first, rows, to_multiply);
     read_field<typename C::bias>(image, first, rows, to_multiply);
@@ -107,13 +107,6 @@ struct row_tile {
   tiles<typename C::parts, C::tile_rows, C::parallel_rows> parts_of;
   outlier_tile<typename C::outliers, C::tile_rows> outliers;
 };
-
-// Rows of the tile that starts at row `first`.
-template <class C>
-int rows_from(int first) {
-#pragma HLS INLINE
-  return first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
-}
 
 template <class C>
 void fill_tile(beat_stream& weights, int first, row_tile<C>& tile, float_stream& biases) {

@@ -9,6 +9,13 @@
 
 namespace codesign {
 
+// Rows of the tile that starts at row `first`.
+template <class C>
+int rows_from(int first) {
+#pragma HLS INLINE
+  return smaller(C::tile_rows, C::n - first);
+}
+
 // Whether a bias waits for the norm: it then follows the outputs of its rows.
 template <class C>
 constexpr bool normalised_bias = C::normalised && C::bias::present;
@@ -74,7 +81,7 @@ void write_output(float_stream& in, int tokens, beat_t* output) {
 #pragma HLS ARRAY_PARTITION variable = y cyclic factor = output_places<C> dim = 2
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
-    const int rows = first + C::tile_rows < C::n ? C::tile_rows : C::n - first;
+    const int rows = rows_from<C>(first);
   tokens_in:
     for (int token = 0; token < tokens; ++token) {
     rows_in:
