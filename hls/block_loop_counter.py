@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hls.ap_types import INCLUDE, compile_program
-from hls.loop_counter import FILES, counts_of, write_counted_headers
-
-BLOCK_FILES = (*FILES, "attention.h", "decoder_block.h", "elementwise.h", "kv_cache.h", "norm.h")
+from hls.loop_counter import counts_of, write_counted_headers
 
 
 def count_block_loops(folder: Path, entry: Mapping[str, Any], work: Path) -> Mapping[str, int]:
@@ -30,7 +28,7 @@ def count_block_loops(folder: Path, entry: Mapping[str, Any], work: Path) -> Map
         FileNotFoundError: no compiler or no ``ap_int.h``.
     """
     place = folder / entry["folder"]
-    headers = write_counted_headers(work / "counted", BLOCK_FILES)
+    headers = write_counted_headers(work / "counted")
     sources = [place / "kernel.cpp", place / "testbench.cpp"]
     compile_program(sources, work / "run", includes=(headers, INCLUDE, place), flags=("-O0",))
     with counts_of(work / "loops.txt") as counts:

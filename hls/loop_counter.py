@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -20,9 +20,9 @@ from hls.ap_types import INCLUDE
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_plan import LayerPlan
 
-FILES = (
-    "activation.h", "branches.h", "layer.h", "layer_output.h", "layer_part.h", "layer_parts.h", "layer_tile.h",
-    "part_scale.h", "streams.h",
+_FILES = (
+    "activation.h", "attention.h", "branches.h", "decoder_block.h", "elementwise.h", "kv_cache.h", "layer.h",
+    "layer_output.h", "layer_part.h", "layer_parts.h", "layer_tile.h", "norm.h", "part_scale.h", "streams.h",
 )  # fmt: skip
 _VARIABLE = "CODESIGN_LOOP_COUNTS"
 _LOOP = re.compile(
@@ -89,13 +89,13 @@ def count_loops(plan: LayerPlan, x: np.ndarray, folder: Path) -> Mapping[str, in
     return counts
 
 
-def write_counted_headers(folder: Path, files: Collection[str] = FILES) -> Path:
-    """All headers, those named with counters; returns ``folder``, to be included before any other."""
+def write_counted_headers(folder: Path) -> Path:
+    """All headers, those of ``_FILES`` with counters; returns ``folder``, to be included before any other."""
     headers = folder / "codesign"
     headers.mkdir(parents=True, exist_ok=True)
     for path in sorted((INCLUDE / "codesign").glob("*.h")):
         text = path.read_text(encoding="utf-8")
-        if path.name in files:
+        if path.name in _FILES:
             text = counted_header(text)
         if path.name == "types.h":
             text = text.replace("#include <hls_stream.h>\n", f"#include <hls_stream.h>\n{_COUNTER % _VARIABLE}", 1)
