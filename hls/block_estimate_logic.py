@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from hls.block_loops import BLOCK_CODES, Record, records
 from hls.block_plan import BlockPlan
-from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
+from hls.estimate_logic import MULTIPLEXED, operator_part
+from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, to_float
 from hls.layer_plan import StagePlan
 from hls.stage_loops import PARTIAL_SUMS
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin
 
-_MULTIPLEXED = 4  # inputs that a LUT6 picks from: AMD UG574
 _EXP_MULTIPLIERS = 11  # elementwise.h: by 1 / ln 2, twice by ln 2, seven of Horner's scheme, by a power of two
 _EXP_ADDERS = 10  # the rest of a rounding, two differences, seven of Horner's scheme
 _EXP_CONVERTERS = 3  # of a rounding
@@ -27,11 +27,7 @@ def _operators(where: str, adders: int, multipliers: int, dividers: int = 0) -> 
         ("adders", adders, ADDER), ("multipliers", multipliers, MULTIPLIER), ("dividers", dividers, DIVIDER)
     ):  # fmt: skip
         if count:
-            yield _part(f"float {what} of {where}", count, cost)
-
-
-def _part(name: str, count: int, cost: OperatorCost) -> FpgaPart:
-    return FpgaPart(name, count, cost.luts, cost.flip_flops, cost.dsps)
+            yield operator_part(f"float {what} of {where}", count, cost)
 
 
 def _logic(name: str, count: int, luts: float, source: str) -> FpgaPart:
@@ -45,7 +41,7 @@ def _picked(width_bits: int, inputs: int) -> float:
     """LUTs that pick one of some words: fours at a time, down to one."""
     luts = 0
     while inputs > 1:
-        inputs = -(-inputs // _MULTIPLEXED)
+        inputs = -(-inputs // MULTIPLEXED)
         luts += inputs * width_bits
     return float(luts)
 
@@ -63,7 +59,7 @@ def _record_parts(record: Record, stage: StagePlan, name: str) -> Iterator[FpgaP
     source = "multiplexers of four inputs over the banks of a head"
     yield _logic(f"codes of {name} picked", record.heads, _picked(bits, codes), source)
     if record.converted:
-        yield _part(f"codes of {name} to float", record.heads, to_float(bits))
+        yield operator_part(f"codes of {name} to float", record.heads, to_float(bits))
 
 
 def block_parts(plan: BlockPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list[str]]:
@@ -90,15 +86,15 @@ def block_parts(plan: BlockPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
     parts.append(_logic("partial sums in order", 1, _picked(width, heads) + PARTIAL_SUMS * _picked(32, 8), order))
     # less the largest, and its sum
     parts += _operators("softmax", _EXP_ADDERS + 2, _EXP_MULTIPLIERS)
-    parts.append(_part("roundings of softmax", _EXP_CONVERTERS, to_float(32)))
+    parts.append(operator_part("roundings of softmax", _EXP_CONVERTERS, to_float(32)))
     parts += _operators("weighted values", heads, heads * (1 + int(plan.value.scale is not None)))
     parts += _operators("results", 0, 0, 1)
     parts += _operators("residuals", 2, 0)
     # 1 + power; x * power, times up
     parts += _operators("SiLU", _EXP_ADDERS + 1, _EXP_MULTIPLIERS + 2, 1)
-    parts.append(_part("roundings of SiLU", _EXP_CONVERTERS, to_float(32)))
-    parts.append(_part("AXI masters of 512 bits", 3 if on_chip else 4, AXI_MASTER))
-    parts.append(_part("AXI-Lite control", 1, AXI_LITE))
+    parts.append(operator_part("roundings of SiLU", _EXP_CONVERTERS, to_float(32)))
+    parts.append(operator_part("AXI masters of 512 bits", 3 if on_chip else 4, AXI_MASTER))
+    parts.append(operator_part("AXI-Lite control", 1, AXI_LITE))
     missing = [
         "loop counters, state machines and pipeline registers around the layers, and the start and end of 19 processes",
         "multiplexers of operators that a tool shares",

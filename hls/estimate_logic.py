@@ -21,7 +21,7 @@ from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin, price_pe
 from hwmodel.unit_cost_design import design
 
-_MULTIPLEXED = 4  # inputs that a LUT6 picks from: AMD UG574
+MULTIPLEXED = 4  # inputs that a LUT6 picks from: AMD UG574
 _ELSEWHERE = ("mask", "column_scale", "gather")  # fields beside those of a row's own entries
 
 
@@ -29,7 +29,8 @@ def _figure(value: float, source: str, origin: Origin = Origin.CLOSED_FORM) -> F
     return Figure(value, origin, None, None, source)
 
 
-def _operator(name: str, count: int, cost: OperatorCost) -> FpgaPart:
+def operator_part(name: str, count: int, cost: OperatorCost) -> FpgaPart:
+    """Operators of a kind, priced by their report."""
     return FpgaPart(name, count, cost.luts, cost.flip_flops, cost.dsps)
 
 
@@ -60,7 +61,7 @@ def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[Fpg
         bits = part.arithmetic.activation_bits
         yield FpgaPart(
             f"inputs of part {index} picked by its mask", rows * lanes,
-            _figure(float(bits * -(-part.block // _MULTIPLEXED)), "a multiplexer a bit over the inputs of a block"),
+            _figure(float(bits * -(-part.block // MULTIPLEXED)), "a multiplexer a bit over the inputs of a block"),
             _figure(0.0, "combinational"), _figure(0.0, "LUT logic"),
         )  # fmt: skip
 
@@ -75,10 +76,10 @@ def _scale_parts(part: PartPlan, plan: LayerPlan, index: int) -> Iterator[FpgaPa
     for name, cost in (("adders", ADDER), ("multipliers", MULTIPLIER)):
         if each[name]:
             count = -(-shape.scalers * each[name] // shape.scale_interval)
-            yield _operator(f"float {name} of part {index}", count, cost)
+            yield operator_part(f"float {name} of part {index}", count, cost)
     if each["sums to float"]:
         count = -(-shape.scalers * each["sums to float"] // shape.scale_interval)
-        yield _operator(f"sums to float of part {index}", count, to_float(whole_bits(part)))
+        yield operator_part(f"sums to float of part {index}", count, to_float(whole_bits(part)))
 
 
 def _scaling_operators(part: PartPlan, plan: LayerPlan, *, added: bool) -> dict[str, int]:
@@ -106,7 +107,7 @@ def _scaling_operators(part: PartPlan, plan: LayerPlan, *, added: bool) -> dict[
 
 def _shared(ways: int) -> float:
     """LUTs a bit of a multiplexer: LUT6s of four inputs and their joins, half shared."""
-    return -(-ways // _MULTIPLEXED) / 2 if ways > 1 else 0.0
+    return -(-ways // MULTIPLEXED) / 2 if ways > 1 else 0.0
 
 
 def _unpacker_parts(part: PartPlan, index: int, rows: int, shape: PartShape, lanes: int) -> Iterator[FpgaPart]:
@@ -155,16 +156,16 @@ def _line_parts(part: PartPlan, index: int) -> Iterator[FpgaPart]:
 
 def _norm_parts() -> Iterator[FpgaPart]:
     """``normalise`` in ``layer_output.h``: sums, differences and squares a cycle; totals one after another."""
-    yield _operator("float adders of the norm", 4, ADDER)  # sum, difference, squares; totals and epsilon
-    yield _operator("float multipliers of the norm", 2, MULTIPLIER)  # square; by the inverse root
-    yield _operator("float divider of the norm", 1, DIVIDER)
+    yield operator_part("float adders of the norm", 4, ADDER)  # sum, difference, squares; totals and epsilon
+    yield operator_part("float multipliers of the norm", 2, MULTIPLIER)  # square; by the inverse root
+    yield operator_part("float divider of the norm", 1, DIVIDER)
 
 
 def _stage_parts(stage: StagePlan, name: str) -> Iterator[FpgaPart]:
     """A stage takes a value a cycle."""
     if stage.scale is None:
         return
-    yield _operator(f"float dividers of the {name} stage", 2, DIVIDER)  # the scale's and the values' own
+    yield operator_part(f"float dividers of the {name} stage", 2, DIVIDER)  # the scale's and the values' own
 
 
 def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list[str]]:
@@ -195,39 +196,39 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         if part.exact_scale:
             missing.append(f"integer products of sums and scales of part {index}, and what adds them")
         if "column_scale" in part.fields:  # a column a cycle, before the tiles
-            parts.append(_operator(f"float multipliers of the column scales of part {index}", 1, MULTIPLIER))
+            parts.append(operator_part(f"float multipliers of the column scales of part {index}", 1, MULTIPLIER))
             missing.append(f"FP16 decoders and encoders around the column scales of part {index}")
         shape = part_shape(part, plan.options, plan.blocks)
         parts += _unpacker_parts(part, index, rows, shape, plan.options.lanes)
         parts += _line_parts(part, index)
     parts += _stage_parts(plan.input, "input")
     if plan.smoothing is not None:
-        parts.append(_operator("float divider of the smoothing", 1, DIVIDER))
+        parts.append(operator_part("float divider of the smoothing", 1, DIVIDER))
     if plan.offset is not None:
-        parts.append(_operator("float adder of the offsets", 1, ADDER))
+        parts.append(operator_part("float adder of the offsets", 1, ADDER))
     if plan.hadamard > 1:
-        parts += [_operator("float adders of the rotation", 2, ADDER), _operator("float divider", 1, DIVIDER)]
+        parts += [operator_part("float adders of the rotation", 2, ADDER), operator_part("float divider", 1, DIVIDER)]
     if plan.low_rank is not None:
         parts += [
-            _operator("float multipliers of the low-rank branch", 4, MULTIPLIER),
-            _operator("float adders of the low-rank branch", 4, ADDER),
+            operator_part("float multipliers of the low-rank branch", 4, MULTIPLIER),
+            operator_part("float adders of the low-rank branch", 4, ADDER),
         ]
         for stage in (plan.middle, plan.result):
             if stage is not None:
                 parts += _stage_parts(stage, "low-rank")
     if plan.outliers is not None:
         parts += [
-            _operator("float multipliers of outliers", 2, MULTIPLIER),
+            operator_part("float multipliers of outliers", 2, MULTIPLIER),
             # one for the products, those that add up eight sums, one that joins the outputs
-            _operator("float adders of outliers", PARTIAL_SUMS + 2, ADDER),
+            operator_part("float adders of outliers", PARTIAL_SUMS + 2, ADDER),
         ]
     if plan.normalised:
         parts += _norm_parts()
         missing.append("the square root of the norm")
     if plan.bias is not None:
-        parts.append(_operator("float adder of the bias", 1, ADDER))
+        parts.append(operator_part("float adder of the bias", 1, ADDER))
     if plan.output is not None:
         parts += _stage_parts(plan.output, "output")
-    parts.append(_operator("AXI masters of 512 bits", 2 if on_chip else 3, AXI_MASTER))
-    parts.append(_operator("AXI-Lite control", 1, AXI_LITE))
+    parts.append(operator_part("AXI masters of 512 bits", 2 if on_chip else 3, AXI_MASTER))
+    parts.append(operator_part("AXI-Lite control", 1, AXI_LITE))
     return parts, missing
