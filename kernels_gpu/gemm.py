@@ -24,7 +24,7 @@ from numba import cuda, float32, uint32
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemm_decode import make_scaled, make_values, result_factor
 from kernels_gpu.gemm_spec import BLOCK_WORDS, RESULT_PITCH, RUNS, TILE_TOKENS, GemmSpec
-from kernels_gpu.gemv_copies import make_copy_codes, make_copy_field
+from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders, make_scale
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
 
@@ -122,13 +122,7 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
     k_warps, depth, stages, side_stages = spec.k_warps, spec.depth, spec.stages, side.stages
     pitch, side_words, stage_words, input_words = side.pitch, side.stage_words, spec.stage_words, spec.input_words
     token_words, ring_at, tables_at = spec.token_words, spec.ring_at, spec.tables_at
-    scale_field, zero_field, low_field, lowest_field, choice_field = side.fields
-    scale_window, zero_window, choice_window = scale_field.words, zero_field.words, choice_field.words
-    low_window, lowest_window = low_field.words, lowest_field.words
-    copy_codes, copy_inputs = make_copy_codes(side), make_copy_inputs(spec)
-    copy_scale, copy_zero = make_copy_field(side, scale_field), make_copy_field(side, zero_field)
-    copy_low, copy_lowest = make_copy_field(side, low_field), make_copy_field(side, lowest_field)
-    copy_choice = make_copy_field(side, choice_field)
+    copy_stage, copy_inputs = make_copy_stage(side), make_copy_inputs(spec)
     scale_of, zero_of, choice_of = make_fields(spec)
     decoders = make_decoders(plan, tables_at)
     load_block, tables_of, outer_value = decoders.load_block, decoders.tables_of, decoders.outer_value
@@ -147,21 +141,13 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
         shared, at, part, row0, lane, words, scales, zeros, selectors, rows, scale_words, zero_words, low_base,
         lowest_base, selector_words,
     ):  # fmt: skip
-        """Start copying a warp's part of a stage: codes, scales, zero points, selectors."""
+        """Start copying a warp's part of a stage, if there is one."""
         if part < uint32(side_stages):
-            first = uint32(part * uint32(RUNS * RUN) // uint32(group))
-            none = uint32(0)
-            copy_codes(shared, at, words, row0, part, rows, uint32(lane >> uint32(2)), uint32(lane & uint32(3)))
-            if scale_window > 0:
-                copy_scale(shared, at, scales, row0, first, none, uint32(scale_words), lane)
-            if zero_window > 0:
-                copy_zero(shared, at, zeros, row0, first, none, uint32(zero_words), lane)
-            if low_window > 0:
-                copy_low(shared, at, zeros, row0, first, uint32(low_base), uint32(zero_words), lane)
-            if lowest_window > 0:
-                copy_lowest(shared, at, zeros, row0, first, uint32(lowest_base), uint32(zero_words), lane)
-            if choice_window > 0:
-                copy_choice(shared, at, selectors, row0, first, none, uint32(selector_words), lane)
+            g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
+            copy_stage(
+                shared, at, part, row0, lane, g, c, words, scales, zeros, selectors, rows, scale_words, zero_words,
+                low_base, lowest_base, selector_words,
+            )  # fmt: skip
 
     @cuda.jit(device=True)
     def decoded(shared, at, place, row, g, first, own):

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.gemv_copies import make_copy_codes, make_copy_field
+from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders, make_scale
 from kernels_gpu.gemv_inputs import make_stage_inputs
 from kernels_gpu.gemv_learned import make_learned_tables
@@ -69,10 +69,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     load_block, products, tables_of = decoders.load_block, decoders.products, decoders.tables_of
     scale_value, outer_value = make_scale(plan.scale), decoders.outer_value
     stage_inputs = make_stage_inputs(spec)
-    copy_codes = make_copy_codes(spec)
-    copy_scale, copy_zero = make_copy_field(spec, scale_field), make_copy_field(spec, zero_field)
-    copy_low, copy_lowest = make_copy_field(spec, low_field), make_copy_field(spec, lowest_field)
-    copy_choice = make_copy_field(spec, selector_field)
+    copy_stage = make_copy_stage(spec)
     zeros_count = spec.zeros
     learned, as_halves, block_words = plan.learned, plan.halves, spec.block_words
     learned_at, learned_pitch, learned_words = spec.learned_at, spec.learned_pitch, plan.learned_words
@@ -267,20 +264,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             if tile < all_tiles:
                 stage = uint32(warp + slot * uint32(warps))
                 if stage < uint32(stages):
-                    next_row0 = uint32(tile * uint32(TILE_ROWS))
-                    copy_codes(shared, at, words, next_row0, stage, rows, g, c)
-                    first = uint32(stage * uint32(runs * RUN) // uint32(group))
-                    none = uint32(0)
-                    if scale_window > 0:
-                        copy_scale(shared, at, scales, next_row0, first, none, uint32(scale_words), lane)
-                    if zero_window > 0:
-                        copy_zero(shared, at, zeros, next_row0, first, none, uint32(zero_words), lane)
-                    if low_window > 0:
-                        copy_low(shared, at, zeros, next_row0, first, uint32(low_base), uint32(zero_words), lane)
-                    if lowest_window > 0:
-                        copy_lowest(shared, at, zeros, next_row0, first, uint32(lowest_base), uint32(zero_words), lane)
-                    if choice_window > 0:
-                        copy_choice(shared, at, selectors, next_row0, first, none, uint32(selector_words), lane)
+                    copy_stage(
+                        shared, at, stage, uint32(tile * uint32(TILE_ROWS)), lane, g, c, words, scales, zeros,
+                        selectors, rows, scale_words, zero_words, low_base, lowest_base, selector_words,
+                    )  # fmt: skip
                 slot = uint32(slot + uint32(1))
                 if slot == uint32(slots):
                     slot, tile = uint32(0), uint32(tile + blocks)

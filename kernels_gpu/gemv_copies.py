@@ -7,11 +7,11 @@ from typing import Any
 from numba import cuda, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.gemv_plan import TILE_ROWS
+from kernels_gpu.gemv_plan import RUN, TILE_ROWS
 from kernels_gpu.gemv_spec import WARP, Field, GemvSpec
 
 
-def make_copy_codes(spec: GemvSpec) -> Any:
+def _make_copy_codes(spec: GemvSpec) -> Any:
     """Device function that starts copying a stage's codes: four lanes a row, so that places differ by constants."""
     row_words, row_stage, pitch = spec.row_words, spec.stage_row_words, spec.pitch
     whole_rows, whole_stages, aligned = spec.whole_rows, spec.whole_stages, spec.aligned
@@ -57,7 +57,7 @@ def make_copy_codes(spec: GemvSpec) -> Any:
     return copy_codes
 
 
-def make_copy_field(spec: GemvSpec, field: Field) -> Any:
+def _make_copy_field(spec: GemvSpec, field: Field) -> Any:
     """Device function that starts copying the windows of one field."""
     window, bits, groups = field.words, field.bits, spec.groups
     count, target = TILE_ROWS * field.words, field.at
@@ -77,3 +77,36 @@ def make_copy_field(spec: GemvSpec, field: Field) -> Any:
                 ptx_tile.copy_async_4(shared, uint32(at + uint32(target) + q), place, uint32(0), there)
 
     return copy_field
+
+
+def make_copy_stage(spec: GemvSpec) -> Any:
+    """Device function that starts copying a warp's stage: codes, scales, zero points, selectors of a tile's rows."""
+    scale, zero, low, lowest, choice = spec.fields
+    scaled, zeroed, has_low = scale.words > 0, zero.words > 0, low.words > 0
+    has_lowest, chosen = lowest.words > 0, choice.words > 0
+    stage_columns, group = spec.runs * RUN, spec.plan.group if spec.plan.group else 1 << 30
+    copy_codes = _make_copy_codes(spec)
+    copy_scale, copy_zero, copy_low = (_make_copy_field(spec, field) for field in (scale, zero, low))
+    copy_lowest, copy_choice = _make_copy_field(spec, lowest), _make_copy_field(spec, choice)
+
+    @cuda.jit(device=True)
+    def copy_stage(
+        shared, at, stage, row0, lane, g, c, words, scales, zeros, selectors, rows, scale_words, zero_words, low_base,
+        lowest_base, selector_words,
+    ):  # fmt: skip
+        """Lane ``4 g + c``; ``low_base`` and ``lowest_base``: words of ``zeros`` where its lower planes begin."""
+        copy_codes(shared, at, words, row0, stage, rows, g, c)
+        first = uint32(stage * uint32(stage_columns) // uint32(group))
+        none = uint32(0)
+        if scaled:
+            copy_scale(shared, at, scales, row0, first, none, uint32(scale_words), lane)
+        if zeroed:
+            copy_zero(shared, at, zeros, row0, first, none, uint32(zero_words), lane)
+        if has_low:
+            copy_low(shared, at, zeros, row0, first, uint32(low_base), uint32(zero_words), lane)
+        if has_lowest:
+            copy_lowest(shared, at, zeros, row0, first, uint32(lowest_base), uint32(zero_words), lane)
+        if chosen:
+            copy_choice(shared, at, selectors, row0, first, none, uint32(selector_words), lane)
+
+    return copy_stage
