@@ -7,7 +7,7 @@ capture launches in a CUDA graph. The kernel, and how it works, are in ``kernels
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -200,7 +200,8 @@ def prepare(
     limit = shared_limit(x.device)
     cut = choose_shape(plan, tokens, n, k, limit) if shape is None else shape
     aligned = x.data_ptr() % 16 == 0
-    spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=x.dtype == torch.bfloat16)
+    bfloat = x.dtype == torch.bfloat16
+    spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat)
     if spec.shared_bytes > limit:
         raise NotImplementedError(
             f"{tokens} tokens of {k} inputs must fit into {limit} bytes of shared memory, not {spec.shared_bytes}"
@@ -208,6 +209,10 @@ def prepare(
     if plan.one_nan and x.is_cuda and torch.cuda.get_device_capability(x.device) < E4M3_CAPABILITY:
         raise NotImplementedError(f"compute capability must be at least {E4M3_CAPABILITY} for E4M3 weights")
     kernel = _kernel(spec, x.device)
+    while shape is None and kernel.registers * cut.warps * WARP > REGISTERS:  # ragged rows take more of them
+        cut = replace(cut, warps=cut.warps // 2)
+        spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat)
+        kernel = _kernel(spec, x.device)
     if kernel.registers * cut.warps * WARP > REGISTERS:
         raise NotImplementedError(
             f"warps of a kernel with {kernel.registers} registers must be at most "
