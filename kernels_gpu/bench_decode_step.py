@@ -10,11 +10,8 @@ choice of the token run on poisoned results and are compared with their referenc
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,16 +24,16 @@ from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
 from kernels_gpu.bench_record import CLOCKS, Row, conditions_of_run, exit_without_cuda, write_json
+from kernels_gpu.compile_ahead import add_jobs, compile_all, kept_ptx
 from kernels_gpu.decode_columns import CUBLAS, SEED, TINYGEMM, build, case_of, choose_distinct, type_of
 from kernels_gpu.decode_floor import StepCase, StepPrediction, data_sheet, predict
-from kernels_gpu.decode_kernels import compile_all, kernels_of
+from kernels_gpu.decode_kernels import ahead, kernels_of
 from kernels_gpu.decode_model import CACHES, LLAMA_2_7B, Decoder, random_cache
 from kernels_gpu.decode_reference import verify
 from kernels_gpu.decode_step import DecodeStep, Stage, make_state
 from kernels_gpu.gemv_launch import MAX_TOKENS
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts
-from kernels_gpu.native import PTX_FOLDER
 from kernels_gpu.timing import Timing, copy_bytes_per_s, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_decode_step"
@@ -187,20 +184,6 @@ def time_step(step: DecodeStep) -> Timing:
     return time_graph([step], most_calls=1)
 
 
-@contextmanager
-def kept_ptx() -> Iterator[None]:
-    """A folder for compiled kernels, so that other processes can compile them: the user's own or a temporary one."""
-    if PTX_FOLDER in os.environ:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[PTX_FOLDER] = folder
-        try:
-            yield
-        finally:
-            del os.environ[PTX_FOLDER]
-
-
 def main(given: Sequence[str] | None = None) -> int:
     """Run, print the table, write the records."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
@@ -214,7 +197,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--distinct", type=int, default=0, help="layers with weights of their own; 0 for all that fit")
     parser.add_argument("--no-public", action="store_true", help="leave out cuBLAS and tinygemm")
     parser.add_argument("--quick", action="store_true", help="INT4 and cuBLAS at 256 tokens, under a minute")
-    parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1), help="compile in so many processes")
+    add_jobs(parser)
     parser.add_argument("--predict", metavar="GPU", choices=GPUS, help="print what the cost model says, and stop")
     arguments = parser.parse_args(given)
     if arguments.quick:
@@ -236,9 +219,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 0
     exit_without_cuda()
     with kept_ptx():
-        if arguments.jobs > 1:
-            found = (kernels_of(case_of(c, base), type_of(c)) for c in columns for base in cases)
-            compile_all(set().union(*found), arguments.jobs)
+        found = (kernels_of(case_of(c, base), type_of(c)) for c in columns for base in cases)
+        compile_all(ahead(set().union(*found)), arguments.jobs)
         rate = copy_bytes_per_s()
         print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
         rows = run(columns, cases, arguments.distinct or shape.layers, rate)

@@ -10,6 +10,7 @@ at the measured copy rate, and all products at the rate of the library's largest
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,22 +21,26 @@ import torch
 from torch import Tensor
 
 from hwmodel.report import Measurement
-from kernels_gpu import bench_record
+from kernels_gpu import bench_record, dequantize, gemm
 from kernels_gpu.bench_gemv import SHAPES, inputs, packed, shape_argument
-from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, gather, write_json
+from kernels_gpu.compile_ahead import Ahead, add_jobs, compile_all, kept_ptx
 from kernels_gpu.dequantize_launch import prepare_dequantize
+from kernels_gpu.dequantize_launch import spec_of as dequantize_spec
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
-from kernels_gpu.gemm_launch import CUTS, MOST_TILE_TOKENS, padded_inputs, prepare_gemm
+from kernels_gpu.gemm_launch import CUTS, choose_cut, padded_inputs, prepare_gemm, spec_of
 from kernels_gpu.gemm_reference import tolerance
 from kernels_gpu.gemv_launch import PackedMatrix, allocate_result
+from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts
+from kernels_gpu.native import shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_gemm"
 TOKENS = (17, 32, 64, 128, 256, 512, 2048)
 QUICK_RECIPES, QUICK_TOKENS = ("int4_g128", "bitmod3_g128"), (32, 128)
-TILED_BEYOND = 4  # times the rule's limit: how far beyond it the tile kernel is timed, to find where it should lie
+MOST_TIMED_TOKENS = 512  # of the tile kernel: beyond what the rule gives it, to find where it should lie
 LARGE = 8192  # tokens, inputs and outputs of the product whose rate bounds the others
 
 
@@ -63,6 +68,15 @@ def measured_rates() -> Rates:
     return Rates(copy_bytes_per_s(), 2 * LARGE**3 / seconds)
 
 
+def cut_name(cut: tuple[int, ...]) -> str:
+    """A cut in a record.
+
+    >>> cut_name((4, 8, 1, 3))
+    '4x8x1x3'
+    """
+    return "x".join(map(str, cut))
+
+
 def bytes_of(weight_bytes: int, m: int, n: int, k: int) -> int:
     """Weight, inputs and results, 16 bits each of the latter."""
     return weight_bytes + 2 * m * (n + k)
@@ -73,7 +87,7 @@ Call = Callable[[], object]
 
 def ways(weight: PackedMatrix, x: Tensor, out: Tensor, copy: Tensor) -> Iterator[tuple[str, Call, int]]:
     """Name, launch and registers of each way to make ``out``; ``copy`` ``[n, k]`` is free to be written."""
-    if tile_kernel_obstacle(weight.plan) is None and len(x) <= MOST_TILE_TOKENS * TILED_BEYOND:
+    if tile_kernel_obstacle(weight.plan) is None and len(x) <= MOST_TIMED_TOKENS:
         bound = prepare_gemm(weight, padded_inputs(x), out)
         yield "tiles", bound, bound.kernel.registers
     decoded = prepare_dequantize(weight, copy)
@@ -101,9 +115,9 @@ def check(dense: Tensor, weight: PackedMatrix, x: Tensor, out: Tensor, call: Cal
     return checked(made, expected, allowed)
 
 
-def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:
+def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> Iterator[Row]:
     """Check, then time, an encoding."""
-    (n, k), rows = shape, []
+    n, k = shape
     weight, dense = packed(recipe, shape)
     copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
     half = torch.full((n, k), float("nan"), dtype=torch.float16, device="cuda")
@@ -113,11 +127,9 @@ def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], ra
     halves = [half, *(torch.empty_like(half) for _ in range(len(copies) - 1))]
     timing = time_graph([prepare_dequantize(w, h) for w, h in zip(copies, halves, strict=True)])
     moved = weight.nbytes + half.nbytes
-    rows.append(
-        Row(
-            f"{recipe} dequantize", 0, n, k, "", moved, rates.bound_us(moved, 0, n, k), timing.median_s * 1e6,
-            timing.spread, 0.0, bound.kernel.registers,
-        )
+    yield Row(
+        f"{recipe} dequantize", 0, n, k, "", moved, rates.bound_us(moved, 0, n, k), timing.median_s * 1e6,
+        timing.spread, 0.0, bound.kernel.registers,
     )  # fmt: skip
     for m in tokens:
         x = inputs(m, k)
@@ -127,19 +139,18 @@ def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], ra
             others = [list(ways(w, x, allocate_result(m, n, x), h)) for w, h in zip(copies, halves, strict=True)]
             timing = time_graph([each[place][1] for each in others])
             moved = bytes_of(weight.nbytes, m, n, k)
-            rows.append(
-                Row(
-                    f"{recipe} {name}", m, n, k, name, moved, rates.bound_us(moved, m, n, k), timing.median_s * 1e6,
-                    timing.spread, worst, registers,
-                )
+            cut = (
+                "library" if name == "library" else cut_name(choose_cut(weight.plan, m, shape, shared_limit(x.device)))
+            )
+            yield Row(
+                f"{recipe} {name}", m, n, k, cut, moved, rates.bound_us(moved, m, n, k), timing.median_s * 1e6,
+                timing.spread, worst, registers,
             )  # fmt: skip
-            torch.cuda.empty_cache()
-    return rows
 
 
-def time_cuts(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:
+def time_cuts(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> Iterator[Row]:
     """The tile kernel in every cut that fits, checked."""
-    (n, k), rows = shape, []
+    n, k = shape
     weight, dense = packed(recipe, shape)
     copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
     for m in tokens:
@@ -155,18 +166,15 @@ def time_cuts(recipe: str, shape: tuple[int, int], tokens: Sequence[int], rates:
             outs = [allocate_result(m, n, x) for _ in copies]
             launches = [prepare_gemm(w, padded_inputs(x), o, cut=cut) for w, o in zip(copies, outs, strict=True)]
             timing, moved = time_graph(launches), bytes_of(weight.nbytes, m, n, k)
-            rows.append(
-                Row(
-                    f"{recipe} tiles", m, n, k, "x".join(map(str, cut)), moved, rates.bound_us(moved, m, n, k),
-                    timing.median_s * 1e6, timing.spread, worst, bound.kernel.registers,
-                )
+            yield Row(
+                f"{recipe} tiles", m, n, k, cut_name(cut), moved, rates.bound_us(moved, m, n, k), timing.median_s * 1e6,
+                timing.spread, worst, bound.kernel.registers,
             )  # fmt: skip
-    return rows
 
 
-def time_library(shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> list[Row]:
+def time_library(shape: tuple[int, int], tokens: Sequence[int], rates: Rates) -> Iterator[Row]:
     """The library's product of an FP16 weight."""
-    (n, k), rows = shape, []
+    n, k = shape
     nbytes = 2 * n * k
     weights = [torch.randn((n, k), device="cuda").half() for _ in range(rotation(nbytes))]
     for m in tokens:
@@ -175,8 +183,7 @@ def time_library(shape: tuple[int, int], tokens: Sequence[int], rates: Rates) ->
         timing = time_graph([partial(torch.mm, x, w.T, out=out) for w in weights])
         moved = bytes_of(nbytes, m, n, k)
         bound = rates.bound_us(moved, m, n, k)
-        rows.append(Row("fp16 cuBLAS", m, n, k, "", moved, bound, timing.median_s * 1e6, timing.spread, 0.0))
-    return rows
+        yield Row("fp16 cuBLAS", m, n, k, "", moved, bound, timing.median_s * 1e6, timing.spread, 0.0)
 
 
 def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
@@ -195,6 +202,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokens", nargs="+", type=int)
     parser.add_argument("--explore", action="store_true", help="every cut of the tile kernel, not only the chosen one")
     parser.add_argument("--quick", action="store_true", help="two encodings, one shape, two sizes: under a minute")
+    add_jobs(parser)
     given = parser.parse_args(arguments)
     given.recipes = given.recipes or list(QUICK_RECIPES if given.quick else RECIPES)
     given.shapes = given.shapes or list(SHAPES[:1] if given.quick else SHAPES)
@@ -204,37 +212,51 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return given
 
 
-def run(given: argparse.Namespace, rates: Rates) -> list[Row]:
+def kernels_of(given: argparse.Namespace) -> Iterator[Ahead]:
+    """The kernels of a run, as its launchers will ask for them."""
+    limit = shared_limit(torch.device("cuda"))
+    for recipe, shape in itertools.product(given.recipes, given.shapes):
+        config = RECIPES[recipe]
+        yield Ahead(dequantize.make_body, dequantize.ARGUMENTS, dequantize_spec(config, shape[1]))
+        plan = plan_of(config)
+        if tile_kernel_obstacle(plan) is not None:
+            continue
+        cuts = {choose_cut(plan, m, shape, limit) for m in given.tokens if m <= MOST_TIMED_TOKENS}
+        for cut in {*cuts, *(CUTS if given.explore else ())}:
+            spec = spec_of(plan, shape, cut)
+            if spec.shared_bytes <= limit:
+                yield Ahead(gemm.make_body, gemm.ARGUMENTS, spec)
+
+
+def run(given: argparse.Namespace, rates: Rates) -> Iterator[Row]:
     """All rows that the command line asks for; what fails is named and left out."""
-    rows: list[Row] = []
     for shape in given.shapes:
         for recipe in given.recipes:
-            try:
-                rows += time_products(recipe, shape, given.tokens, rates)
-                if given.explore:
-                    rows += time_cuts(recipe, shape, given.tokens, rates)
-            except (AssertionError, NotImplementedError, RuntimeError) as error:
-                print(f"{recipe} {shape}: {str(error).splitlines()[0]}", flush=True)
-            torch.cuda.empty_cache()
-        rows += time_library(shape, given.tokens, rates)
+            for timed in (time_products, time_cuts) if given.explore else (time_products,):
+                try:
+                    yield from timed(recipe, shape, given.tokens, rates)
+                except (AssertionError, NotImplementedError, RuntimeError) as error:
+                    print(f"{recipe} {shape}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+                torch.cuda.empty_cache()
+        yield from time_library(shape, given.tokens, rates)
         torch.cuda.empty_cache()
-    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print the table, write the records."""
+    """Run, print the rows, write the records."""
     given = parse(arguments)
     exit_without_cuda()
-    rates = measured_rates()
-    print(f"copy {rates.copy_bytes_per_s / 1e12:.3f} TB/s, library {rates.flop_per_s / 1e12:.0f} TFLOP/s", flush=True)
-    rows = run(given, rates)
+    with kept_ptx():
+        compile_all(kernels_of(given), given.jobs)
+        rates = measured_rates()
+        print(f"copy {rates.copy_bytes_per_s / 1e12:.3f} TB/s, library {rates.flop_per_s / 1e12:.0f} TFLOP/s")
+        rows, status = gather(run(given, rates))
     found, name = conditions_of_run(rates.copy_bytes_per_s, "weights", CLOCKS), device_facts().name
     found["library_flop_per_s"] = f"{rates.flop_per_s:.4e}"
-    print(name)
-    print(table(rows))
-    if given.output is not None:
+    print(f"{name}, {CLOCKS}: {found[CLOCKS.replace(',', ', ')]}")
+    if given.output is not None and rows:
         write_json(given.output, [asdict(measurement(row, found, name)) for row in rows])
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -63,16 +65,51 @@ def checked(outs: Sequence[Tensor], expected: Tensor, allowed: Tensor) -> float:
     return worst
 
 
+HEAD = (
+    f"{'kernel':26s}{'m':>5s}{'shape':>12s}{'cut':>22s}{'us':>9s}{'spread':>8s}{'bound':>8s}{'of it':>7s}"
+    f"{'error':>7s}{'regs':>5s}"
+)
+
+
+def line(r: Row) -> str:
+    """A row as text, below ``HEAD``."""
+    return (
+        f"{r.kernel:26s}{r.m:5d}{f'{r.n}x{r.k}':>12s}{r.cut:>22s}{r.median_us:9.2f}{r.spread:8.1%}{r.bound_us:8.2f}"
+        f"{r.of_bound:7.1%}{r.worst_error:7.2f}{r.registers:5d}"
+    )
+
+
 def table(rows: list[Row]) -> str:
     """The rows as text."""
-    head = f"{'kernel':22s}{'m':>3s}{'shape':>12s}{'cut':>22s}{'us':>8s}{'spread':>8s}{'bound':>7s}{'of it':>7s}"
-    lines = [head + f"{'error':>7s}{'regs':>5s}"]
-    for r in rows:
-        lines.append(
-            f"{r.kernel:22s}{r.m:3d}{f'{r.n}x{r.k}':>12s}{r.cut:>22s}{r.median_us:8.2f}{r.spread:8.1%}{r.bound_us:7.2f}"
-            f"{r.of_bound:7.1%}{r.worst_error:7.2f}{r.registers:5d}"
-        )
-    return "\n".join(lines)
+    return "\n".join([HEAD, *(line(r) for r in rows)])
+
+
+STOPPED = 130  # status of a command that was interrupted: POSIX shells, 128 and the number of SIGINT
+
+
+def gather(rows: Iterable[Row]) -> tuple[list[Row], int]:
+    """The rows, each printed as it comes, and the status to end with.
+
+    SIGINT and SIGTERM end them early: what is there by then is kept, and the status is ``STOPPED``. Without any row it
+    is 1.
+    """
+    made: list[Row] = []
+    kept = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        print(HEAD, flush=True)
+        for row in rows:
+            made.append(row)
+            print(line(row), flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped after {len(made)} rows", file=sys.stderr, flush=True)
+        return made, STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+    return made, 0 if made else 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def measurement(

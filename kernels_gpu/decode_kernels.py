@@ -6,20 +6,20 @@ by the launchers in the folder that ``native.PTX_FOLDER`` names.
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 
 from kernels_gpu import argmax, attention, attention_merge, embedding, gate, gemv, norm, rotary
 from kernels_gpu.attention_launch import WARPS
 from kernels_gpu.attention_spec import AttentionSpec, cache_format
+from kernels_gpu.compile_ahead import Ahead
 from kernels_gpu.decode_floor import StepCase
 from kernels_gpu.decode_model import CACHES, LAYER_MATRICES, Matrix
 from kernels_gpu.gemv_launch import choose_shape, spec_of, tokens_at_once
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_spec import GemvSpec
-from kernels_gpu.native import compile_ptx
 
 Spec = (
     GemvSpec
@@ -30,7 +30,7 @@ Spec = (
     | embedding.EmbeddingSpec
     | argmax.ArgmaxSpec
 )
-_MAKERS = {
+_MAKERS: dict[type, tuple[Callable[[Any], Callable[..., None]], str]] = {
     GemvSpec: (gemv.make_body, gemv.ARGUMENTS),
     AttentionSpec: (attention.make_body, attention.ARGUMENTS),
     norm.NormSpec: (norm.make_body, norm.ARGUMENTS),
@@ -64,15 +64,10 @@ def kernels_of(case: StepCase, dtype: torch.dtype) -> set[Spec]:
     return made
 
 
-def compile_spec(spec: Spec) -> None:
-    """Compile a kernel into the folder that ``native.PTX_FOLDER`` names; attention with its merge."""
-    make, arguments = _MAKERS[type(spec)]
-    compile_ptx(make(spec), arguments, repr(spec))  # type: ignore[operator]
-    if isinstance(spec, AttentionSpec) and spec.split:
-        compile_ptx(attention_merge.make_merge(spec), attention_merge.MERGE_ARGUMENTS, f"merge {spec!r}")
-
-
-def compile_all(specs: Iterable[Spec], jobs: int) -> None:
-    """Compile kernels in processes of their own."""
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        pool.map(compile_spec, sorted(specs, key=repr), chunksize=1)
+def ahead(specs: Iterable[Spec]) -> Iterator[Ahead]:
+    """What is to be compiled for them; attention in several parts with its merge."""
+    for spec in specs:
+        make, arguments = _MAKERS[type(spec)]
+        yield Ahead(make, arguments, spec)
+        if isinstance(spec, AttentionSpec) and spec.split:
+            yield Ahead(attention_merge.make_merge, attention_merge.MERGE_ARGUMENTS, spec, "merge")

@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from datatypes.layer_config import TensorConfig
 from datatypes.planes import flat_words, plane_widths
 from hwmodel.units import ceil_div
 from kernels_gpu.dequantize import ARGUMENTS, DequantizeSpec, make_body
@@ -27,6 +28,11 @@ MOST_WEIGHTS = 1 << 31  # places are counted in 32 bits
 @lru_cache(maxsize=64)
 def _kernel(spec: DequantizeSpec, device: torch.device) -> NativeKernel:
     return load(make_body(spec), ARGUMENTS, repr(spec))
+
+
+def spec_of(config: TensorConfig, k: int, *, bfloat: bool = False) -> DequantizeSpec:
+    """The kernel of a launch."""
+    return DequantizeSpec(config, k, THREADS, bfloat)
 
 
 def zero_planes(weight: PackedMatrix) -> tuple[int, int]:
@@ -47,7 +53,7 @@ def prepare_dequantize(weight: PackedMatrix, out: Tensor, *, overlapped: bool = 
         overlapped: may start while the kernel before it in the stream still runs; waits before it reads or writes.
     """
     n, k = weight.shape
-    spec = DequantizeSpec(weight.config, k, THREADS, out.dtype == torch.bfloat16)
+    spec = spec_of(weight.config, k, bfloat=out.dtype == torch.bfloat16)
     items = n * spec.units
     grid = min(ceil_div(items, THREADS), BLOCKS * multiprocessors(out.device))
     none = weight.arrays["codes"]

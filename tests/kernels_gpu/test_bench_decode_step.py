@@ -1,9 +1,7 @@
 """The benchmark of the decode step without a GPU: its rows, records, sentences and the kernels it compiles ahead."""
 
 import json
-import os
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +18,7 @@ from kernels_gpu import (
     ptx,
     rotary,
 )
-from kernels_gpu.bench_decode_step import StepRow, kept_ptx, main, measure, measurement, table
+from kernels_gpu.bench_decode_step import StepRow, main, measure, measurement, table
 from kernels_gpu.decode_columns import CUBLAS, TINYGEMM, build, bytes_needed, case_of, choose_distinct, type_of
 from kernels_gpu.decode_floor import StepCase, predict
 from kernels_gpu.decode_kernels import kernels_of
@@ -135,18 +133,6 @@ def test_without_a_gpu_it_is_one_sentence(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["--quick"])
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_folder_for_compiled_kernels_lasts_as_long_as_the_run(monkeypatch, tmp_path):
-    monkeypatch.delenv(native.PTX_FOLDER, raising=False)
-    with kept_ptx():
-        folder = Path(os.environ[native.PTX_FOLDER])
-        assert folder.is_dir()
-    assert native.PTX_FOLDER not in os.environ and not folder.exists()
-    monkeypatch.setenv(native.PTX_FOLDER, str(tmp_path))
-    with kept_ptx():
-        assert os.environ[native.PTX_FOLDER] == str(tmp_path)
-    assert tmp_path.is_dir()
 
 
 def test_predictions_need_no_gpu(capsys):

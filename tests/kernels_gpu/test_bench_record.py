@@ -1,12 +1,15 @@
 """What benchmarks write: records of timed kernels, and files of them."""
 
 import json
+import os
+import signal
+import time
 from dataclasses import asdict
 
 import pytest
 import torch
 
-from kernels_gpu.bench_record import Row, checked, measurement, table, write_json
+from kernels_gpu.bench_record import Row, checked, gather, measurement, table, write_json
 
 ROW = Row("int4", 2, 4096, 1024, "8x2x1x0", 2 << 20, 0.7, 1.4, 0.0125, 0.25, 64)
 
@@ -48,3 +51,23 @@ def test_results_of_two_launches_are_checked():
     ):
         with pytest.raises(AssertionError, match=message):
             checked(outs, expected, allowed)
+
+
+def test_rows_are_printed_as_they_come_and_kept_when_stopped(capsys):
+    def rows(stop):
+        yield ROW
+        if stop is not None:
+            os.kill(os.getpid(), stop)
+            time.sleep(10)
+        yield ROW
+
+    assert gather(rows(None)) == ([ROW, ROW], 0)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "kernel" and len(lines) == 2
+    before = signal.getsignal(signal.SIGTERM)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        assert gather(rows(stop)) == ([ROW], 130)
+        told = capsys.readouterr()
+        assert len(told.out.splitlines()) == 2 and told.err == "stopped after 1 rows\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert gather([]) == ([], 1)  # nothing was measured
