@@ -1,5 +1,7 @@
 """The prefill GEMM in the simulator (and, marked gpu, on a device) against float64 products of decoded weights."""
 
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,8 @@ from datatypes.catalog import FP32, INTS_SYMMETRIC
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from kernels_gpu import ptx
+from kernels_gpu.compile_ahead import Ahead, compile_all, kept_ptx
+from kernels_gpu.gemm import ARGUMENTS, make_body
 from kernels_gpu.gemm_launch import CUTS, choose_cut, gemm, padded_inputs, prepare_gemm, rule, spec_of
 from kernels_gpu.gemm_reference import tolerance
 from kernels_gpu.gemm_spec import GemmSpec
@@ -152,18 +156,39 @@ def test_every_shape_has_a_cut_that_fits_and_fills_the_device():
 MANY_INPUTS_VISIBLE = 400  # half steps: worst-case bounds of sums grow with k, results with its root
 
 
+DEVICE_SHAPES = ((4096, 4096), (1000, 1061), (33, 4100))
+TURNS = 8  # a kernel takes seconds to compile: of the cuts an encoding takes one in so many, at each shape others
+
+
+def cuts_in_turn(recipe, shape, limit):
+    """Cuts that are run for an encoding at one of ``DEVICE_SHAPES``: every one that fits, for int4_g128."""
+    plan = plan_of(RECIPES[recipe])
+    first = TILED.index(recipe) + DEVICE_SHAPES.index(shape)
+    cuts = CUTS if recipe == "int4_g128" else [cut for i, cut in enumerate(CUTS) if (i - first) % TURNS == 0]
+    return [cut for cut in cuts if spec_of(plan, shape, cut).shared_bytes <= limit]
+
+
+def test_encodings_take_turns_at_all_cuts():
+    for shape in DEVICE_SHAPES:
+        taken = [cut for recipe in TILED if recipe != "int4_g128" for cut in cuts_in_turn(recipe, shape, 1 << 20)]
+        assert set(taken) == set(CUTS) and len(taken) == (len(TILED) - 1) * len(CUTS) // TURNS
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("recipe", TILED)
 def test_on_a_device(recipe):
-    for n, k in ((4096, 4096), (1000, 1061), (33, 4100)):
-        tensor = quantized(RECIPES[recipe], n, k)
-        plan, limit = plan_of(tensor.config), shared_limit(torch.device("cuda", torch.cuda.current_device()))
-        fitting = [cut for cut in CUTS if spec_of(plan, (n, k), cut).shared_bytes <= limit]
-        assert len(fitting) > len(CUTS) // 2
-        for cut in fitting:
-            check(tensor, 100, cut, "cuda", MANY_INPUTS_VISIBLE)
-        for m in (17, 300):
-            x = random_inputs(m, k)
-            made = gemm(from_quantized(tensor, "cuda"), x.cuda())
-            assert errors(tensor, x, made, MANY_INPUTS_VISIBLE).max() <= 1
+    plan, limit = plan_of(RECIPES[recipe]), shared_limit(torch.device("cuda", torch.cuda.current_device()))
+    cuts = {shape: cuts_in_turn(recipe, shape, limit) for shape in DEVICE_SHAPES}
+    chosen = {shape: choose_cut(plan, 17, shape, limit) for shape in DEVICE_SHAPES}
+    specs = {spec_of(plan, shape, cut) for shape in DEVICE_SHAPES for cut in (*cuts[shape], chosen[shape])}
+    with kept_ptx():
+        compile_all([Ahead(make_body, ARGUMENTS, spec) for spec in specs], os.cpu_count() or 1)
+        for n, k in DEVICE_SHAPES:
+            tensor = quantized(RECIPES[recipe], n, k)
+            for cut in cuts[n, k]:
+                check(tensor, 100, cut, "cuda", MANY_INPUTS_VISIBLE)
+            for m in (17, 600):  # by the tile kernel, and by the library
+                x = random_inputs(m, k)
+                made = gemm(from_quantized(tensor, "cuda"), x.cuda())
+                assert errors(tensor, x, made, MANY_INPUTS_VISIBLE).max() <= 1
