@@ -27,7 +27,7 @@ from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_ex
 from hls.decoder_block import MAX_POSITIONS
 from hls.export import ON_CHIP_BYTES, ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
 from hls.export_folder import MANIFEST, check_replaceable
-from hls.layer_options import LayerOptions
+from hls.layer_options import IntMapping, LayerOptions
 from hls.weights import BEAT_BYTES
 from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FpgaDevice, device_by_name, planning_clock_hz
@@ -72,6 +72,10 @@ def export(
     accumulator: Annotated[
         str, typer.Option(help="Float that adds products of FP16 activations, by its bits: e8m23, e5m10, ...")
     ] = "e8m23",
+    mapping: Annotated[
+        IntMapping,
+        typer.Option(help="Where products of integers are made: as the tool likes, in LUTs, in DSPs, two in each DSP."),
+    ] = _OPTIONS.mapping,
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a call, and tokens of the golden vectors.")] = 4,
     inputs: Annotated[
         str, typer.Option(help="Golden inputs: 'seeded', or a text (name or file) that the model is run on.")
@@ -88,8 +92,8 @@ def export(
     """Write layers or a block of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
     board = device_by_name(device)
     target = ExportTarget(
-        board, _clock_mhz(board, clock), _layer_options(accelerator, lanes, rows, tokens, accumulator),
-        on_chip_bytes=on_chip, calibration=None if calibration is None else load_calibration(calibration),
+        board, _clock_mhz(board, clock),
+        replace(_layer_options(accelerator, lanes, rows, tokens, accumulator), mapping=mapping), on_chip_bytes=on_chip, calibration=None if calibration is None else load_calibration(calibration),
     )  # fmt: skip
     if inputs != SEEDED:
         check_text_name(inputs)

@@ -8,7 +8,7 @@ Weights whose format a selector picks are ``hls.mixture``'s. A pair without an a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from hls.c_types import (
     table_type,
     unit_exponent,
 )
+from hls.cpp_types import parse_type
+from hls.layer_options import IntMapping
+from hwmodel.unit_cost import DSP_NARROW_BITS, DSP_WIDE_BITS
 from hwmodel.unit_cost_design import Arithmetic
 
 
@@ -145,6 +148,51 @@ def tender_of(pair: Pair, sum_bits: int) -> CArithmetic:
     assert isinstance(pair.weight, IntFormat)
     text = f"codesign::tender_arithmetic<{plain}, {pair.lanes}, {sum_bits}>"
     return CArithmetic(text, ("shift_mac.h",), signed_bits(pair.weight), pair.activation.bits, 0, sum_bits)
+
+
+def mapped(made: CArithmetic, mapping: IntMapping) -> CArithmetic:
+    """An arithmetic whose products of integers are made where ``mapping`` says.
+
+    Raises:
+        NotImplementedError: its products are not those of plain integers, or two of them do not fit one DSP.
+
+    >>> from datatypes.catalog import INTS
+    >>> pair = Pair(INTS[4], INTS[8], lanes=16, group=64)
+    >>> mapped(arithmetic_of(pair), IntMapping.DSP).type
+    'codesign::int_arithmetic<4, 8, false, 16, 18, codesign::int_mapping::dsp>'
+    """
+    if mapping is IntMapping.AUTO:
+        return made
+    parsed = parse_type(made.type)
+    if parsed.name not in _MAPPED:
+        raise NotImplementedError(
+            f"mapping must be auto for products that are not of plain integers ({parsed.name}), not {mapping.value}"
+        )
+    w, a = parsed.number(0), parsed.number(1)
+    if mapping is IntMapping.DSP_PAIR:
+        wide, narrow = pair_ports(w, a, unsigned=bool(parsed.number(2)))
+        if wide > DSP_WIDE_BITS or narrow > DSP_NARROW_BITS:
+            raise NotImplementedError(
+                f"two products of {w} x {a} bits must fit the {DSP_WIDE_BITS} x {DSP_NARROW_BITS} bits of one DSP to be "
+                f"mapped as dsp_pair, but take {wide} x {narrow}: use dsp"
+            )
+    return replace(made, type=f"{made.type[:-1]}, codesign::int_mapping::{mapping.value}>")
+
+
+_MAPPED = ("int_arithmetic", "tender_arithmetic")
+
+
+def pair_ports(weight_bits: int, activation_bits: int, *, unsigned: bool) -> tuple[int, int]:
+    """Bits of both ports of a multiplier that makes two products of a sum, the wider one first (``int_pair``).
+
+    Fields of a sum's bits lie one above the other, and the lower factor may borrow from the upper one.
+
+    >>> pair_ports(4, 8, unsigned=False)
+    (22, 18)
+    """
+    field = weight_bits + activation_bits + 1
+    ports = (weight_bits + field + 1, activation_bits + int(unsigned) + field + 1)
+    return max(ports), min(ports)
 
 
 def _plain_integers(pair: Pair) -> str | None:

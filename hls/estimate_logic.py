@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from hls.c_arithmetics import BITMOD_LANES
 from hls.cpp_types import parse_type, value_bits
 from hls.estimate_buffers import whole_bits
-from hls.estimate_pe import pe_of
+from hls.estimate_pe import pe_cost, pe_of
 from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
 from hls.layer_loops import FIELD_ORDER
+from hls.layer_options import IntMapping
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan
 from hls.loop import BEAT_BITS, WORD_BITS, line_entries, plane_widths
 from hls.part_shape import PartShape, is_rounded, line_blocks, part_shape
@@ -37,7 +38,7 @@ def operator_part(name: str, count: int, cost: OperatorCost) -> FpgaPart:
 def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[FpgaPart]:
     """PEs of all rows, and what feeds them."""
     pe = pe_of(part.arithmetic.type)
-    cost = price_pe(pe.design)
+    cost = pe_cost(pe)
     luts = cost.luts
     if luts is not None and (pe.table_luts or pe.note):
         mean, worst = (None, None) if pe.note else (luts.mean_error, luts.worst_error)
@@ -185,7 +186,8 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
     for index, part in enumerate(plan.parts):
         strange = set(part.fields) - {*FIELD_ORDER, *_ELSEWHERE}
         missing += [f"loops and logic of {name} of part {index}" for name in sorted(strange)]
-        if parse_type(part.arithmetic.type).name in ("int_arithmetic", "tender_arithmetic"):
+        integers = parse_type(part.arithmetic.type).name in ("int_arithmetic", "tender_arithmetic")
+        if integers and plan.options.mapping is IntMapping.AUTO:
             count = rows * plan.options.lanes
             missing.append(f"what changes if the tool puts any of the {count} products of part {index} into DSPs")
         try:

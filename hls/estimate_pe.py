@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from hls.c_arithmetics import BITMOD_LANES
 from hls.cpp_types import CppType, parse_type
 from hls.estimate_buffers import REGISTER_TABLE_BITS
+from hls.layer_options import IntMapping
+from hwmodel.unit_cost import Figure, Origin, UnitCost, price_pe
 from hwmodel.unit_cost_design import PeDesign, design
+from hwmodel.unit_cost_integers import tree_bits
 
 _ENTRY_INPUTS = 6  # of a LUT6
 
@@ -23,6 +26,7 @@ class PricedPe:
         design: the module of ``hls/rtl`` that is priced.
         count: of it for a row.
         table_luts: LUTs of constant tables in front of it; 0 for none.
+        mapping: where its products are made.
         note: what the design is not; empty if it is the arithmetic itself.
     """
 
@@ -30,6 +34,7 @@ class PricedPe:
     count: int = 1
     table_luts: float = 0.0
     note: str = ""
+    mapping: IntMapping = IntMapping.AUTO
 
 
 def _number(made: CppType) -> tuple[int, int]:
@@ -118,13 +123,13 @@ def pe_of(arithmetic: str) -> PricedPe:
             "int_dot", WEIGHT_BITS=narrow, ACTIVATION_BITS=wide, ACTIVATION_UNSIGNED=number(2), LANES=number(3),
             ACCUMULATOR_BITS=number(4),
         )  # fmt: skip
-        return PricedPe(one)
+        return PricedPe(one, mapping=_mapping(made))
     if made.name == "tender_arithmetic":
         one = design(
             "tender_dot", WEIGHT_BITS=number(0), ACTIVATION_BITS=number(1), ACTIVATION_UNSIGNED=number(2),
             LANES=number(3), ACCUMULATOR_BITS=number(4),
         )  # fmt: skip
-        return PricedPe(one)
+        return PricedPe(one, mapping=_mapping(made))
     if made.name == "minifloat_arithmetic":
         return _exact_pe(made.type(0), made.type(1), number(3), number(2))
     if made.name == "float_arithmetic":
@@ -160,6 +165,49 @@ def pe_of(arithmetic: str) -> PricedPe:
             return PricedPe(design("olive_dot", FLINT=flint, LANES=lanes, ACCUMULATOR_BITS=32), note=note)
         return replace(_products_pe(products, lanes), note="OliVe's decoders not counted")
     raise NotImplementedError(f"no PE is known for {made.name}")
+
+
+def _mapping(made: CppType) -> IntMapping:
+    """The last argument of an integer arithmetic; ``AUTO`` where it is left out."""
+    return IntMapping(made.type(5).name) if len(made.arguments) > 5 else IntMapping.AUTO
+
+
+def pe_cost(pe: PricedPe) -> UnitCost:
+    """LUTs, flip-flops and DSPs of a PE.
+
+    Products in DSPs are counted by ``price_pe``: one in each DSP, or two. What adds them up stays in LUTs, as no pragma
+    puts it elsewhere: carry chains of the tree and the accumulator, and for two products in a DSP also what puts both
+    factors into one port and what gives back the borrowed bit. A tool that adds in the DSPs' cascade saves them.
+
+    >>> cost = pe_cost(pe_of("codesign::int_arithmetic<4, 8, false, 16, 18, codesign::int_mapping::dsp>"))
+    >>> cost.dsps.value, cost.luts.value == tree_bits(12, 16) + 18
+    (16.0, True)
+    """
+    if pe.mapping not in (IntMapping.DSP, IntMapping.DSP_PAIR):
+        return price_pe(pe.design)
+    one, bits = pe.design, pe.design.get("ACCUMULATOR_BITS")
+    w, a, lanes = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes
+    plain = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"),
+                   LANES=lanes, ACCUMULATOR_BITS=w + a)  # fmt: skip
+    counted = price_pe(plain, dsp=True).dsps
+    assert counted is not None
+    source, adders = "carry chains of tree and accumulator", tree_bits(w + a, lanes) + bits
+    dsps = counted.value
+    if pe.mapping is IntMapping.DSP_PAIR:
+        pairs, left = lanes // 2, lanes % 2
+        dsps = float(pairs + left)
+        # both ports' upper factors less what the lower ones borrow, and the borrowed bit of each middle field
+        packing = pairs * (w + 1 + a + 1 + w + a + 1)
+        adders = tree_bits(w + a + 1, pairs + left) + bits + packing
+        source += ", packing of two products"
+
+    def figure(value: float, said: str) -> Figure:
+        return Figure(value, Origin.CLOSED_FORM, None, None, said)
+
+    return UnitCost(
+        one, "lut6", figure(float(adders), source), figure(float(bits), "the accumulator"), figure(dsps, counted.source),
+        None,
+    )  # fmt: skip
 
 
 def _book_pe(made: CppType) -> PricedPe:

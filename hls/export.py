@@ -342,6 +342,7 @@ def options_entry(options: LayerOptions) -> dict[str, Any]:
         "tile_rows": options.tile_rows,
         "arithmetic": options.arithmetic.value,
         "accumulator": list(options.accumulator),
+        "mapping": options.mapping.value,
     }
 
 

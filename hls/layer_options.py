@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from hwmodel.unit_cost_design import Arithmetic
 
 # Beyond these the loops of one call would be those of a whole GPU: they keep a slip of the keyboard from filling memory
 MOST = {"tokens": 1 << 16, "lanes": 1 << 12, "tile_rows": 1 << 12}
+
+
+class IntMapping(Enum):
+    """Where products of integers are made (``int_mapping`` of ``integer.h``)."""
+
+    AUTO = "auto"  # as the tool likes
+    LUT = "lut"
+    DSP = "dsp"  # one product in each
+    DSP_PAIR = "dsp_pair"  # two products of a sum in each
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,7 @@ class LayerOptions:
             the layer (``hls.part_shape.tile_blocks``).
         arithmetic: how weight and activation meet; ``BITMOD`` for its bit-serial PE.
         accumulator: exponent and mantissa bits of the float that adds products of FP16 activations.
+        mapping: where products of integers are made; other products take ``AUTO`` alone.
     """
 
     tokens: int = 8
@@ -30,6 +41,7 @@ class LayerOptions:
     arithmetic: Arithmetic = Arithmetic.PARALLEL
     accumulator: tuple[int, int] = (8, 23)
     tile_blocks: int | None = None
+    mapping: IntMapping = IntMapping.AUTO
 
     def __post_init__(self) -> None:
         for name, most in MOST.items():

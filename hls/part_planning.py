@@ -15,7 +15,7 @@ from datatypes.layer_config import SecondLevel, SparsityConfig, TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import value_table
-from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, tender_of
+from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, mapped, tender_of
 from hls.c_types import CArithmetic, largest_integer, value_type
 from hls.channel_slabs import groups_of, slab_sum_bits, slabs
 from hls.layer_options import LayerOptions
@@ -83,9 +83,12 @@ def plan_part(
         code_dim=part.code_columns,
         codes_beat=beats["codes"],
         group=group,
-        arithmetic=_arithmetic(config, stage, options, sparsity.kept_columns(group))
-        if groups is None
-        else _slab_arithmetic(config, stage, options, groups),
+        arithmetic=mapped(
+            _arithmetic(config, stage, options, sparsity.kept_columns(group))
+            if groups is None
+            else _slab_arithmetic(config, stage, options, groups),
+            options.mapping,
+        ),
         fields=fields,
         exact_scale=has_exact_scale(part, plain_activation(layer.config.activation)),
         outer_last=outer_is_last(part),

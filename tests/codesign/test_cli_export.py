@@ -113,6 +113,22 @@ def test_the_same_command_gives_the_same_bytes(run, model, tmp_path):
     assert (tmp_path / "one/manifest.json").stat().st_mtime_ns == before
 
 
+def test_products_of_integers_go_where_they_are_told(run, refused, model, tmp_path):
+    luts, dsps = {}, {}
+    for mapping in ("auto", "lut", "dsp", "dsp_pair"):
+        status, out, _ = run("export", model, "-l", Q, "--mapping", mapping, "-o", tmp_path / mapping, "--json")
+        (layer,) = json.loads(out)["layers"]
+        assert status == 0 and layer["options"]["mapping"] == mapping
+        config = (tmp_path / mapping / layer["folder"] / "config.h").read_text()
+        assert (f"codesign::int_mapping::{mapping}>" in config) == (mapping != "auto")
+        luts[mapping], dsps[mapping] = (layer["estimate"]["resources"][site] for site in ("luts", "dsps"))
+    assert luts["dsp"] < luts["dsp_pair"] < luts["lut"] == luts["auto"]
+    # 8 rows of 16 lanes: a DSP a product, or for two
+    assert dsps["dsp"] - dsps["lut"] == 128 and dsps["dsp_pair"] - dsps["lut"] == 64
+    message = refused("export", model, "-l", Q, "--mapping", "dsp", "-a", "stripes", "-o", tmp_path / "serial")
+    assert "mapping must be auto for products that are not of plain integers" in message
+
+
 def test_inputs_of_a_text_are_what_the_model_feeds_its_layers(run, model, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text(SENTENCE * 8)

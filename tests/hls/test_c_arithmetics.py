@@ -26,8 +26,9 @@ from datatypes.catalog import (
 from datatypes.format import CodebookFormat, FloatFormat, IntFormat, LearnedFormat, VectorFormat
 from datatypes.outlier_victim import OutlierVictimFormat
 from hls.ap_types import compile_program
-from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, bitmod_register
+from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, bitmod_register, mapped, pair_ports
 from hls.c_types import is_float_input
+from hls.layer_options import IntMapping
 from hwmodel.unit_cost_design import Arithmetic
 
 INT8 = INTS[8]
@@ -67,6 +68,26 @@ def test_bitmod_takes_its_formats_and_says_what_else():
         bitmod_of(BITMOD_FP4, INTS[4], scale=FP16, lanes=4, group=8)
     with pytest.raises(NotImplementedError, match="takes scales of integers, FP16 or powers of two, not fp32"):
         bitmod_of(BITMOD_FP4, FP16, scale=FP32, lanes=4, group=8)
+
+
+def test_two_products_share_a_dsp_where_they_fit():
+    narrow = arithmetic_of(Pair(INTS[4], INT8, 4, 8))
+    assert mapped(narrow, IntMapping.DSP_PAIR).type == f"{narrow.type[:-1]}, codesign::int_mapping::dsp_pair>"
+    assert mapped(narrow, IntMapping.AUTO) is narrow
+    with pytest.raises(
+        NotImplementedError, match="two products of 8 x 8 bits must fit the 27 x 18 .* take 26 x 26: use"
+    ):
+        mapped(arithmetic_of(Pair(INTS[8], INT8, 4, 8)), IntMapping.DSP_PAIR)
+    with pytest.raises(NotImplementedError, match=r"mapping must be auto for products that are not of plain integers"):
+        mapped(arithmetic_of(Pair(NF4, INT8, 4, 8)), IntMapping.LUT)
+
+
+def test_pairs_of_codes_of_up_to_nine_bits_that_fit_a_dsp48e2_fit_a_dsp48e1():
+    for weight in range(1, 10):
+        for activation in range(1, 10):
+            for unsigned in (False, True):
+                wide, narrow = pair_ports(weight, activation, unsigned=unsigned)
+                assert narrow > 18 or wide <= 25  # AMD UG479: 25 x 18
 
 
 # --- compiled --------------------------------------------------------------------------------------------------------

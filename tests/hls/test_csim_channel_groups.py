@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from hls.channel_slabs import slab_sum_bits, slabs
 from hls.estimate import estimate_layer
 from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_loops import iterations_by_label, layer_loops
-from hls.layer_options import LayerOptions
+from hls.layer_options import IntMapping, LayerOptions
 from hls.layer_planning import plan_layer
 from hls.layer_reference import layer_reference
 from hls.loop_counter import count_loops
@@ -59,7 +60,7 @@ def of_recipe(name: str, n: int, k: int) -> QuantizedLayer:
     return quantized(recipe(name).linear, n, k)
 
 
-def case(layer: QuantizedLayer, lanes: int, rows: int, *, bias: bool, **options: int) -> tuple:
+def case(layer: QuantizedLayer, lanes: int, rows: int, *, bias: bool, **options: Any) -> tuple:
     n, k = layer.shape
     how = LayerOptions(tokens=3, lanes=lanes, tile_rows=rows, **options)
     x = (inputs(k)[:TOKENS] * torch.tensor([1, 0.01, 3, 0, 1])[:, None]).numpy().astype(np.float16)  # some saturate
@@ -72,7 +73,9 @@ def quick_cases() -> dict[str, tuple]:
     row8 = TensorConfig((INTS_SYMMETRIC[8],), PerChannel(), ScaleConfig(FP32))
     return {
         "tender4": case(of_recipe("tender4_tensor", 21, 70), 8, 4, bias=True),
-        "tender_w8a4_no_bias": case(quantized(LayerConfig(row8, plain), 13, 33), 5, 3, bias=False, tile_blocks=2),
+        "tender_w8a4_no_bias": case(
+            quantized(LayerConfig(row8, plain), 13, 33), 5, 3, bias=False, tile_blocks=2, mapping=IntMapping.DSP
+        ),
     }
 
 

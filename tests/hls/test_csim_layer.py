@@ -58,7 +58,7 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
-from hls.layer_options import LayerOptions
+from hls.layer_options import IntMapping, LayerOptions
 from hwmodel.unit_cost_design import Arithmetic
 
 Made = tuple[QuantizedLayer, LayerOptions]
@@ -89,10 +89,11 @@ def layer(
     output: TensorConfig | None = None,
     notes: dict[str, float | int | str] | None = None,
     tensor: QuantizedTensor | None = None,
+    mapping: IntMapping = IntMapping.AUTO,
 ) -> Made:
     tensor = quantize_tensor(normal(*shape), weight) if tensor is None else tensor
     config = LayerConfig(weight=weight, activation=activation, output=output)
-    options = LayerOptions(3, lanes, rows, arithmetic, accumulator)
+    options = LayerOptions(3, lanes, rows, arithmetic, accumulator, mapping=mapping)
     return QuantizedLayer(config, tensor, shape, notes=dict(notes or {})), options
 
 
@@ -208,10 +209,23 @@ QUICK: dict[str, Callable[[], Made]] = {
     "int4_g32_token_int8": lambda: layer(
         TensorConfig((INTS[4],), PerGroup(32)), token_scales(INTS[8]), shape=(10, 70), lanes=5
     ),
+    "int4_dsp_pair": lambda: layer(
+        TensorConfig((INTS[4],), PerGroup(20)), token_scales(INTS[8]), lanes=7, mapping=IntMapping.DSP_PAIR
+    ),
     "uint4_asymmetric": zero_points,
     "bitmod_fp4_fp16": lambda: bitmod(BITMOD_FP4, None),
 }
 SLOW: dict[str, Callable[[], Made]] = {
+    **{
+        f"int8_{mapping.value}": lambda mapping=mapping: layer(  # type: ignore[misc]
+            TensorConfig((INTS[8],), PerGroup(20)), token_scales(INTS[8]), lanes=5, mapping=mapping
+        )
+        for mapping in (IntMapping.LUT, IntMapping.DSP)
+    },
+    "uint3_real_zero_points_dsp_pair": lambda: layer(
+        TensorConfig((UINTS[3],), PerGroup(16), ScaleConfig(FP16, ScaleRule.RANGE), zero_point=FP16),
+        token_scales(INTS[8]), mapping=IntMapping.DSP_PAIR,
+    ),
     "mxfp4": lambda: mx(FP4),
     "nvfp4": nvfp4,
     "mxfp6": lambda: mx(E2M3, E3M2, shape=(5, 70)),

@@ -18,13 +18,14 @@ from hls.estimate_cycles import AXI_LATENCY, call_cycles, loop_cycles  # noqa: E
 from hls.estimate_pe import pe_of  # noqa: E402
 from hls.hls_operators import Operator, stages  # noqa: E402
 from hls.layer_loops import layer_loops  # noqa: E402
-from hls.layer_options import LayerOptions  # noqa: E402
+from hls.layer_options import IntMapping, LayerOptions  # noqa: E402
 from hls.layer_planning import plan_layer  # noqa: E402
 from hls.loop import Loop, Process  # noqa: E402
 from hwmodel.accelerator import Array  # noqa: E402
 from hwmodel.evaluate import evaluate  # noqa: E402
 from hwmodel.fpga import DEVICES, FpgaResources  # noqa: E402
 from hwmodel.fpga_calibration import FpgaCalibration, ResourceRatio  # noqa: E402
+from hwmodel.fpga_memory import hls_unit_dsps  # noqa: E402
 from hwmodel.options import PAPER  # noqa: E402
 from hwmodel.presets_bitmod import FIGNA  # noqa: E402
 from hwmodel.synthesis_table import best_rows  # noqa: E402
@@ -79,6 +80,30 @@ def test_every_arithmetic_is_priced_as_its_module(weight, activation, arithmetic
     assert pe.count == OPTIONS.tile_rows * (OPTIONS.lanes if family == "float_mac" else 1)
     assert pe.luts is not None and pe.luts.value > 0
     assert not [said for said in made.missing if said.startswith("PEs of")]
+
+
+def mapped(mapping):
+    return estimated(plan_of(options=replace(OPTIONS, mapping=mapping)))
+
+
+def test_products_in_dsps_are_as_many_as_published_units_take():
+    pe = part_named(mapped(IntMapping.DSP), "PE of part 0")
+    # FINN's HLS unit: a DSP a product; eight lanes, four rows
+    assert pe.resources.dsps == hls_unit_dsps(4, 8, 4, 8) == 32
+    # an adder tree over 8 products of 12 bits: 4 x 13 + 2 x 14 + 15; an accumulator of 17 bits (32 x 8 x 128 = 2**15)
+    assert pe.luts.value == 4 * 13 + 2 * 14 + 15 + 17
+    half = part_named(mapped(IntMapping.DSP_PAIR), "PE of part 0")
+    assert half.resources.dsps == 16
+    # sums of two products have 13 bits: 2 x 14 + 15 for four of them; factors of 5 and 9 bits are put together
+    assert half.luts.value == 2 * 14 + 15 + 17 + 4 * (5 + 9 + 13)
+
+
+def test_mappings_trade_luts_for_dsps_and_say_so():
+    auto, lut, dsp, pair = (mapped(mapping) for mapping in IntMapping)
+    assert auto.resources == lut.resources
+    assert [any("into DSPs" in said for said in made.missing) for made in (auto, lut, dsp, pair)] == [1, 0, 0, 0]
+    assert auto.resources.dsps < pair.resources.dsps < dsp.resources.dsps
+    assert dsp.resources.luts < pair.resources.luts < lut.resources.luts
 
 
 def test_bitmod_is_its_netlists():

@@ -231,8 +231,10 @@ struct olive_arithmetic {
 
 // Tender: slabs of channels, largest scale first; `rescale` between two slabs. SUM_BITS must hold the largest sum of
 // a row, in the unit of the last slab.
-template <int WEIGHT_BITS, int ACTIVATION_BITS, bool ACTIVATION_UNSIGNED, int LANES, int SUM_BITS = 32>
-struct tender_arithmetic : int_arithmetic<WEIGHT_BITS, ACTIVATION_BITS, ACTIVATION_UNSIGNED, LANES, SUM_BITS> {
+template <int WEIGHT_BITS, int ACTIVATION_BITS, bool ACTIVATION_UNSIGNED, int LANES, int SUM_BITS = 32,
+          int_mapping MAPPING = int_mapping::automatic>
+struct tender_arithmetic
+    : int_arithmetic<WEIGHT_BITS, ACTIVATION_BITS, ACTIVATION_UNSIGNED, LANES, SUM_BITS, MAPPING> {
   static constexpr bool rescales = true;
   static void rescale(ap_int<SUM_BITS>& sum) { sum = sum << 1; }
 };
