@@ -113,13 +113,19 @@ def _show(found: Explored, spec: ExploreSpec, *, as_json: bool) -> None:
         show_table(_short(front.iloc[::step], spec), title=title, as_json=False)
 
 
+def _size(kib: float | None) -> str:
+    """Of a buffer; a GPU has none."""
+    return "-" if kib is None or pd.isna(kib) else f"{kib:g}"
+
+
 def _short(front: pd.DataFrame, spec: ExploreSpec) -> pd.DataFrame:
     """What people see of a front: the design, and the objectives."""
-    buffers = [front[f"{which}_buffer_kib"].map("{:g}".format) for which in ("weight", "activation")]
+    buffers = [front[f"{which}_buffer_kib"].map(_size) for which in ("weight", "activation")]
+    arrays = [front[f"{which}_array"].fillna("-") for which in ("prefill", "decode")]
     design = {
         "recipe": front["recipe"],
         "accelerator": front["accelerator"],
-        "array": front["prefill_array"] + " / " + front["decode_array"],
+        "array": arrays[0] + " / " + arrays[1],
         "buffers_kib": buffers[0] + " / " + buffers[1],
         "memory": front["memory"],
         "bandwidth_gb_s": front["bandwidth_gb_s"],

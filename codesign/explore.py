@@ -26,7 +26,8 @@ from codesign.run_study import accelerators_by_name
 from datatypes.layer_config import LayerConfig
 from hwmodel.accelerator import Array
 from hwmodel.batch_axes import Arrays, DesignAxes, DesignSpace, Memory, Scenario
-from hwmodel.batch_evaluate import BatchPricer, BatchResult
+from hwmodel.batch_evaluate import BatchPricer
+from hwmodel.batch_result import BatchResult, array_columns
 from hwmodel.options import HONEST
 from hwmodel.presets_memory import DRAMS
 from hwmodel.units import KIB, pj_to_j
@@ -213,7 +214,7 @@ def _axes(spec: ExploreSpec) -> DesignAxes:
         *(DRAMS[name] for name in spec.memories), *(rate * 1e9 for rate in spec.bandwidths_gb_s)
     )  # fmt: skip
     return DesignAxes(
-        tuple(accelerators_by_name(spec.accelerators).values()),  # type: ignore[arg-type]
+        tuple(accelerators_by_name(spec.accelerators).values()),
         tuple(arrays_of(text) for text in spec.arrays) or (None,),
         tuple(round(size * KIB) for size in spec.weight_buffers_kib) or (None,),
         tuple(round(size * KIB) for size in spec.activation_buffers_kib) or (None,),
@@ -272,6 +273,7 @@ def _row(
 ) -> dict[str, Any]:
     point = part.space.design(label)
     machine = point.accelerator
+    array = array_columns(machine)
     batch, prompt, tokens = workloads[part.space.scenarios.index(point.scenario)]
     return {
         "index": label,
@@ -280,11 +282,15 @@ def _row(
         "tokens": tokens,
         "recipe": point.config_name,
         "accelerator": machine.name,
-        "prefill_array": f"{machine.prefill_array.rows}x{machine.prefill_array.columns}",
-        "decode_array": f"{machine.decode_array.rows}x{machine.decode_array.columns}",
-        "weight_buffer_kib": machine.weight_buffer.capacity_bytes / KIB,
-        "activation_buffer_kib": machine.activation_buffer.capacity_bytes / KIB,
+        "prefill_array": array["prefill_array"],
+        "decode_array": array["decode_array"],
+        "weight_buffer_kib": _kib(array["weight_buffer_bytes"]),
+        "activation_buffer_kib": _kib(array["activation_buffer_bytes"]),
         "memory": machine.dram.name,
         "frequency_ghz": machine.frequency_hz / 1e9,
         **{name: float(value) for name, value in figures.items()},
     }
+
+
+def _kib(size_bytes: Any) -> float | None:
+    return None if size_bytes is None else size_bytes / KIB

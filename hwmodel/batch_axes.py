@@ -6,6 +6,8 @@ makes the point of an index when it is asked for, with a real ``Accelerator`` th
 
 ASSUMPTION: where an array axis changes the number of PEs, the encoders at its edge grow in proportion (BitMoD has one
 for each 8 x 8 tile of PEs). Clock and voltage are not tied: another clock costs the same energy in each cycle.
+
+A GPU has memory and clock alone to vary; its peaks follow the clock, its power limit does not.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import numpy as np
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.evaluate import Configs
+from hwmodel.gpu import Gpu, Machine
 from hwmodel.memory import Dram
 from hwmodel.options import ModelOptions
 from hwmodel.paper import paper_workload
+from hwmodel.presets_bitmod import FP16_BASELINE
 from hwmodel.workload import Phase, Workload, at_context
 
 Arrays = tuple[Array, Array]  # of prefill and decode
@@ -110,14 +114,14 @@ class DesignAxes:
     """What varies in the machine; ``None`` in an axis stands for the accelerator's own.
 
     Args:
-        accelerators: what designs start from.
+        accelerators: what designs start from, GPUs among them.
         arrays: (rows and columns in prefill, in decode), as many PEs in both.
         weight_buffer_bytes, activation_buffer_bytes: capacities.
         drams: memories, or bandwidths in bytes a second of the accelerator's own memory.
         frequencies_hz: clocks.
     """
 
-    accelerators: tuple[Accelerator, ...]
+    accelerators: tuple[Machine, ...]
     arrays: tuple[Arrays | None, ...] = (None,)
     weight_buffer_bytes: tuple[int | None, ...] = (None,)
     activation_buffer_bytes: tuple[int | None, ...] = (None,)
@@ -130,21 +134,25 @@ class DesignAxes:
             if not isinstance(values, tuple) or not values:
                 raise ValueError(f"{axis.name} of design axes must be a tuple of at least one value, not {values!r}")
         for accelerator in self.accelerators:
-            if not isinstance(accelerator, Accelerator):
-                name = getattr(accelerator, "name", accelerator)
-                raise NotImplementedError(
-                    f"accelerators of a design space must be arrays of PEs, and {name} has no array, buffers or memory "
-                    "to vary: price it with evaluate"
-                )
+            if not isinstance(accelerator, Accelerator | Gpu):
+                raise TypeError(f"accelerators of design axes must be Accelerators or GPUs, not {accelerator!r}")
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Length of each axis."""
         return tuple(len(getattr(self, axis.name)) for axis in fields(self))
 
-    def accelerator(self, place: Sequence[int]) -> Accelerator:
+    @cached_property
+    def pe_arrays(self) -> tuple[Accelerator, ...]:
+        """The accelerators, with the FP16 baseline in place of a GPU: for tables that must have a row for each."""
+        return tuple(FP16_BASELINE if isinstance(base, Gpu) else base for base in self.accelerators)
+
+    def accelerator(self, place: Sequence[int]) -> Machine:
         """The accelerator at a place on each axis."""
         which, array, weight, activation, dram, clock = place
+        base = self.accelerators[which]
+        if isinstance(base, Gpu):
+            return self._gpu(base, which, dram, clock)
         made = self.with_array(which, array)
         changes: dict[str, object] = {}
         for name, capacity in (
@@ -161,8 +169,18 @@ class DesignAxes:
             changes["frequency_hz"] = frequency
         return replace(made, **changes) if changes else made  # type: ignore[arg-type]
 
+    def _gpu(self, base: Gpu, which: int, dram: int, clock: int) -> Gpu:
+        """A GPU with another memory and clock."""
+        made = base if self.drams[dram] is None else replace(base, dram=self.memory(which, dram))
+        frequency = self.frequencies_hz[clock]
+        if frequency is None or frequency == base.frequency_hz:
+            return made
+        share = frequency / base.frequency_hz
+        peaks = {kind: flops * share for kind, flops in base.tensor_flops.items()}
+        return replace(made, frequency_hz=frequency, tensor_flops=peaks)
+
     def with_array(self, which: int, array: int) -> Accelerator:
-        """An accelerator with another array; made once."""
+        """One of ``pe_arrays`` with another array; made once."""
         known = self._with_arrays.get((which, array))
         if known is None:
             known = self._with_arrays[which, array] = self._with_array(which, array)
@@ -173,7 +191,7 @@ class DesignAxes:
         return {}
 
     def _with_array(self, which: int, array: int) -> Accelerator:
-        base, arrays = self.accelerators[which], self.arrays[array]
+        base, arrays = self.pe_arrays[which], self.arrays[array]
         if arrays is None:
             return base
         made = replace(base, prefill_array=arrays[0], decode_array=arrays[1])
@@ -212,7 +230,7 @@ class DesignPoint:
     scenario: Scenario
     config_name: str
     configs: Configs
-    accelerator: Accelerator
+    accelerator: Machine
 
 
 AXES = (

@@ -8,7 +8,8 @@
 
 Integers (cycles, bits, multiply-accumulates) are those of ``evaluate`` to the last bit; energies differ by the order of
 additions alone (1e-12). Formats that an accelerator cannot run are marked (``runnable``), with the sentence of
-``evaluate`` (``reason``). Left out: GPUs, which have no axes here, and per-layer figures (ask ``evaluate``).
+``evaluate`` (``reason``). GPUs are priced beside the kernels (``hwmodel.batch_gpus``): the same figures, more slowly.
+Left out: per-layer figures (ask ``evaluate``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from hwmodel.batch_axes import DesignSpace
 from hwmodel.batch_columns import BRIEF_ENERGIES, BRIEF_INTEGERS, ENERGIES, FORM_COLUMNS, INTEGERS
+from hwmodel.batch_gpus import GpuPricer
 from hwmodel.batch_kernels import price_rows
 from hwmodel.batch_machines import MachineTables
 from hwmodel.batch_result import BatchResult as BatchResult
@@ -50,7 +52,6 @@ class BatchPricer:
 
     Raises:
         TypeError, ValueError: as ``evaluate``, for every config at once.
-        NotImplementedError: an accelerator of the axes is a GPU.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class BatchPricer:
         self.space, self.options = space, options
         self.forms = FormTable(space, options, dict(bit_stats or {}))
         self.tables = MachineTables(space, options, self.forms)
+        self._gpus = GpuPricer(space, options, self.forms)
         machine = self.tables
         items = np.concatenate(self.forms.items) if self.forms.items else np.zeros((0, 4), np.int64)
         self._forms = (
@@ -179,16 +181,8 @@ class BatchPricer:
                 )
                 for at in range(0, len(chosen), size)
             )  # fmt: skip
-        _check_exact(integers)
-        return BatchResult(
-            self.space,
-            0,
-            integers[:, :, back, 0, 0, 0],
-            energies[:, :, back, 0, 0, 0],
-            runnable[back, 0, 0, 0],
-            self.forms.reasons,
-            self.tables,
-            chosen,
+        return self._result(
+            0, integers[:, :, back, 0, 0, 0], energies[:, :, back, 0, 0, 0], runnable[back, 0, 0, 0], chosen
         )
 
     def _points(
@@ -227,18 +221,26 @@ class BatchPricer:
             )
             for job in jobs
         )  # fmt: skip
-        _check_exact(integers)
         rest = int(np.prod(inner[1:]))
         start = piece.start * inner[0] * rest + piece.weights_start * rest
-        return BatchResult(
-            self.space,
-            start,
-            integers.reshape(*integers.shape[:2], -1),
-            energies.reshape(*energies.shape[:2], -1),
-            runnable.reshape(-1),
-            self.forms.reasons,
-            self.tables,
-        )
+        columns = [made.reshape(*made.shape[:2], -1) for made in (integers, energies)]
+        return self._result(start, columns[0], columns[1], runnable.reshape(-1))
+
+    def _result(
+        self,
+        start: int,
+        integers: np.ndarray,
+        energies: np.ndarray,
+        runnable: np.ndarray,
+        chosen: np.ndarray | None = None,
+    ) -> BatchResult:
+        """What the kernels left, with the designs on GPUs."""
+        result = BatchResult(
+            self.space, start, integers, energies, runnable, self.forms.reasons, self.tables, chosen
+        )  # fmt: skip
+        self._gpus.fill(result)
+        _check_exact(integers)
+        return result
 
 
 def batch_evaluate(
@@ -261,7 +263,7 @@ def batch_evaluate(
         bit_stats: as in ``hwmodel.evaluate.evaluate``.
 
     Raises:
-        TypeError, ValueError, NotImplementedError: as ``BatchPricer``.
+        TypeError, ValueError: as ``BatchPricer``.
     """
     pricer = BatchPricer(space, options, bit_stats=bit_stats)
     parts = list(pricer.chunks(CHUNK, detail=detail, threads=threads, progress=progress))

@@ -14,6 +14,7 @@ import numpy as np
 from hwmodel.batch_axes import DesignSpace
 from hwmodel.batch_forms import port_bits
 from hwmodel.batch_tables import FormTable
+from hwmodel.gpu import Gpu
 from hwmodel.memory import Sram
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
@@ -34,7 +35,7 @@ class MachineTables:
     def arrays(self) -> np.ndarray:
         """Rows and columns in prefill and in decode, [accelerators, arrays, 4]."""
         axes = self.space.axes
-        shape = (len(axes.accelerators), len(axes.arrays), 4)
+        shape = (len(axes.pe_arrays), len(axes.arrays), 4)
         made = [
             axes.with_array(a, i).array(phase)
             for a in range(shape[0])
@@ -66,7 +67,7 @@ class MachineTables:
     @cached_property
     def lanes(self) -> np.ndarray:
         """Of the vector units, [accelerators]."""
-        return np.array([base.vector.lanes for base in self.space.axes.accelerators], np.int64)
+        return np.array([base.vector.lanes for base in self.space.axes.pe_arrays], np.int64)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -98,7 +99,7 @@ class MachineTables:
         """Busy PEs and encoders, leakage and idle clock, [accelerators, arrays, 4]."""
         axes, options = self.space.axes, self.options
         made = []
-        for a in range(len(axes.accelerators)):
+        for a in range(len(axes.pe_arrays)):
             for i in range(len(axes.arrays)):
                 machine = axes.with_array(a, i)
                 layout = machine.technology.layout_energy_factor
@@ -111,14 +112,15 @@ class MachineTables:
                         machine.idle_pj_per_cycle if options.clock_idle else 0.0,
                     )
                 )
-        return np.array(made).reshape(len(axes.accelerators), len(axes.arrays), 4)
+        return np.array(made).reshape(len(axes.pe_arrays), len(axes.arrays), 4)
 
     @cached_property
     def areas(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """mm2 of logic [accelerators, arrays], weight and activation buffers [accelerators, arrays, capacities]."""
+        """mm2 of logic (a GPU's die) [accelerators, arrays], of weight and activation buffers [accelerators, arrays,
+        capacities]."""
         axes = self.space.axes
         logic, weight, activation = [], [], []
-        for a in range(len(axes.accelerators)):
+        for a in range(len(axes.pe_arrays)):
             for i in range(len(axes.arrays)):
                 machine = axes.with_array(a, i)
                 vector = machine.vector_area_mm2 if self.options.vector_unit else 0.0
@@ -129,16 +131,21 @@ class MachineTables:
                 weight.append([sram.at(port).area_mm2 for sram in self._buffers(a, weight=True)])
                 port = machine.input_port_bits(machine.prefill_array, inputs)
                 activation.append([sram.at(port).area_mm2 for sram in self._buffers(a, weight=False)])
-        shape = (len(axes.accelerators), len(axes.arrays))
-        return (
+        shape = (len(axes.pe_arrays), len(axes.arrays))
+        made = (
             np.array(logic).reshape(shape),
             np.array(weight).reshape(*shape, -1),
             np.array(activation).reshape(*shape, -1),
         )
+        for a, base in enumerate(axes.accelerators):
+            if isinstance(base, Gpu):
+                for areas, area_mm2 in zip(made, (base.area_mm2, 0.0, 0.0), strict=True):
+                    areas[a] = area_mm2
+        return made
 
     def _buffers(self, which: int, *, weight: bool) -> list[Sram]:
         axes = self.space.axes
-        base = axes.accelerators[which]
+        base = axes.pe_arrays[which]
         own = base.weight_buffer if weight else base.activation_buffer
         capacities = axes.weight_buffer_bytes if weight else axes.activation_buffer_bytes
         return [own if c is None else replace(own, capacity_bytes=c) for c in capacities]
@@ -146,23 +153,23 @@ class MachineTables:
     @cached_property
     def vector_pj(self) -> np.ndarray:
         """Of one operation after layout."""
-        bases = self.space.axes.accelerators
+        bases = self.space.axes.pe_arrays
         return np.array([b.technology.layout_energy_factor * b.vector.energy_pj_per_operation for b in bases])
 
     def srams(self, *, weight: bool) -> np.ndarray:
         """pJ of an access, pJ of writing a word, mW of leakage, [accelerators, capacities, ports, 3]."""
         made = []
-        for which in range(len(self.space.axes.accelerators)):
+        for which in range(len(self.space.axes.pe_arrays)):
             for sram in self._buffers(which, weight=weight):
                 for port in self.ports:
                     point = sram.at(float(port))
                     leakage_mw = point.leakage_mw if self.options.leakage else 0.0
                     made.append((point.read_pj, point.write_pj * WORD_BITS / float(port), leakage_mw))
-        return np.array(made).reshape(len(self.space.axes.accelerators), -1, len(self.ports), 3)
+        return np.array(made).reshape(len(self.space.axes.pe_arrays), -1, len(self.ports), 3)
 
     def rooms(self, *, weight: bool) -> np.ndarray:
         """Capacities in bytes, [accelerators, capacities]."""
-        count = len(self.space.axes.accelerators)
+        count = len(self.space.axes.pe_arrays)
         return np.array([[s.capacity_bytes for s in self._buffers(a, weight=weight)] for a in range(count)], np.int64)
 
     @cached_property
@@ -182,5 +189,5 @@ class MachineTables:
                 for clock in clocks:
                     per_cycle = dram.bits_per_cycle(float(clock), sustained=self.options.dram_efficiency)
                     made.append((per_cycle, dram.energy_pj_per_bit, float(clock)))
-        bits, energy, hz = np.array(made).reshape(len(axes.accelerators), -1, 3).transpose(2, 0, 1).copy()
+        bits, energy, hz = np.array(made).reshape(len(axes.pe_arrays), -1, 3).transpose(2, 0, 1).copy()
         return bits, energy, hz

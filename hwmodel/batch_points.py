@@ -17,6 +17,7 @@ from hwmodel.batch_axes import Arrays, DesignAxes, DesignPoint, DesignSpace, Sce
 from hwmodel.batch_evaluate import BatchPricer
 from hwmodel.batch_result import BatchResult
 from hwmodel.evaluate import Configs
+from hwmodel.gpu import Gpu, Machine
 from hwmodel.memory import Dram
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.term_skipping import CountedBits
@@ -54,7 +55,7 @@ def space_of(points: Sequence[DesignPoint]) -> tuple[DesignSpace, np.ndarray]:
     """The least space that holds some designs, and their indices in it."""
     scenarios: dict[str, Scenario] = {}
     configs: dict[str, Configs] = {}
-    bases: list[Accelerator] = []
+    bases: list[Machine] = []
     known: dict[int, tuple[int, ...]] = {}
     arrays: dict[Arrays, int] = {}
     weights: dict[int, int] = {}
@@ -68,18 +69,21 @@ def space_of(points: Sequence[DesignPoint]) -> tuple[DesignSpace, np.ndarray]:
         _add_named(configs, point.config_name, point.configs, "config")
         machine = point.accelerator
         if id(machine) not in known:  # ids stay those of these objects: the points hold them
+            of_array = (0, 0, 0)  # a GPU stands at the first place of these axes
+            if isinstance(machine, Accelerator):
+                of_array = (
+                    _place(arrays, (machine.prefill_array, machine.decode_array)),
+                    _place(weights, machine.weight_buffer.capacity_bytes),
+                    _place(activations, machine.activation_buffer.capacity_bytes),
+                )
             known[id(machine)] = (
-                _base(bases, machine),
-                _place(arrays, (machine.prefill_array, machine.decode_array)),
-                _place(weights, machine.weight_buffer.capacity_bytes),
-                _place(activations, machine.activation_buffer.capacity_bytes),
-                _place(drams, machine.dram),
-                _place(clocks, machine.frequency_hz),
-            )
+                _base(bases, machine), *of_array, _place(drams, machine.dram), _place(clocks, machine.frequency_hz)
+            )  # fmt: skip
         names.append((point.scenario.name, point.config_name))
         places.append(known[id(machine)])
     axes = DesignAxes(
-        tuple(bases), tuple(arrays), tuple(weights), tuple(activations), tuple(drams), tuple(clocks)
+        tuple(bases), tuple(arrays) or (None,), tuple(weights) or (None,), tuple(activations) or (None,),
+        tuple(drams), tuple(clocks),
     )  # fmt: skip
     space = DesignSpace(tuple(scenarios.values()), configs, axes)
     of_scenario, of_config = ({name: place for place, name in enumerate(named)} for named in (scenarios, configs))
@@ -98,17 +102,20 @@ def _place(axis: dict[Entry, int], value: Entry) -> int:
     return axis.setdefault(value, len(axis))
 
 
-def _base(bases: list[Accelerator], machine: Accelerator) -> int:
+def _base(bases: list[Machine], machine: Machine) -> int:
     """Place of the accelerator that ``machine`` is a variant of, at the end if there is none."""
     for place, base in enumerate(bases):
-        if base is machine or _variant(base, machine) == machine:
+        if base is machine or (type(base) is type(machine) and _variant(base, machine) == machine):
             return place
     bases.append(machine)
     return len(bases) - 1
 
 
-def _variant(base: Accelerator, machine: Accelerator) -> Accelerator:
+def _variant(base: Machine, machine: Machine) -> Machine:
     """``base`` with array, buffers, memory and clock of ``machine``, as ``DesignAxes`` makes it; named as that."""
+    if isinstance(machine, Gpu):
+        own = DesignAxes((base,), drams=(machine.dram,), frequencies_hz=(machine.frequency_hz,))
+        return replace(own.accelerator((0,) * 6), name=machine.name, source=machine.source)
     axes = DesignAxes(
         (base,),
         ((machine.prefill_array, machine.decode_array),),
@@ -118,6 +125,7 @@ def _variant(base: Accelerator, machine: Accelerator) -> Accelerator:
         (machine.frequency_hz,),
     )
     made = axes.accelerator((0,) * 6)
+    assert isinstance(made, Accelerator)
     return replace(
         made,
         name=machine.name,

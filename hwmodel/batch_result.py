@@ -12,9 +12,24 @@ import numpy as np
 from hwmodel.batch_axes import DesignPoint, DesignSpace
 from hwmodel.batch_columns import ENERGIES, INTEGERS
 from hwmodel.batch_machines import MachineTables
+from hwmodel.gpu import Gpu, Machine
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ARRAY_COLUMNS = ("prefill_array", "decode_array", "weight_buffer_bytes", "activation_buffer_bytes")
+
+
+def array_columns(machine: Machine) -> dict[str, object]:
+    """Columns of arrays and buffers; of a GPU nothing."""
+    if isinstance(machine, Gpu):
+        return dict.fromkeys(ARRAY_COLUMNS)
+    arrays, buffers = (
+        (machine.prefill_array, machine.decode_array), (machine.weight_buffer, machine.activation_buffer)
+    )  # fmt: skip
+    sizes = [f"{array.rows}x{array.columns}" for array in arrays]
+    values = (*sizes, *(buffer.capacity_bytes for buffer in buffers))
+    return dict(zip(ARRAY_COLUMNS, values, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +150,11 @@ class BatchResult:
         if self.runnable[position]:
             return None
         point = self.design(position)
-        tight = f"accelerator {point.accelerator.name} has no room for the tables of {point.config_name}"
-        return self.reasons.get((point.config_name, point.accelerator.name), tight)
+        name = point.accelerator.name
+        if isinstance(point.accelerator, Gpu):
+            return f"GPU {name} has no array and no buffers to vary: it stands at the first place of these axes alone"
+        tight = f"accelerator {name} has no room for the tables of {point.config_name}"
+        return self.reasons.get((point.config_name, name), tight)
 
     def to_frame(self, positions: Sequence[int] | np.ndarray | None = None) -> pd.DataFrame:
         """One row for each design, or for those at ``positions``: what it is, and its figures."""
@@ -153,10 +171,7 @@ class BatchResult:
                     "scenario": point.scenario.name,
                     "config": point.config_name,
                     "accelerator": machine.name,
-                    "prefill_array": f"{machine.prefill_array.rows}x{machine.prefill_array.columns}",
-                    "decode_array": f"{machine.decode_array.rows}x{machine.decode_array.columns}",
-                    "weight_buffer_bytes": machine.weight_buffer.capacity_bytes,
-                    "activation_buffer_bytes": machine.activation_buffer.capacity_bytes,
+                    **array_columns(machine),
                     "dram": machine.dram.name,
                     "dram_bytes_per_s": machine.dram.bytes_per_s,
                     "frequency_hz": machine.frequency_hz,

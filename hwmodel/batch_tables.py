@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datatypes.layer_config import LayerConfig
-from hwmodel.accelerator import Array
+from hwmodel.accelerator import Accelerator, Array
 from hwmodel.batch_axes import DesignSpace, Scenario
 from hwmodel.batch_columns import FORM_COLUMNS
 from hwmodel.batch_forms import Form, forms_of
@@ -61,7 +61,7 @@ class FormTable:
                 min(base.weight_buffer.capacity_bytes if c is None else c for c in axes.weight_buffer_bytes),
                 min(base.activation_buffer.capacity_bytes if c is None else c for c in axes.activation_buffer_bytes),
             )
-            for base in axes.accelerators
+            for base in axes.pe_arrays
         ]
         self.ranges = np.zeros((len(space.scenarios), len(space.configs), len(axes.accelerators), 2, 2, 2), np.int64)
         self._fill()
@@ -79,6 +79,8 @@ class FormTable:
                     for one_column in {axes.with_array(a, i).array(phase).columns == 1, self.options.scheduled}
                 }
             ]
+            if isinstance(base, Accelerator)
+            else []
             for a, base in enumerate(axes.accelerators)
         ]
         for s, scenario in enumerate(self.space.scenarios):
@@ -87,6 +89,8 @@ class FormTable:
                 self._check_names(name, scenario)
                 groups = {phase: self._groups(layers, name) for phase, layers in alike.items()}
                 for a, base in enumerate(axes.accelerators):
+                    if not machines[a]:  # a GPU, which ``hwmodel.batch_gpus`` prices
+                        self.ranges[s, c, a] = NOT_RUNNABLE
                     for phase, machine in machines[a]:
                         try:
                             made = self._items(scenario, phase, groups[phase], a, machine)
@@ -95,8 +99,11 @@ class FormTable:
                             made = NOT_RUNNABLE
                         self.ranges[s, c, a, int(phase is Phase.DECODE), int(machine.array.columns == 1)] = made
 
+    def groups(self, scenario: Scenario, phase: Phase, name: str) -> list[tuple[LayerSpec, Config, Any, int]]:
+        """The distinct layers of a phase under the config of a name: layer, config, statistics, how many are alike."""
+        return self._groups(_alike(scenario, phase), name)
+
     def _groups(self, alike: list[list[LayerSpec]], name: str) -> list[tuple[LayerSpec, Config, Any, int]]:
-        """The distinct layers of a phase: layer, config, statistics, how many are alike."""
         configs = self.space.configs[name]
         made = []
         for layers in alike:
@@ -111,7 +118,7 @@ class FormTable:
                 else:
                     config = FP16_LAYER if layer.kind is LayerKind.EMBEDDING else configs
                 stats = self.bit_stats.get(layer.name)
-                group = groups.setdefault((self._config_id(config), id(stats)), [layer, config, stats, 0])
+                group = groups.setdefault((self.config_id(config), id(stats)), [layer, config, stats, 0])
                 group[3] += 1
             made += [(layer, config, stats, count) for layer, config, stats, count in groups.values()]
         return made
@@ -127,7 +134,7 @@ class FormTable:
         for what, known in given.items():
             check_layer_names(known, names, what)
 
-    def _config_id(self, config: Config) -> int:
+    def config_id(self, config: Config) -> int:
         """A number for each distinct config."""
         known = self._known.get(id(config))
         if known is None:
@@ -150,11 +157,11 @@ class FormTable:
         blocks = []
         for layer, config, stats, count in groups:
             config = _relevant(layer, config, machine)
-            number = self._config_id(config)
+            number = self.config_id(config)
             key = (scenario.name, phase, which, machine.array.columns == 1, layer.shape_key, number, id(stats))
             block = self._blocks.get(key)
             if block is None:
-                specs = self._specs(scenario, phase, layer)
+                specs = self.specs(scenario, phase, layer)
                 counted = machine if stats is None else replace(machine, stats=stats)
                 rows = [(times, *self._layer(spec, config, which, counted)) for spec, times in specs]
                 block = self._blocks[key] = np.array([row for row in rows if row[2]], np.int64).reshape(-1, 4)
@@ -164,7 +171,7 @@ class FormTable:
         self.item_count += sum(len(block) for block in blocks)
         return start, self.item_count
 
-    def _specs(self, scenario: Scenario, phase: Phase, layer: LayerSpec) -> list[tuple[LayerSpec, int]]:
+    def specs(self, scenario: Scenario, phase: Phase, layer: LayerSpec) -> list[tuple[LayerSpec, int]]:
         """A layer at every context, and how many steps see it."""
         if phase is Phase.PREFILL:
             return [(with_last_tokens(layer, scenario.prefill, self.options), 1)]
@@ -181,7 +188,7 @@ class FormTable:
     def _layer(self, spec: LayerSpec, config: Config, which: int, machine: Machine) -> tuple[int, int, int]:
         """First form, number of forms, and whether no buffer of the axes makes the array fetch them again."""
         one_column = machine.array.columns == 1
-        key = (which, one_column, spec.shape_key, self._config_id(config), id(machine.stats))
+        key = (which, one_column, spec.shape_key, self.config_id(config), id(machine.stats))
         known = self._layers.get(key)
         if known is None:
             try:

@@ -13,6 +13,7 @@ from codesign.models import resolve_model
 from codesign.pareto import pareto_mask
 from codesign.pricing import configs_of, price_generation, trace_generation
 from codesign.recipes import recipe
+from hwmodel.gpu_presets import GPUS
 from hwmodel.presets import ACCELERATORS, BITMOD
 from hwmodel.units import KIB
 
@@ -97,6 +98,26 @@ def test_the_command_writes_what_it_shows(run, shapes, suffix):
     assert status == 0 and "of 24 in all workloads" in said.replace("\n", " ") and "not run: nf4_g64" in err
 
 
+def test_gpus_stand_in_the_same_space(run, shapes):
+    """An H100 at its own bandwidth and at 8 GB/s: once for each, not at every buffer."""
+    options = [*LIST, "--accelerators", "h100", "--bandwidths", "8,3350", "--objectives", "total_s"]
+    status, said, _ = run("explore", shapes, *options, "--json")
+    made = json.loads(said)
+    assert status == 0 and made["designs"] == 12 and made["runnable"] == 3 * 2
+    generation = trace_generation(resolve_model(str(shapes)), prompt=24, tokens=3)
+    seconds = [
+        price_generation(generation, configs_of(recipe(name), generation), GPUS["h100"]).objectives()["total_s"]
+        for name in SPEC.recipes
+    ]
+    for row in made["front"]:
+        assert row["total_s"] == pytest.approx(min(seconds), rel=1e-12) and row["bandwidth_gb_s"] == 3350
+        assert row["prefill_array"] is None and row["weight_buffer_kib"] is None and row["area_mm2"] == 814.0
+    status, said, _ = run("explore", shapes, *options)
+    assert status == 0 and "- / -" in said
+    _, said, _ = run("explore", shapes, *LIST, "--accelerators", "h100,bitmod", "--json")
+    assert {row["accelerator"] for row in json.loads(said)["front"]} == {"bitmod"}  # far smaller, and as fast
+
+
 def test_a_file_says_the_same_as_options(run, shapes):
     file = shapes / "space.yaml"
     file.write_text(
@@ -130,7 +151,7 @@ def test_losses_make_accuracy_an_objective(run, shapes):
         (("--objectives", "beauty"), "objectives must be of loss, .* not 'beauty'"),
         (("--objectives", "loss"), "losses must be given where loss is an objective"),
         (("--recipes", ","), "recipes of a design space must not be empty"),
-        (("--accelerators", "h100"), "must be arrays of PEs, and h100 has no array"),
+        (("--accelerators", "h1000"), "accelerator must be one of the presets .* not 'h1000'"),
         (("--losses", "none.csv"), "losses must be a table with columns recipe and loss"),
         (("--out", "x.txt"), "file for the fronts must end in .csv or .parquet"),
     ],
