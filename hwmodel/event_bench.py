@@ -53,9 +53,9 @@ def schedules(options: SimulationOptions, phase: Phase) -> list[Schedule]:
     config = bitmod4_config()
     planner = Planner(chosen, BITMOD, options, HONEST, {})
     costs = Pricer(config, BITMOD).evaluate(chosen).layers
-    parts = [planner.parts(spec, config, cost) for spec, cost in zip(chosen.layers, costs, strict=True)]
-    plans = [LayerPlan(tuple(part.pieces for part in layer), 0, 0) for layer in parts]
-    return [schedule([plan], BITMOD, planner.array, options) for plan in plans]
+    plans = [planner.plans(spec, config, cost) for spec, cost in zip(chosen.layers, costs, strict=True)]
+    pieces = [planner.pieces(plan, options) for plan in plans]
+    return [schedule([LayerPlan(parts, 0, 0)], BITMOD, planner.array, options) for parts in pieces]
 
 
 def bench(cpu_s: float = 2.0) -> list[EventBench]:

@@ -9,10 +9,12 @@ draining (``tile_schedule``), by preset, kind of layer, model, batch and format.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ from hwmodel.bench import bitmod4_config
 from hwmodel.evaluate import reason_not_runnable
 from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, SimulationOptions
 from hwmodel.event_report import SimulatedLayer
-from hwmodel.event_simulator import simulate
+from hwmodel.event_simulator import Known, simulate
 from hwmodel.options import HONEST, SCHEDULED, ModelOptions
 from hwmodel.paper import paper_workload
 from hwmodel.presets import ACCELERATORS
@@ -136,11 +138,16 @@ def grid(
     options: SimulationOptions = BANDWIDTH,
     model_options: ModelOptions = HONEST,
 ) -> Iterator[Row]:
-    """Simulate the grid, leaving out what a preset does not run."""
+    """Simulate the grid, leaving out what a preset does not run.
+
+    On one preset layers with equal plans, of whatever model and format, are simulated once.
+    """
     machines = [m for m in (accelerators or ACCELERATORS.values()) if isinstance(m, Accelerator)]
     known = formats()
-    for model in models:
-        for phase in Phase:
+    models = tuple(models)
+    for machine in machines:
+        simulated: Known = {}
+        for model, phase in itertools.product(models, Phase):
             for batch in batches[phase]:
                 layers = workload(model, phase, batch=batch)
                 chosen = options
@@ -150,14 +157,41 @@ def grid(
                         slice_bytes=COARSE * options.slice_bytes,
                         quantum_bursts=COARSE * options.quantum_bursts,
                     )
-                for machine in machines:
-                    for name in configs or known:
-                        if reason_not_runnable(layers, known[name], machine) is not None:
-                            continue
-                        report = simulate(layers, known[name], machine, chosen, model_options)
-                        for layer in report.layers:
-                            if layer.cycles:
-                                yield Row(model, phase.value, batch, machine.name, name, layer)
+                for name in configs or known:
+                    if reason_not_runnable(layers, known[name], machine) is not None:
+                        continue
+                    report = simulate(layers, known[name], machine, chosen, model_options, known=simulated)
+                    for layer in report.layers:
+                        if layer.cycles:
+                            yield Row(model, phase.value, batch, machine.name, name, layer)
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """What one process of ``main`` is asked for, ``grid``'s arguments but the preset's name."""
+
+    models: tuple[str, ...]
+    batches: Mapping[Phase, Sequence[int]]
+    options: SimulationOptions
+    model_options: ModelOptions
+
+    def __call__(self, machine: str) -> list[dict[str, object]]:
+        """Records of the grid's rows on a preset."""
+        accelerator = ACCELERATORS[machine]
+        assert isinstance(accelerator, Accelerator)
+        rows = grid(
+            self.models, self.batches, [accelerator], options=self.options, model_options=self.model_options
+        )  # fmt: skip
+        return [row.record() for row in rows]
+
+    def table(self, processes: int) -> pd.DataFrame:
+        """Those on all presets, which so many processes share."""
+        machines = [name for name, machine in ACCELERATORS.items() if isinstance(machine, Accelerator)]
+        if processes == 1:
+            return pd.DataFrame([record for name in machines for record in self(name)])
+        with get_context("spawn").Pool(processes) as pool:
+            made = pool.map(self, machines, chunksize=1)
+        return pd.DataFrame([record for records in made for record in records])
 
 
 def summary(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -208,12 +242,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="batch 1 alone, Llama-2-7B and OPT-1.3B")
     parser.add_argument("--dram-timing", action="store_true", help="with rows, refresh and turnaround")
     parser.add_argument("--scheduled", action="store_true", help="price and simulate whole tiles, filling and draining")
+    parser.add_argument("--models", nargs="+", choices=MODELS, metavar="MODEL", help=f"some of {', '.join(MODELS)}")
+    parser.add_argument("--processes", type=int, default=1, help="that share the presets")
     parser.add_argument("--csv", help="write every row to this file")
     asked = parser.parse_args(arguments)
     options = DRAM_TIMING if asked.dram_timing else BANDWIDTH
     model_options = SCHEDULED if asked.scheduled else HONEST
     models, batches = (MODELS[:2], QUICK) if asked.quick else (MODELS, BATCHES)
-    table = pd.DataFrame([row.record() for row in grid(models, batches, options=options, model_options=model_options)])
+    run = GridRun(tuple(asked.models or models), batches, options, model_options)
+    table = run.table(asked.processes)
     if asked.csv:
         table.to_csv(asked.csv, index=False)
     table["fits"] = table["excess_bytes"] == 0

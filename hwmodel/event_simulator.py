@@ -40,6 +40,9 @@ _ARBITERS = {
 }
 
 
+Known = dict[tuple[object, ...], SimulatedLayer]
+
+
 def simulate(
     workload: Workload,
     configs: Configs,
@@ -48,6 +51,7 @@ def simulate(
     model_options: ModelOptions = HONEST,
     *,
     bit_stats: Mapping[str, CountedBits] | None = None,
+    known: Known | None = None,
 ) -> SimulationReport:
     """Simulate every layer of a workload.
 
@@ -58,10 +62,11 @@ def simulate(
         options: how the machine behaves in time.
         model_options: which effects count, as in ``evaluate``.
         bit_stats: as in ``evaluate``.
+        known: layers simulated before on the same accelerator with the same ``model_options``; new ones are added.
 
     Returns:
-        One record for each layer, in order. Layers of equal shape and config are simulated once, unless weights are
-        fetched ahead across layers.
+        One record for each layer, in order. Layers with equal plans (the same tiles, bits and cycles, of whatever shape
+        and config) are simulated once, unless weights are fetched ahead across layers.
 
     Raises:
         TypeError, ValueError, NotImplementedError: as in ``evaluate``; ``NotImplementedError`` also for a GPU.
@@ -78,13 +83,14 @@ def simulate(
     if options.prefetch:
         layers = planner.together(costs, chosen)
     else:
-        known: dict[tuple[object, ...], SimulatedLayer] = {}
+        known = {} if known is None else known
+        here: dict[tuple[object, ...], SimulatedLayer] = {}
         made = []
         for spec, config, cost in zip(workload.layers, chosen, costs, strict=True):
             key = planner.key(spec, config)
-            if key not in known:
-                known[key] = planner.alone(spec, config, cost)
-            made.append(replace(known[key], layer=spec.name))
+            if key not in here:
+                here[key] = planner.alone(spec, config, cost, known)
+            made.append(replace(here[key], layer=spec.name))
         layers = tuple(made)
     return SimulationReport(
         model=workload.model,
@@ -102,18 +108,6 @@ def _configs_of(configs: Configs, workload: Workload) -> list[Config]:
     if isinstance(configs, Mapping):
         return [configs.get(layer.name, FP16_LAYER) for layer in workload.layers]
     return [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else configs for layer in workload.layers]
-
-
-def _pieces(parts: tuple[Part, ...]) -> tuple[Pieces, ...]:
-    return tuple(part.pieces for part in parts)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A product, how its tiles take turns, and its pieces."""
-
-    plan: TilePlan
-    pieces: Pieces
 
 
 class Planner:
@@ -135,29 +129,34 @@ class Planner:
         """Layers of equal key take the same time."""
         return (spec.shape_key, id(config), id(self.bit_stats.get(spec.name)))
 
-    def alone(self, spec: LayerSpec, config: Config, cost: LayerCost) -> SimulatedLayer:
+    def alone(self, spec: LayerSpec, config: Config, cost: LayerCost, known: Known) -> SimulatedLayer:
         """One layer on a machine that has nothing else to do."""
-        parts = self.parts(spec, config, cost)
-        if not parts:
+        plans = self.plans(spec, config, cost)
+        if not plans:
             return _simulated([cost], [0], None, None)[0]
         options = self._grain(cost)
-        made = schedule([LayerPlan(_pieces(parts), 0, 0)], self.accelerator, self.array, options)
-        run = execute(made, self.accelerator, options, self.model_options)
-        return _simulated([cost], [0], made, run, [self.filled(parts)])[0]
+        key = (plans, self.array, options)
+        if key not in known:
+            made = schedule([LayerPlan(self.pieces(plans, options), 0, 0)], self.accelerator, self.array, options)
+            run = execute(made, self.accelerator, options, self.model_options)
+            known[key] = _simulated([cost], [0], made, run, [self.filled(plans)])[0]
+        return replace(known[key], layer=cost.layer, kind=cost.kind, closed_cycles=cost.cycles)
 
     def together(self, costs: Sequence[LayerCost], configs: Sequence[Config]) -> tuple[SimulatedLayer, ...]:
         """All layers on one time line; weights of later layers are fetched as soon as there is room."""
         plans: list[LayerPlan] = []
         at = []
         ended = self._producers()
-        memory: dict[tuple[object, ...], tuple[Part, ...]] = {}
+        memory: dict[tuple[object, ...], tuple[tuple[Pieces, ...], float]] = {}
         filled = []
         for index, (spec, config, cost) in enumerate(zip(self.workload.layers, configs, costs, strict=True)):
             key = self.key(spec, config)
             if key not in memory:
-                memory[key] = self.parts(spec, config, cost)
-            parts = memory[key]
-            filled.append(self.filled(parts) if parts else 0.0)
+                made_plans = self.plans(spec, config, cost)
+                pieces = self.pieces(made_plans, self._grain(cost))
+                memory[key] = pieces, self.filled(made_plans) if made_plans else 0.0
+            parts, cycles = memory[key]
+            filled.append(cycles)
             at.append(len(plans) if parts else -1)
             if parts:
                 last = ended[index]
@@ -165,16 +164,15 @@ class Planner:
                     last -= 1
                 after = at[last] + 1 if last >= 0 else 0
                 fresh = spec.kind in ATTENTION_KINDS and self.workload.phase is Phase.PREFILL
-                plans.append(LayerPlan(_pieces(parts), after, after if fresh else 0))
+                plans.append(LayerPlan(parts, after, after if fresh else 0))
         if not plans:
             return tuple(_simulated([cost], [-1], None, None)[0] for cost in costs)
         made = schedule(plans, self.accelerator, self.array, self.options)
         run = execute(made, self.accelerator, self.options, self.model_options)
         return _simulated(costs, at, made, run, filled)
 
-    def filled(self, parts: tuple[Part, ...]) -> float:
+    def filled(self, plans: Sequence[TilePlan]) -> float:
         """The closed form with blocks that are filled first."""
-        plans = [part.plan for part in parts]
         first = plans[0].product
         if first.compute_cycles == 0 and first.vector_operations == 0:  # a look-up
             moved = sum(stream.dram_bits for stream in (first.weight, first.output))
@@ -191,8 +189,8 @@ class Planner:
             last[index[target]] = max(last[index[target]], index[source])
         return last
 
-    def parts(self, spec: LayerSpec, config: Config, cost: LayerCost) -> tuple[Part, ...]:
-        """The products of a layer in pieces; none for a layer that takes no time."""
+    def plans(self, spec: LayerSpec, config: Config, cost: LayerCost) -> tuple[TilePlan, ...]:
+        """The products of a layer and how their tiles take turns; none for a layer that takes no time."""
         if spec.kind not in GEMM_KINDS:
             return self._other(spec, cost)
         options = self.model_options
@@ -201,24 +199,21 @@ class Planner:
         spec = with_last_tokens(spec, self.workload, options)
         products = partial(layer_products, spec, config, device, options, stats)
         passes = copies_in_turn(spec, options)
-        plans: Sequence[TilePlan]
         if options.scheduled:
-            plans = schedule_layer(spec, products, device, array, options, passes).plans
-        else:
-            made = plans_of(spec, products(array), device, array, options, passes, holds=(-1,))
-            plans = [plan for (plan,) in made]
-        return tuple(self._cut(plan, cost) for plan in plans)
+            return tuple(schedule_layer(spec, products, device, array, options, passes).plans)
+        made = plans_of(spec, products(array), device, array, options, passes, holds=(-1,))
+        return tuple(plan for (plan,) in made)
 
     def _grain(self, cost: LayerCost) -> SimulationOptions:
         """Options with slices for a layer of this price."""
         return self.options.grain(ceil_div(cost.price.dram_bits, BYTE_BITS))
 
-    def _cut(self, plan: TilePlan, cost: LayerCost) -> Part:
-        options = self._grain(cost)
-        pieces = cut(plan, self.accelerator, slice_bytes=options.slice_bytes, piece_limit=options.piece_limit)
-        return Part(plan, pieces)
+    def pieces(self, plans: Sequence[TilePlan], options: SimulationOptions) -> tuple[Pieces, ...]:
+        """Products cut as these options say."""
+        sizes = {"slice_bytes": options.slice_bytes, "piece_limit": options.piece_limit}
+        return tuple(cut(plan, self.accelerator, **sizes) for plan in plans)
 
-    def _other(self, spec: LayerSpec, cost: LayerCost) -> tuple[Part, ...]:
+    def _other(self, spec: LayerSpec, cost: LayerCost) -> tuple[TilePlan, ...]:
         """A look-up or a vector operation, row tile by row tile."""
         price = cost.price
         if price.cycles == 0:
@@ -236,7 +231,7 @@ class Planner:
             vector_operations=price.vector_cycles * self.accelerator.vector.lanes,
         )
         shape = TileShape(spec.m * spec.copies, 1, 1, 1, 1, self.array.rows, self.array.columns)
-        return (self._cut(tile_plan(product, shape, self.accelerator, whole=False, passes=1), cost),)
+        return (tile_plan(product, shape, self.accelerator, whole=False, passes=1),)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from datatypes.catalog import INTS_SYMMETRIC
 from datatypes.layer_config import LayerConfig, LowRankConfig, TensorConfig
 from hwmodel.bench import bitmod4_config
 from hwmodel.evaluate import evaluate, reason_not_runnable
-from hwmodel.event_grid import formats, workload
+from hwmodel.event_grid import GridRun, formats, grid, workload
 from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Arbiter, Feed, Refill, SimulationOptions
 from hwmodel.event_report import SimulationReport
-from hwmodel.event_simulator import simulate
+from hwmodel.event_simulator import Known, simulate
 from hwmodel.options import HONEST, PAPER
 from hwmodel.paper import paper_workload
 from hwmodel.presets import ACCELERATORS, BITMOD, FP16_BASELINE
@@ -59,6 +59,28 @@ def test_grouped_heads_and_experts(model: str) -> None:
     for phase in Phase:
         made = workload(model, phase, batch=3, context=40)
         _checked(simulate(made, CONFIG, BITMOD, COARSE), made, CONFIG)
+
+
+def test_layers_with_equal_plans_are_simulated_once() -> None:
+    """Attention over the same cache under two weights: what is known is taken, and is what would be simulated."""
+    made = workload("OPT-1.3B", Phase.DECODE, batch=2, context=48)
+    known: Known = {}
+    first = simulate(made, CONFIG, BITMOD, COARSE, known=known)
+    before = len(known)
+    report = simulate(made, formats()["int4_g128_kv8"], BITMOD, COARSE, known=known)
+    assert report == simulate(made, formats()["int4_g128_kv8"], BITMOD, COARSE)
+    assert 0 < before < len(known) < 2 * before
+    assert before <= len([layer for layer in first.layers if layer.cycles])
+    again = simulate(replace(made, context=49), formats()["int4_g128_kv8"], BITMOD, COARSE, known=known)
+    assert again.layers == report.layers
+
+
+def test_the_grid_on_a_preset_is_the_grid() -> None:
+    options = replace(COARSE, least_slices=1)
+    run = GridRun(("OPT-1.3B",), {Phase.PREFILL: (), Phase.DECODE: (1,)}, options, HONEST)
+    rows = grid(run.models, run.batches, [BITMOD], options=options)
+    assert run("bitmod") == [row.record() for row in rows]
+    assert {row["accelerator"] for row in run("bitmod")} == {"bitmod"}
 
 
 def test_published_options_too() -> None:
