@@ -114,13 +114,14 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
 SMALL, LARGE = 264, 1320  # tiles of rows: two, and ten, for each multiprocessor of an H100
 # what measured best on an H100 at 4096 x 4096, 11008 x 4096 and 28672 x 8192 (NOTES.md): warps, runs, depth, blocks
 _MEASURED = {
-    Decoding.BYTES: (Shape(16, 2, 2, 1), Shape(8, 4, 2), Shape(8, 4, 2)),
+    Decoding.BYTES: (Shape(16, 2, 2, 1), Shape(16, 2, 2, 1), Shape(8, 4, 2)),
     Decoding.NIBBLES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
     Decoding.TABLE: (Shape(16, 2, 2, 1), Shape(16, 2, 1), Shape(8, 4, 2)),
     Decoding.PLANES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
     Decoding.HALVES: (Shape(16, 2, 2, 1), Shape(16, 2, 2), Shape(16, 2, 2)),
 }
 _SIXTEEN_ENTRIES = (Shape(8, 2, 2, 1), Shape(8, 4, 1), Shape(16, 2, 2))
+_ONE_TABLE = (Shape(8, 2, 2, 1), Shape(8, 2, 2), Shape(16, 2, 2))
 _SHIFTED_HALVES = (Shape(16, 2, 2, 1), Shape(8, 2, 2), Shape(8, 2, 2))
 _TWO_DIGITS = (Shape(8, 2, 1), Shape(8, 4, 1), Shape(8, 2, 2))
 _MANY_TOKENS = (Shape(16, 2, 2), Shape(16, 2, 1), Shape(8, 2, 2), Shape(8, 4, 1), Shape(8, 2, 1), Shape(4, 2, 1))
@@ -135,7 +136,7 @@ def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARE
     elif plan.halves and plan.bits < 8:
         measured = _SHIFTED_HALVES
     elif plan.decoding is Decoding.TABLE and plan.bits == 4:
-        measured = _SIXTEEN_ENTRIES
+        measured = _SIXTEEN_ENTRIES if len(plan.tables) > 1 else _ONE_TABLE
     tiles = ceil_div(n, TILE_ROWS)
     best = measured[0 if tiles <= SMALL else 1 if tiles < LARGE else 2]
     for cut in (*((best,) if tokens <= 4 else ()), *_MANY_TOKENS, Shape(2, 2, 1)):
