@@ -36,10 +36,11 @@ class GemvCut:
 
 
 # kernels_gpu/gemv_launch.py: cuts for few, more and many tiles of rows
-_BYTES = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 2), GemvCut(8, 4, 2))
+_BYTES = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2, 1), GemvCut(8, 4, 2))
 _FEWER_BITS = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 2, 2))
 _LOOKED_UP = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 1), GemvCut(8, 4, 2))
 _SIXTEEN_ENTRIES = (GemvCut(8, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 2, 2))
+_ONE_TABLE = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 2, 2))
 _TWO_DIGITS = (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 2, 2))
 _FLOATS = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2), GemvCut(16, 2, 2))
 _SHIFTED_FLOATS = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 2, 2))
@@ -54,8 +55,10 @@ def _measured_cuts(encoding: GemvEncoding) -> tuple[GemvCut, GemvCut, GemvCut]:
         return _TWO_DIGITS
     if encoding.floats:
         return _FLOATS if encoding.bits == BYTE_BITS else _SHIFTED_FLOATS
+    if encoding.looked_up and encoding.bits == 4:
+        return _SIXTEEN_ENTRIES if encoding.candidates > 1 else _ONE_TABLE
     if encoding.looked_up:
-        return _SIXTEEN_ENTRIES if encoding.bits == 4 else _LOOKED_UP
+        return _LOOKED_UP
     return _BYTES if encoding.bits == BYTE_BITS else _FEWER_BITS
 
 
