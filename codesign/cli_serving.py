@@ -11,25 +11,20 @@ import pandas as pd
 import typer
 
 from codesign.console import records, say, show_json, show_table, two_columns
-from codesign.models import resolve_model
-from codesign.pricing import Generation, configs_by_layer, configs_by_own_layer, configs_of, trace_generation
 from codesign.recipes import Recipe, recipe
 from codesign.run_study import accelerators_by_name
-from datatypes.layer_config import LayerConfig
-from hwmodel.capacity import Capacity, cache_bits, capacity_of, memory_bytes_of
-from hwmodel.evaluate import evaluate
-from hwmodel.gpu import Gpu, Machine
-from hwmodel.link import LINKS, Link
-from hwmodel.parallel import tensor_parallel
-from hwmodel.parallel_pipeline import Pipeline, pipeline
+from codesign.serving_chips import GB, Chips, Shapes, cache_tokens, chips_of
+from hwmodel.capacity import Capacity, cache_bits
+from hwmodel.link import LINKS
+from hwmodel.parallel_pipeline import Pipeline
+from hwmodel.pe import WIDE_BITS
 from hwmodel.serving import Engine, serve
 from hwmodel.serving_requests import Lengths, Request, poisson_requests, read_requests
-from hwmodel.serving_step import StepPricer
+from hwmodel.serving_step import check_whole_or_cut
 from hwmodel.speculative import Speculation, best_speculation
 from hwmodel.units import BYTE_BITS
-from hwmodel.workload import Phase, Workload
+from hwmodel.workload import Phase
 
-_GB = 1e9
 _MOST_DRAFTS = 8
 _LONGEST = 4  # times the mean: lengths are cut there, so that the cache has a size
 
@@ -55,38 +50,15 @@ class Users:
     seed: int
     trace: Path | None
 
-    def draw(self) -> tuple[Request, ...]:
-        """The requests."""
+    def of_one(self, engines: int) -> tuple[Request, ...]:
+        """The requests of one of so many engines: of a trace every ``engines``-th."""
         if self.trace is not None:
-            return read_requests(self.trace)
+            return read_requests(self.trace)[::engines]
         prompt, generate = (
             Lengths(mean, self.variation, 1, mean * _LONGEST if self.variation else mean)
             for mean in (self.prompt, self.generate)
         )
-        return poisson_requests(self.rate_per_s, self.requests, prompt, generate, self.seed)
-
-
-@dataclass(frozen=True)
-class Chips:
-    """How the model lies on chips.
-
-    Args:
-        machine: one of them.
-        tensor, stages: chips that share each layer, and stages one after another.
-        link: between them; ``None`` for one chip.
-        memory_bytes: of each.
-    """
-
-    machine: Machine
-    tensor: int
-    stages: int
-    link: Link | None
-    memory_bytes: float
-
-    @property
-    def count(self) -> int:
-        """All of them."""
-        return self.tensor * self.stages
+        return poisson_requests(self.rate_per_s / engines, self.requests, prompt, generate, self.seed)
 
 
 @dataclass(frozen=True)
@@ -117,6 +89,12 @@ def serving(
     token_budget: Annotated[int, typer.Option(min=1, help="Tokens of an iteration (chunks of prompts).")] = 2048,
     tensor_parallel: Annotated[int, typer.Option(min=1, help="Chips that share every layer.")] = 1,
     pipeline_parallel: Annotated[int, typer.Option(min=1, help="Stages one after another.")] = 1,
+    expert_parallel: Annotated[
+        int, typer.Option(min=1, help="Chips that whole experts are spread over, each with a share of the users.")
+    ] = 1,
+    dispatch_bits: Annotated[
+        float, typer.Option(min=1, max=WIDE_BITS, help="Of a number sent to an expert; sums come back in 16.")
+    ] = WIDE_BITS,
     link: Annotated[str | None, typer.Option(help=f"Between chips: {', '.join(LINKS)}; the GPU's own.")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Memory of a chip in GB; the GPU's own.")] = None,
     draft: Annotated[str | None, typer.Option(help="A draft model for speculative decoding.")] = None,
@@ -126,14 +104,15 @@ def serving(
     """Serve a model to many users: does it fit, how long do they wait, what do more chips and drafts bring."""
     users = Users(rate, prompt, generate, variation, requests, seed, trace)
     (machine,) = accelerators_by_name((accelerator,)).values()
-    chips = _chips(machine, tensor_parallel, pipeline_parallel, link, memory_gb)
+    check_whole_or_cut(tensor_parallel, expert_parallel)
+    chips = chips_of(machine, (tensor_parallel, pipeline_parallel, expert_parallel), link, memory_gb, dispatch_bits)
     drafted = None if draft is None else Draft(draft, acceptance)
-    made, asked = recipe(recipe_name), users.draw()
+    made, asked = recipe(recipe_name), users.of_one(expert_parallel)
     longest = max(request.prompt for request in asked), max(request.generate for request in asked)
-    shapes = _Shapes.of(model, made, *longest)
+    shapes = Shapes.of(model, made, *longest)
     held = shapes.capacities(chips, max(token_budget, max_sequences))
     tables: dict[str, pd.DataFrame] = {"capacity": _capacity_table(held, shapes, chips)}
-    tokens = _cache_tokens(held, shapes)
+    tokens = cache_tokens(held, shapes)
     if tokens < sum(longest):
         reason = f"its weights and one sequence of {sum(longest)} tokens must fit into {chips.count} x {machine.name}"
         if as_json:
@@ -150,6 +129,11 @@ def serving(
         engine = Engine(max_sequences, max(token_budget, max_sequences), tokens)
         report = serve(asked, engine, shapes.steps(chips))
         tables["requests"] = two_columns({**report.summary(), "cache_tokens": tokens})
+        if expert_parallel > 1:
+            notes.append(
+                f"the requests are those of one of {expert_parallel} chips: each has as many users, and as many tokens "
+                "in every iteration"
+            )
         if not report.keeps_up:
             notes.append(
                 f"the engine does not keep up: {report.offered_per_s:.3g} requests a second arrive, "
@@ -168,94 +152,17 @@ def serving(
         say(note)
 
 
-@dataclass(frozen=True)
-class _Shapes:
-    """A model's shapes for one sequence, at the longest prompt and answer, with the recipe's configs."""
-
-    name: str
-    generation: Generation
-    last_step: Workload
-    configs: Mapping[str, LayerConfig]
-
-    @classmethod
-    def of(cls, model: str, made: Recipe, prompt: int, generate: int) -> _Shapes:
-        source = resolve_model(model)
-        generation = trace_generation(source, prompt=prompt, tokens=generate)
-        if generation.last_step is None:
-            raise ValueError(f"{source.name} must write tokens to be served, which it does not")
-        configs = configs_of(made, generation)
-        both = configs_by_layer(generation.prefill, configs) | configs_by_own_layer(generation.last_step, configs)
-        return cls(source.name, generation, generation.last_step, both)
-
-    def steps(self, chips: Chips) -> StepPricer:
-        return StepPricer(
-            self.generation.prefill, self.last_step, self.configs, chips.machine, chips=chips.tensor, link=chips.link
-        )
-
-    def stages(self, workload: Workload, chips: Chips) -> Pipeline:
-        """Stages of one chip's share; balanced by time."""
-        share = tensor_parallel(workload, chips.tensor).workload
-        names = {layer.name for layer in share.layers}
-        configs = {name: config for name, config in self.configs.items() if name in names}
-        return pipeline(share, evaluate(share, configs, chips.machine), chips.stages, chips.link)
-
-    def capacities(self, chips: Chips, tokens: int) -> list[Capacity]:
-        """What fits into a chip of each stage; activations of an iteration of ``tokens`` tokens."""
-        prefill = self.generation.prefill
-        made = []
-        for stage in self.stages(self.last_step, chips).stages:
-            names = {layer.name for layer in stage.layers}
-            step = tensor_parallel(prefill, chips.tensor).workload
-            kept = tuple(layer for layer in step.layers if layer.name in names)
-            one = capacity_of(stage, stage, self.configs, chips.memory_bytes)
-            largest = capacity_of(Workload(step.model, step.phase, kept), stage, self.configs, chips.memory_bytes)
-            scale = tokens / prefill.context
-            made.append(
-                Capacity(one.memory_bits, one.weight_bits, round(largest.activation_bits * scale), stage, self.configs)
-            )
-        return made
-
-
-def _chips(machine: Machine, tensor: int, stages: int, link: str | None, memory_gb: float | None) -> Chips:
-    if link is not None and link not in LINKS:
-        raise ValueError(f"link must be one of {', '.join(LINKS)}, not {link!r}")
-    found = None
-    if tensor * stages > 1:
-        name = link if link is not None else machine.link if isinstance(machine, Gpu) else None
-        if name is None:
-            raise ValueError(f"link between several {machine.name} must be given: {', '.join(LINKS)}")
-        found = LINKS[name]
-    if memory_gb is None and not isinstance(machine, Gpu):
-        raise ValueError(f"memory of {machine.name} must be given with --memory-gb: presets do not say how much it has")
-    return Chips(
-        machine, tensor, stages, found, memory_bytes_of(machine, None if memory_gb is None else memory_gb * _GB)
-    )
-
-
-def _cache_tokens(held: list[Capacity], shapes: _Shapes) -> int:
-    """Tokens that the caches of all stages hold; bits for each token as at the longest context."""
-    context = shapes.last_step.context
-    room = []
-    for capacity in held:
-        each = cache_bits(capacity.decode, capacity.configs)
-        if capacity.cache_room_bits < 0:
-            return 0
-        if each:
-            room.append(capacity.cache_room_bits * context // each)
-    return min(room, default=context * (1 << 20))
-
-
-def _capacity_table(held: list[Capacity], shapes: _Shapes, chips: Chips) -> pd.DataFrame:
+def _capacity_table(held: list[Capacity], shapes: Shapes, chips: Chips) -> pd.DataFrame:
     context = shapes.last_step.context
     rows = []
     for index, capacity in enumerate(held):
         cached = cache_bits(capacity.decode, capacity.configs)
         rows.append({
             "stage": index,
-            "memory_gb": chips.memory_bytes / _GB,
-            "usable_gb": capacity.memory_bits / BYTE_BITS / _GB,
-            "weights_gb": capacity.weight_bits / BYTE_BITS / _GB,
-            "activations_gb": capacity.activation_bits / BYTE_BITS / _GB,
+            "memory_gb": chips.memory_bytes / GB,
+            "usable_gb": capacity.memory_bits / BYTE_BITS / GB,
+            "weights_gb": capacity.weight_bits / BYTE_BITS / GB,
+            "activations_gb": capacity.activation_bits / BYTE_BITS / GB,
             "cache_bytes_per_token": cached / BYTE_BITS / context,
             "largest_batch": capacity.largest_batch(context) if cached else None,
             "context": context,
@@ -264,12 +171,12 @@ def _capacity_table(held: list[Capacity], shapes: _Shapes, chips: Chips) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _pipeline_table(shapes: _Shapes, chips: Chips) -> pd.DataFrame:
+def _pipeline_table(shapes: Shapes, chips: Chips) -> pd.DataFrame:
     """Rounds of decode steps of one sequence each, and prompts, by micro-batches in flight."""
     rows = []
     for phase, workload in ((Phase.PREFILL, shapes.generation.prefill), (Phase.DECODE, shapes.last_step)):
         made = shapes.stages(workload, chips)
-        whole = tensor_parallel(workload, chips.tensor)
+        whole = chips.share(workload)
         exchange_s = 0.0 if chips.link is None else whole.link_s(chips.link) / chips.stages  # spread over the stages
         made = Pipeline(made.stages, tuple(stage + exchange_s for stage in made.stage_s), made.send_s)
         for micro in sorted({1, chips.stages, 2 * chips.stages, 4 * chips.stages}):
@@ -285,10 +192,10 @@ def _pipeline_table(shapes: _Shapes, chips: Chips) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _speculation_table(shapes: _Shapes, made: Recipe, chips: Chips, draft: Draft, context: int) -> pd.DataFrame:
+def _speculation_table(shapes: Shapes, made: Recipe, chips: Chips, draft: Draft, context: int) -> pd.DataFrame:
     """Speed-ups of one sequence by the number of drafted tokens; the draft model runs on one chip."""
     steps = shapes.steps(chips)
-    small = _Shapes.of(draft.model, made, shapes.generation.prompt, shapes.generation.tokens)
+    small = Shapes.of(draft.model, made, shapes.generation.prompt, shapes.generation.tokens)
     alone = Chips(chips.machine, 1, 1, None, chips.memory_bytes)
     step_s = steps.step(1, context, ()).seconds
     draft_s = small.steps(alone).step(1, context, ()).seconds

@@ -84,28 +84,50 @@ def expert_parallel(workload: Workload, chips: int, *, dispatch_bits: float = WI
         raise ValueError(f"expert_parallel must be an integer of at least 1, not {chips!r}")
     if chips == 1:
         return ExpertParallel(workload, 1, ())
-    routed = {layer.name for layer in workload.layers if is_routed(layer)}
-    if not routed:
-        raise ValueError(f"workload {workload.model} must have routed experts to spread over chips, not none")
     own = workload.batch * (workload.context if workload.phase is Phase.PREFILL else 1)
     layers, exchanges = [], []
-    first, last = _ends(workload, routed)
+    ends = ends_of_experts(workload)
     for layer in workload.layers:
-        if layer.name not in routed:
+        if not is_routed(layer):
             layers.append(layer)
             continue
-        experts, top_k = layer.weight_copies or layer.copies, top_k_of(layer, own)
+        top_k = top_k_of(layer, own)
         layers.append(spread(layer, top_k, own, chips))
-        arriving = own * chips_of_token(experts, top_k, chips) * imbalance(experts, top_k, own * chips, chips)
-        if layer.name in first:
-            exchanges.append(Exchange(layer.name, arriving * layer.k, dispatch_bits))
-        if layer.name in last:
-            exchanges.append(Exchange(layer.name, arriving * layer.n))
+        exchanges += ends.exchanges(layer, top_k, own, chips, dispatch_bits)
     return ExpertParallel(replace(workload, layers=tuple(layers)), chips, tuple(exchanges))
 
 
-def _ends(workload: Workload, routed: set[str]) -> tuple[set[str], set[str]]:
-    """Routed layers that a set of experts begins with (one of those that read the same), and that it ends with."""
+@dataclass(frozen=True)
+class ExpertEnds:
+    """Where sets of experts begin and end.
+
+    Args:
+        first: routed layers that one begins with (one of those that read the same).
+        last: that one ends with.
+    """
+
+    first: frozenset[str]
+    last: frozenset[str]
+
+    def exchanges(
+        self, layer: LayerSpec, top_k: int, own: int, chips: int, dispatch_bits: float = WIDE_BITS
+    ) -> list[Exchange]:
+        """What is exchanged before and after a routed layer; arguments as in ``spread`` and ``expert_parallel``."""
+        experts = layer.weight_copies or layer.copies
+        arriving = own * chips_of_token(experts, top_k, chips) * imbalance(experts, top_k, own * chips, chips)
+        made = [Exchange(layer.name, arriving * layer.k, dispatch_bits)] if layer.name in self.first else []
+        return [*made, Exchange(layer.name, arriving * layer.n)] if layer.name in self.last else made
+
+
+def ends_of_experts(workload: Workload) -> ExpertEnds:
+    """Where the sets of experts of a workload begin and end.
+
+    Raises:
+        ValueError: no routed experts.
+    """
+    routed = {layer.name for layer in workload.layers if is_routed(layer)}
+    if not routed:
+        raise ValueError(f"workload {workload.model} must have routed experts to spread over chips, not none")
     sources: dict[str, list[str]] = {}
     users: dict[str, list[str]] = {}
     for producer, consumer in workload.edges:
@@ -121,7 +143,8 @@ def _ends(workload: Workload, routed: set[str]) -> tuple[set[str], set[str]]:
     for layer in workload.layers:
         if layer.name in routed and not reaches(layer.name, sources):
             first.setdefault(tuple(sorted(sources.get(layer.name, [layer.name]))), layer.name)
-    return set(first.values()), {name for name in routed if not reaches(name, users)}
+    last = frozenset(name for name in routed if not reaches(name, users))
+    return ExpertEnds(frozenset(first.values()), last)
 
 
 def spread(spec: LayerSpec, top_k: int, own: int, chips: int) -> LayerSpec:

@@ -26,6 +26,8 @@ from hwmodel.link import Link
 from hwmodel.operands import FP16_LAYER, Config
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.parallel import tensor_parallel
+from hwmodel.parallel_experts import ends_of_experts, expert_parallel, spread
+from hwmodel.pe import WIDE_BITS
 from hwmodel.serving_chunks import prefill_chunk
 from hwmodel.units import ceil_div, cycles_to_s, pj_to_j
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, LayerSpec, Phase, Workload, at_context
@@ -90,11 +92,15 @@ class StepPricer:
         machine: one chip.
         options: which effects count.
         chips: of tensor parallelism.
+        experts: chips that whole experts are spread over, each of which has an iteration of as many tokens as this one
+            (``hwmodel.parallel_experts``); energy is one chip's.
+        dispatch_bits: of a number sent to an expert.
         link: between them.
         knot: tokens between priced contexts.
 
     Raises:
-        ValueError: workloads of another phase or batch, several chips without a link; also what cutting raises.
+        ValueError: workloads of another phase or batch, several chips without a link, experts both whole and cut; also
+            what cutting and spreading raise.
     """
 
     def __init__(
@@ -106,16 +112,22 @@ class StepPricer:
         *,
         options: ModelOptions = HONEST,
         chips: int = 1,
+        experts: int = 1,
+        dispatch_bits: float = WIDE_BITS,
         link: Link | None = None,
         knot: int = 64,
     ) -> None:
         if prefill.phase is not Phase.PREFILL or decode.phase is not Phase.DECODE or prefill.batch * decode.batch != 1:
             raise ValueError("a step must be made of a prefill and a decode workload of one sequence, not others")
-        if chips > 1 and link is None:
-            raise ValueError(f"{chips} chips must have a link between them")
+        if max(chips, experts) > 1 and link is None:
+            raise ValueError(f"{max(chips, experts)} chips must have a link between them")
+        check_whole_or_cut(chips, experts)
+        expert_parallel(prefill, experts)  # raises what may be wrong with it
         if knot < 1:
             raise ValueError(f"knot must be at least 1 token, not {knot!r}")
         self.machine, self.options, self.chips, self.link, self.knot = machine, options, chips, link, knot
+        self.experts, self.dispatch_bits = experts, dispatch_bits
+        self._ends = ends_of_experts(prefill) if experts > 1 else None
         self.prefill_split = tensor_parallel(prefill, chips)
         self.decode_split = tensor_parallel(absorb_latent(decode), chips)
         self.prefill, self.decode = self.prefill_split.workload, self.decode_split.workload  # one chip's shares
@@ -152,8 +164,9 @@ class StepPricer:
             split = self.decode_split if decode_only else self.prefill_split
             base, traced = split.workload, _traced(split.workload)
             wanted = [layer for layer in base.layers if layer.head == head and not _attends(layer)]
-            layers = tuple(_for_tokens(layer, tokens, traced) for layer in wanted)
+            layers = tuple(_for_tokens(layer, tokens, traced, self.experts) for layer in wanted)
             cost = self._price(replace(base, layers=layers, edges=(), batch=tokens))
+            cost += self._sent_to_experts(wanted, tokens, traced)
             if self.link is not None:
                 names = {layer.name for layer in wanted}
                 for exchange in split.collectives:
@@ -162,6 +175,20 @@ class StepPricer:
                         cost += StepCost(replace(exchange, elements=elements).seconds(self.chips, self.link), 0.0)
             self._tokens[key] = cost
         return self._tokens[key]
+
+    def _sent_to_experts(self, layers: Sequence[LayerSpec], tokens: int, traced: int) -> StepCost:
+        """Exchanges around experts that lie on several chips."""
+        if self._ends is None or self.link is None:
+            return NOTHING
+        seconds = sum(
+            exchange.seconds(self.experts, self.link)
+            for layer in layers
+            if is_routed(layer)
+            for exchange in self._ends.exchanges(
+                layer, top_k_of(layer, traced), tokens, self.experts, self.dispatch_bits
+            )
+        )
+        return StepCost(seconds, 0.0)
 
     def decoding_cost(self, sequences: int, context: float) -> StepCost:
         """Attention of ``sequences`` that decode at a mean ``context``, interpolated."""
@@ -240,10 +267,24 @@ def _attends(layer: LayerSpec) -> bool:
     return layer.kind in ATTENTION_KINDS or layer.kind is LayerKind.SOFTMAX
 
 
-def _for_tokens(layer: LayerSpec, tokens: int, traced: int) -> LayerSpec:
-    """A layer traced with ``traced`` tokens of one sequence, for ``tokens`` of several."""
+def check_whole_or_cut(tensor: int, experts: int) -> None:
+    """Refuse experts that are both cut and whole.
+
+    Raises:
+        ValueError: both above 1.
+    """
+    if tensor > 1 and experts > 1:
+        raise ValueError(
+            f"expert_parallel must be 1 where tensor_parallel cuts each expert over {tensor} chips, not {experts}"
+        )
+
+
+def _for_tokens(layer: LayerSpec, tokens: int, traced: int, chips: int) -> LayerSpec:
+    """A layer traced with ``traced`` tokens of one sequence, for ``tokens`` of several; of experts that lie on several
+    chips the busiest one's."""
     if is_routed(layer):
-        return route(layer, top_k_of(layer, traced), tokens)
+        top_k = top_k_of(layer, traced)
+        return route(layer, top_k, tokens) if chips == 1 else spread(layer, top_k, tokens, chips)
     if layer.head:
         return replace(layer, m=tokens)
     return replace(layer, m=ceil_div(layer.m * tokens, traced))

@@ -51,6 +51,40 @@ def test_stages_of_a_pipeline(run, shapes):
     assert "requests" not in made
 
 
+@pytest.fixture
+def experts(tmp_path):
+    folder = tmp_path / "experts"
+    folder.mkdir()
+    routed = {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"]}
+    sizes = {"num_local_experts": 8, "num_experts_per_tok": 2}
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **routed, **sizes}))
+    return folder
+
+
+def test_experts_over_chips(run, experts):
+    """Each of four chips holds two of the eight experts, all of the rest, and a quarter of the users."""
+    one = json.loads(run("serving", experts, *FEW, "--rate", 25, "--json")[1])
+    made = json.loads(run("serving", experts, *FEW, "--rate", 100, "--expert-parallel", 4, "--json")[1])
+    each = 4 * 3 * 256 * 512 * 2 / 1e9
+    (alone,), (share,) = one["capacity"], made["capacity"]
+    assert alone["weights_gb"] - share["weights_gb"] == pytest.approx(6 * each)
+    assert alone["cache_bytes_per_token"] == share["cache_bytes_per_token"]
+    assert made["chips"] == 4 and "one of 4 chips" in made["notes"][0]
+    assert made["requests"]["offered_per_s"] == one["requests"]["offered_per_s"]
+    narrow = [*FEW, "--rate", 100, "--expert-parallel", 4, "--dispatch-bits", 8, "--json"]
+    token_s = [json.loads(run("serving", experts, *narrow)[1])["requests"]["token_p50_s"]]
+    assert token_s[0] < made["requests"]["token_p50_s"]
+
+
+def test_experts_over_chips_in_a_pipeline(run, experts):
+    options = (*FEW, "--pipeline-parallel", 2, "--expert-parallel", 4, "--json")
+    made = json.loads(run("serving", experts, *options)[1])
+    assert made["chips"] == 8 and len(made["capacity"]) == 2
+    alone = json.loads(run("serving", experts, *FEW, "--pipeline-parallel", 2, "--json")[1])
+    for ours, theirs in zip(made["capacity"], alone["capacity"], strict=True):
+        assert ours["weights_gb"] < theirs["weights_gb"]
+
+
 def test_drafts(run, shapes):
     made = json.loads(run("serving", shapes, *FEW, "--draft", shapes, "--acceptance", 0.5, "--json")[1])
     first = made["speculation"][0]
@@ -98,6 +132,8 @@ def test_an_array_of_pes(run, shapes):
         (("-a", "bitmod"), "memory of bitmod must be given with --memory-gb"),
         (("-a", "bitmod", "--memory-gb", 1, "--tensor-parallel", 2), "link between several bitmod must be given"),
         (("--pipeline-parallel", 99), "pipeline_parallel must be 1 to the"),
+        (("--expert-parallel", 2), "must have routed experts to spread over chips, not none"),
+        (("--expert-parallel", 2, "--tensor-parallel", 2), "expert_parallel must be 1 where tensor_parallel cuts"),
         (("--draft", "nothing"), "model must be a folder"),
         (("--acceptance", 2, "--draft", "same"), "acceptance must be a probability from 0 to 1, not 2"),
         (("--trace", "absent.csv"), "absent.csv could not be used"),

@@ -14,6 +14,7 @@ from hwmodel.link import NVLINK4
 from hwmodel.operands import OperandBits
 from hwmodel.options import HONEST
 from hwmodel.parallel import tensor_parallel
+from hwmodel.parallel_experts import expert_parallel
 from hwmodel.presets import BITMOD
 from hwmodel.serving_chunks import chunked_prefill_cost
 from hwmodel.serving_step import NOTHING, Chunk, StepPricer
@@ -46,6 +47,29 @@ def test_a_decode_step_is_evaluates(traced, machine, name, batch):
         # vector operations and experts' activations of a batch are rounded up once, not for each sequence
         assert ours.seconds == pytest.approx(truth.seconds, rel=2e-3)
         assert ours.energy_j == pytest.approx(truth.energy_pj * 1e-12, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["mixtral_8x7b", "deepseek_v3"])
+def test_experts_over_chips_are_the_busiest_chips_share_and_its_exchanges(traced, name):
+    steps = pricer(traced, name, H100, experts=8, dispatch_bits=8, link=NVLINK4)
+    whole = absorb_latent(traced(name, Phase.DECODE, batch=16, context=4096))
+    share = expert_parallel(whole, 8, dispatch_bits=8)
+    truth = evaluate(share.workload, configs_of(whole), H100)
+    ours = steps.step(16, 16 * 4096, ())
+    # the exchanges are exact, vector operations rounded up as above
+    priced_s = ours.seconds - share.link_s(NVLINK4)
+    assert priced_s == pytest.approx(truth.seconds, rel=2e-3)
+    assert ours.energy_j == pytest.approx(truth.energy_pj * 1e-12, rel=2e-3)
+    assert share.link_s(NVLINK4) > 0.01 * ours.seconds
+
+
+def test_experts_are_whole_or_cut(traced):
+    with pytest.raises(ValueError, match="expert_parallel must be 1 where tensor_parallel cuts each .* 2 chips, not 4"):
+        pricer(traced, "mixtral_8x7b", H100, chips=2, experts=4, link=NVLINK4)
+    with pytest.raises(ValueError, match="4 chips must have a link between them"):
+        pricer(traced, "mixtral_8x7b", H100, experts=4)
+    with pytest.raises(ValueError, match="must have routed experts to spread over chips, not none"):
+        pricer(traced, "llama3_8b", H100, experts=4, link=NVLINK4)
 
 
 @MACHINES
