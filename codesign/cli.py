@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import warnings
 from dataclasses import replace
@@ -42,6 +43,27 @@ app = typer.Typer(
     help="Which number formats, at which precision, on which hardware: quantize, evaluate, estimate, compare.",
     rich_markup_mode="rich",
 )  # fmt: skip
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the installed version, and stop."""
+    if not wanted:
+        return
+    try:
+        found = importlib.metadata.version("codesign")
+    except importlib.metadata.PackageNotFoundError:
+        found = "from a checkout that is not installed"
+    typer.echo(f"codesign {found}")
+    raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version, and stop.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

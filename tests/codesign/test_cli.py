@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -264,6 +265,13 @@ def test_help_starts_without_loading_a_model():
     )  # fmt: skip
     for command in ("study", "quantize", "evaluate", "estimate", "report", "formats", "validate"):
         assert command in done.stdout
+
+
+def test_the_version_is_that_of_the_project(run):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run("--version").strip() in (
+        f"codesign {project['version']}", "codesign from a checkout that is not installed",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
