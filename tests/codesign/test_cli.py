@@ -269,7 +269,7 @@ def test_help_starts_without_loading_a_model():
 
 def test_the_version_is_that_of_the_project(run):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert run("--version").strip() in (
+    assert run("--version")[1].strip() in (
         f"codesign {project['version']}", "codesign from a checkout that is not installed",
     )  # fmt: skip
 
