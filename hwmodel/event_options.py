@@ -125,7 +125,8 @@ class SimulationOptions:
         output_room_bytes: results that may wait to be written, of all tiles together.
         result_tiles: tiles whose results the array may have begun before the vector unit has taken them: doubled
             accumulators and a queue of two. ASSUMPTION: no publication sizes it.
-        piece_limit: slices are made longer where a layer would have more pieces than this.
+        piece_limit: slices are made longer where a layer would have more pieces than this, to a quarter of their
+            buffer (``hwmodel.event_tiles.cut``).
     """
 
     dram: DramChannels = field(default=DDR4_CHANNELS)

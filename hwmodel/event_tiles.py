@@ -26,6 +26,8 @@ from hwmodel.units import ceil_div
 
 Ints = np.ndarray  # int64 [pieces] or [tiles]
 
+_MOST = 4  # times ``piece_limit``: 8 million pieces take 2 GB
+
 jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -113,7 +115,8 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
         plan: bits and cycles, shape, and how tiles take turns.
         accelerator: on what.
         slice_bytes: of one operand of a piece, at least one step.
-        piece_limit: slices grow where there would be more pieces.
+        piece_limit: slices grow where there would be more pieces, to a quarter of their buffer: longer ones would not
+            be fetched beside the one in use, which shows. They do beyond ``_MOST`` times as many pieces.
     """
     product, shape, tiling = plan.product, plan.shape, tiling_of(plan.shape)
     (weight_times, input_times), (weights_again, inputs_again) = plan.times, plan.again
@@ -121,9 +124,12 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
     tokens, visible, steps = (np.array(x, np.int64) for x in (tiling.tokens, tiling.visible, tiling.steps))
     output_tiles = int(visible.max())
     blocks = min(blocks, output_tiles if held_weights else len(tokens))
-    slice_steps = _slice_steps(product, tiling, slice_bytes)
+    each = _step_bytes(product, tiling)
+    slice_steps = max(1, min(int(steps.max()), int(slice_bytes / max(*each, 1e-3))))
+    rooms = accelerator.weight_buffer.capacity_bytes, accelerator.activation_buffer.capacity_bytes
+    calm = min(room / 4 / max(size, 1e-3) for room, size in zip(rooms, each, strict=True))
     while (count := tiling.copies * int((visible * -(-steps // slice_steps)).sum())) > piece_limit:
-        if slice_steps >= int(steps.max()):
+        if slice_steps >= int(steps.max()) or (2 * slice_steps > calm and count <= _MOST * piece_limit):
             break
         slice_steps *= 2
     edges = np.array([min(shape.rows, tiling.outputs - i * shape.rows) for i in range(output_tiles)], np.int64)
@@ -162,12 +168,11 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
     )
 
 
-def _slice_steps(product: Product, tiling: Tiling, slice_bytes: int) -> int:
-    """Steps whose weights, and whose inputs, take at most ``slice_bytes`` of a full tile's; at least one."""
+def _step_bytes(product: Product, tiling: Tiling) -> tuple[float, float]:
+    """Bytes of a full tile's weights and inputs in a step."""
     tallest, tiles = max(tiling.steps), max(tiling.visible)
     weight = product.weight.buffer_bytes / (tiling.copies * tiles * tallest)
-    inputs = product.input.buffer_bytes / (tiling.copies * len(tiling.tokens) * tallest)
-    return max(1, min(tallest, int(slice_bytes / max(weight, inputs, 1e-3))))
+    return weight, product.input.buffer_bytes / (tiling.copies * len(tiling.tokens) * tallest)
 
 
 def _share(total: int, elements: Ints) -> Ints:

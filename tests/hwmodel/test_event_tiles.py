@@ -180,6 +180,15 @@ def test_pieces_are_made_longer_where_there_would_be_too_many() -> None:
     assert len(least.cycles) == 100  # whole tiles
 
 
+def test_slices_stay_within_a_quarter_of_their_buffer() -> None:
+    """100 tiles of 100 steps of 4,195 bytes of weights: a quarter of 64 KiB is 3.9 steps."""
+    shape = dense_shape(30, 20, 400, ARRAY, lanes=4, copies=1, shared=False)
+    plan = _plan(_product(2**22, 10**4, 1), shape)
+    # 2 steps a slice; 4 where these are more than four times as many pieces
+    for limit, pieces in ((1300, 100 * 50), (1000, 100 * 25), (700, 100 * 25), (600, 100 * 13)):
+        assert len(cut(plan, SMALL, slice_bytes=1, piece_limit=limit).cycles) == pieces
+
+
 def test_work_of_the_vector_unit_takes_the_arrays_place() -> None:
     shape = dense_shape(6, 4, 4, ARRAY, lanes=4, copies=1, shared=False)
     pieces = _cut(_product(10, 10, 0, vector=64 * 100), shape)
