@@ -16,7 +16,8 @@ from plotly import graph_objects as go
 
 from codesign.cache import whole_file
 from codesign.dashboard.theme import DARK, LIGHT, SYMBOLS, document, figure, plain
-from codesign.gpu_truth import BAND, OWNS, summary
+from codesign.gpu_rows import OWNS
+from codesign.gpu_truth import BAND, summary
 
 _COLOURS = LIGHT[:-1] + DARK[:-1]  # more formats than these share a colour with one far away in the list
 _GREY = LIGHT[-1]  # kernels of others, and lines

@@ -13,6 +13,9 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
                 barrier and a sum over warps; SMs take whole tiles, so the last round is partial
     seconds  =  launches x (launch + inputs + (memory**p + chain**p)**(1/p))
 
+Where kernels that leave the memory idle run just before it, as in a decode step, the ring fills meanwhile: that much is
+taken off the memory, as far as memory takes longer than the chain, which starts with the inputs.
+
 Instructions of a run are counted (``hwmodel.gpu_gemv_encoding``). Thirteen constants are fitted
 (``hwmodel.gpu_gemv_fit``). Weights are taken to be cold, as in decoding; small ones that stay in L2 are left out.
 """
@@ -106,6 +109,7 @@ def gemv_time(
     gpu: Gpu,
     copy_bytes_per_s: float,
     constants: GemvConstants | None = None,
+    ahead_s: float = 0.0,
 ) -> GemvTime:
     """Predicted time of ``x[m, k] @ weight[n, k].T``.
 
@@ -117,6 +121,7 @@ def gemv_time(
         gpu: data sheet: SMs, clock and shared memory are used.
         copy_bytes_per_s: measured, read plus written.
         constants: fitted; the recorded ones by default.
+        ahead_s: for which the weight may be read before the inputs are there, and nothing else is.
 
     Raises:
         ValueError: a size that is not above zero, or one token whose inputs do not fit into shared memory.
@@ -146,11 +151,19 @@ def gemv_time(
     chain_s = rounds * (slots * stage_s + c.tile_cycles / gpu.frequency_hz / blocks)  # others go on at a block's end
     fetched_bytes = weight_bytes * (1 + c.refetched * (_fetched_over_stored(encoding.bits, cut.runs) - 1))
     memory_s = fetched_bytes / copy_bytes_per_s / c.read_over_copy
+    ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * _stage_bytes(encoding, cut)
+    ring_s = ring_bytes / copy_bytes_per_s / c.read_over_copy
+    memory_s -= max(0.0, min(ahead_s, ring_s, memory_s - chain_s))
     seconds = c.launch_s + inputs_s + _norm(memory_s, chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
     )  # fmt: skip
+
+
+def _stage_bytes(encoding: GemvEncoding, cut: GemvCut) -> float:
+    """Codes of a stage of all warps of a block."""
+    return cut.warps * cut.runs * RUN * TILE_ROWS * encoding.bits / BYTE_BITS
 
 
 def _issue_cycles(work: RunWork, encoding: GemvEncoding, c: GemvConstants) -> float:

@@ -8,7 +8,7 @@ them); ``instructions`` counts the warp instructions of a run of 16 x 128 weight
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class GemvEncoding:
         floats: products are those of half-precision numbers: no digits, twice the products, and inputs twice as wide.
         converted: floats become halves by a conversion (E4M3), not by their bits.
         learned: a table for each row, made at the end of the tile before.
+        power_scales: scales are powers of two beyond the range of halves (E8M0).
     """
 
     bits: int
@@ -71,6 +72,7 @@ class GemvEncoding:
     floats: bool = False
     converted: bool = False
     learned: bool = False
+    power_scales: bool = False
 
     @property
     def parts(self) -> int:
@@ -96,6 +98,12 @@ def encoding_of(config: TensorConfig) -> GemvEncoding:
     reason = reason_without_kernel(config)
     if reason is not None:
         raise NotImplementedError(f"an encoding of the GEMV model must have a kernel, not {reason}")
+    powers = config.scale is not None and config.scale.format.name == E8M0.name
+    return replace(_known_encoding(config), power_scales=powers)
+
+
+def _known_encoding(config: TensorConfig) -> GemvEncoding:
+    """What the kernel does for a weight that has one, but for its scales' kind."""
     fmt, bits = config.formats[0], config.formats[0].bits
     group = config.granularity.tile((_LONG, _LONG))[1]
     group = 0 if config.scale is None or group == _LONG else group

@@ -8,19 +8,14 @@ takes some seconds.
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemv import FITTED, GemvConstants, GemvTime, gemv_time
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import GemvEncoding
+from hwmodel.gpu_kernel_fit import fit_logs
 
 FITTED_GPU = "h100"
 # Held out: of every family of decoding one format or more (lookups with and without selectors, two digits, zero points,
@@ -43,7 +38,6 @@ BOUNDS: Mapping[str, tuple[float, float, float]] = {
     "memory_latency_s": (0.1e-6, 0.6e-6, 2e-6), "partial_round": (0, 0.6, 1), "overlap_norm": (1.5, 5, 12),
     "float_instructions": (0, 0.2, 3), "refetched": (0, 0.5, 1),
 }  # fmt: skip
-_SOFT = 0.05  # log errors above count linearly
 
 
 @dataclass(frozen=True)
@@ -101,37 +95,8 @@ def fit(cases: Sequence[GemvCase]) -> GemvConstants:
 
 
 def _fitted(cases: Sequence[GemvCase], names: Sequence[str], held: Mapping[str, float]) -> GemvConstants:
-    from scipy.optimize import least_squares
+    def made(values: Mapping[str, float]) -> GemvConstants:
+        return GemvConstants(**{**held, **values})
 
-    if len(cases) < len(names):
-        raise ValueError(f"rows to fit must be at least {len(names)}, one for each constant, not {len(cases)}")
-    low, start, high = np.array([BOUNDS[name] for name in names]).T
-    measured = np.array([case.seconds for case in cases])
-
-    def constants_at(shares: npt.NDArray[np.float64]) -> GemvConstants:
-        return GemvConstants(**{**held, **dict(zip(names, (low + (high - low) * shares).tolist(), strict=True))})
-
-    def residuals(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        constants = constants_at(shares)
-        ours = np.array([case.predicted(constants).seconds for case in cases])
-        errors: npt.NDArray[np.float64] = np.log(ours / measured)
-        return errors
-
-    share = (start - low) / (high - low)
-    found = least_squares(
-        residuals, share, bounds=(0, 1), diff_step=1e-4, loss="soft_l1", f_scale=_SOFT, x_scale=0.3, max_nfev=150
-    )
-    return constants_at(found.x)
-
-
-def write_constants(constants: GemvConstants, path: Path, source: str) -> None:
-    """The constants as a table, four significant digits; replaces ``path`` by a whole file."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("constant", "value", "source"))
-        for name in FITTED:
-            value = getattr(constants, name)
-            digits = 3 - math.floor(math.log10(abs(value))) if value else 0
-            table.writerow((name, round(value, digits), source))
-    temporary.replace(path)
+    bounds = {name: BOUNDS[name] for name in names}
+    return made(fit_logs(cases, lambda case, values: case.predicted(made(values)).seconds, bounds))

@@ -2,7 +2,9 @@
 
 The bound is the bytes of weights and cache at the measured copy rate. Predicted are products from packed codes
 (``hwmodel.gpu_gemv``) and attention (``hwmodel.gpu_attention``); products of libraries by two constants each; what lies
-between by the loads that wait for one another. All was stated before any step was measured (kernels_gpu/NOTES.md).
+between by the loads that wait for one another. These were stated before any step was measured. That a product's ring
+fills while the kernels before it run was said then too, and is counted since (kernels_gpu/NOTES.md); nothing is fitted
+to a step.
 """
 
 from __future__ import annotations
@@ -123,9 +125,13 @@ def predict(case: StepCase, gpu: Gpu, copy_bytes_per_s: float) -> StepPrediction
     def waits(count: int) -> float:
         return constants.launch_s + count * constants.memory_latency_s
 
+    before = {
+        Matrix.QKV: waits(NORM_WAITS), Matrix.GATE_UP: waits(NORM_WAITS), Matrix.DOWN: waits(GATE_WAITS),
+        Matrix.OUT: _idle_beside_attention(case, gpu, copy_bytes_per_s, merge_s=waits(0)),
+    }  # fmt: skip
     products, product_launches = 0.0, 0
     for which in LAYER_MATRICES:
-        seconds, launches = _product(case, which, gpu, copy_bytes_per_s)
+        seconds, launches = _product(case, which, gpu, copy_bytes_per_s, before[which])
         products, product_launches = products + seconds, product_launches + launches
     head_s, head_launches = _product(case, Matrix.HEAD, gpu, copy_bytes_per_s)
     attention_s, attention_launches = _attention(case, gpu, copy_bytes_per_s)
@@ -140,8 +146,10 @@ def predict(case: StepCase, gpu: Gpu, copy_bytes_per_s: float) -> StepPrediction
     return StepPrediction(parts, layers * (product_launches + attention_launches + 4) + head_launches + 3)
 
 
-def _product(case: StepCase, which: Matrix, gpu: Gpu, copy_bytes_per_s: float) -> tuple[float, int]:
-    """Seconds and launches of one product."""
+def _product(
+    case: StepCase, which: Matrix, gpu: Gpu, copy_bytes_per_s: float, before_s: float = 0.0
+) -> tuple[float, int]:
+    """Seconds and launches of one product, ``before_s`` after the kernel before it began."""
     config = case.head if which is Matrix.HEAD else case.weights
     size = case.matrix_bytes(which)
     library = TINYGEMM if case.tinygemm and which is not Matrix.HEAD else CUBLAS if config is None else None
@@ -154,8 +162,9 @@ def _product(case: StepCase, which: Matrix, gpu: Gpu, copy_bytes_per_s: float) -
     if chosen is None:
         raise ValueError(f"k must be so small that one token's inputs fit into shared memory, not {k!r}")
     found = gemv_time(
-        encoding, (case.batch, n, k), chosen[0], weight_bytes=size, gpu=gpu, copy_bytes_per_s=copy_bytes_per_s
-    )
+        encoding, (case.batch, n, k), chosen[0], weight_bytes=size, gpu=gpu, copy_bytes_per_s=copy_bytes_per_s,
+        ahead_s=before_s,
+    )  # fmt: skip
     return found.seconds, found.launches
 
 
@@ -163,6 +172,20 @@ def _attention(case: StepCase, gpu: Gpu, copy_bytes_per_s: float) -> tuple[float
     """Seconds and launches of a layer's attention."""
     parts = parts_of_context(case.batch * case.shape.key_heads, case.context, gpu)
     return decode_attention_s(case.layer_cache_bytes, parts, copy_bytes_per_s), 1 if parts == 1 else 2
+
+
+def _idle_beside_attention(case: StepCase, gpu: Gpu, copy_bytes_per_s: float, *, merge_s: float) -> float:
+    """Seconds of memory that a layer's attention leaves to the product after it.
+
+    One part for each context leaves the multiprocessors without a block idle, and the memory but for the cache. Of
+    several parts, which fill the device, the merge.
+    """
+    blocks = case.batch * case.shape.key_heads
+    if parts_of_context(blocks, case.context, gpu) > 1:
+        return merge_s
+    cache_s = case.layer_cache_bytes / copy_bytes_per_s
+    idle = max(0.0, 1 - blocks / gpu.multiprocessors)
+    return (decode_attention_s(case.layer_cache_bytes, 1, copy_bytes_per_s) - cache_s) * idle
 
 
 def data_sheet(device: str) -> Gpu | None:

@@ -19,7 +19,8 @@ from pathlib import Path
 import pandas as pd
 
 from codesign.cache import whole_file
-from codesign.gpu_truth import OTHERS, read_measurements, recorded_files
+from codesign.gpu_records import read_measurements, recorded_files
+from codesign.gpu_rows import OTHERS
 from datatypes.layer_config import FP16_WEIGHT, LayerConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu_gemv import gemv_time

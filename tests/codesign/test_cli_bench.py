@@ -9,7 +9,8 @@ import torch
 
 from codesign import cli_bench
 from codesign.cli import main
-from codesign.gpu_truth import comparison, read_measurements
+from codesign.gpu_records import read_measurements
+from codesign.gpu_truth import comparison
 from hwmodel.report import Measurement
 
 

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from codesign.gpu_page import BAND, draw, page_info, render, write_page
-from codesign.gpu_truth import OWNS, comparison
+from codesign.gpu_rows import OWNS
+from codesign.gpu_truth import comparison
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from codesign.gpu_truth import ATTENTIONS, comparison, read_measurements, recorded_files
+from codesign.gpu_records import read_measurements, recorded_files
+from codesign.gpu_rows import ATTENTIONS
+from codesign.gpu_truth import comparison
 from codesign.recipes import recipe
 from datatypes.catalog import FP16, INTS_SYMMETRIC, UINT8, UINTS
 from datatypes.granularity import PerChannel, PerGroup

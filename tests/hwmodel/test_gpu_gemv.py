@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from codesign.gpu_truth import case_of, read_measurements, recorded_files
+from codesign.gpu_records import read_measurements, recorded_files
+from codesign.gpu_rows import case_of
 from hwmodel.gpu_gemv import FITTED, gemv_constants, gemv_time
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of

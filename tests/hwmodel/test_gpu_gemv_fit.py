@@ -10,7 +10,8 @@ from datatypes.layer_config import ScaleConfig, TensorConfig
 from hwmodel.gpu_gemv import FITTED, GemvConstants, gemv_constants
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
-from hwmodel.gpu_gemv_fit import BOUNDS, HELD_FORMATS, GemvCase, fit, use_of, write_constants
+from hwmodel.gpu_gemv_fit import BOUNDS, HELD_FORMATS, GemvCase, fit, use_of
+from hwmodel.gpu_kernel_fit import write_constants
 from hwmodel.gpu_presets import H100
 
 TRUE = GemvConstants(1.5e-6, 120, 1.04, 0.7, 200, 8, 600, 30, 0.5e-6, 0.5, 4.0)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from codesign.gpu_truth import recorded_files
+from codesign.gpu_records import recorded_files
 from studies.three_bits import PAGE, RESULT, asic_step, gpu_step, page, records_of, rows, shapes_of
 
 

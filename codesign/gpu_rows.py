@@ -1,0 +1,259 @@
+"""What the cost model says of one measured GPU kernel: ``predicted_of``, by the record's name and source.
+
+a recipe                        decode GEMV, cut as recorded: ``hwmodel.gpu_gemv``
+attention int8, int4            decode attention: ``hwmodel.gpu_attention``
+a recipe and "tiles"            prefill on tensor cores straight from codes, cut as recorded: ``hwmodel.gpu_tiles``
+... "dequantize", "library"     the dequantizer alone, and with the library's product: ``hwmodel.gpu_dequantize``
+decode step ...                 a token of a whole model: ``kernels_gpu.decode_floor``
+cuBLAS, tinygemm, and so on     kernels of others: the GPU preset's general price
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from codesign.gpu_records import condition, gpu_of, sheet_name
+from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
+from datatypes.granularity import PerChannel, PerGroup
+from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
+from hwmodel.gpu import Gpu, GpuKernels
+from hwmodel.gpu_dequantize import dequantize_s, library_s
+from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_encoding import encoding_of
+from hwmodel.gpu_gemv_fit import FITTED_GPU, GemvCase, use_of
+from hwmodel.gpu_price import gpu_price
+from hwmodel.gpu_tiles import TileCut
+from hwmodel.gpu_tiles_fit import TileCase
+from hwmodel.gpu_tiles_fit import use_of as use_of_tiles
+from hwmodel.options import HONEST
+from hwmodel.report import Measurement
+from hwmodel.units import BYTE_BITS, cycles_to_s
+from hwmodel.workload import LayerKind, LayerSpec
+from kernels_gpu.decode_columns import case_of as step_of_column
+from kernels_gpu.decode_floor import StepCase, predict
+from kernels_gpu.decode_model import LLAMA_2_7B
+from kernels_gpu.gemv_recipes import RECIPES
+
+# Kernels of others, by their name in the records, as configs of the cost model
+OTHERS: Mapping[str, LayerConfig] = {
+    "fp16 cuBLAS": LayerConfig(),
+    "tinygemm int4 g128": LayerConfig(weight=TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))),
+    "bitsandbytes nf4 g64": LayerConfig(weight=TensorConfig((NF4,), PerGroup(64), ScaleConfig(FP16))),
+}
+OWN, OWN_ATTENTION, OWN_TILES, OWN_DEQUANTIZER, OWN_LIBRARY, OWN_STEP = OWNS = (
+    "decode GEMV", "decode attention", "prefill tiles", "dequantizer", "dequantizer and library", "decode step",
+)  # fmt: skip
+
+
+def _cache(bits: int) -> LayerConfig:
+    tensor = TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True)
+    return LayerConfig(key=tensor, value=tensor)
+
+
+# Decode attention by its name in the records: the cache, and what the row was to ``hwmodel.gpu_attention``
+ATTENTIONS: Mapping[str, tuple[LayerConfig, str]] = {
+    "attention int8": (_cache(8), "fitted"), "attention int4": (_cache(4), "format held out"),
+    "torch cudnn fp16": (LayerConfig(), "not fitted"), "torch flash fp16": (LayerConfig(), "not fitted"),
+}  # fmt: skip
+# Rows that the dequantizer's constants were fitted to: ``hwmodel.gpu_dequantize``
+_DEQUANTIZER_FORMATS, _DEQUANTIZER_SHAPES = ("int4_g128", "int8"), ((4096, 4096), (28672, 8192))
+_NOT_CUT = "torch efficient fp16"  # 137 us where cuDNN takes 29: it leaves most SMs idle
+_LAYERS = "bench_layer"  # whole layers, in a record's source
+_HEAD_DIM = 128  # kernels_gpu/bench_attention.py
+_CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
+_CASE_CONDITION = "sequences x key heads x query heads of each at context"
+_STEP, _WAY = "decode step ", "way or cut"
+_CUT = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A record's prediction.
+
+    Args:
+        kernel: of the table of errors.
+        model: that priced it.
+        bound: the largest part, where the model says so.
+        use: how the row relates to the fit.
+        seconds: predicted.
+    """
+
+    kernel: str
+    model: str
+    bound: str
+    use: str
+    seconds: float
+
+
+def predicted_of(record: Measurement) -> Predicted:
+    """What the cost model says of a record.
+
+    Raises:
+        ValueError: the record lacks something.
+        NotImplementedError: a kernel that the model does not know.
+    """
+    _check_comparable(record)
+    name, _, way = record.name.partition(" ")
+    if record.name.startswith(_STEP):
+        return _step(record)
+    if record.name in ATTENTIONS:
+        return _attention(record)
+    if record.name in OTHERS:
+        return _other(record)
+    if name in RECIPES and way:
+        return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record)
+    time, (_, k, n) = case_of(record).predicted(), record.shape
+    return Predicted(OWN, "gemv", time.bound, use_of(name, n, k, sheet_name(gpu_of(record.device))), time.seconds)
+
+
+def _check_comparable(record: Measurement) -> None:
+    """Refuse a kernel that was timed alone, one that no launcher would take, and whole layers."""
+    if record.name == _NOT_CUT:
+        raise NotImplementedError("the model must have kernels that cut a context among SMs")
+    if record.conditions.get("cut", "").endswith("alone"):
+        raise NotImplementedError("the model must have overlapped kernels, not ones timed alone")
+    if _LAYERS in record.source:
+        raise NotImplementedError("the model must have single kernels, not whole layers")
+
+
+def _unknown(record: Measurement) -> Predicted:
+    raise ValueError(f"way of a measured product must be tiles, dequantize or library, not {record.name!r}")
+
+
+def _four(record: Measurement, name: str, example: str) -> tuple[int, int, int, int]:
+    found = _CUT.match(record.conditions.get(name, ""))
+    if found is None:
+        raise ValueError(f"conditions of measurement {record.name} must have {name}, as {example}, not "
+                         f"{record.conditions.get(name)!r}")  # fmt: skip
+    first, second, third, fourth = (int(number) for number in found.groups())
+    return first, second, third, fourth
+
+
+def cut_of(record: Measurement) -> GemvCut:
+    """How the work of a decode GEMV was cut.
+
+    Raises:
+        ValueError: the record does not say.
+    """
+    return GemvCut(*_four(record, "cut", "16x2x2x1"))
+
+
+def case_of(record: Measurement) -> GemvCase:
+    """A record of the project's own GEMV as the model takes it.
+
+    Raises:
+        NotImplementedError: an encoding that the model does not know.
+        ValueError: no such recipe, or a condition is missing.
+    """
+    if record.name not in RECIPES:
+        raise ValueError(f"name of a measured GEMV must be one of {', '.join(RECIPES)}, not {record.name!r}")
+    m, k, n = record.shape
+    return GemvCase(
+        record.name, encoding_of(RECIPES[record.name]), (m, n, k), cut_of(record), round(condition(record, "bytes")),
+        gpu_of(record.device), condition(record, "copy_bytes_per_s"), record.seconds,
+    )  # fmt: skip
+
+
+def _recipe(record: Measurement) -> tuple[str, float]:
+    """Name of a prefill record's encoding, and the bytes of its weight."""
+    name, (_, k, n) = record.name.partition(" ")[0], record.shape
+    return name, RECIPES[name].storage_bits((n, k)).total / BYTE_BITS
+
+
+def tile_case_of(record: Measurement) -> TileCase:
+    """A record of the tile kernel as the model takes it.
+
+    Raises:
+        NotImplementedError: an encoding that the model does not know.
+        ValueError: a condition is missing.
+    """
+    (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
+    cut = TileCut(*_four(record, _WAY, "8x8x1x2"))
+    return TileCase(
+        name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu_of(record.device),
+        condition(record, "copy_bytes_per_s"), record.seconds,
+    )  # fmt: skip
+
+
+def _tiles(record: Measurement) -> Predicted:
+    case = tile_case_of(record)
+    time, (_, n, k) = case.predicted(), case.shape
+    return Predicted(OWN_TILES, "tiles", time.bound, use_of_tiles(case.name, n, k, sheet_name(case.gpu)), time.seconds)
+
+
+def _dequantize(record: Measurement) -> Predicted:
+    (name, weight_bytes), (_, k, n) = _recipe(record), record.shape
+    seconds = dequantize_s(weight_bytes, (n, k), condition(record, "copy_bytes_per_s"))
+    if sheet_name(gpu_of(record.device)) != FITTED_GPU:
+        use = "other GPU"
+    else:
+        use = "fitted" if name in _DEQUANTIZER_FORMATS and (n, k) in _DEQUANTIZER_SHAPES else "held out"
+    return Predicted(OWN_DEQUANTIZER, "dequantizer", "memory", use, seconds)
+
+
+def _library(record: Measurement) -> Predicted:
+    (_, weight_bytes), (m, k, n) = _recipe(record), record.shape
+    seconds = library_s(weight_bytes, (m, n, k), gpu_of(record.device), condition(record, "copy_bytes_per_s"))
+    return Predicted(OWN_LIBRARY, "dequantizer", "", "not fitted", seconds)
+
+
+def step_case_of(record: Measurement) -> StepCase:
+    """What a recorded decode step computed.
+
+    Raises:
+        NotImplementedError: another model, or a vocabulary that is not in 16 bits.
+        ValueError: no such column.
+    """
+    batch, context, layers = record.shape
+    model, head = record.conditions.get("model"), record.conditions.get("vocabulary")
+    if model != LLAMA_2_7B.name or head != "16 bits":
+        raise NotImplementedError(f"a decode step must be of {LLAMA_2_7B.name} with a 16-bit vocabulary, not {model}")
+    column = record.name.removeprefix(_STEP)
+    if column not in RECIPES and column not in OTHERS:
+        raise ValueError(f"weights of a decode step must be one of {', '.join((*RECIPES, *OTHERS))}, not {column!r}")
+    bits = round(condition(record, "cache_bits"))
+    return step_of_column(column, StepCase(replace(LLAMA_2_7B, layers=layers), None, batch, context, bits))
+
+
+def _step(record: Measurement) -> Predicted:
+    made = predict(step_case_of(record), gpu_of(record.device), condition(record, "copy_bytes_per_s"))
+    column = record.name.removeprefix(_STEP)
+    kernel = OWN_STEP if column in RECIPES else f"{OWN_STEP}, products by others"
+    largest = max(made.parts, key=lambda part: made.parts[part])
+    return Predicted(kernel, "step", largest, "not fitted", made.seconds)
+
+
+def _other(record: Measurement) -> Predicted:
+    (m, k, n), gpu = record.shape, gpu_of(record.device)
+    spec, public = LayerSpec("x", LayerKind.LINEAR, m, k, n), replace(gpu, kernels=GpuKernels.PUBLIC)
+    seconds = cycles_to_s(gpu_price(spec, OTHERS[record.name], public, HONEST).cycles, gpu.frequency_hz)
+    return Predicted(record.name, "general", "", "not fitted", seconds)
+
+
+def _attention(record: Measurement) -> Predicted:
+    (config, relation), gpu = ATTENTIONS[record.name], gpu_of(record.device)
+    own = relation != "not fitted"
+    use = "other GPU" if own and sheet_name(gpu) != FITTED_GPU else relation
+    kernel = OWN_ATTENTION if own else record.name
+    return Predicted(kernel, "attention", "", use, _attention_s(record, config, gpu))
+
+
+def _attention_s(record: Measurement, config: LayerConfig, gpu: Gpu) -> float:
+    """Predicted time of both products of a decode attention.
+
+    Raises:
+        ValueError: the record does not say how many heads there were.
+    """
+    stated = next((text for name, text in record.conditions.items() if name.startswith(_CASE_CONDITION)), "")
+    found = _CASE.match(stated)
+    if found is None:
+        raise ValueError(f"conditions of measurement {record.name} must have {_CASE_CONDITION}, not {stated!r}")
+    sequences, heads, queries, context = (int(number) for number in found.groups())
+    copies = sequences * heads
+    halves = (
+        LayerSpec("qk", LayerKind.ATTENTION_QK, queries, _HEAD_DIM, context, copies),
+        LayerSpec("pv", LayerKind.ATTENTION_PV, queries, context, _HEAD_DIM, copies),
+    )
+    return cycles_to_s(sum(gpu_price(half, config, gpu, HONEST).cycles for half in halves), gpu.frequency_hz)

@@ -1,0 +1,76 @@
+"""Fits the constants of ``gpu_tiles`` to part of an H100's rows; whole encodings and a whole shape are held out.
+
+Fitted is one encoding of each family: nibbles (INT4), bytes (INT8), two digits (NF4), groups of 16 (NVFP4).
+``python -m codesign.gpu_truth --fit`` reads the records and writes ``data/gpu_tiles.csv``. Needs scipy (extra
+``test``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hwmodel.gpu import Gpu
+from hwmodel.gpu_gemv_encoding import GemvEncoding
+from hwmodel.gpu_gemv_fit import FITTED_GPU, HELD_SHAPES
+from hwmodel.gpu_kernel_fit import fit_logs
+from hwmodel.gpu_tiles import TileConstants, TileCut, TileTime, tile_time
+
+FITTED_FORMATS = ("int4_g128", "int8", "nf4_g64", "nvfp4")
+# constant: (lowest, start, highest). An SM takes 64 bytes a cycle from L2 at most (NVIDIA A100 architecture: 5,120 a
+# cycle for 108 SMs are 47); eight products of a scheduler take 32 cycles at least, and their inputs 16
+BOUNDS: Mapping[str, tuple[float, float, float]] = {
+    "block_s": (0, 3e-6, 10e-6), "token_tile_s": (0, 0.3e-6, 2e-6), "fed_bytes_per_cycle": (8, 30, 64),
+    "instruction_cycles": (0.5, 2, 10), "token_cycles": (48, 150, 400), "looped_copy_cycles": (0, 50, 300),
+    "table_cycles": (0, 300, 1500), "small_group_cycles": (0, 300, 1500), "stage_norm": (1, 2, 8),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TileCase:
+    """One measured kernel.
+
+    Args:
+        name: recipe.
+        encoding, shape, cut, weight_bytes: as in ``tile_time``.
+        gpu, copy_bytes_per_s: the device and its measured copy rate.
+        seconds: measured.
+    """
+
+    name: str
+    encoding: GemvEncoding
+    shape: tuple[int, int, int]
+    cut: TileCut
+    weight_bytes: float
+    gpu: Gpu
+    copy_bytes_per_s: float
+    seconds: float
+
+    def predicted(self, constants: TileConstants | None = None) -> TileTime:
+        """The model's time; with the recorded constants by default."""
+        return tile_time(
+            self.encoding, self.shape, self.cut, weight_bytes=self.weight_bytes, gpu=self.gpu,
+            copy_bytes_per_s=self.copy_bytes_per_s, constants=constants,
+        )  # fmt: skip
+
+
+def use_of(name: str, n: int, k: int, gpu: str) -> str:
+    """How a row relates to the fit.
+
+    >>> use_of("int4_g128", 4096, 4096, "h100"), use_of("mxfp4", 11008, 4096, "h100")
+    ('fitted', 'format and shape held out')
+    """
+    if gpu != FITTED_GPU:
+        return "other GPU"
+    held = [what for what, there in (("format", name not in FITTED_FORMATS), ("shape", (n, k) in HELD_SHAPES)) if there]
+    return f"{' and '.join(held)} held out" if held else "fitted"
+
+
+def fit(cases: Sequence[TileCase]) -> TileConstants:
+    """Constants that suit the measured rows best; which rows those are is the caller's.
+
+    Raises:
+        ValueError: fewer rows than constants.
+    """
+    found = fit_logs(cases, lambda case, values: case.predicted(TileConstants(**values)).seconds, BOUNDS)
+    return TileConstants(**found)
