@@ -31,6 +31,8 @@ class Check:
         standing: what agreement would mean.
         source: where ``truth`` comes from.
         note: how ours was made, and why it differs.
+        cases: figures behind it. Several are 1.0 in ``truth`` and 1 and their mean absolute error in ``ours``.
+        worst: largest absolute error of several; ``None`` for one figure.
     """
 
     subject: str
@@ -40,6 +42,12 @@ class Check:
     standing: Standing
     source: str
     note: str = ""
+    cases: int = 1
+    worst: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cases > 1) != (self.worst is not None):
+            raise ValueError(f"a check of several cases must have a worst error, not {self.cases!r} and {self.worst!r}")
 
     @property
     def error(self) -> float | None:
@@ -48,15 +56,18 @@ class Check:
 
 
 def checks_frame(checks: Iterable[Check]) -> pd.DataFrame:
-    """One row for each check: subject, quantity, truth, ours, error (NaN for inputs), standing, note, source."""
+    """One row for each check: subject, quantity, cases, truth, ours, error (NaN for inputs), worst (NaN for one case),
+    standing, note, source."""
     return pd.DataFrame(
         [
             {
                 "subject": check.subject,
                 "quantity": check.quantity,
+                "cases": check.cases,
                 "truth": check.truth,
                 "ours": check.ours,
                 "error": float("nan") if check.error is None else check.error,
+                "worst": float("nan") if check.worst is None else check.worst,
                 "standing": check.standing.value,
                 "note": check.note,
                 "source": check.source,
