@@ -140,7 +140,9 @@ def time_products(recipe: str, shape: tuple[int, int], tokens: Sequence[int], ra
             timing = time_graph([each[place][1] for each in others])
             moved = bytes_of(weight.nbytes, m, n, k)
             cut = (
-                "library" if name == "library" else cut_name(choose_cut(weight.plan, m, shape, shared_limit(x.device)))
+                "library"
+                if name == "library"
+                else cut_name(choose_cut(weight.config, m, shape, shared_limit(x.device)))
             )
             yield Row(
                 f"{recipe} {name}", m, n, k, cut, moved, rates.bound_us(moved, m, n, k), timing.median_s * 1e6,
@@ -221,7 +223,7 @@ def kernels_of(given: argparse.Namespace) -> Iterator[Ahead]:
         plan = plan_of(config)
         if tile_kernel_obstacle(plan) is not None:
             continue
-        cuts = {choose_cut(plan, m, shape, limit) for m in given.tokens if m <= MOST_TIMED_TOKENS}
+        cuts = {choose_cut(config, m, shape, limit) for m in given.tokens if m <= MOST_TIMED_TOKENS}
         for cut in {*cuts, *(CUTS if given.explore else ())}:
             spec = spec_of(plan, shape, cut)
             if spec.shared_bytes <= limit:

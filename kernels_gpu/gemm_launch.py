@@ -3,11 +3,11 @@
 ``gemm`` is the entry and chooses; ``prepare_gemm`` binds the tile kernel (``kernels_gpu.gemm``) for callers that
 capture launches in a CUDA graph.
 
-The rule (predicted in NOTES.md from bytes and instructions; not measured yet):
+The rule, measured on an H100 (NOTES.md):
 
-    up to 16 tokens                        ``gemv_launch.gemv``, bound by the weight's bytes
-    up to ``MOST_TILE_TOKENS``, float16    the tile kernel, where the encoding has one
-    else                                   ``dequantize`` and the library's product
+    up to 16 tokens                              ``gemv_launch.gemv``, bound by the weight's bytes
+    up to ``most_tile_tokens(plan)``, float16    the tile kernel, where the encoding has one
+    else                                         ``dequantize`` and the library's product
 """
 
 from __future__ import annotations
@@ -17,41 +17,51 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from hwmodel.units import ceil_div
+from datatypes.layer_config import TensorConfig
+from hwmodel.gpu_gemv_encoding import encoding_of
+from hwmodel.gpu_narrow import COPY_SHARE
+from hwmodel.gpu_presets import H100
+from hwmodel.gpu_tiles import TileCut, tile_time
+from hwmodel.units import BYTE_BITS, ceil_div
 from kernels_gpu.dequantize_launch import dequantize, zero_planes
 from kernels_gpu.gemm import ARGUMENTS, make_body
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_spec import GemmSpec
 from kernels_gpu.gemv_launch import E4M3_CAPABILITY, MAX_TOKENS, PackedMatrix, allocate_result, gemv
-from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Plan
+from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.layer import check_inputs
 from kernels_gpu.native import MAX_SHARED_BYTES, BoundLaunch, NativeKernel, load, shared_limit
 from kernels_gpu.ptx import SIMULATED
 
-MOST_TILE_TOKENS = (
-    128  # one block of tokens: beyond, weights are decoded again for every 128, and the library is better
-)
-MULTIPROCESSORS = 132  # of an H100, for the choice of a cut
+# Of 17, 32, 64, 128, 256 and 512 tokens measured at three shapes (NOTES.md): at 128 INT4, INT8, E4M3, BitMoD on tiles
+# take 0.68 to 1.07 times the library's time, at 256 1.14 to 1.59 times. Two digits and groups of 16 and 32 (NF4, NVFP4,
+# MXFP4) take 0.50 to 1.00 times at 64 and 0.86 to 1.39 times at 128.
+MOST_TILE_TOKENS, MOST_TILE_TOKENS_OF_SLOW_DECODING = 128, 64
+_LEAST_GROUP = 64  # inputs; the measured ones below, 16 and 32, are slow
 # token tiles, row warps, warps that share rows, stages: 8 warps and up to 128 tokens
 CUTS = (
     (16, 8, 1, 2), (8, 8, 1, 2), (8, 4, 2, 2), (8, 2, 2, 2), (6, 4, 2, 2), (6, 8, 1, 2), (4, 8, 1, 3), (4, 4, 2, 2),
     (4, 2, 4, 2), (3, 8, 1, 3), (3, 4, 2, 2), (3, 2, 4, 2), (16, 4, 1, 2), (8, 4, 1, 2), (4, 2, 2, 2), (1, 1, 1, 2),
 )  # fmt: skip
-_ROW_CYCLES, _TOKEN_CYCLES, _BLOCK_CYCLES = 50, 16, 4000  # of a run of 16 rows: NOTES.md, "Prefill GEMM", floor
+
+
+def most_tile_tokens(plan: Plan) -> int:
+    """Tokens up to which the tile kernel is the faster way, for an encoding that it takes."""
+    slow = plan.digits == 2 or 0 < plan.group < _LEAST_GROUP
+    return MOST_TILE_TOKENS_OF_SLOW_DECODING if slow else MOST_TILE_TOKENS
 
 
 def rule(plan: Plan, tokens: int, dtype: torch.dtype) -> str:
     """Which of "gemv", "tiles" and "library" ``gemm`` takes.
 
-    >>> from kernels_gpu.gemv_plan import plan_of
     >>> from kernels_gpu.gemv_recipes import RECIPES
     >>> [rule(plan_of(RECIPES["int4_g128"]), m, torch.float16) for m in (16, 17, 128, 129)]
     ['gemv', 'tiles', 'tiles', 'library']
     """
     if tokens <= MAX_TOKENS:
         return "gemv"
-    tiles = tokens <= MOST_TILE_TOKENS and dtype == torch.float16 and tile_kernel_obstacle(plan) is None
+    tiles = tokens <= most_tile_tokens(plan) and dtype == torch.float16 and tile_kernel_obstacle(plan) is None
     return "tiles" if tiles else "library"
 
 
@@ -61,33 +71,31 @@ def spec_of(plan: Plan, shape: tuple[int, int], cut: tuple[int, int, int, int]) 
     return GemmSpec(plan, shape[1], token_tiles, row_warps, k_warps, depth, shape[0] % TILE_ROWS == 0)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def choose_cut(
-    plan: Plan, tokens: int, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES
+    config: TensorConfig, tokens: int, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES
 ) -> tuple[int, int, int, int]:
-    """The cut with the fewest predicted cycles of those that fit into ``limit`` bytes of shared memory.
+    """The cut with the least time on an H100, by the cost model, of those that fit into ``limit`` bytes of shared
+    memory.
 
-    Multiprocessors take whole blocks; a block's runs of 16 rows take turns at decoding and at the tensor cores.
+    ``hwmodel.gpu_tiles`` is fitted to measured cuts of four encodings, and 6 % off in the mean on the rest.
 
     Raises:
-        NotImplementedError: none fits.
+        NotImplementedError: none fits, or an encoding without a tile kernel.
     """
-    n, k = shape
-    best, fewest = None, float("inf")
-    for cut in CUTS:
-        spec = spec_of(plan, shape, cut)
-        if spec.shared_bytes > limit:
-            continue
-        blocks = ceil_div(n, spec.rows) * ceil_div(tokens, spec.tokens)
-        runs = ceil_div(k, RUN) * spec.row_warps
-        cycles = ceil_div(blocks, MULTIPROCESSORS) * (
-            runs * (_ROW_CYCLES + _TOKEN_CYCLES * spec.token_tiles) * 8 / min(8, spec.warps) + _BLOCK_CYCLES
-        )
-        if cycles < fewest:
-            best, fewest = cut, cycles
-    if best is None:
+    plan, encoding = plan_of(config), encoding_of(config)
+    weight_bytes = config.storage_bits(shape).total / BYTE_BITS
+
+    def seconds(cut: tuple[int, int, int, int]) -> float:
+        return tile_time(
+            encoding, (tokens, *shape), TileCut(*cut), weight_bytes=weight_bytes, gpu=H100,
+            copy_bytes_per_s=H100.dram.bytes_per_s * COPY_SHARE,
+        ).seconds  # fmt: skip
+
+    fitting = [cut for cut in CUTS if spec_of(plan, shape, cut).shared_bytes <= limit]
+    if not fitting:
         raise NotImplementedError(f"shared memory of a block must hold a stage of the tile kernel, not {limit!r} bytes")
-    return best
+    return min(fitting, key=seconds)
 
 
 @lru_cache(maxsize=256)
@@ -130,7 +138,7 @@ def prepare_gemm(
         raise NotImplementedError(f"weights of the tile kernel must have scales that are halves, not {obstacle}")
     if plan.one_nan and x.is_cuda and torch.cuda.get_device_capability(x.device) < E4M3_CAPABILITY:
         raise NotImplementedError(f"compute capability must be at least {E4M3_CAPABILITY} for E4M3 weights")
-    spec = spec_of(plan, weight.shape, choose_cut(plan, tokens, weight.shape, limit) if cut is None else cut)
+    spec = spec_of(plan, weight.shape, choose_cut(weight.config, tokens, weight.shape, limit) if cut is None else cut)
     if spec.shared_bytes > limit:
         raise NotImplementedError(f"a stage must fit into {limit} bytes of shared memory, not {spec.shared_bytes}")
     none = weight.arrays["codes"]

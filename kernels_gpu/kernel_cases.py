@@ -134,7 +134,7 @@ def _prefill(capability: tuple[int, int], limit: int) -> Iterator[Case]:
         if tile_kernel_obstacle(plan) is not None or (plan.one_nan and capability < E4M3_CAPABILITY):
             continue
         for tokens in PREFILL_TOKENS:
-            spec = gemm_spec_of(plan, MATRIX, choose_cut(plan, tokens, MATRIX, limit))
+            spec = gemm_spec_of(plan, MATRIX, choose_cut(config, tokens, MATRIX, limit))
             body, weights = partial(gemm.make_body, spec), RUNS * RUN * TILE_ROWS // WARP
             yield Case(f"gemm_{name}_m{tokens}", body, gemm.ARGUMENTS, repr(spec), weights, RUNS)
 
