@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,26 +22,20 @@ from codesign.run_study import accelerators_by_name
 from codesign.steps import progress
 from codesign.text import check_text_name, first_token, load_text, tokenize, windows
 from codesign.weight_slots import WeightSlot, all_slots
+from datatypes.nearest import nearest
 from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_export, simulate
 from hls.decoder_block import MAX_POSITIONS
 from hls.export import ON_CHIP_BYTES, ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
 from hls.export_folder import MANIFEST, check_replaceable
 from hls.layer_options import IntMapping, LayerOptions
+from hls.machine_arithmetic import arithmetic_of_machine
 from hls.weights import BEAT_BYTES
 from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FpgaDevice, device_by_name, planning_clock_hz
 from hwmodel.fpga_calibration import load_calibration
-from hwmodel.pe import PeKind
-from hwmodel.unit_cost_design import Arithmetic
 
 CONTEXT = 64  # tokens of a window of the text that golden inputs come from
 _MEGA = 1e6
-_ARITHMETICS: Mapping[PeKind, Arithmetic] = {  # the others multiply in parallel
-    PeKind.BIT_SERIAL: Arithmetic.BITMOD,
-    PeKind.ACTIVATION_SERIAL: Arithmetic.WEIGHT_SERIAL,  # the same sums: which side is serial only costs differently
-    PeKind.BOTH_SERIAL: Arithmetic.BOTH_SERIAL,
-    PeKind.TERM_SKIPPING: Arithmetic.TERM_SERIAL,
-}
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 _OPTIONS = LayerOptions()
 
@@ -76,6 +69,10 @@ def export(
         IntMapping,
         typer.Option(help="Where products of integers are made: as the tool likes, in LUTs, in DSPs, two in each DSP."),
     ] = _OPTIONS.mapping,
+    runtime_formats: Annotated[
+        bool,
+        typer.Option(help="BitMoD's PE with FP3, FP4, INT4, INT6 and INT8 chosen by an AXI-Lite register at run time."),
+    ] = _OPTIONS.runtime_formats,
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a call, and tokens of the golden vectors.")] = 4,
     inputs: Annotated[
         str, typer.Option(help="Golden inputs: 'seeded', or a text (name or file) that the model is run on.")
@@ -91,9 +88,15 @@ def export(
 ) -> None:
     """Write layers or a block of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
     board = device_by_name(device)
+    machine = _machine(accelerator)
+    options = LayerOptions(
+        tokens=tokens, lanes=lanes, tile_rows=rows, accumulator=_float_widths(accumulator), mapping=mapping,
+        arithmetic=_OPTIONS.arithmetic if machine is None else arithmetic_of_machine(machine),
+        runtime_formats=runtime_formats,
+    )  # fmt: skip
     target = ExportTarget(
-        board, _clock_mhz(board, clock),
-        replace(_layer_options(accelerator, lanes, rows, tokens, accumulator), mapping=mapping), on_chip_bytes=on_chip, calibration=None if calibration is None else load_calibration(calibration),
+        board, _clock_mhz(board, clock), options, on_chip_bytes=on_chip,
+        calibration=None if calibration is None else load_calibration(calibration), machine=machine,
     )  # fmt: skip
     if inputs != SEEDED:
         check_text_name(inputs)
@@ -125,6 +128,8 @@ def export(
         return
     show_table(_exported(manifest), title=f"{source.name} for {board.name} ({target.part})", as_json=False)
     show_table(estimates(manifest), title=f"Estimates at {target.clock_mhz:g} MHz, a kernel each", as_json=False)
+    if any("formats" in layer for layer in manifest["layers"]):
+        show_table(_formats(manifest), title="Formats of the register, each with a weight image", as_json=False)
     calibrations = sorted({layer["estimate"]["calibration"] for layer in manifest["layers"]} - {""})
     for said in calibrations:
         say(said)
@@ -166,31 +171,40 @@ def _clock_mhz(board: FpgaDevice, clock: float | None) -> float:
     return planned / _MEGA
 
 
-def _layer_options(accelerator: str | None, lanes: int, rows: int, tokens: int, accumulator: str) -> LayerOptions:
-    widths = re.fullmatch(r"e(\d{1,3})m(\d{1,3})", accumulator)
-    if widths is None:
-        raise ValueError(f"accumulator must be the bits of a float such as e8m23, not {accumulator!r}")
-    options = LayerOptions(tokens=tokens, lanes=lanes, tile_rows=rows, accumulator=(int(widths[1]), int(widths[2])))
+def _machine(accelerator: str | None) -> Accelerator | None:
     if accelerator is None:
-        return options
+        return None
     (machine,) = accelerators_by_name((accelerator,)).values()
     if not isinstance(machine, Accelerator):
         raise ValueError(f"accelerator must be an array of PEs to be exported, not the GPU {machine.name}")
-    return replace(options, arithmetic=_ARITHMETICS.get(machine.pe.kind, Arithmetic.PARALLEL))
+    return machine
+
+
+def _float_widths(accumulator: str) -> tuple[int, int]:
+    widths = re.fullmatch(r"e(\d{1,3})m(\d{1,3})", accumulator)
+    if widths is None:
+        raise ValueError(f"accumulator must be the bits of a float such as e8m23, not {accumulator!r}")
+    return int(widths[1]), int(widths[2])
 
 
 def _chosen(source: QuantizedModel, slots: Mapping[str, WeightSlot], patterns: Sequence[str]) -> list[str]:
     """Names of the layers to export: those that are matrix products among those that match.
 
     Raises:
-        ValueError: a pattern matches nothing, or none of what matches is a matrix product.
+        ValueError: a pattern matches nothing, a layer is none of the model's, or none of what matches is a matrix
+            product.
     """
     matched = matching(source.layers, patterns)
     kept: list[str] = []
     left: list[str] = []
     for name in matched:
-        slot = slots.get(name)
-        product = slot is not None and not slot.experts and not isinstance(slot.module, nn.Embedding)
+        if name not in slots:
+            near = nearest(name, slots)
+            raise ValueError(
+                f"layer {name} must be a weight matrix of {source.name}, which has none of this name{near}"
+            )
+        slot = slots[name]
+        product = not slot.experts and not isinstance(slot.module, nn.Embedding)
         (kept if product else left).append(name)
     if not kept:
         raise ValueError(
@@ -242,6 +256,20 @@ def _exported(manifest: Mapping[str, Any]) -> pd.DataFrame:
                 "image_bytes": layer["image"]["beats"] * BEAT_BYTES, "folder": layer["folder"],
             }
             for layer in manifest["layers"]
+        ]
+    )  # fmt: skip
+
+
+def _formats(manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each layer and format that is chosen at run time."""
+    return pd.DataFrame(
+        [
+            {
+                "layer": layer["name"], "format": one["name"], "register": f"{one['register']:#09x}",
+                "image_bytes": one["image"]["beats"] * BEAT_BYTES, "cycles": one["cycles"],
+            }
+            for layer in manifest["layers"]
+            for one in layer.get("formats", ())
         ]
     )  # fmt: skip
 
@@ -321,7 +349,7 @@ def _as_json(result: LayerResult) -> dict[str, Any]:
         "compile_s": result.compile_s, "run_s": result.run_s,
         "first": [
             {"row": m.row, "token": m.token, "expected": m.value(m.expected), "found": m.value(m.found),
-             "expected_bits": m.expected, "found_bits": m.found}
+             "expected_bits": m.expected, "found_bits": m.found, **({"format": m.format} if m.format else {})}
             for m in result.mismatches
         ],
     }  # fmt: skip

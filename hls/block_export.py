@@ -22,10 +22,12 @@ from hls.block_plan import BlockPlan, block_config_text, plan_block
 from hls.block_reference import block_reference
 from hls.decoder_block import LAYERS, DecoderBlock
 from hls.estimate import LayerEstimate
-from hls.export import ExportTarget, describe, finish_export, image_entry, needed_headers, options_entry
+from hls.export import ExportTarget, finish_export, needed_headers
 from hls.export_folder import read_manifest, whole_export, write_file
 from hls.layer_config_text import config_text
-from hls.names import identifier_of
+from hls.machine_arithmetic import check_runs
+from hls.manifest_entries import describe, image_entry, options_entry
+from hls.names import identifier_of, naming
 from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, render, vitis_texts, weights_texts
 from hls.weights import BEAT_BYTES, beat_bytes, image_text, row_beats, row_bytes
 
@@ -89,6 +91,10 @@ def export_block(
     folder = Path(folder)
     identifier = identifier_of(block.name)
     descriptions = {name: describe(block.layers[name].config) for name in LAYERS}
+    for name in LAYERS:
+        if target.machine is not None:
+            with naming(f"layer {name} of {block.name}"):
+                check_runs(block.layers[name].config, target.machine)
     plan = plan_block(block, target.options)
     golden = block_reference(block, x, target.options)
     formats = {role: block.cache_config(role).formats[0].name for role in ("key", "value")}

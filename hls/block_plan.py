@@ -65,6 +65,10 @@ def plan_block(block: DecoderBlock, options: LayerOptions | None = None) -> Bloc
         NotImplementedError, ValueError: something that no header holds; the message names the layer.
     """
     options = replace(options or LayerOptions(), tokens=1)
+    if options.runtime_formats:
+        raise NotImplementedError(
+            f"formats chosen at run time go with layers exported one by one, not with the whole block {block.name}"
+        )
     image = WeightImage()
     fields = {
         "attention_norm": image.add("attention_norm", torch.from_numpy(block.attention_norm)),

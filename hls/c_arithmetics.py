@@ -1,8 +1,9 @@
 """The one table from pairs of formats to the C++ arithmetics that multiply them (``docs/hls.md``).
 
 ``arithmetic_of``: integers, floats, tables and pairs of codes in parallel or bit by bit; beside FP16 and BF16 every
-product is rounded once into a float, beside anything else sums are exact. ``bitmod_of``: BitMoD's bit-serial PE.
-Weights whose format a selector picks are ``hls.mixture``'s. A pair without an arithmetic is a ``NotImplementedError``.
+product is rounded once into a float, beside anything else sums are exact. BitMoD's bit-serial PE is
+``hls.bitmod_arithmetic``'s, weights whose format a selector picks ``hls.mixture``'s. A pair without an arithmetic is a
+``NotImplementedError``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from datatypes.catalog import FP16
-from datatypes.format import CodebookFormat, ExponentFormat, Format, IntFormat, LearnedFormat, VectorFormat
+from datatypes.format import CodebookFormat, Format, IntFormat, LearnedFormat, VectorFormat
 from datatypes.outlier_victim import OutlierVictimFormat
 from hls.c_types import (
     FLINTS,
@@ -22,7 +20,6 @@ from hls.c_types import (
     CArithmetic,
     flag,
     is_float_input,
-    largest_integer,
     number_type,
     signed_bits,
     sum_bits,
@@ -173,8 +170,8 @@ def mapped(made: CArithmetic, mapping: IntMapping) -> CArithmetic:
         wide, narrow = pair_ports(w, a, unsigned=bool(parsed.number(2)))
         if wide > DSP_WIDE_BITS or narrow > DSP_NARROW_BITS:
             raise NotImplementedError(
-                f"two products of {w} x {a} bits must fit the {DSP_WIDE_BITS} x {DSP_NARROW_BITS} bits of one DSP to be "
-                f"mapped as dsp_pair, but take {wide} x {narrow}: use dsp"
+                f"two products of {w} x {a} bits must fit the {DSP_WIDE_BITS} x {DSP_NARROW_BITS} bits of one DSP to "
+                f"be mapped as dsp_pair, but take {wide} x {narrow}: use dsp"
             )
     return replace(made, type=f"{made.type[:-1]}, codesign::int_mapping::{mapping.value}>")
 
@@ -251,93 +248,7 @@ def _serial(pair: Pair, name: str, more: str) -> CArithmetic:
 
 _SERIAL: Mapping[Arithmetic, tuple[str, str]] = {
     Arithmetic.WEIGHT_SERIAL: ("bit_serial_arithmetic", "true, "),
+    Arithmetic.ACTIVATION_SERIAL: ("bit_serial_arithmetic", "false, "),
     Arithmetic.BOTH_SERIAL: ("bit_bit_arithmetic", ""),
     Arithmetic.TERM_SERIAL: ("term_serial_arithmetic", ""),
 }
-
-
-# --- BitMoD ----------------------------------------------------------------------------------------------------------
-
-BITMOD_LANES = 4  # of one PE (Chen et al., HPCA 2025, figure 5)
-_FLOATING = {3: (0.0, 1.0, 2.0, 4.0), 4: (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)}  # Table IV: magnitudes by code
-_MOST_SPECIALS = 4
-
-
-def bitmod_of(
-    weight: tuple[Format, ...], activation: Format, *, scale: Format | None, lanes: int, group: int
-) -> CArithmetic:
-    """BitMoD's bit-serial arithmetic: FP16 activations with the scale in the PE, or INT8 with exact sums.
-
-    Args:
-        weight: BitMoD's formats among which a selector picks (four at most), FP3, FP4, or an integer of up to 8 bits.
-        activation: FP16 or INT8.
-        scale: how a group's scale is stored; ``None`` for none. Not used beside INT8.
-        lanes: a multiple of the PE's four.
-        group: weights in a group.
-
-    Raises:
-        ValueError: lanes that are no multiple of four.
-        NotImplementedError: formats that the PE does not take.
-    """
-    if lanes < 1 or lanes % BITMOD_LANES:
-        raise ValueError(f"lanes of BitMoD's PE must be a multiple of {BITMOD_LANES}, not {lanes!r}")
-    word = bitmod_register(weight)
-    if activation == FP16:
-        text = f"codesign::bitmod_arithmetic<{_bitmod_scale(scale)}, {lanes}>"
-        return CArithmetic(text, ("bitmod_array.h",), 8, 16, registers=(word,))
-    if not (isinstance(activation, IntFormat) and activation.bits == 8 and activation.signed_codes):
-        raise NotImplementedError(f"BitMoD's PE takes activations of FP16 or INT8, not {activation.name}")
-    largest = max(largest_integer(fmt) << unit_exponent(fmt) + 1 for fmt in weight)  # in halves
-    total = (group * largest * largest_integer(activation)).bit_length() + 1
-    text = f"codesign::bitmod_int_arithmetic<{lanes}, {total}>"
-    return CArithmetic(text, ("bitmod_array.h",), 8, 8, -1, total, (word,))
-
-
-def bitmod_register(weight: tuple[Format, ...]) -> int:
-    """The word that tells BitMoD's encoders what they decode: special values, width, whether it is a float.
-
-    >>> from datatypes.catalog import BITMOD_FP3, INTS
-    >>> hex(bitmod_register(BITMOD_FP3))  # +3, -3, +6, -6 in halves, sign on top: 06, 26, 0c, 2c
-    '0xab0c986'
-    >>> hex(bitmod_register((INTS[6],)))
-    '0x5000000'
-
-    Raises:
-        NotImplementedError: formats that the encoders do not take.
-    """
-    refused = NotImplementedError(
-        "BitMoD's PE takes its own formats, FP3, FP4 and integers of up to 8 bits, not "
-        + ", ".join(fmt.name for fmt in weight)
-    )
-    bits = weight[0].bits
-    if len(weight) == 1 and isinstance(weight[0], IntFormat):
-        if bits > 8 or not weight[0].signed_codes or weight[0].step != 1.0:
-            raise refused
-        return bits - 1 << 24
-    if len(weight) > _MOST_SPECIALS or bits not in _FLOATING:
-        raise refused
-    specials = 0
-    for place, fmt in enumerate(weight):
-        plain = _FLOATING[bits]
-        if isinstance(fmt, OutlierVictimFormat | VectorFormat | LearnedFormat) or fmt.bits != bits:
-            raise refused
-        values = fmt.code_values
-        special = float(values[len(plain)])
-        halves = abs(2 * special)
-        ordinary = (*plain, special, *(-value for value in plain[1:]))
-        if not np.array_equal(values, ordinary) or halves != int(halves) or halves > 31:
-            raise refused
-        specials |= (int(special < 0) << 5 | int(halves)) << 6 * place
-    return specials | bits - 1 << 24 | 1 << 27
-
-
-def _bitmod_scale(scale: Format | None) -> str:
-    if scale is None:
-        return "codesign::bitmod_exponent_scale<1, 0>"
-    if isinstance(scale, IntFormat) and not scale.signed_codes and scale.step == 1.0:
-        return f"codesign::bitmod_integer_scale<{scale.bits}>"
-    if isinstance(scale, ExponentFormat):
-        return f"codesign::bitmod_exponent_scale<{scale.bits}, {scale.bias}>"
-    if scale == FP16:
-        return "codesign::bitmod_float_scale<5, 10>"
-    raise NotImplementedError(f"BitMoD's dequantizer takes scales of integers, FP16 or powers of two, not {scale.name}")

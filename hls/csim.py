@@ -33,7 +33,7 @@ _LISTS = ("sources", "data")
 OUTPUTS = ("fp32", "fp16", "codes")  # of hls.output_rows
 # arrays of a kernel are on the stack here, where the device has memories: as much of it as the system allows
 _LARGE_STACK = 'ulimit -S -s "$(ulimit -H -s)" 2>/dev/null; exec "$0" "$@"'
-_MISMATCH = re.compile(r"mismatch token=(\d+) row=(\d+) expected=([0-9a-f]+) found=([0-9a-f]+)")
+_MISMATCH = re.compile(r"mismatch token=(\d+) row=(\d+) expected=([0-9a-f]+) found=([0-9a-f]+)(?: format=(\w*))?")
 _SUMMARY = re.compile(r"compared (\d+) mismatches (\d+)")
 
 Finished = Callable[["LayerResult", int, int], None]
@@ -49,6 +49,7 @@ class Mismatch:
         row: output feature.
         expected, found: bits, as unsigned integers.
         output: how the bits are read: ``fp32``, ``fp16`` or ``codes``.
+        format: of the weights, where it was chosen at run time; empty else.
     """
 
     layer: str
@@ -57,6 +58,7 @@ class Mismatch:
     expected: int
     found: int
     output: str
+    format: str = ""
 
     def value(self, bits: int) -> float | int:
         """What ``bits`` mean.
@@ -71,8 +73,9 @@ class Mismatch:
         return bits
 
     def __str__(self) -> str:
+        chosen = f"format {self.format}, " if self.format else ""
         return (
-            f"layer {self.layer}, row {self.row}, token {self.token}: expected {self.value(self.expected)!r} "
+            f"layer {self.layer}, {chosen}row {self.row}, token {self.token}: expected {self.value(self.expected)!r} "
             f"({self.expected:#x}), found {self.value(self.found)!r} ({self.found:#x})"
         )
 
@@ -296,7 +299,7 @@ def _simulate_layer(builder: _Builder, layer: Mapping[str, Any], most: int) -> L
             said = "its arrays may want a larger stack (ulimit -s), or fewer tokens"
         raise ValueError(f"the testbench of layer {name} must end by itself, not with status {done.returncode}: {said}")
     mismatches = tuple(
-        Mismatch(name, int(token), int(row), int(expected, 16), int(found, 16), output)
-        for token, row, expected, found in _MISMATCH.findall(done.stdout)
+        Mismatch(name, int(token), int(row), int(expected, 16), int(found, 16), output, format_name)
+        for token, row, expected, found, format_name in _MISMATCH.findall(done.stdout)
     )
     return LayerResult(name, int(summary[1]), int(summary[2]), mismatches, compile_s, run_s)

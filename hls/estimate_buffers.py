@@ -107,7 +107,8 @@ def _group_bits(part: PartPlan, rows: int) -> int:
     if part.zero in ("in_codes", "real"):
         taken += ["zero_point", "zero_point_scale", "zero_point_offset"]
     entries = sum(value_bits(part.fields[name].value) for name in taken if name in part.fields)
-    return sums * (part.arithmetic.sum_bits or _FLOAT_BITS) + rows * entries + _FLOAT_BITS
+    format_bits = WORD_BITS if part.runtime_bits else 0
+    return sums * (part.arithmetic.sum_bits or _FLOAT_BITS) + rows * entries + _FLOAT_BITS + format_bits
 
 
 def _field(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hls.c_arithmetics import BITMOD_LANES
+from hls.bitmod_arithmetic import BITMOD_LANES, RUNTIME_FORMATS
 from hls.cpp_types import parse_type, value_bits
 from hls.estimate_buffers import whole_bits
 from hls.estimate_pe import pe_cost, pe_of
@@ -124,6 +124,16 @@ def _unpacker_parts(part: PartPlan, index: int, rows: int, shape: PartShape, lan
         )  # fmt: skip
         # whole steps start at a multiple of their codes, so that a lane has few places to look at
         ways = 32 // codes if shape.blocks_read == 1 and 32 % codes == 0 else 32
+        if part.runtime_bits:
+            widths = {formats[0].bits for formats in RUNTIME_FORMATS.values()}
+            yield FpgaPart(
+                f"unpackers of part {index} for {', '.join(str(width) for width in sorted(widths))} bits",
+                rows // part.outputs * codes,
+                _figure(sum(widths) * _shared(ways) + part.code_bits,
+                        f"a {ways}-way multiplexer a bit for each width, half shared, and one over the widths"),
+                _figure(float(part.code_bits), "a register a code"), none,
+            )  # fmt: skip
+            return
         yield FpgaPart(
             f"unpackers of part {index}", rows // part.outputs * codes,
             _figure(part.code_bits * _shared(ways), f"a {ways}-way multiplexer a bit, half shared"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hls.c_arithmetics import BITMOD_LANES
+from hls.bitmod_arithmetic import BITMOD_LANES
 from hls.cpp_types import CppType, parse_type
 from hls.estimate_buffers import REGISTER_TABLE_BITS
 from hls.layer_options import IntMapping
@@ -204,10 +204,8 @@ def pe_cost(pe: PricedPe) -> UnitCost:
     def figure(value: float, said: str) -> Figure:
         return Figure(value, Origin.CLOSED_FORM, None, None, said)
 
-    return UnitCost(
-        one, "lut6", figure(float(adders), source), figure(float(bits), "the accumulator"), figure(dsps, counted.source),
-        None,
-    )  # fmt: skip
+    held = figure(float(bits), "the accumulator")
+    return UnitCost(one, "lut6", figure(float(adders), source), held, figure(dsps, counted.source), None)
 
 
 def _book_pe(made: CppType) -> PricedPe:

@@ -24,22 +24,23 @@ from typing import Any
 import numpy as np
 
 from datatypes.config_json import config_to_dict
-from datatypes.format import Format
-from datatypes.layer_config import LayerConfig, PartitionedConfig
+from datatypes.layer_config import LayerConfig
 from datatypes.quantized_layer import QuantizedLayer
 from hls.ap_types import INCLUDE
 from hls.estimate import LayerEstimate, estimate_layer
 from hls.export_folder import read_manifest, whole_export, write_file, write_manifest
+from hls.golden_runs import GoldenLayer, golden_layer
 from hls.host_note import host_note
 from hls.layer_config_text import config_text
 from hls.layer_options import LayerOptions
-from hls.layer_plan import LayerPlan, PlacedArray
+from hls.layer_plan import LayerPlan
 from hls.layer_planning import plan_layer
-from hls.layer_reference import layer_reference
+from hls.machine_arithmetic import check_runs
+from hls.manifest_entries import describe, format_entries, image_entry, options_entry
 from hls.names import identifier_of, naming
-from hls.output_rows import OutputRows, output_rows
-from hls.render import IMAGE, INPUT, OUTPUT, WEIGHTS, KernelText, bench_text, kernel_text, makefile_text, vitis_texts
-from hls.weights import BEAT_BYTES, beat_bytes, image_text, row_beats, row_bytes
+from hls.render import IMAGE, KernelText, bench_text, kernel_text, makefile_text, vitis_texts
+from hls.weights import image_text, row_beats
+from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FpgaDevice
 from hwmodel.fpga_calibration import FpgaCalibration
 from hwmodel.units import mhz_to_hz
@@ -56,7 +57,6 @@ PARTS: Mapping[str, str] = {
     "v80": "xcv80-lsva4737-2MHP-e-S",
     "pynq_z1": "xc7z020clg400-1",
 }
-_FORMAT_NAME = re.compile(r"[A-Za-z0-9_.]{1,60}")
 _INCLUDE = re.compile(r'^\s*#include "codesign/(\w+\.h)"', re.MULTILINE)
 
 Steps = Callable[[str, int, int], None]
@@ -89,6 +89,7 @@ class ExportTarget:
         options: how a layer is computed and cut.
         on_chip_bytes: weight images of at most so many bytes are part of their kernels.
         calibration: corrects the estimates; ``None`` for none.
+        machine: whose PEs ``options.arithmetic`` stands for: layers must be such that it runs them; ``None`` for any.
     """
 
     device: FpgaDevice
@@ -96,6 +97,7 @@ class ExportTarget:
     options: LayerOptions = field(default=LayerOptions())
     on_chip_bytes: int = ON_CHIP_BYTES
     calibration: FpgaCalibration | None = None
+    machine: Accelerator | None = None
 
     def __post_init__(self) -> None:
         if self.device.name not in PARTS:
@@ -145,6 +147,8 @@ def check_exportable(names: Iterable[str], layers: Mapping[str, QuantizedLayer],
             seen.add((layer.config, layer.shape))
             with naming(f"layer {name}"):
                 describe(layer.config)
+                if target.machine is not None:
+                    check_runs(layer.config, target.machine)
                 plan_layer(layer, options=target.options)
 
 
@@ -222,11 +226,10 @@ def _write_layer(
 ) -> dict[str, Any]:
     """The folder of one layer, and its manifest entry; ``estimates`` are kept for layers alike but for weights."""
     identifier = identifier_of(item.name)
-    plan = plan_layer(item.layer, bias=item.bias, options=target.options)
     _check_input(item, target.options)
-    golden = output_rows(layer_reference(item.layer, item.input, item.bias, target.options))
-    on_chip = plan.beats * BEAT_BYTES <= target.on_chip_bytes
-    kernel = _kernel(item, identifier, plan, golden, on_chip=on_chip)
+    golden = golden_layer(item.layer, item.input, item.bias, target.options, on_chip_bytes=target.on_chip_bytes)
+    plan, on_chip, data = golden.plan, golden.on_chip, golden.data
+    kernel = _kernel(item, identifier, golden)
     config = config_text(plan, identifier)
     texts = {
         "config.h": config,
@@ -235,12 +238,13 @@ def _write_layer(
         **({IMAGE: image_text(plan.image)} if on_chip else {}),
     }
     headers |= needed_headers(config + texts["testbench.cpp"])
-    data = {INPUT: row_bytes(item.input), OUTPUT: golden.data}
-    if not on_chip:
-        data[WEIGHTS] = beat_bytes(plan.image)
-    alike = f"{on_chip} {config_text(plan, 'layer')}"
-    if alike not in estimates:
-        estimates[alike] = target.estimate(plan, on_chip=on_chip).to_dict()
+
+    def estimated(one: LayerPlan) -> dict[str, Any]:
+        alike = f"{on_chip} {one.format_register} {config_text(one, 'layer')}"
+        if alike not in estimates:
+            estimates[alike] = target.estimate(one, on_chip=on_chip).to_dict()
+        return estimates[alike]
+
     place = f"layers/{identifier}"
     vitis = vitis_texts(identifier, kernel.data, part=target.part, clock_mhz=target.clock_mhz)
     files: dict[str, str | bytes] = {**texts, **vitis, **data}
@@ -257,13 +261,14 @@ def _write_layer(
         "arithmetic": [part.arithmetic.type for part in plan.parts],
         "on_chip": on_chip,
         "input_beats": kernel.input_beats,
-        "output": golden.kind,
-        "output_beats": golden.beats,
+        "output": golden.outputs.kind,
+        "output_beats": golden.outputs.beats,
         "image": image_entry(plan.beats, plan.arrays),
         "bias": item.bias is not None,
         "config": config_to_dict(item.layer.config),
         "bits": item.layer.config.storage_bits(item.layer.shape).total,
-        "estimate": estimates[alike],
+        "estimate": estimated(plan),
+        **({"formats": format_entries(golden, estimated)} if golden.plans else {}),
         "sources": sorted(f"{place}/{name}" for name in texts),
         "data": sorted(f"{place}/{name}" for name in data),
     }
@@ -278,8 +283,8 @@ def _check_input(item: ExportLayer, options: LayerOptions) -> None:
         )
 
 
-def _kernel(item: ExportLayer, identifier: str, plan: LayerPlan, golden: OutputRows, *, on_chip: bool) -> KernelText:
-    tokens = len(item.input)
+def _kernel(item: ExportLayer, identifier: str, golden: GoldenLayer) -> KernelText:
+    tokens, plan = len(item.input), golden.plan
     stages = [stage for stage in (plan.input, plan.middle, plan.result, plan.output) if stage is not None]
     shared = any(not (stage.per_token and (stage.outer is None or stage.outer_per_token)) for stage in stages)
     return KernelText(
@@ -288,62 +293,15 @@ def _kernel(item: ExportLayer, identifier: str, plan: LayerPlan, golden: OutputR
         shape=item.layer.shape,
         description=describe(item.layer.config),
         tokens=tokens,
-        beats=plan.beats,
-        on_chip=on_chip,
+        beats=max(run.beats for run in golden.runs),
+        on_chip=golden.on_chip,
         input_beats=row_beats(item.layer.shape[1], 16),
-        output_beats=golden.beats,
-        rows=golden.rows,
-        row_bits=golden.row_bits,
+        output_beats=golden.outputs.beats,
+        rows=golden.outputs.rows,
+        row_bits=golden.outputs.row_bits,
         calls=(tokens,) if shared or tokens == 1 else (1, tokens),  # a shared scale needs all its tokens
+        runs=golden.runs,
     )
-
-
-def describe(config: LayerConfig) -> str:
-    """An encoding in a few words, which may stand in a comment of C++.
-
-    >>> from datatypes.block_formats import MXFP4
-    >>> describe(LayerConfig(weight=MXFP4))
-    'weight e2m1 with scale e8m0, activation fp16'
-
-    Raises:
-        ValueError: a format's name is not of letters, digits and underscores.
-    """
-    weight = config.weight
-    parts = [part.config for part in weight.parts] if isinstance(weight, PartitionedConfig) else [weight]
-    said = []
-    for part in parts:
-        formats = "fp16" if part is None else "/".join(_plain_name(fmt) for fmt in part.formats)
-        scale = "" if part is None or part.scale is None else f" with scale {_plain_name(part.scale.format)}"
-        said.append(f"weight {formats}{scale}")
-    activation = "fp16" if config.activation is None else _plain_name(config.activation.formats[0])
-    branches = {
-        "low-rank branch": config.low_rank,
-        "outliers": config.outliers,
-        "smoothing": config.smoothing,
-    }
-    return ", ".join([*said, f"activation {activation}", *(name for name, there in branches.items() if there)])
-
-
-def _plain_name(fmt: Format) -> str:
-    if not _FORMAT_NAME.fullmatch(fmt.name):
-        raise ValueError(f"a format's name must be up to 60 letters, digits and underscores, not {fmt.name!r}")
-    return fmt.name
-
-
-def image_entry(beats: int, arrays: Iterable[PlacedArray]) -> dict[str, Any]:
-    """A weight image in the manifest."""
-    return {"beats": beats, "arrays": [{"name": a.name, "beat": a.beat, "words": a.words} for a in arrays]}
-
-
-def options_entry(options: LayerOptions) -> dict[str, Any]:
-    """Options in the manifest but the tokens of a call."""
-    return {
-        "lanes": options.lanes,
-        "tile_rows": options.tile_rows,
-        "arithmetic": options.arithmetic.value,
-        "accumulator": list(options.accumulator),
-        "mapping": options.mapping.value,
-    }
 
 
 def seeded_input(name: str, shape: tuple[int, int], seed: int) -> np.ndarray:

@@ -46,16 +46,36 @@ def _section(layer: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     image = layer["image"]
-    if not layer["on_chip"]:
+    formats = layer.get("formats", [])
+    for one in formats:
+        size = one["image"]["beats"] * BEAT_BYTES
+        lines.append(f"| `weights` | read | {size} | the weight image in {one['name']} | `{one['weights']}` |")
+    if not layer["on_chip"] and not formats:
         lines.append(f"| `weights` | read | {image['beats'] * BEAT_BYTES} | the weight image, below | `{WEIGHTS}` |")
+    golden = formats[0]["output"].replace(formats[0]["name"], "<format>") if formats else OUTPUT
     lines += [
         f"| `input` | read | {layer['input_beats'] * BEAT_BYTES} a token | FP16 `[tokens, {k}]` | `{INPUT}`, "
         f"{layer['tokens']} tokens |",
         f"| `output` | written | {layer['output_beats'] * BEAT_BYTES} a token | {_OUTPUTS[layer['output']]}, "
-        f"`[tokens, {n}]` | `{OUTPUT}`, {layer['tokens']} tokens |",
+        f"`[tokens, {n}]` | `{golden}`, {layer['tokens']} tokens |",
         "",
     ]
+    if formats:
+        lines += [
+            "The argument `format`, a 32-bit register before `tokens`, says what the weight image holds. It may change "
+            "from call to call:",
+            "",
+            "| format | `format` | codes from byte | bytes |",
+            "|---|---|---|---|",
+        ]
+        for one in formats:
+            codes = one["image"]["arrays"][-1]
+            start, size = codes["beat"] * BEAT_BYTES, codes["words"] * 4
+            lines.append(f"| {one['name']} | `{one['register']:#09x}` | {start} | {size} |")
+        lines += ["", "All arrays before the codes lie at the same place in every format.", ""]
     where = f"part of the kernel (`{layer['folder']}/image.inc`)" if layer["on_chip"] else f"`{WEIGHTS}`"
+    if formats:
+        where = "in the layer's own format"
     lines += [
         f"The weight image, {where}, {image['beats']} beats of {BEAT_BYTES} bytes:",
         "",

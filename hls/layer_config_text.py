@@ -11,6 +11,7 @@ import numpy as np
 
 from datatypes.catalog import FP16
 from datatypes.format import CodebookFormat, FloatFormat, Format, IntFormat
+from hls.bitmod_arithmetic import RUNTIME_FORMATS, bitmod_register
 from hls.c_types import flag, value_type
 from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, PartPlan, StagePlan
 
@@ -63,7 +64,7 @@ def _layer_text(plan: LayerPlan, name: str) -> str:
         "lanes": plan.options.lanes,
         "tile_rows": plan.rows_on_chip,
         "parallel_rows": plan.options.tile_rows,
-        "beats": plan.beats,
+        "beats": plan.most_beats,
     }
     norm = _flag("normalised", plan.normalised)
     return _struct(
@@ -118,6 +119,8 @@ def _outliers(plan: OutlierPlan | None) -> str:
 
 def _part_text(part: PartPlan, name: str) -> str:
     registers = part.arithmetic.registers or (0,)
+    if part.runtime_bits:  # the same text for every format: one of the fewest cycles, which the scaling keeps pace with
+        registers = (bitmod_register(RUNTIME_FORMATS["bitmod_fp4"]),)
     words = ", ".join(f"{word}U" for word in registers)
     return _struct(
         name,
@@ -134,6 +137,7 @@ def _part_text(part: PartPlan, name: str) -> str:
             _integers({"idle_weight": part.idle_weight, "idle_activation": part.idle_activation}),
             f"static constexpr std::uint32_t registers[{len(registers)}] = {{{words}}};",
             *_slabs(part),
+            *([_flag("runtime_format", True)] if part.runtime_bits else []),
         ],
     )
 

@@ -29,9 +29,9 @@ _MAIN = """#include <cstdio>
 using codesign::beat_t;
 
 template <class CONFIG>
-static int run(const std::string& folder, int tokens, int input_beats, int output_beats) {{
+static int run(const std::string& folder, int tokens, int input_beats, int output_beats, int beats, unsigned format) {{
   std::vector<beat_t> weights, input;
-  if (!codesign::read_beats((folder + "/weights.bin").c_str(), CONFIG::beats, weights)) return 3;
+  if (!codesign::read_beats((folder + "/weights.bin").c_str(), beats, weights)) return 3;
   if (!codesign::read_beats((folder + "/input.bin").c_str(), tokens * input_beats, input)) return 3;
   std::vector<std::uint64_t> words;  // of the table on the chip: the same image
   for (const beat_t& beat : weights) {{
@@ -42,8 +42,12 @@ static int run(const std::string& folder, int tokens, int input_beats, int outpu
     const int call = tokens - first < CONFIG::tokens ? tokens - first : CONFIG::tokens;
     const beat_t* from = input.data() + first * input_beats;
     beat_t* to = output.data() + first * output_beats;
-    if (first == 0) codesign::run_layer<CONFIG>(codesign::memory_image{{weights.data()}}, from, to, call);
-    else codesign::run_layer<CONFIG>(codesign::rom_image{{words.data()}}, from, to, call);
+    const codesign::memory_image memory{{weights.data()}};
+    const codesign::rom_image table{{words.data()}};
+    using in_memory = codesign::formatted_image<codesign::memory_image>;
+    using on_chip = codesign::formatted_image<codesign::rom_image>;
+    if (first == 0) codesign::run_layer<CONFIG>(in_memory{{memory, format}}, from, to, call);
+    else codesign::run_layer<CONFIG>(on_chip{{table, format}}, from, to, call);
   }}
   std::FILE* file = std::fopen((folder + "/output.bin").c_str(), "wb");
   if (!file) return 3;
@@ -59,6 +63,8 @@ int main(int, char** arguments) {{
   const std::string name = arguments[1], folder = arguments[2];
   const int tokens = std::stoi(arguments[3]);
   const int input_beats = std::stoi(arguments[4]), output_beats = std::stoi(arguments[5]);
+  const int beats = std::stoi(arguments[6]);
+  const unsigned format = static_cast<unsigned>(std::stoul(arguments[7]));
 {branches}  return 2;
 }}
 """
@@ -89,7 +95,8 @@ def compile_plans(plans: Mapping[str, LayerPlan], program: Path, *, flags: Seque
         (folder / f"{name}_config.h").write_text(config_text(plan, name))
     includes = "".join(f'#include "{name}_config.h"\n' for name in plans)
     branches = "".join(
-        f'  if (name == "{name}") return run<{name}_config>(folder, tokens, input_beats, output_beats);\n'
+        f'  if (name == "{name}")\n'
+        f"    return run<{name}_config>(folder, tokens, input_beats, output_beats, beats, format);\n"
         for name in plans
     )
     source = folder / f"{program.name}.cpp"
@@ -110,7 +117,7 @@ def simulate_plan(program: Path, name: str, plan: LayerPlan, x: np.ndarray) -> S
     (folder / "weights.bin").write_bytes(beat_bytes(plan.image))
     (folder / "input.bin").write_bytes(row_bytes(x))
     output_beats = sum(plan.output_beats)
-    numbers = (len(x), row_beats(x.shape[1], 16), output_beats)
+    numbers = (len(x), row_beats(x.shape[1], 16), output_beats, plan.beats, plan.format_register)
     command = [str(program), name, str(folder), *(str(number) for number in numbers)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -33,8 +33,8 @@ def _part_tile(part: PartPlan, plan: LayerPlan, tile: int, first: int, rows: int
     above, code_rows = first // part.outputs, -(-rows // part.outputs)
     lanes = plan.options.lanes
     if part.code_bits < 16:
-        words = row_words(codes, part.code_bits)
-        line = line_blocks(part.code_bits, codes) * part.code_bits
+        words = row_words(codes, part.stored_bits)
+        line = line_blocks(part.code_bits, codes) * part.stored_bits
         yield from code_line_loops(words, line, above, code_rows, tile)
     else:
         yield from tile_field_loops(part.wide_codes, codes, above, code_rows, tile, each=lanes // part.code_dim)

@@ -33,6 +33,8 @@ class LayerOptions:
         arithmetic: how weight and activation meet; ``BITMOD`` for its bit-serial PE.
         accumulator: exponent and mantissa bits of the float that adds products of FP16 activations.
         mapping: where products of integers are made; other products take ``AUTO`` alone.
+        runtime_formats: whether BitMoD's PE takes the weights' format from a register that is written before a call
+            (``hls.bitmod_arithmetic.RUNTIME_FORMATS``).
     """
 
     tokens: int = 8
@@ -42,6 +44,7 @@ class LayerOptions:
     accumulator: tuple[int, int] = (8, 23)
     tile_blocks: int | None = None
     mapping: IntMapping = IntMapping.AUTO
+    runtime_formats: bool = False
 
     def __post_init__(self) -> None:
         for name, most in MOST.items():
@@ -53,4 +56,8 @@ class LayerOptions:
         if not (2 <= exponent_bits <= 8 and 1 <= mantissa_bits <= 23):
             raise ValueError(
                 f"accumulator must have 2 to 8 exponent and 1 to 23 mantissa bits, not {self.accumulator!r}"
+            )
+        if self.runtime_formats and self.arithmetic is not Arithmetic.BITMOD:
+            raise ValueError(
+                f"runtime_formats must come with BitMoD's PE (accelerator bitmod), not with {self.arithmetic.value}"
             )

@@ -58,6 +58,8 @@ class PartPlan:
         kept, block: of every ``block`` columns of a row so many are stored; 1 and 1 for all.
         idle_weight, idle_activation: codes of lanes past the columns, one of them of value zero.
         slabs: the step with which each group of channels starts, where sums are shifted between them.
+        runtime_bits: of this layer's codes, where their format is chosen at run time and ``code_bits`` is the most
+            that they may have; 0 where it is fixed.
     """
 
     columns: int
@@ -78,6 +80,12 @@ class PartPlan:
     idle_weight: int = 0
     idle_activation: int = 0
     slabs: tuple[int, ...] = ()
+    runtime_bits: int = 0
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of a code in the image."""
+        return self.runtime_bits or self.code_bits
 
     @property
     def stored_columns(self) -> int:
@@ -205,6 +213,21 @@ class LayerPlan:
     def beats(self) -> int:
         """Of the image."""
         return len(self.image) * 4 // BEAT_BYTES
+
+    @property
+    def most_beats(self) -> int:
+        """Of the image with the widest codes that its kernel takes."""
+        (part, *_) = self.parts
+        if not part.runtime_bits:
+            return self.beats
+        rows = -(-self.shape[0] // part.outputs)
+        return part.codes_beat + -(-rows * row_words(part.row_codes, part.code_bits) * 4 // BEAT_BYTES)
+
+    @property
+    def format_register(self) -> int:
+        """What the format register holds for this layer; 0 where its format is fixed."""
+        (word, *_) = (*(part.arithmetic.registers[0] for part in self.parts if part.runtime_bits), 0)
+        return word
 
     @property
     def output_beats(self) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from hls.layer_options import LayerOptions
 from hls.layer_outliers import codes_are_cleared, is_csr, outlier_values
 from hls.layer_parts import dense_parts
 from hls.layer_plan import FactorPlan, FieldPlan, LayerPlan, OutlierPlan, WeightImage, tiled_field
-from hls.part_planning import plan_part
+from hls.part_planning import placed_last, plan_part
 from hls.part_shape import tile_blocks
 from hls.stage_planning import input_stage, plan_stage
 from hwmodel.channel_groups import plain_activation
@@ -56,6 +56,8 @@ def plan_layer(
         raise NotImplementedError(
             f"a layer's rotation must be one that divides its {k} inputs, not {sorted(rotations)!r}"
         )
+    if options.runtime_formats and len(parts) > 1:
+        raise NotImplementedError("formats chosen at run time go with one weight matrix, not with parts or a residual")
     image = WeightImage()
     stored = pack_layer(layer)
     stage = input_stage(layer, options)
@@ -87,6 +89,8 @@ def plan_layer(
     output_stage = None if output is None or fp16 else plan_stage(output, n, options.tokens)
     if output_stage is not None and output_stage.rule == "range":
         raise NotImplementedError("codes of an output have no zero point: use a symmetric output format")
+    if options.runtime_formats:
+        planned = (placed_last(planned[0], parts[0], image),)
     return LayerPlan(
         shape=(n, k),
         options=options,

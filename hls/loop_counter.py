@@ -21,8 +21,8 @@ from hls.layer_csim import compile_plans, simulate_plan
 from hls.layer_plan import LayerPlan
 
 _FILES = (
-    "activation.h", "attention.h", "branches.h", "decoder_block.h", "elementwise.h", "kv_cache.h", "layer.h",
-    "layer_output.h", "layer_part.h", "layer_parts.h", "layer_tile.h", "norm.h", "part_scale.h", "streams.h",
+    "activation.h", "attention.h", "branches.h", "code_tiles.h", "decoder_block.h", "elementwise.h", "kv_cache.h",
+    "layer.h", "layer_output.h", "layer_part.h", "layer_parts.h", "layer_tile.h", "norm.h", "part_scale.h", "streams.h",
 )  # fmt: skip
 _VARIABLE = "CODESIGN_LOOP_COUNTS"
 _LOOP = re.compile(

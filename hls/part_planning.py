@@ -12,10 +12,11 @@ from datatypes.catalog import FP16
 from datatypes.channel_groups import ChannelGroups
 from datatypes.format import FloatFormat, Format, IntFormat, LearnedFormat
 from datatypes.layer_config import SecondLevel, SparsityConfig, TensorConfig
-from datatypes.packing import pack_tensor
+from datatypes.packing import pack_flat, pack_tensor
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import value_table
-from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, mapped, tender_of
+from hls.bitmod_arithmetic import RUNTIME_CODE_BITS, RUNTIME_SELECTOR_BITS, bitmod_of, runtime_bitmod_of
+from hls.c_arithmetics import Pair, arithmetic_of, mapped, tender_of
 from hls.c_types import CArithmetic, largest_integer, value_type
 from hls.channel_slabs import groups_of, slab_sum_bits, slabs
 from hls.layer_options import LayerOptions
@@ -45,6 +46,8 @@ def plan_part(
     _check_cut(part, sparsity, options)
     group = group_size(part, plain_activation(layer.config.activation))
     arrays = pack_tensor(replace(tensor, residual=None, config=replace(config, residual=None)))
+    if options.runtime_formats:
+        del arrays["codes"]  # placed_last
     beats = {key: image.add(f"{part.name}.{key}", array) for key, array in arrays.items() if array.numel()}
     fields: dict[str, FieldPlan] = {}
     if config.scale is not None:
@@ -59,6 +62,11 @@ def plan_part(
     if config.selector_bits:
         value = f"codesign::integer_value<{config.selector_bits}, false>"
         fields["selector"] = tiled_field(value, config.selector_granularity, shape, beats["selector"])
+    elif options.runtime_formats:  # integers have none: of no meaning, but of the same image
+        tiles = torch.zeros(config.granularity.scale_shape(shape), dtype=torch.uint8)
+        beats["selector"] = image.add(f"{part.name}.selector", pack_flat(tiles, RUNTIME_SELECTOR_BITS))
+        value = f"codesign::integer_value<{RUNTIME_SELECTOR_BITS}, false>"
+        fields["selector"] = tiled_field(value, config.granularity, shape, beats["selector"])
     if config.codebook is not None:
         if config.codebook.format != FP16 or tile_columns(config.codebook.granularity, shape) < part.columns:
             raise NotImplementedError("learned codebooks must hold fp16 and cover whole rows")
@@ -79,9 +87,9 @@ def plan_part(
     idle_weight, idle_activation = _idle_codes(config, stage, _has_idle_lanes(part.columns, group, sparsity, options))
     return PartPlan(
         columns=part.columns,
-        code_bits=config.formats[0].bits,
+        code_bits=RUNTIME_CODE_BITS if options.runtime_formats else config.formats[0].bits,
         code_dim=part.code_columns,
-        codes_beat=beats["codes"],
+        codes_beat=beats.get("codes", 0),
         group=group,
         arithmetic=mapped(
             _arithmetic(config, stage, options, sparsity.kept_columns(group))
@@ -101,7 +109,14 @@ def plan_part(
         idle_weight=idle_weight,
         idle_activation=idle_activation,
         slabs=starts,
+        runtime_bits=config.formats[0].bits if options.runtime_formats else 0,
     )
+
+
+def placed_last(plan: PartPlan, part: DensePart, image: WeightImage) -> PartPlan:
+    """A part whose format is chosen at run time, its codes behind all else: no place depends on their width."""
+    codes = pack_tensor(replace(part.tensor, residual=None, config=replace(part.config, residual=None)))["codes"]
+    return replace(plan, codes_beat=image.add(f"{part.name}.codes", codes))
 
 
 def _check_cut(part: DensePart, sparsity: SparsityConfig, options: LayerOptions) -> None:
@@ -195,7 +210,8 @@ def _arithmetic(config: TensorConfig, stage: StagePlan, options: LayerOptions, g
             raise NotImplementedError("BitMoD's PE takes dense weights with a scale and without zero points")
         if group % options.lanes and options.lanes > 4:
             raise ValueError(f"lanes of BitMoD's PE must divide groups of {group} or be 4, not {options.lanes}")
-        return bitmod_of(config.formats, activation, scale=config.scale.format, lanes=options.lanes, group=group)
+        made = runtime_bitmod_of if options.runtime_formats else bitmod_of
+        return made(config.formats, activation, scale=config.scale.format, lanes=options.lanes, group=group)
     if len(config.formats) > 1:
         return mixture_of(config.formats, activation, options, group)
     pair = Pair(config.formats[0], activation, options.lanes, group, options.accumulator, config.vectors_along_output)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datatypes.layer_config import SparsityConfig
-from hls.c_arithmetics import BITMOD_LANES
+from hls.bitmod_arithmetic import BITMOD_LANES
 from hls.cpp_types import CppType, parse_type
 from hls.hls_operators import Operator, stages
 from hls.layer_options import LayerOptions
@@ -18,6 +18,7 @@ from hls.layer_plan import PartPlan
 
 ADD_CYCLES = stages(Operator.FLOAT_ADD) + 1  # float_add_cycles of part_shape.h: the adder and the register behind it
 _LEAST_TILES = 8  # filling the first one is then at most an eighth of the work
+_FEWEST_TERMS = 2  # of FP3, FP4 and INT4 in BitMoD's PE (bitmod_format.h)
 _TILE_BITS = 64 * 1024 * 8  # ASSUMPTION: 64 KiB of codes in a tile, so about 30 block RAMs for both of its copies
 
 
@@ -115,11 +116,14 @@ def part_shape(part: PartPlan, options: LayerOptions, blocks: int) -> PartShape:
     """
     lanes, rows = options.lanes, options.tile_rows
     steps, cycles, rounded = group_steps(part, lanes), cycles_of_step(part), is_rounded(part)
+    fewest = cycles
+    if part.runtime_bits:  # of any format that its register may hold
+        fewest = cycles // bitmod_terms(part.arithmetic.registers[0]) * _FEWEST_TERMS
     in_turns = rounded and blocks > 1
     # ASSUMPTION: an adder of any float has the stages of float32's; a lane waits for the one before it
     waits = lanes * stages(Operator.FLOAT_ADD) if rounded else 1
     step_interval = -(-waits // (blocks if in_turns else 1))
-    scalers = -(-rows // min(steps[0] * cycles * step_interval, rows))
+    scalers = -(-rows // min(steps[0] * fewest * step_interval, rows))
     passes = -(-rows // scalers)
     window = lanes // part.kept * part.block if "mask" in part.fields else lanes
     stored = SparsityConfig(part.kept, part.block).kept_columns(part.group)

@@ -20,6 +20,25 @@ _PORTS = (("weights", "gmem0", False), ("input", "gmem1", False), ("output", "gm
 
 
 @dataclass(frozen=True)
+class GoldenRun:
+    """One run of a testbench.
+
+    Args:
+        format: of the weight where it is chosen at run time; empty else.
+        word: of the format register; 0 where there is none.
+        weights: file of the weight image; empty where it is part of the kernel.
+        beats: of the image.
+        output: file of the golden outputs.
+    """
+
+    format: str
+    word: int
+    weights: str
+    beats: int
+    output: str
+
+
+@dataclass(frozen=True)
 class KernelText:
     """What the files of one layer say.
 
@@ -29,12 +48,13 @@ class KernelText:
         shape: (n, k).
         description: one line: encoding and arithmetic.
         tokens: of the golden vectors.
-        beats: of the weight image.
+        beats: of the weight image; of the largest.
         on_chip: whether the image is part of the source.
         input_beats, output_beats: of one token.
         rows: values of a token's output that are compared.
         row_bits: width of one.
         calls: tokens of each call of the testbench.
+        runs: of the testbench; more than one where the weights' format is chosen at run time.
     """
 
     layer: str
@@ -49,11 +69,22 @@ class KernelText:
     rows: int
     row_bits: int
     calls: tuple[int, ...]
+    runs: tuple[GoldenRun, ...]
 
     @property
     def data(self) -> tuple[str, ...]:
         """Files that the testbench reads."""
-        return (INPUT, OUTPUT) if self.on_chip else (INPUT, OUTPUT, WEIGHTS)
+        return (INPUT, *(file for run in self.runs for file in (run.output, run.weights) if file))
+
+    @property
+    def runtime_formats(self) -> bool:
+        """Whether the weights' format is chosen at run time."""
+        return any(run.format for run in self.runs)
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Arguments behind the ports."""
+        return ("format", "tokens") if self.runtime_formats else ("tokens",)
 
     @property
     def depths(self) -> Mapping[str, int]:
@@ -74,7 +105,8 @@ def render(template: str, values: Mapping[str, object]) -> str:
 def _parameters(kernel: KernelText) -> str:
     ports = [port for port in _PORTS if port[0] in kernel.depths]
     listed = [f"{'' if written else 'const '}ap_uint<512>* {name}" for name, _, written in ports]
-    return ", ".join([*listed, "int tokens"])
+    kinds = {"format": "unsigned format", "tokens": "int tokens"}
+    return ", ".join([*listed, *(kinds[name] for name in kernel.scalars)])
 
 
 def weights_texts(name: str, beats: int, *, on_chip: bool) -> tuple[str, str]:
@@ -96,9 +128,11 @@ def kernel_text(kernel: KernelText) -> str:
         if name in kernel.depths:
             depth = kernel.depths[name]
             lines.append(f"#pragma HLS INTERFACE m_axi port = {name} bundle = {bundle} offset = slave depth = {depth}")
-    for name in (*kernel.depths, "tokens", "return"):
+    for name in (*kernel.depths, *kernel.scalars, "return"):
         lines.append(f"#pragma HLS INTERFACE s_axilite port = {name} bundle = control")
     image, weights = weights_texts(kernel.name, kernel.beats, on_chip=kernel.on_chip)
+    if kernel.runtime_formats:
+        weights = f"codesign::formatted_image<codesign::memory_image>{{{weights}, format}}"
     return render(
         "kernel.cpp",
         {
@@ -117,11 +151,12 @@ def kernel_text(kernel: KernelText) -> str:
 
 def bench_text(kernel: KernelText) -> str:
     """The testbench."""
-    arguments = "input.data(), output.data(), call"
-    read = ""
-    if not kernel.on_chip:
-        arguments = f"weights.data(), {arguments}"
-        read = f' ||\n      !read_beats("{WEIGHTS}", {kernel.beats}, weights)'
+    scalars = {"format": "run.word", "tokens": "call"}
+    arguments = ["input.data()", "output.data()", *(scalars[name] for name in kernel.scalars)]
+    runs = [
+        f'    {{"{run.format}", {run.word:#x}U, "{run.weights}", {run.beats if run.weights else 0}, "{run.output}"}},'
+        for run in kernel.runs
+    ]
     return render(
         "testbench.cpp",
         {
@@ -132,10 +167,9 @@ def bench_text(kernel: KernelText) -> str:
             "output_beats": kernel.output_beats,
             "rows": kernel.rows,
             "row_bits": kernel.row_bits,
-            "read_weights": read,
-            "declared": "input, expected" if kernel.on_chip else "weights, input, expected",
+            "runs": "\n".join(runs),
             "calls": ", ".join(str(call) for call in kernel.calls),
-            "arguments": arguments,
+            "arguments": ", ".join(arguments if kernel.on_chip else ["weights.data()", *arguments]),
         },
     )
 

@@ -126,8 +126,8 @@ def _float(pe: PE) -> PeDesign:
 
 
 def _activation_serial(pe: PE) -> PeDesign:
-    serial, parallel = _integer(pe.max_activation_bits), _integer(pe.max_integer_bits)
-    return pe_design(serial, parallel, arithmetic=Arithmetic.WEIGHT_SERIAL, lanes=pe.lanes)
+    weight, activation = _integer(pe.max_integer_bits), _integer(pe.max_activation_bits)
+    return pe_design(weight, activation, arithmetic=Arithmetic.ACTIVATION_SERIAL, lanes=pe.lanes)
 
 
 def _both_serial(pe: PE) -> PeDesign:

@@ -26,7 +26,8 @@ class Arithmetic(Enum):
     FIXED_PRODUCT = "fixed_product"  # product of floats as a two's complement number
     PARALLEL = "parallel"  # MAC or dot product in one cycle
     BLOCK = "block"  # dot product of two block-scaled vectors (OCP MX)
-    WEIGHT_SERIAL = "weight_serial"  # bits of the weight, one a cycle (Stripes)
+    WEIGHT_SERIAL = "weight_serial"  # bits of the weight, one a cycle
+    ACTIVATION_SERIAL = "activation_serial"  # bits of the activation, one a cycle (Stripes)
     BOTH_SERIAL = "both_serial"  # a bit of each a cycle (Loom, BISMO)
     TERM_SERIAL = "term_serial"  # signed powers of two of the weight (Pragmatic, Bitlet)
     BITMOD = "bitmod"  # terms of the weight, FP16 activations, group dequantization (BitMoD)
@@ -173,6 +174,8 @@ def pe_design(
                 f"BitMoD's PE takes its own formats and FP16, not {weight.name} and {activation.name}"
             )
         return design("bitmod_pe", LANES=lanes, ACCUMULATOR_BITS=27)
+    if arithmetic is Arithmetic.ACTIVATION_SERIAL:  # the same module, sides exchanged
+        return _serial(activation, weight, Arithmetic.WEIGHT_SERIAL, accumulator, lanes)
     if arithmetic is not Arithmetic.PARALLEL:
         return _serial(weight, activation, arithmetic, accumulator, lanes)
     if isinstance(weight, CodebookFormat | LearnedFormat):

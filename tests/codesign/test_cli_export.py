@@ -129,6 +129,22 @@ def test_products_of_integers_go_where_they_are_told(run, refused, model, tmp_pa
     assert "mapping must be auto for products that are not of plain integers" in message
 
 
+def test_formats_at_run_time_are_an_option_of_bitmods_pe(run, refused, tiny_gqa_dir, model, tmp_path):
+    folder = quantized(tiny_gqa_dir, tmp_path / "bitmod", "bitmod4_g32")
+    arguments = ("export", folder, "-l", Q, "--runtime-formats")
+    status, out, _ = run(*arguments, "-a", "bitmod", "-o", tmp_path / "out")
+    (layer,) = json.loads((tmp_path / "out/manifest.json").read_text())["layers"]
+    assert status == 0 and layer["options"]["runtime_formats"]
+    words = {one["name"]: one["register"] for one in layer["formats"]}
+    assert words.keys() == {"bitmod_fp3", "bitmod_fp4", "int4", "int6", "int8"} and words["int6"] == 5 << 24
+    assert all(name in out for name in words)
+    cycles = {one["name"]: one["cycles"] for one in layer["formats"]}
+    assert cycles["bitmod_fp4"] < cycles["int6"] < cycles["int8"]
+    assert "runtime_formats must come with BitMoD's PE" in refused(*arguments, "-o", tmp_path / "two")
+    message = refused("export", folder, "--block", "0", "--runtime-formats", "-a", "bitmod", "-o", tmp_path / "two")
+    assert "go with layers exported one by one, not with the whole block" in message
+
+
 def test_inputs_of_a_text_are_what_the_model_feeds_its_layers(run, model, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text(SENTENCE * 8)
@@ -162,6 +178,8 @@ def test_biases_go_with_their_layers_and_embeddings_stay_out(run, refused, tiny_
         (("-l", Q, "--clock", "5000"), "clock_mhz must be 1 to 1000, not 5000.0"),
         (("-l", Q, "-a", "a100"), "not the GPU a100"),
         (("-l", Q, "-a", "nonsense"), "not 'nonsense'"),
+        (("-l", Q, "-a", "bitfusion"), "PEs that a header computes .*, not the fused bricks of bitfusion"),
+        (("-l", Q, "-a", "fp16_baseline"), f"layer {Q} cannot be exported: PEs of fp16_baseline multiply FP16"),
         (("-l", Q, "--inputs", "no-such-text"), "no-such-text"),
         (("-l", Q, "--lanes", "0"), "--lanes"),
         (("-l", Q, "--tokens", "1000000000000"), "tokens of a layer must be 1 to 65536"),
@@ -172,6 +190,18 @@ def test_biases_go_with_their_layers_and_embeddings_stay_out(run, refused, tiny_
 def test_mistakes_of_export_are_one_sentence_and_write_nothing(refused, model, tmp_path, arguments, message):
     assert re.search(message, refused("export", model, *arguments, "-o", tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_that_is_none_of_the_models_is_called_that(refused, tiny_gqa_dir, tmp_path):
+    folder = quantized(tiny_gqa_dir, tmp_path / "model", "int4_g32_fp16_a8")
+    manifest = folder / "codesign.json"
+    strange = Q.replace("q_proj", "query")
+    for path in (manifest, *folder.glob("*.safetensors.index.json")):
+        path.write_text(path.read_text().replace(f'"{Q}"', f'"{strange}"'))
+    message = refused("export", folder, "-l", strange, "-o", tmp_path / "out")
+    assert (
+        message.startswith(f"layer {strange} must be a weight matrix of ") and "which has none of this name" in message
+    )
 
 
 def test_a_model_that_is_no_quantized_folder(refused, tiny_gqa_dir, tmp_path):

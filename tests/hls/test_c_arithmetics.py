@@ -26,7 +26,8 @@ from datatypes.catalog import (
 from datatypes.format import CodebookFormat, FloatFormat, IntFormat, LearnedFormat, VectorFormat
 from datatypes.outlier_victim import OutlierVictimFormat
 from hls.ap_types import compile_program
-from hls.c_arithmetics import Pair, arithmetic_of, bitmod_of, bitmod_register, mapped, pair_ports
+from hls.bitmod_arithmetic import bitmod_of, bitmod_register
+from hls.c_arithmetics import Pair, arithmetic_of, mapped, pair_ports
 from hls.c_types import is_float_input
 from hls.layer_options import IntMapping
 from hwmodel.unit_cost_design import Arithmetic
@@ -211,6 +212,8 @@ QUICK = [
     (LEARNED, INTS[4], Arithmetic.PARALLEL),
     (VECTOR, FP16, Arithmetic.PARALLEL),
     (INTS[3], INTS[4], Arithmetic.WEIGHT_SERIAL),
+    (INTS[4], INTS[3], Arithmetic.ACTIVATION_SERIAL),
+    (UINTS[3], UINTS[4], Arithmetic.ACTIVATION_SERIAL),
     (INTS[3], UINTS[4], Arithmetic.BOTH_SERIAL),
     (INTS[4], INTS[4], Arithmetic.TERM_SERIAL),
 ]

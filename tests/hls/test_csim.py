@@ -12,7 +12,7 @@ from hls.ap_types import INCLUDE
 from hls.csim import Mismatch, edited_sources, matching, open_export, simulate
 from hls.export import needed_headers
 from hls.export_folder import MANIFEST, read_manifest, whole_export, write_manifest
-from hls.render import KernelText, bench_text
+from hls.render import GoldenRun, KernelText, bench_text
 from hls.weights import row_bytes
 
 pytestmark = pytest.mark.usefixtures("needs_compiler")
@@ -49,7 +49,10 @@ def write_layer(folder, name, identifier, *, wrong=()):
     expected = 2 * values
     for token, row in wrong:
         expected[token, row] += 1
-    kernel = KernelText(name, identifier, (COLUMNS, COLUMNS), "twice", TOKENS, 0, True, 3, 3, COLUMNS, 32, (1, TOKENS))
+    run = GoldenRun("", 0, "", 0, "output.bin")
+    kernel = KernelText(
+        name, identifier, (COLUMNS, COLUMNS), "twice", TOKENS, 0, True, 3, 3, COLUMNS, 32, (1, TOKENS), (run,)
+    )
     (place / "kernel.cpp").write_text(KERNEL.replace("NAME", identifier))
     (place / "config.h").write_text(CONFIG)
     (place / "testbench.cpp").write_text(bench_text(kernel))

@@ -68,6 +68,7 @@ def part_named(made, start):
         (TensorConfig((OLIVE4_INT,), PerChannel()), INT8, Arithmetic.PARALLEL, "olive_dot"),
         (TensorConfig(ANT4_WEIGHT, PerGroup(32)), INT8, Arithmetic.PARALLEL, "minifloat_dot"),
         (INT4, INT8, Arithmetic.WEIGHT_SERIAL, "bit_serial_dot"),
+        (INT4, INT8, Arithmetic.ACTIVATION_SERIAL, "bit_serial_dot"),
         (INT4, INT8, Arithmetic.BOTH_SERIAL, "bit_bit_dot"),
         (INT4, INT8, Arithmetic.TERM_SERIAL, "term_serial_dot"),
     ],

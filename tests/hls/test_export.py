@@ -29,13 +29,13 @@ from hls.export import (  # noqa: E402
     ExportLayer,
     ExportTarget,
     check_exportable,
-    describe,
     export_layers,
     needed_headers,
     seeded_input,
 )
 from hls.export_folder import read_manifest  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
+from hls.manifest_entries import describe  # noqa: E402
 from hwmodel.fpga import DEVICES  # noqa: E402
 from hwmodel.unit_cost_design import Arithmetic  # noqa: E402
 from tests.hls.real_layers import REAL_LAYERS  # noqa: E402

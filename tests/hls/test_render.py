@@ -7,13 +7,14 @@ import subprocess
 
 import pytest
 
-from hls.render import KernelText, bench_text, kernel_text, makefile_text, render, vitis_texts
+from hls.render import GoldenRun, KernelText, bench_text, kernel_text, makefile_text, render, vitis_texts
 
 
 def kernel(**changes):
+    run = GoldenRun("", 0, "" if changes.get("on_chip") else "weights.bin", 21, "output.bin")
     usual = KernelText(
         layer="model.q", name="layer_model_q_x1", shape=(40, 64), description="int4", tokens=3, beats=21, on_chip=False,
-        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3),
+        input_beats=2, output_beats=3, rows=40, row_bits=32, calls=(1, 3), runs=(run,),
     )  # fmt: skip
     return dataclasses.replace(usual, **changes)
 
@@ -55,7 +56,23 @@ def test_a_kernel_with_weights_on_the_chip_has_no_port_for_them():
     assert 'layer_model_q_x1_image[] = {\n#include "image.inc"\n};' in text
     assert "weights" not in re.findall(r"port = (\w+)", text)
     assert "codesign::rom_image{layer_model_q_x1_image}, input, output, tokens" in text
-    assert "weights" not in bench_text(kernel(on_chip=True))
+    bench = bench_text(kernel(on_chip=True))
+    assert "weights.data()" not in bench and '{"", 0x0U, "", 0, "output.bin"},' in bench
+
+
+def test_a_format_register_is_an_argument_before_the_tokens():
+    runs = (
+        GoldenRun("int4", 3 << 24, "weights_int4.bin", 21, "output_int4.bin"),
+        GoldenRun("int8", 7 << 24, "weights_int8.bin", 42, "output_int8.bin"),
+    )
+    made = kernel(runs=runs, beats=42)
+    text, bench = kernel_text(made), bench_text(made)
+    assert "ap_uint<512>* output, unsigned format, int tokens) {" in text and "depth = 42" in text
+    ports = ["weights", "input", "output", "format", "tokens", "return"]
+    assert re.findall(r"s_axilite port = (\w+)", text) == ports
+    assert '{"int8", 0x7000000U, "weights_int8.bin", 42, "output_int8.bin"},' in bench
+    assert "(weights.data(), input.data(), output.data(), run.word, call);" in bench
+    assert made.data == ("input.bin", "output_int4.bin", "weights_int4.bin", "output_int8.bin", "weights_int8.bin")
 
 
 def test_vitis_files_name_part_clock_top_and_data():

@@ -107,9 +107,11 @@ void sum_groups(const part_tile<PART, ROWS, PARALLEL>& tile, const part_register
   typename cycle_state_of<arithmetic>::type sum_state[shape::code_rows], ones_state[shape::ones_rows];
 #pragma HLS ARRAY_PARTITION variable = sum_state complete
 #pragma HLS ARRAY_PARTITION variable = ones_state complete
+  int step_cycles = shape::cycles;
+  if constexpr (runtime_format_of<PART>::value) step_cycles = arithmetic::cycles(registers.at(0, 0));
   int token = 0, group = 0, block = 0, step = 0, cycle = 0;
 steps:
-  for (int i = 0; i < tokens * blocks * shape::row_steps * shape::cycles; ++i) {
+  for (int i = 0; i < tokens * blocks * shape::row_steps * step_cycles; ++i) {
 #pragma HLS PIPELINE II = shape::step_interval
     const int begin = group * PART::group;
     const int end = group + 1 < shape::groups ? begin + PART::group : PART::columns;
@@ -168,7 +170,7 @@ steps:
       add_ones<PART>(ones[set][0], ones_state[0], window, stored_end - place, cycle, registers.at(block, 0));
     }
 
-    const bool last_cycle = cycle + 1 == shape::cycles;
+    const bool last_cycle = cycle + 1 == step_cycles;
     const bool last_step = step + 1 == (group + 1 < shape::groups ? shape::group_steps : shape::last_steps);
     const bool last_block = block + 1 == blocks;
     if (last_cycle && last_step) {
@@ -188,6 +190,7 @@ steps:
         entries_of_rows<PARALLEL>(tile.zero_point_offset, first, block, begin, finished.zero_offset);
       }
       entries_of_rows<PARALLEL>(tile.row_scale, first, block, 0, finished.row_scale);
+      if constexpr (runtime_format_of<PART>::value) finished.format = tile.code.format;
       if constexpr (PART::gather::present) finished.activation_scale = inputs.scale[token][group];
       else finished.activation_scale = x.scale[token][begin / activations<INPUT, TOKENS>::tile_columns];
       out.write(finished);

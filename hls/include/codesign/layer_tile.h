@@ -10,6 +10,7 @@
 #define CODESIGN_LAYER_TILE_H
 
 #include "codesign/arithmetic_traits.h"
+#include "codesign/code_tiles.h"
 #include "codesign/streams.h"
 
 namespace codesign {
@@ -60,46 +61,6 @@ struct field_tile {
   }
 };
 
-// Packed codes of ROWS rows of CODES: a line is as many whole blocks of 32 codes as a beat holds.
-template <int BITS, int ROWS, int CODES, int PARALLEL>
-struct code_tile {
-  static constexpr int blocks = ceil_div(CODES, block_codes), row_words = blocks * BITS;
-  static constexpr int line_blocks = smaller(larger(beat_words / BITS, 1), blocks), line_words = line_blocks * BITS;
-  static constexpr int lines = ceil_div(blocks, line_blocks);
-  ap_uint<word_bits> word[ROWS][lines][line_words];
-
-  code_tile() {
-#pragma HLS ARRAY_PARTITION variable = word cyclic factor = PARALLEL dim = 1
-#pragma HLS ARRAY_RESHAPE variable = word complete dim = 3
-  }
-
-  // COUNT consecutive codes from `index` on, a multiple of ALIGNED: one line, where its blocks are of one line.
-  template <int COUNT, int ALIGNED>
-  void codes_at(int row, int index, ap_uint<BITS> (&codes)[COUNT]) const {
-#pragma HLS INLINE
-    constexpr bool whole = ALIGNED % COUNT == 0 && (block_codes % COUNT == 0 || COUNT % block_codes == 0);
-    constexpr int met = whole ? ceil_div(COUNT, block_codes) : (COUNT + block_codes - 2) / block_codes + 1;
-    ap_uint<word_bits> words[met][BITS];
-#pragma HLS ARRAY_PARTITION variable = words complete dim = 0
-    const int first = index / block_codes, start = index % block_codes;
-  blocks_met:
-    for (int block = 0; block < met; ++block) {
-#pragma HLS UNROLL
-      const int at = smaller(first + block, blocks - 1);  // codes past the row are not looked at
-    words_of_block:
-      for (int part = 0; part < BITS; ++part) {
-#pragma HLS UNROLL
-        words[block][part] = word[row][at / line_blocks][at % line_blocks * BITS + part];
-      }
-    }
-  codes_met:
-    for (int lane = 0; lane < COUNT; ++lane) {
-#pragma HLS UNROLL
-      codes[lane] = unpack_code<BITS>(words[(start + lane) / block_codes], (start + lane) % block_codes);
-    }
-  }
-};
-
 // Codes of 16 bits or more, which are not packed: a field of their own.
 template <int BITS, int ROWS, int CODES, int PARALLEL, int EACH, int BEAT>
 struct wide_code_tile {
@@ -127,7 +88,13 @@ struct part_tile {
   template <class FIELD>
   using entries_of = field_tile<FIELD, ROWS, PART::columns, PARALLEL>;
 
-  std::conditional_t<packed, code_tile<packed ? PART::code_bits : 1, code_rows, codes, parallel_codes>,
+  static constexpr bool runtime = runtime_format_of<PART>::value;
+  using packed_codes =
+      std::conditional_t<runtime, runtime_code_tile<code_rows, codes, parallel_codes>,
+                         code_tile<packed ? PART::code_bits : 1, code_rows, codes, parallel_codes>>;
+  static_assert(!runtime || PART::code_bits == 8, "codes of a format that is chosen at run time have up to 8 bits");
+
+  std::conditional_t<packed, packed_codes,
                      wide_code_tile<PART::code_bits, code_rows, codes, parallel_codes, step_codes, PART::codes_beat>>
       code;
   field_tile<typename PART::mask, ROWS, stored_columns<PART>, PARALLEL, PART::arithmetic::lanes> mask;
@@ -157,7 +124,12 @@ void read_part(const IMAGE& image, int first, int rows, beat_stream& out) {
 #pragma HLS INLINE off
   using tile = part_tile<PART, ROWS, PARALLEL>;
   const int begin = first / PART::outputs, code_rows = ceil_div(rows, PART::outputs);
-  if constexpr (tile::packed) {
+  if constexpr (tile::runtime) {  // the format goes along with the codes, a beat in front of them
+    const long long row_bits = static_cast<long long>(decltype(tile::code)::blocks) *
+                               runtime_code_bits(image.format) * word_bits;
+    out.write(beat_t(image.format));
+    read_bits(image, PART::codes_beat, begin * row_bits, code_rows * row_bits, out);
+  } else if constexpr (tile::packed) {
     read_rows<row_words(tile::codes, PART::code_bits)>(image, PART::codes_beat, begin, code_rows, out);
   } else {
     using flat = typename decltype(tile::code)::kept::field;
@@ -173,25 +145,6 @@ void read_part(const IMAGE& image, int first, int rows, beat_stream& out) {
   read_rows_of<typename PART::selector, ROWS, PART::columns>(image, first, rows, out);
   read_rows_of<typename PART::codebook, ROWS, PART::columns>(image, first, rows, out);
   read_rows_of<typename PART::row_scale, ROWS, PART::columns>(image, first, rows, out);
-}
-
-// Rows [first, first + rows) of packed codes, a line a cycle.
-template <class TILE>
-void take_codes(beat_stream& in, int first, int rows, TILE& tile) {
-#pragma HLS INLINE off
-  beat_window window;
-  window.open(in, static_cast<long long>(first) * TILE::row_words * word_bits);
-  int row = 0, line = 0;
-code_lines:
-  for (int i = 0; i < rows * TILE::lines; ++i) {
-#pragma HLS PIPELINE II = 1
-    const int words = smaller(TILE::line_words, TILE::row_words - line * TILE::line_words);
-    window.take<word_bits>(in, words, tile.word[row][line]);
-    if (++line == TILE::lines) {
-      line = 0;
-      ++row;
-    }
-  }
 }
 
 // The plane of WIDTH bits of a field's entries for the rows [first, first + rows), a line a cycle; planes above come
@@ -247,7 +200,8 @@ template <class PART, int ROWS, int PARALLEL>
 void take_part(beat_stream& in, int first, int rows, part_tile<PART, ROWS, PARALLEL>& tile) {
 #pragma HLS INLINE off
   const int begin = first / PART::outputs, code_rows = ceil_div(rows, PART::outputs);
-  if constexpr (part_tile<PART, ROWS, PARALLEL>::packed) take_codes(in, begin, code_rows, tile.code);
+  if constexpr (part_tile<PART, ROWS, PARALLEL>::runtime) take_runtime_codes(in, begin, code_rows, tile.code);
+  else if constexpr (part_tile<PART, ROWS, PARALLEL>::packed) take_codes(in, begin, code_rows, tile.code);
   else take_entries(in, begin, code_rows, tile.code.kept_codes);
   take_entries(in, first, rows, tile.mask);
   take_entries(in, first, rows, tile.scale);
@@ -297,7 +251,8 @@ void load_registers(const part_tile<PART, ROWS, PARALLEL>& tile, int first, int 
       for (int i = 0; i < loaded::entries; ++i) {
 #pragma HLS PIPELINE II = 1
         ap_uint<loaded::entry_bits> entry;
-        if constexpr (PART::codebook::present) entry = tile.codebook.at(first, of_tile, 0, i);
+        if constexpr (runtime_format_of<PART>::value) entry = tile.code.format;
+        else if constexpr (PART::codebook::present) entry = tile.codebook.at(first, of_tile, 0, i);
         else entry = PART::registers[i];
         PART::arithmetic::write(registers.of[row / made::rows][row % made::rows], i, entry);
       }

@@ -96,6 +96,7 @@ rows_scaled:
     const bool last_group = group + 1 == shape::groups;
     if (pass == 0) {
       group_of = in.read();
+      if constexpr (runtime_format_of<PART>::value) arithmetic::write(registers, 0, group_of.format);
       if constexpr (sizeof...(BEFORE) > 0) {
         if (last_group) added = (before.read(), ...);
       }

@@ -79,6 +79,7 @@ struct group_sums {
   entries<typename PART::zero_point_scale> zero_scale;
   entries<typename PART::zero_point_offset> zero_offset;
   entries<typename PART::row_scale> row_scale;
+  ap_uint<runtime_format_of<PART>::value ? 32 : 1> format;  // word of the format register, where that is loaded
   float activation_scale;
 };
 

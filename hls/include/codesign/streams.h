@@ -47,6 +47,17 @@ struct rom_image {
   }
 };
 
+// An image beside the word of a format register, for parts whose weight format is chosen at run time.
+template <class IMAGE>
+struct formatted_image {
+  IMAGE image;
+  std::uint32_t format;
+  beat_t read(int beat) const {
+#pragma HLS INLINE
+    return image.read(beat);
+  }
+};
+
 // Bits [first, first + bits) of an array that starts at beat `start`, as the beats that hold them.
 template <class IMAGE>
 void read_bits(const IMAGE& image, int start, long long first, long long bits, beat_stream& out) {
