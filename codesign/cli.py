@@ -26,6 +26,7 @@ from codesign import (
     cli_work,
 )
 from codesign.console import EXIT_BAD_INPUT, EXIT_INTERRUPTED, say, sentence, show_json, show_table
+from hwmodel.event_options import Arbiter, Refill
 from hwmodel.options import HONEST
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -159,13 +160,20 @@ def simulate(
     dram_timing: Annotated[bool, typer.Option(help="Simulate DRAM rows, refresh and turnaround.")] = False,
     prefetch: Annotated[bool, typer.Option(help="Fetch weights of the next layers as soon as there is room.")] = False,
     systolic: Annotated[bool, typer.Option(help="Operands go from PE to PE: fill and drain for each tile.")] = False,
+    arbiter: Annotated[Arbiter, typer.Option(help="Stream that a DRAM channel serves next.")] = Arbiter.EARLIEST,
+    refill: Annotated[Refill, typer.Option(help="When freed room of a buffer is filled again.")] = Refill.SLOT,
+    bank_conflicts: Annotated[
+        int | None, typer.Option(min=1, help="Banks of single-ported buffers; two ports by default.")
+    ] = None,
     whole_tiles: WholeTiles = False,
     fill_and_drain: FillAndDrain = False,
     layers: Annotated[bool, typer.Option(help="Every layer, not groups of equal ones.")] = False,
     as_json: Json = False,
 ) -> None:
     """Simulate a model tile by tile, event by event, beside the closed form: cycles, and where they went."""
-    machine = cli_simulate.Machine(dram_timing, prefetch, systolic, whole_tiles, fill_and_drain)
+    machine = cli_simulate.Machine(
+        dram_timing, prefetch, systolic, whole_tiles, fill_and_drain, arbiter, refill, bank_conflicts
+    )  # fmt: skip
     cli_simulate.simulate_model(
         model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
         machine=machine, every_layer=layers, as_json=as_json,

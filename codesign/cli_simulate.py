@@ -10,7 +10,7 @@ from codesign.cli_work import traced_model
 from codesign.console import records, show_json, show_table
 from codesign.pricing import configs_by_layer, configs_by_own_layer
 from codesign.run_study import accelerators_by_name
-from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Feed, SimulationOptions
+from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Arbiter, Feed, Refill, SimulationOptions
 from hwmodel.event_report import SimulationReport
 from hwmodel.event_simulator import simulate
 from hwmodel.gpu import Gpu
@@ -46,6 +46,9 @@ class Machine:
         prefetch: weights of later layers.
         systolic: operands go from PE to PE.
         whole_tiles, fill_and_drain: of the closed form, and the tiles of the simulation (``hwmodel.options``).
+        arbiter: which stream a DRAM channel serves next.
+        refill: when freed room is filled again.
+        bank_conflicts: banks of single-ported buffers; ``None`` for two ports.
     """
 
     dram_timing: bool
@@ -53,12 +56,22 @@ class Machine:
     systolic: bool
     whole_tiles: bool = False
     fill_and_drain: bool = False
+    arbiter: Arbiter = Arbiter.EARLIEST
+    refill: Refill = Refill.SLOT
+    bank_conflicts: int | None = None
 
     @property
     def options(self) -> SimulationOptions:
         """For the simulator."""
         chosen = DRAM_TIMING if self.dram_timing else BANDWIDTH
-        return replace(chosen, prefetch=self.prefetch, feed=Feed.SYSTOLIC if self.systolic else Feed.BROADCAST)
+        return replace(
+            chosen,
+            prefetch=self.prefetch,
+            feed=Feed.SYSTOLIC if self.systolic else Feed.BROADCAST,
+            arbiter=self.arbiter,
+            refill=self.refill,
+            bank_conflicts=self.bank_conflicts,
+        )
 
     @property
     def model_options(self) -> ModelOptions:

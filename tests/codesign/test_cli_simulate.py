@@ -38,6 +38,18 @@ def test_table_and_switches(run, shapes):
     assert "Totals" in out
 
 
+def test_buffers_and_channels_are_switches(run, shapes):
+    def cycles(*options):
+        made = json.loads(run("simulate", shapes, "--prompt", 64, "--generate", 2, *options, "--json")[1])
+        return made["totals"][0]["simulated_cycles"]
+
+    plain = cycles()
+    assert cycles("--refill", "single") > plain < cycles("--bank-conflicts", 1)
+    assert cycles("--refill", "halves") >= plain != cycles("--arbiter", "priority")
+    status, _, err = run("simulate", shapes, "--arbiter", "chance")
+    assert status == 2 and "chance" in err
+
+
 def test_a_mistake_is_one_sentence(run, shapes):
     status, _, err = run("simulate", shapes, "--accelerator", "bitmood")
     assert status == 2
