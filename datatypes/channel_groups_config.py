@@ -7,8 +7,8 @@ channels with the largest first, where each group of that order ends, and one sc
     q = round((x - bias) / s_g),    s_g = s_1 / 2**(g - 1),
 
 so that a product adds up in integers, group after group with one shift between two: ``acc = (acc << 1) + partial``,
-and is multiplied once, by the last group's scale. What the biases add to an output, ``bias @ weight.T`` with the
-weight before it was quantized, is a stored vector for each chunk.
+and is multiplied once, by the last group's scale. What the biases add to an output, ``bias @ weight.T``, is a stored
+vector for each chunk.
 
 Which channel lies in which group is not in the config: it is data (``datatypes.channel_groups``).
 """

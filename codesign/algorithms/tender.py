@@ -9,10 +9,13 @@ smallest and largest value of every channel c over the calibration inputs:
     s_g = TMax / 2**(g - 1) / (2**(bits - 1) - 1).
 
 The weight is rounded to the nearest with one scale for each output. An output is the sum of the products of codes plus
-``b @ weight.T``, formed with the weight as it was before. Attention products stay as they are, as in the authors'
-default.
+``b @ weight.T``. Attention products stay as they are, as in the authors' default.
 
-Where this differs: biases, and what they add to the outputs, are stored in ``ChannelGroupsConfig.bias``. The authors
+Where this differs: biases, and what they add to the outputs, are stored in ``ChannelGroupsConfig.bias``. The latter is
+formed with the weight as it was rounded: then a bias moves codes, and no output. The authors' code takes the weight as
+it was before, so that every token's output is off by ``b @ (weight - rounded).T``; that ruins models with massive
+activations (Sun et al., arXiv 2402.17762), whose first token makes a channel's bias a thousand times what all others
+have there (``docs/families.md`` has figures). It is the switch ``unrounded_bias``, off by default. The authors
 try scales above the channels' maxima ("round up") and one step finer, which clips ("round down"), and keep what gives
 the lower perplexity on one sample; here that is the switch ``finer``, off by default. Inputs that are never negative
 are signed here too; the authors have unsigned codes behind a ReLU. Without ``halved`` each group takes the scale of
@@ -66,9 +69,11 @@ class Tender:
 
     Args:
         finer: scales are half as large, and the largest values of each group are clipped.
+        unrounded_bias: what biases add to the outputs is formed with the weight before it was rounded.
     """
 
     finer: bool = False
+    unrounded_bias: bool = False
 
     @property
     def name(self) -> str:
@@ -96,10 +101,12 @@ class Tender:
         x = checked_weight(weight, calibration.layer)
         ranges = _merged(calibration.checked(Statistic.CHUNK_RANGE, (-1, 2, x.shape[1])), activation.chunk_tokens)
         activation = replace(activation, chunks=len(ranges))
-        made = channel_groups(ranges.to(x.device), activation, x, finer=self.finer)
+        rounded = quantize_tensor(x, encoding)
+        through = x if self.unrounded_bias else rounded.dequantize()
+        made = channel_groups(ranges.to(x.device), activation, through, finer=self.finer)
         return QuantizedLayer(
             config=replace(config, activation=activation),
-            weight=quantize_tensor(x, encoding),
+            weight=rounded,
             shape=(x.shape[0], x.shape[1]),
             channel_groups=made,
         )
@@ -113,7 +120,7 @@ def channel_groups(
     Args:
         ranges: float32 ``[chunks, 2, k]``: smallest and largest values.
         config: how they are stored.
-        weight: float32 ``[n, k]`` before quantization, for what the biases add to the outputs.
+        weight: float32 ``[n, k]`` that the biases pass on their way to the outputs.
         finer: scales half as large.
 
     Raises:

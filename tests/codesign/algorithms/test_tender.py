@@ -73,7 +73,7 @@ def test_groups_scales_and_biases_by_the_papers_rules(bits: int, chunk_tokens: i
         assert len(set(wanted)) > 4  # the inputs really spread
         top = (1 << (bits - 1)) - 1
         assert float(groups.scale[chunk]) == float(torch.tensor(float(most)) / top)
-        torch.testing.assert_close(groups.correction[chunk], weight() @ bias, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(groups.correction[chunk], made.weight.dequantize() @ bias, rtol=1e-5, atol=1e-5)
 
 
 def test_nothing_saturates_and_every_channel_but_the_last_groups_uses_half_its_codes() -> None:
@@ -89,6 +89,27 @@ def test_nothing_saturates_and_every_channel_but_the_last_groups_uses_half_its_c
     for chunk in range(3):
         largest = codes[:, 256 * chunk : 256 * (chunk + 1)].abs().amax((0, 1))
         assert bool((largest[of_channel[chunk] < 7] >= 63).all())
+
+
+def test_a_bias_moves_codes_and_no_output() -> None:
+    """One channel is massive at the first position alone (Sun et al., arXiv 2402.17762): half of it is its bias."""
+    x = torch.randn(2, T, K, generator=torch.Generator().manual_seed(3))
+    x[:, 0, 7] = 3000
+    config = LayerConfig(WEIGHT8, replace(tender_activation(8), groups=16, bias=FP32))
+    errors = {}
+    for unrounded in (False, True):
+        layer = Tender(unrounded_bias=unrounded).quantize(weight(), calibrated(x), config)
+        decoded = layer.weight.dequantize()
+        encoded = EncodedChannels(layer.config.activation, layer.channel_groups)
+        through = (encoded.values(x) + layer.channel_groups.bias[encoded.chunk_of(T)]) @ decoded.T
+        found = QuantizedLinear(layer, None)(x)
+        if not unrounded:  # float32 sums of K products of up to 3000 * 0.4
+            torch.testing.assert_close(found, through, rtol=0, atol=4 * K * 2.0**-24 * 3000 * 0.4)
+        errors[unrounded] = float((found - x @ decoded.T)[:, 1:256].abs().mean())
+    # with the weight as it was, every position of the first chunk is off by 1500 times what rounding moved it
+    off = float((1500 * (weight() - decoded)[:, 7]).abs().mean())
+    assert errors[False] < off / 2 and errors[True] > off / 2
+    assert algorithm("tender", {"unrounded_bias": True}) == Tender(unrounded_bias=True)
 
 
 def test_finer_scales_are_half_as_large() -> None:
