@@ -108,8 +108,9 @@ _STYLE = """td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}
 .wide{background:#fdecea}.quiet{font-size:14px}.scroll{overflow-x:auto}"""
 _BODY = """<h1>GPU kernels: predicted and measured</h1>
 <p>{count} kernels; of the project's own {within:.0%} within 15 %. {symbols}; grey: kernels that others wrote. Filled
-symbols had a part in the fit, open ones had none. The roofline is the weight's bytes at the measured copy rate. Click a
-name to hide it, twice to see it alone.</p>
+symbols had a part in the fit, open ones had none. The roofline is the bytes at the measured copy rate; of prefill the
+operations at the library's best rate, where these take longer. Of decode steps n×k is the context and the layers, of
+attention m, k and n are sequences, query heads and context. Click a name to hide it, twice to see it alone.</p>
 {figure}
 <h2>In short</h2><div class="scroll">{summary}</div>
 <h2>Every kernel</h2><p class="quiet">Coloured rows are more than 15 % off.</p><div class="scroll">{rows}</div>"""
