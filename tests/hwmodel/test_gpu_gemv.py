@@ -19,10 +19,13 @@ CUT = GemvCut(16, 2, 2)
 COPY = 3.0e12  # kernels_gpu/NOTES.md: H100
 
 
-def time_of(name="int4_g128", shape=(1, 4096, 4096), cut=CUT, gpu=H100, copy=COPY):
+def time_of(name="int4_g128", shape=(1, 4096, 4096), cut=CUT, gpu=H100, copy=COPY, ahead_s=0.0):
     _, n, k = shape
     weight_bytes = RECIPES[name].storage_bits((n, k)).total / BYTE_BITS
-    return gemv_time(encoding_of(RECIPES[name]), shape, cut, weight_bytes=weight_bytes, gpu=gpu, copy_bytes_per_s=copy)
+    return gemv_time(
+        encoding_of(RECIPES[name]), shape, cut, weight_bytes=weight_bytes, gpu=gpu, copy_bytes_per_s=copy,
+        ahead_s=ahead_s,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("tokens", [1, 8, 16])
@@ -88,3 +91,17 @@ def test_rows_that_are_no_whole_granules_move_more():
         for name in ("int6_g128", "int5_g128")
     )
     assert more / whole == pytest.approx(1 + gemv_constants().refetched * (192 / 160 - 1))
+
+
+def test_a_ring_filled_ahead_takes_memory_off_but_not_the_chain():
+    shape, cut = (1, 28672, 8192), GemvCut(16, 2, 2)
+    alone = time_of("int4_g128", shape, cut)
+    ahead = time_of("int4_g128", shape, cut, ahead_s=2e-6)
+    assert alone.memory_s - ahead.memory_s == pytest.approx(2e-6)
+    assert ahead.chain_s == alone.chain_s and alone.seconds - 2e-6 < ahead.seconds < alone.seconds
+    # no more than two stages of 2 x 128 inputs of 16 rows, 16 warps, on every SM, 4 bits each
+    blocks = round((alone.memory_s - time_of("int4_g128", shape, cut, ahead_s=1.0).memory_s) * 3e12 * 1.012 / 8.65e6, 2)
+    assert blocks in (1.0, 2.0, 3.0)
+    # where the chain is as long as memory, nothing is gained
+    slow = time_of("nf4_g64", (1, 4096, 4096), GemvCut(8, 2, 1))
+    assert slow.bound == "chain" and time_of("nf4_g64", (1, 4096, 4096), GemvCut(8, 2, 1), ahead_s=1.0) == slow
