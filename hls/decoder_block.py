@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from datatypes.catalog import FP16
-from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.layer_config import TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
 from hwmodel.channel_groups import plain_activation
@@ -108,8 +107,6 @@ def _check_layer(name: str, layer: QuantizedLayer) -> None:
         raise NotImplementedError(f"layer {name} of a block must hand on float32, not codes of an output format")
     if layer.config.output_norm:
         raise NotImplementedError(f"layer {name} of a block must hand on its product, not a norm of it")
-    if isinstance(layer.config.activation, ChannelGroupsConfig):
-        raise NotImplementedError(f"layer {name} of a block must have one scale for an input, not channel groups")
     activation = plain_activation(layer.config.activation)
     if activation is None or activation.scale is None or not activation.dynamic:
         return

@@ -8,8 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from codesign.algorithms.tender import Tender
+from codesign.calibration import InputStatistics, Statistic
+from codesign.recipes import recipe
 from datatypes.block_formats import MXFP4
 from datatypes.catalog import BITMOD_FP4, E4M3, FP16, FP32, INTS, INTS_SYMMETRIC, UINTS
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, ScaleConfig, ScaleRule, TensorConfig
 from datatypes.quantize import quantize_tensor
@@ -36,6 +40,9 @@ def made_block(
         if weight.smoothing is not None:
             smoothing = (torch.rand(shape[1], generator=generator) + 0.5).to(torch.float16)
         assert isinstance(weight.weight, TensorConfig)
+        if isinstance(weight.activation, ChannelGroupsConfig):
+            layers[name] = _in_channel_groups(plain, weight, generator)
+            continue
         layers[name] = QuantizedLayer(weight, quantize_tensor(plain, weight.weight), shape, smoothing=smoothing)
     rng = np.random.default_rng(6)
     biases = {
@@ -47,6 +54,15 @@ def made_block(
         "block", layers, biases, norms[0], norms[1], 1e-6, heads, kv_heads, np.cos(angle).astype(np.float32),
         np.sin(angle).astype(np.float32), head_dim**-0.5, key, value,
     )  # fmt: skip
+
+
+def _in_channel_groups(weight: torch.Tensor, config: LayerConfig, generator: torch.Generator) -> QuantizedLayer:
+    """A layer whose inputs were calibrated on channels of sizes about e**3 apart."""
+    k = weight.shape[1]
+    statistics = InputStatistics(k, frozenset({Statistic.CHUNK_RANGE}))
+    drawn = torch.randn(30, k, generator=generator) + torch.randn(k, generator=generator)
+    statistics.update(drawn * torch.exp(torch.randn(k, generator=generator)))
+    return Tender().quantize(weight, statistics.finish("layer"), config)
 
 
 def asymmetric(bits: int, scale: object = FP16, tile: int | None = None) -> TensorConfig:
@@ -72,6 +88,9 @@ BLOCKS: dict[str, Callable[[], tuple[DecoderBlock, LayerOptions]]] = {
             positions=4,
         ),
         LayerOptions(1, 4, 2, Arithmetic.BITMOD),
+    ),
+    "channel_groups_int8_cache": lambda: (
+        made_block(recipe("tender8_tensor").linear, TOKEN_INT8, TOKEN_INT8, biased=True), LayerOptions(1, 6, 4)
     ),
     "mxfp4_int8_cache_without_scale": lambda: (
         made_block(

@@ -27,8 +27,8 @@ QUICK = "biases_groups_in_the_cache"
 AROUND = {  # loops around those that take cycles: their iterations are the entries of these
     "encoded_tokens", "heads_in", "heads_out", "heads_packed", "heads_summed", "heads_turned", "one_level_tokens",
     "plain_tokens", "planes", "positions_scored", "positions_weighed", "row_tiles", "rows_loaded", "scale_tokens",
-    "tiles_scored", "tiles_totalled", "tokens_multiplied", "tokens_read", "tokens_run", "tokens_seen", "zero_heads",
-    "zero_tiles",
+    "tiles_scored", "tiles_totalled", "tokens_multiplied", "tokens_read", "tokens_run", "tokens_seen", "tokens_taken",
+    "zero_heads", "zero_tiles",
 }  # fmt: skip
 
 

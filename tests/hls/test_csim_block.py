@@ -181,9 +181,10 @@ def threaded(header: str) -> str:
 
 
 @pytest.mark.slow
-def test_no_stream_blocks_for_good(tmp_path: Path, simulated: Callable[[Path], int]) -> None:
+@pytest.mark.parametrize("block", ["bitmod_smoothed_fp8_cache", "channel_groups_int8_cache"])
+def test_no_stream_blocks_for_good(tmp_path: Path, simulated: Callable[[Path], int], block: str) -> None:
     """Processes side by side over streams no deeper than stated end with the same outputs; with less they hang."""
-    made, options = BLOCKS["bitmod_smoothed_fp8_cache"]()
+    made, options = BLOCKS[block]()
     x = np.random.default_rng(9).normal(size=(2, made.hidden)).astype(np.float32)
     export_block(tmp_path / "out", made, x, replace(TARGET, options=options), {"model": "none"})
     (entry,) = csim.open_export(tmp_path / "out").layers
