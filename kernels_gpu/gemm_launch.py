@@ -5,7 +5,9 @@ capture launches in a CUDA graph.
 
 The rule, measured on an H100 (NOTES.md):
 
-    up to 16 tokens                              ``gemv_launch.gemv``, bound by the weight's bytes
+    up to 16 tokens                              ``gemv_launch.gemv``, bound by the weight's bytes; but the tile kernel
+                                                 from ``least_tile_tokens(plan)`` on, and where the inputs of all tokens
+                                                 do not fit into one launch, which would then read the weight again
     up to ``most_tile_tokens(plan)``, float16    the tile kernel, where the encoding has one
     else                                         ``dequantize`` and the library's product
 """
@@ -27,7 +29,7 @@ from kernels_gpu.dequantize_launch import dequantize, zero_planes
 from kernels_gpu.gemm import ARGUMENTS, make_body
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_spec import GemmSpec
-from kernels_gpu.gemv_launch import E4M3_CAPABILITY, MAX_TOKENS, PackedMatrix, allocate_result, gemv
+from kernels_gpu.gemv_launch import E4M3_CAPABILITY, MAX_TOKENS, PackedMatrix, allocate_result, gemv, tokens_at_once
 from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.layer import check_inputs
@@ -46,23 +48,39 @@ CUTS = (
 )  # fmt: skip
 
 
+# From 16 tokens down to 4 the GEMV of groups of 16 (NVFP4, H200) falls from 39, 103, 499 to 14, 28, 116 us, that of 32
+# (MXFP4) from 21, 50, 245 to 8, 17, 69; tiles take 17, 45, 168 and 16, 38, 140 (H100, 17 tokens): NOTES.md
+_LEAST_OF_GROUP = {16: 8, 32: 12}
+
+
+def least_tile_tokens(plan: Plan) -> int:
+    """Tokens from which on the tile kernel is faster than the GEMV."""
+    return _LEAST_OF_GROUP.get(plan.group, MAX_TOKENS + 1)
+
+
 def most_tile_tokens(plan: Plan) -> int:
     """Tokens up to which the tile kernel is the faster way, for an encoding that it takes."""
     slow = plan.digits == 2 or 0 < plan.group < _LEAST_GROUP
     return MOST_TILE_TOKENS_OF_SLOW_DECODING if slow else MOST_TILE_TOKENS
 
 
-def rule(plan: Plan, tokens: int, dtype: torch.dtype) -> str:
-    """Which of "gemv", "tiles" and "library" ``gemm`` takes.
+def rule(plan: Plan, tokens: int, dtype: torch.dtype, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES) -> str:
+    """Which of "gemv", "tiles" and "library" ``gemm`` takes for a weight of ``shape``.
 
     >>> from kernels_gpu.gemv_recipes import RECIPES
-    >>> [rule(plan_of(RECIPES["int4_g128"]), m, torch.float16) for m in (16, 17, 128, 129)]
+    >>> [rule(plan_of(RECIPES["int4_g128"]), m, torch.float16, (4096, 4096)) for m in (16, 17, 128, 129)]
     ['gemv', 'tiles', 'tiles', 'library']
     """
-    if tokens <= MAX_TOKENS:
-        return "gemv"
     tiles = tokens <= most_tile_tokens(plan) and dtype == torch.float16 and tile_kernel_obstacle(plan) is None
-    return "tiles" if tiles else "library"
+    if tokens > MAX_TOKENS:
+        return "tiles" if tiles else "library"
+    better = tokens >= least_tile_tokens(plan) or _read_twice(plan, tokens, shape, limit)
+    return "tiles" if tiles and better else "gemv"
+
+
+def _read_twice(plan: Plan, tokens: int, shape: tuple[int, int], limit: int) -> bool:
+    """Whether a GEMV takes several launches, and tiles take less: not so for mixtures, 1.0 times at 16 tokens."""
+    return tokens > 1 and plan.selector_bits == 0 and tokens_at_once(plan, tokens, shape, limit) < tokens
 
 
 def spec_of(plan: Plan, shape: tuple[int, int], cut: tuple[int, int, int, int]) -> GemmSpec:
@@ -202,7 +220,7 @@ def gemm(weight: PackedMatrix, x: Tensor) -> Tensor:
     """
     n, k = weight.shape
     check_inputs(x, k, weight.arrays["codes"].device)
-    chosen = rule(weight.plan, x.shape[0], x.dtype)
+    chosen = rule(weight.plan, x.shape[0], x.dtype, weight.shape, shared_limit(x.device))
     if chosen == "gemv":
         return gemv(weight, x)
     if not SIMULATED:

@@ -122,7 +122,8 @@ def test_the_library_takes_what_has_no_tile_kernel():
 def test_the_rule():
     int4, learned = plan_of(RECIPES["int4_g128"]), plan_of(RECIPES["learned3"])
     fp32_scales = plan_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(64), ScaleConfig(FP32)))
-    assert [rule(int4, m, torch.float16) for m in (0, 16, 17, 128, 129)] == [
+    square, long = (4096, 4096), (28672, 8192)
+    assert [rule(int4, m, torch.float16, square) for m in (0, 16, 17, 128, 129)] == [
         "gemv",
         "gemv",
         "tiles",
@@ -133,11 +134,18 @@ def test_the_rule():
     for slow in ("nf4_g64", "nf3_g64", "mxfp4", "nvfp4", "mxfp8"):
         plan = plan_of(RECIPES[slow])
         assert most_tile_tokens(plan) == 64
-        assert [rule(plan, m, torch.float16) for m in (17, 64, 65)] == ["tiles", "tiles", "library"]
+        assert [rule(plan, m, torch.float16, square) for m in (17, 64, 65)] == ["tiles", "tiles", "library"]
     for fast in ("bitmod4_g128", "bitmod3_g128", "int8", "e4m3_g128", "uint2_g64"):
         assert most_tile_tokens(plan_of(RECIPES[fast])) == 128
-    assert rule(int4, 64, torch.bfloat16) == rule(learned, 64, torch.float16) == "library"
-    assert rule(fp32_scales, 64, torch.float16) == "library"
+    assert rule(int4, 64, torch.bfloat16, square) == rule(learned, 64, torch.float16, square) == "library"
+    assert rule(fp32_scales, 64, torch.float16, square) == "library"
+    # groups of 16 and 32 leave the GEMV before; the others where it would read the weight again (16 tokens of 8192)
+    nvfp4, mxfp4 = plan_of(RECIPES["nvfp4"]), plan_of(RECIPES["mxfp4"])
+    assert [rule(nvfp4, m, torch.float16, square) for m in (7, 8, 16)] == ["gemv", "tiles", "tiles"]
+    assert [rule(mxfp4, m, torch.float16, square) for m in (11, 12, 16)] == ["gemv", "tiles", "tiles"]
+    assert [rule(int4, m, torch.float16, long) for m in (1, 8, 16)] == ["gemv", "gemv", "tiles"]
+    assert rule(plan_of(RECIPES["bitmod4_g128"]), 16, torch.float16, long) == "gemv"
+    assert rule(int4, 16, torch.bfloat16, long) == rule(nvfp4, 16, torch.bfloat16, square) == "gemv"
     weight = from_quantized(quantized(RECIPES["learned3"], 4, 64), "cpu")
     with pytest.raises(NotImplementedError, match="scales that are halves, not learned codebooks"):
         prepare_gemm(weight, random_inputs(17, 64), allocate_result(17, 4, random_inputs(1, 1)))
@@ -197,7 +205,8 @@ def test_on_a_device(recipe):
             tensor = quantized(RECIPES[recipe], n, k)
             for cut in cuts[n, k]:
                 check(tensor, 100, cut, "cuda", MANY_INPUTS_VISIBLE)
-            for m in (17, 600):  # by the tile kernel, and by the library
+            few = [m for m in (12,) if rule(plan, m, torch.float16, (n, k), limit) == "tiles"]
+            for m in (*few, 17, 600):  # by the tile kernel, and by the library
                 x = random_inputs(m, k)
                 made = gemm(from_quantized(tensor, "cuda"), x.cuda())
                 assert errors(tensor, x, made, MANY_INPUTS_VISIBLE).max() <= 1
