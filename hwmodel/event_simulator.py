@@ -90,7 +90,7 @@ def simulate(
             key = planner.key(spec, config)
             if key not in here:
                 here[key] = planner.alone(spec, config, cost, known)
-            made.append(replace(here[key], layer=spec.name))
+            made.append(here[key].named(spec.name))
         layers = tuple(made)
     return SimulationReport(
         model=workload.model,

@@ -144,24 +144,24 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
     vector_cycles = np.zeros(tiles, np.int64)
     if vector and not on_vector:
         tile_steps = np.bincount(tile, weights=piece_steps, minlength=tiles).astype(np.int64)
-        vector_cycles = _differences(_share(vector, results * tile_steps))
+        vector_cycles = _differences(share(vector, results * tile_steps))
     weight_loads, input_loads = (1, blocks) if held_weights else (blocks, 1)
     weight_loads = weight_times if weights_again else weight_loads
     input_loads = input_times if inputs_again else input_loads
     weight_bytes, input_bytes = product.weight.buffer_bytes * weight_loads, product.input.buffer_bytes * input_loads
     return Pieces(
-        cycles=_differences(_share(vector if on_vector else product.compute_cycles, piece_steps)),
+        cycles=_differences(share(vector if on_vector else product.compute_cycles, piece_steps)),
         steps=piece_steps,
-        weight_bits=_share(product.weight.dram_bits * weight_times, weight_new),
-        input_bits=_share(product.input.dram_bits * input_times, input_new),
-        weight_bytes=_share(weight_bytes, weight_new),
-        input_bytes=_share(input_bytes, input_new),
-        weight_freed=_share(weight_bytes, weight_old),
-        input_freed=_share(input_bytes, input_old),
+        weight_bits=share(product.weight.dram_bits * weight_times, weight_new),
+        input_bits=share(product.input.dram_bits * input_times, input_new),
+        weight_bytes=share(weight_bytes, weight_new),
+        input_bytes=share(input_bytes, input_new),
+        weight_freed=share(weight_bytes, weight_old),
+        input_freed=share(input_bytes, input_old),
         tile=tile,
         vector_cycles=vector_cycles,
-        output_bits=_share(product.output.dram_bits, results),
-        macs=_share(product.macs, results),
+        output_bits=share(product.output.dram_bits, results),
+        macs=share(product.macs, results),
         on_vector=on_vector,
         held_weights=held_weights,
         blocks=blocks,
@@ -175,15 +175,14 @@ def _step_bytes(product: Product, tiling: Tiling) -> tuple[float, float]:
     return weight, product.input.buffer_bytes / (tiling.copies * len(tiling.tokens) * tallest)
 
 
-def _share(total: int, elements: Ints) -> Ints:
+def share(total: int, elements: Ints) -> Ints:
     """``floor(total * cumulative / whole)`` for the cumulative sum of ``elements`` and its last value, exact."""
     whole = int(elements.sum())
     if whole == 0 or total == 0:
         return np.zeros(len(elements), np.int64)
+    assert whole < 2**53, "elements must be exact as floats"
     each, rest = divmod(int(total), whole)
-    if rest * whole < 2**62:
-        return _spread(elements, each, rest, whole, 1 / whole)
-    return np.array([total * int(c) // whole for c in np.cumsum(elements)], np.int64)
+    return _spread(elements, each, rest, whole, 1 / whole)
 
 
 def _differences(cumulative: Ints) -> Ints:
@@ -194,15 +193,17 @@ def _differences(cumulative: Ints) -> Ints:
 
 @jit
 def _spread(elements, each, rest, whole, inverse):  # type: ignore[no-untyped-def]
-    """``_share`` in 64-bit integers; the quotient is guessed in floats and put right, as dividing integers is slow."""
+    """``share`` in 64-bit integers; the quotient is guessed in floats and put right, as dividing integers is slow.
+
+    The dividend may overflow: it wraps around, and so does what is taken from it; what is left is small and exact.
+    """
     made = np.empty(len(elements), np.int64)
     cumulative = value = 0
     for i in range(len(elements)):
         if elements[i] > 0:
             cumulative += elements[i]
-            dividend = rest * cumulative
-            quotient = np.int64(dividend * inverse)
-            left = dividend - quotient * whole
+            quotient = np.int64(np.float64(rest) * cumulative * inverse)
+            left = rest * cumulative - quotient * whole
             while left < 0:
                 quotient -= 1
                 left += whole

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hwmodel.accelerator import Array
-from hwmodel.event_tiles import Pieces, Tiling, cut, tiling_of
+from hwmodel.event_tiles import Pieces, Tiling, cut, share, tiling_of
 from hwmodel.memory import Sram
 from hwmodel.presets import BITMOD
 from hwmodel.tile_plan import TilePlan, TileShape, causal_shape, dense_shape, tile_plan
@@ -178,6 +178,18 @@ def test_pieces_are_made_longer_where_there_would_be_too_many() -> None:
     assert len(coarse.cycles) == 100 * 7  # slices of 16 steps: 7 of them
     least = cut(plan, SMALL, slice_bytes=1, piece_limit=1)
     assert len(least.cycles) == 100  # whole tiles
+
+
+@given(
+    elements=st.lists(st.integers(0, 2**40), min_size=1, max_size=40).filter(any),
+    total=st.integers(0, 2**61),
+)
+def test_bits_are_shared_exactly_where_products_overflow(elements: list[int], total: int) -> None:
+    whole, so_far, wanted = sum(elements), 0, []
+    for element in elements:
+        so_far += element
+        wanted.append(total * so_far // whole)
+    assert share(total, np.array(elements, np.int64)).tolist() == wanted
 
 
 def test_slices_stay_within_a_quarter_of_their_buffer() -> None:
