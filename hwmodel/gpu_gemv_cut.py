@@ -17,7 +17,7 @@ from hwmodel.units import BYTE_BITS, KIB, ceil_div
 WORD_BYTES = 4
 RESERVED_BYTES = KIB  # of shared memory for each block: CUDA C++ Programming Guide, compute capability 9.0
 MOST_TOKENS = 16  # kernels_gpu/gemv_launch.py
-_TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/gemv_plan.py
+TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/gemv_plan.py
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
 
 
@@ -100,19 +100,19 @@ def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> i
     """Shared memory of a block: zeros, tables, all inputs, the ring, sums of warps (``kernels_gpu.gemv_spec``)."""
     bits, whole = encoding.bits, cut.warps * cut.runs
     runs = ceil_div(ceil_div(k, RUN), whole) * whole  # of all slots of all warps
-    tables = encoding.digits * _TABLE_WORDS[bits] * encoding.candidates if encoding.looked_up else 0
+    tables = encoding.digits * TABLE_WORDS[bits] * encoding.candidates if encoding.looked_up else 0
     if encoding.learned:  # two buffers, each row with its step
-        tables = 2 * TILE_ROWS * (encoding.digits * _TABLE_WORDS[bits] + 4)
+        tables = 2 * TILE_ROWS * (encoding.digits * TABLE_WORDS[bits] + 4)
     block = BLOCK // 2 if encoding.floats else BLOCK // 4  # words of the inputs of a block
     planes = block + 4 if encoding.floats else 2 * block  # a plane for each of two digits; halves have gaps
     inputs = tokens * (runs * RUN // BLOCK * planes + (4 if encoding.floats else 8))
     sums = 0 if not encoding.zero_bits else 8 if encoding.group == TILE_ROWS else encoding.parts
     before_ring = _whole_vectors(block + _whole_vectors(tables) + inputs + tokens * runs * (1 + sums))
-    ring = cut.warps * cut.depth * _stage_words(encoding, k, cut.runs)
+    ring = cut.warps * cut.depth * stage_words(encoding, k, cut.runs)
     return WORD_BYTES * (before_ring + ring + 2 * cut.warps * TILE_ROWS * tokens)
 
 
-def _stage_words(encoding: GemvEncoding, k: int, runs: int) -> int:
+def stage_words(encoding: GemvEncoding, k: int, runs: int) -> int:
     """Words of a stage of one warp: codes of 16 rows apart in banks, and what goes with their groups."""
     words = runs * 4 * encoding.bits
     remainders = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(encoding.bits, (4, 12, 20, 28))  # gemv_spec.pitch

@@ -34,6 +34,7 @@ _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # o
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
 _HALF_EXPONENT_BITS = 5  # binary16 of IEEE 754-2019
 _SCALES = {fmt.name for fmt in (FP16, BF16, FP32, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemv_plan.py
+_HALF_SCALES = {fmt.name for fmt in (FP16, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemm_decode.py
 _OUTER_SCALES = {FP16.name, FP32.name}  # the same
 _LONG = 1 << 20  # inputs of a row that no group covers
 
@@ -56,6 +57,7 @@ class GemvEncoding:
         converted: floats become halves by a conversion (E4M3), not by their bits.
         learned: a table for each row, made at the end of the tile before.
         power_scales: scales are powers of two beyond the range of halves (E8M0).
+        tiled: has a kernel for many tokens too (``gpu_tiles``): a fixed format with scales that halves hold.
     """
 
     bits: int
@@ -73,6 +75,7 @@ class GemvEncoding:
     converted: bool = False
     learned: bool = False
     power_scales: bool = False
+    tiled: bool = False
 
     @property
     def parts(self) -> int:
@@ -98,8 +101,8 @@ def encoding_of(config: TensorConfig) -> GemvEncoding:
     reason = reason_without_kernel(config)
     if reason is not None:
         raise NotImplementedError(f"an encoding of the GEMV model must have a kernel, not {reason}")
-    powers = config.scale is not None and config.scale.format.name == E8M0.name
-    return replace(_known_encoding(config), power_scales=powers)
+    scale, made = None if config.scale is None else config.scale.format.name, _known_encoding(config)
+    return replace(made, power_scales=scale == E8M0.name, tiled=not made.learned and scale in _HALF_SCALES)
 
 
 def _known_encoding(config: TensorConfig) -> GemvEncoding:

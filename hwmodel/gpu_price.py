@@ -3,8 +3,8 @@
     * Products with a weight: ``gpu_gemm``, with the stored bits of weight, input and output. A weight and an input both
       encoded in a kind that the tensor cores take run at that rate, narrower codes unpacked to it and sums of groups
       scaled by the threads outside the tensor cores; otherwise few tokens run on kernels of their own (``gpu_narrow``),
-      and for more those threads decode weights to FP16, once for each row of tiles, or all at once before a 16-bit
-      product.
+      and more on this project's (``gpu_prefill``). On others' those threads decode weights to FP16, once for each row
+      of tiles, or all at once before a 16-bit product.
     * Attention, fused: ``gpu_attention``. Unfused: products of ``gpu_gemm`` and a softmax kernel of its own.
     * Norms, activations and softmax move their operands through DRAM at a share of its bandwidth; embeddings likewise.
     * Each kernel pays its launch on the GPU; what the host takes to launch it is left out (CUDA graphs).
@@ -28,6 +28,7 @@ from hwmodel.gpu_energy import timed
 from hwmodel.gpu_gemm import GemmWork, gemm_seconds
 from hwmodel.gpu_narrow import NARROW_TOKENS, project_seconds, public_seconds
 from hwmodel.gpu_operands import Operands, operands_of
+from hwmodel.gpu_prefill import Prefill, project_prefill
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
@@ -116,13 +117,27 @@ def _sequence(parts: list[Price]) -> Price:
 
 def _product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     """One kernel, or one and the sum over the parts of k."""
-    if operands.decode_per_weight and spec.m <= NARROW_TOKENS:
+    if not operands.decode_per_weight:
+        return _tiled_product(spec, operands, gpu)
+    prefill = project_prefill(spec, operands, gpu)
+    if prefill is None:
+        if spec.m > NARROW_TOKENS:
+            return _tiled_product(spec, operands, gpu)
+        return timed(spec.macs, operands, public_seconds(spec, operands, gpu), gpu)
+    priced = [_prefill_price(spec, operands, gpu, prefill)]
+    if spec.m <= NARROW_TOKENS:
         own_s = project_seconds(spec, operands, gpu)
-        if own_s is None:
-            return timed(spec.macs, operands, public_seconds(spec, operands, gpu), gpu)
-        own, tiled = timed(spec.macs, operands, own_s, gpu), _tiled_product(spec, operands, gpu)
-        return own if own.cycles <= tiled.cycles else tiled
-    return _tiled_product(spec, operands, gpu)
+        priced += [] if own_s is None else [timed(spec.macs, operands, own_s, gpu)]
+    elif spec.copies > 1:  # experts in one launch of others' kernels
+        priced.append(_tiled_product(spec, operands, gpu))
+    return min(priced, key=lambda price: price.cycles)
+
+
+def _prefill_price(spec: LayerSpec, operands: Operands, gpu: Gpu, prefill: Prefill) -> Price:
+    """A product on the project's kernels; a weight dequantized before moves in 16 bits too."""
+    moved = replace(operands, weight_bits=operands.weight_bits + prefill.wide_bits)
+    made = timed(spec.macs, moved, prefill.seconds, gpu)
+    return replace(made, compulsory_bits=operands.weight_bits + operands.input_bits + operands.output_bits)
 
 
 def _tiled_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:

@@ -23,14 +23,14 @@ from datatypes.layer_config import TensorConfig
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import H100
-from hwmodel.gpu_tiles import TileCut, tile_time
+from hwmodel.gpu_tiles_cut import TILE_CUTS, choose_tile_cut
 from hwmodel.units import BYTE_BITS, ceil_div
 from kernels_gpu.dequantize_launch import dequantize, zero_planes
 from kernels_gpu.gemm import ARGUMENTS, make_body
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_spec import GemmSpec
 from kernels_gpu.gemv_launch import E4M3_CAPABILITY, MAX_TOKENS, PackedMatrix, allocate_result, gemv, tokens_at_once
-from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
+from kernels_gpu.gemv_plan import TILE_ROWS, Plan
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.layer import check_inputs
 from kernels_gpu.native import MAX_SHARED_BYTES, BoundLaunch, NativeKernel, load, shared_limit
@@ -41,11 +41,8 @@ from kernels_gpu.ptx import SIMULATED
 # MXFP4) take 0.50 to 1.00 times at 64 and 0.86 to 1.39 times at 128.
 MOST_TILE_TOKENS, MOST_TILE_TOKENS_OF_SLOW_DECODING = 128, 64
 _LEAST_GROUP = 64  # inputs; the measured ones below, 16 and 32, are slow
-# token tiles, row warps, warps that share rows, stages: 8 warps and up to 128 tokens
-CUTS = (
-    (16, 8, 1, 2), (8, 8, 1, 2), (8, 4, 2, 2), (8, 2, 2, 2), (6, 4, 2, 2), (6, 8, 1, 2), (4, 8, 1, 3), (4, 4, 2, 2),
-    (4, 2, 4, 2), (3, 8, 1, 3), (3, 4, 2, 2), (3, 2, 4, 2), (16, 4, 1, 2), (8, 4, 1, 2), (4, 2, 2, 2), (1, 1, 1, 2),
-)  # fmt: skip
+# token tiles, row warps, warps that share rows, stages
+CUTS = tuple((cut.token_tiles, cut.row_warps, cut.k_warps, cut.depth) for cut in TILE_CUTS)
 
 
 # From 16 tokens down to 4 the GEMV of groups of 16 (NVFP4, H200) falls from 39, 103, 499 to 14, 28, 116 us, that of 32
@@ -67,6 +64,7 @@ def most_tile_tokens(plan: Plan) -> int:
 def rule(plan: Plan, tokens: int, dtype: torch.dtype, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES) -> str:
     """Which of "gemv", "tiles" and "library" ``gemm`` takes for a weight of ``shape``.
 
+    >>> from kernels_gpu.gemv_plan import plan_of
     >>> from kernels_gpu.gemv_recipes import RECIPES
     >>> [rule(plan_of(RECIPES["int4_g128"]), m, torch.float16, (4096, 4096)) for m in (16, 17, 128, 129)]
     ['gemv', 'tiles', 'tiles', 'library']
@@ -101,19 +99,14 @@ def choose_cut(
     Raises:
         NotImplementedError: none fits, or an encoding without a tile kernel.
     """
-    plan, encoding = plan_of(config), encoding_of(config)
-    weight_bytes = config.storage_bits(shape).total / BYTE_BITS
-
-    def seconds(cut: tuple[int, int, int, int]) -> float:
-        return tile_time(
-            encoding, (tokens, *shape), TileCut(*cut), weight_bytes=weight_bytes, gpu=H100,
-            copy_bytes_per_s=H100.dram.bytes_per_s * COPY_SHARE,
-        ).seconds  # fmt: skip
-
-    fitting = [cut for cut in CUTS if spec_of(plan, shape, cut).shared_bytes <= limit]
-    if not fitting:
+    chosen = choose_tile_cut(
+        encoding_of(config), (tokens, *shape), weight_bytes=config.storage_bits(shape).total / BYTE_BITS,
+        shared_limit=limit, gpu=H100, copy_bytes_per_s=H100.dram.bytes_per_s * COPY_SHARE,
+    )  # fmt: skip
+    if chosen is None:
         raise NotImplementedError(f"shared memory of a block must hold a stage of the tile kernel, not {limit!r} bytes")
-    return min(fitting, key=seconds)
+    cut, _ = chosen
+    return cut.token_tiles, cut.row_warps, cut.k_warps, cut.depth
 
 
 @lru_cache(maxsize=256)
