@@ -19,6 +19,9 @@ from hls.rtl_reference import REFERENCES
 from hls.rtl_vectors import Vectors
 
 REGISTER_SWITCHES = ("INPUT_REGISTER", "PRODUCT_REGISTER")  # RTL parameters that C++ does not have
+FLOAT_ENTRY_BITS = 16  # of a table of floats, which says no width
+TWINS = Path(__file__).parent / "templates" / "csim_twins.h"  # modules that headers have as mappings and arithmetics
+TWIN_FILES = ("int_pair", "mixture", "vector_codebook")  # of hls/rtl, whose modules are there
 UNITS_PER_PROGRAM = 32  # more need more memory and time of one compiler run
 
 
@@ -108,16 +111,17 @@ def unit_of(design: Design, *, extra: Sequence[str] = ()) -> Unit:
     cpp = f"codesign::{design.module}"
     if names:
         cpp += f"<{', '.join([*values, *extra])}>"
-    return Unit(design.name, cpp, f"codesign/{module.file}.h", module.inputs, module.outputs)
+    header = str(TWINS) if module.file in TWIN_FILES else f"codesign/{module.file}.h"
+    return Unit(design.name, cpp, header, module.inputs, module.outputs)
 
 
 def _argument(value: int | str, chosen: Mapping[str, int | str]) -> str:
-    """A parameter as a template argument; a table of ``2**CODE_BITS`` entries as a type."""
+    """A parameter as a template argument; a table as a type."""
     found = re.fullmatch(r"(\d+)'h([0-9a-f]+)", str(value))
     if found is None:
         return str(value)
-    entries = 1 << int(chosen.get("CODE_BITS", 4))  # the default of both codebook modules
-    width, table = int(found[1]) // entries, int(found[2], 16)
+    width, table = int(chosen.get("ENTRY_BITS", FLOAT_ENTRY_BITS)), int(found[2], 16)
+    entries = int(found[1]) // width
     rows = [table >> (width * i) & ((1 << width) - 1) for i in range(entries)]
     return f"codesign::fixed_table<{', '.join(str(row) for row in rows)}>"
 

@@ -62,6 +62,23 @@ def int_dot(
     )
 
 
+def int_pair_dot(weight_bits: int, activation_bits: int, *, lanes: int = 2, unsigned: bool = False) -> Design:
+    """Dot product whose products share multipliers in pairs: what ``int_mapping::dsp_pair`` of the C++ is."""
+    accumulator_bits = weight_bits + activation_bits + GUARD_BITS
+    return Design(
+        "int_pair_dot",
+        (
+            ("WEIGHT_BITS", weight_bits),
+            ("ACTIVATION_BITS", activation_bits),
+            ("ACTIVATION_UNSIGNED", int(unsigned)),
+            ("LANES", lanes),
+            ("ACCUMULATOR_BITS", accumulator_bits),
+        ),
+        f"w{weight_bits}{'u' if unsigned else 'a'}{activation_bits}.x{lanes}", _integer(weight_bits).name,
+        _integer(activation_bits, unsigned=unsigned).name, "integer", accumulator_bits, lanes, pipeline_stages=1,
+    )  # fmt: skip
+
+
 def fixed_product_bits(weight: FloatFormat, activation: FloatFormat) -> int:
     """Width of an exact product in two's complement fixed point."""
     exponents = (1 << weight.exponent_bits) + (1 << activation.exponent_bits)

@@ -1,7 +1,7 @@
 """Which PEs are synthesised: ``SWEEPS`` names the sets that the recorded tables hold.
 
 Every integer pair of 2 to 8 bits, minifloats of 3 to 8 bits and their pairs, floats, MX and NVFP4 blocks, BitMoD's
-parts, codebooks, shift-MACs and serial PEs.
+parts, codebooks, mixtures, shift-MACs and serial PEs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hls.rtl_constructors import (
     float_mac,
     int_dot,
     int_multiplier,
+    int_pair_dot,
     minifloat_dot,
     minifloat_unit,
     mx_block_dot,
@@ -33,6 +34,7 @@ from hls.rtl_constructors import (
     tender_dot,
     term_serial_dot,
 )
+from hls.rtl_constructors_books import mixture_dot, mixture_float_mac, vector_codebook_dot, vector_dot
 from hls.rtl_design import Design
 
 INT_BITS = range(2, 9)  # the study's range of integers
@@ -247,6 +249,50 @@ def _term_widths() -> Iterator[Design]:
         yield term_serial_dot(bits, lanes=lanes, shift_bits=shift_bits)
 
 
+PACKED_PAIRS = ((2, 2), (2, 4), (2, 8), (3, 3), (3, 4), (3, 8), (4, 4), (4, 6), (4, 8))
+
+
+def _int_pairs() -> Iterator[Design]:
+    """Two products in one multiplier, of widths that fit one DSP48E2: for the flow ``dsp``."""
+    for lanes in (2, 4, 5):
+        yield from (int_pair_dot(w, a, lanes=lanes) for w, a in PACKED_PAIRS)
+    yield from (int_pair_dot(w, a, unsigned=True) for w, a in ((2, 8), (4, 4), (4, 8)))
+    yield from (int_pair_dot(4, a, lanes=16) for a in (4, 8))
+
+
+def _mixtures() -> Iterator[Design]:
+    """Candidates that a selector picks for a group, BitMoD's and ANT's, in a parallel PE."""
+    for name, lanes in itertools.product(("bitmod_fp3", "bitmod_fp4", "ant4"), (1, 2, 4, 8, 16)):
+        yield from (mixture_dot(name, a, lanes=lanes) for a in ((4, 6, 8) if lanes in (1, 4) else (8,)))
+    yield from (mixture_float_mac(name) for name in ("bitmod_fp3", "bitmod_fp4"))
+
+
+def _vector_books() -> Iterator[Design]:
+    """Vector and residual codebooks: constant grids, registers, and products behind books that are memories."""
+    for code_bits, dimension in ((3, 2), (4, 2), (6, 2), (8, 2), (4, 4)):  # HIGGS
+        yield from (vector_codebook_dot(code_bits, dimension, codes) for codes in (1, 2))
+    yield vector_codebook_dot(4, 2, 2, activation_bits=4)
+    yield vector_codebook_dot(4, 2, 2, entry_bits=6)
+    yield vector_codebook_dot(4, 2, 2, residual_bits=4)
+    for code_bits, dimension, codes in ((3, 2, 1), (3, 2, 2), (4, 2, 1), (4, 2, 2), (3, 4, 1)):
+        yield vector_codebook_dot(code_bits, dimension, codes, programmable=True)
+    for codes, along_outputs in itertools.product((1, 2), (False, True)):
+        yield vector_codebook_dot(4, 2, codes, residual_bits=3, programmable=True, along_outputs=along_outputs)
+    for dimension, codes, layers in (
+        (2, 1, 1),
+        (2, 4, 1),
+        (4, 1, 1),
+        (4, 2, 1),
+        (8, 1, 1),
+        (8, 1, 2),
+        (8, 2, 1),
+        (4, 1, 2),
+    ):
+        yield from (vector_dot(dimension, codes, layers=layers, activation_bits=a) for a in (4, 8))  # AQLM
+    for dimension, codes, layers in ((2, 1, 1), (4, 1, 1), (6, 1, 1), (6, 1, 2), (6, 4, 1), (8, 1, 1)):  # VPTQ
+        yield vector_dot(dimension, codes, layers=layers, along_outputs=True)
+
+
 def _registered() -> Iterator[Design]:
     """Operands in registers, so that delay and frequency hold the multiplier; with and without a product register."""
     for stages in (1, 2):
@@ -261,6 +307,9 @@ SWEEPS: Mapping[str, Callable[[], Iterator[Design]]] = {
     "int": _int_units,
     "minifloat": _minifloat_units,
     "registered": _registered,
+    "int_pairs": _int_pairs,
+    "mixtures": _mixtures,
+    "vector_books": _vector_books,
     "bitmod": _bitmod,
     "shift": _shifts,
     "serial": _serial,

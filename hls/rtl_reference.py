@@ -1,7 +1,8 @@
 """Compares a netlist of ``hls/rtl`` with what its module must compute: ``check``; ``REFERENCES`` by module.
 
 The vectors come from ``datatypes`` (and from ``hwmodel.pe_functional`` for BitMoD): ``rtl_vectors`` for integers,
-minifloats, codebooks and shift-MACs, ``rtl_vectors_float`` for floats and blocks, ``rtl_vectors_serial`` for the rest.
+minifloats, codebooks and shift-MACs, ``rtl_vectors_float`` for floats and blocks, ``rtl_vectors_books`` for mixtures
+and vector codebooks, ``rtl_vectors_serial`` for the rest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from hls import rtl_vectors, rtl_vectors_float, rtl_vectors_serial
+from hls import rtl_vectors, rtl_vectors_books, rtl_vectors_float, rtl_vectors_serial
 from hls.rtl_design import Design
 from hls.rtl_simulation import Netlist, integers_of
 from hls.rtl_vectors import Vectors
@@ -18,6 +19,7 @@ from hls.rtl_vectors import Vectors
 REFERENCES: Mapping[str, Callable[[Design, np.random.Generator], Vectors]] = {
     "int_multiplier": rtl_vectors.product,
     "int_dot": rtl_vectors.format_dot,
+    "int_pair_dot": rtl_vectors.int_pair_dot,
     "minifloat_multiplier": rtl_vectors.minifloat_multiplier,
     "minifloat_product": rtl_vectors.product,
     "minifloat_dot": rtl_vectors.format_dot,
@@ -28,6 +30,10 @@ REFERENCES: Mapping[str, Callable[[Design, np.random.Generator], Vectors]] = {
     "olive_decode": rtl_vectors.olive_decode,
     "olive_dot": rtl_vectors.olive_dot,
     "tender_dot": rtl_vectors.tender_dot,
+    "mixture_dot": rtl_vectors_books.mixture_dot,
+    "mixture_float_mac": rtl_vectors_books.mixture_float_mac,
+    "vector_dot": rtl_vectors_books.vector_dot,
+    "vector_codebook_dot": rtl_vectors_books.vector_codebook_dot,
     "float_mac": rtl_vectors_float.float_mac,
     "float_int_mac": rtl_vectors_float.float_mac,
     "codebook_float_mac": rtl_vectors_float.codebook_float_mac,

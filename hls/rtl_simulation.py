@@ -2,8 +2,8 @@
 
 The netlist that is counted is the netlist that is checked: Yosys' JSON of a module mapped to LUTs, carry chains and
 flip-flops (or to plain gates) is put in topological order and evaluated with 64 cases to a machine word. No simulator
-has to be installed. Cells: LUT1 to LUT6, INV, CARRY4, CARRY8, MUXF7 to MUXF9, FDRE, FDSE (AMD UG953 and UG974 describe
-them), and Yosys' one-bit gates. One clock domain; flip-flops start at 0.
+has to be installed. Cells: LUT1 to LUT6, INV, CARRY4, CARRY8, MUXF7 to MUXF9, FDRE, FDSE, DSP48E2 as a multiplier (AMD
+UG953, UG974 and UG579 describe them), and Yosys' one-bit gates. One clock domain; flip-flops start at 0.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class Netlist:
 
     Args:
         inputs, outputs: bit numbers of each port, lowest first (an output bit may be the text ``0`` or ``1``).
-        steps: in topological order, ``(output bit, function of the values so far)``.
+        steps: in topological order, ``(output bit, function of the values so far)``; a DSP's product is one step.
         registers: ``(output bit, data bit, enable bit, reset bit, value after reset)`` of each flip-flop.
     """
 
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int | str, ...]]
-    steps: list[tuple[int, Callable[[dict], Words]]]
+    steps: list[tuple[int | str, Callable[[dict], Words]]]
     registers: list[tuple[int, int | str, int | str, int | str, int]] = field(default_factory=list)
 
     @property
@@ -132,7 +132,7 @@ def netlist_of(module: Mapping) -> Netlist:
         ValueError: a combinational loop.
     """
     ports = module["ports"]
-    steps: dict[int, tuple[tuple, Callable[[dict], Words]]] = {}
+    steps: dict[int | str, tuple[tuple, Callable[[dict], Words]]] = {}
     registers = []
     for cell in module["cells"].values():
         pins = cell["connections"]
@@ -154,10 +154,10 @@ def netlist_of(module: Mapping) -> Netlist:
     )
 
 
-def _in_order(steps: Mapping[int, tuple[tuple, Callable]]) -> list[tuple[int, Callable]]:
+def _in_order(steps: Mapping[int | str, tuple[tuple, Callable]]) -> list[tuple[int | str, Callable]]:
     """Topological order, iteratively (a carry chain is deeper than Python's stack)."""
-    done: set[int] = set()
-    open_: set[int] = set()
+    done: set[int | str] = set()
+    open_: set[int | str] = set()
     order = []
     for root in steps:
         stack = [(root, False)]
@@ -178,7 +178,7 @@ def _in_order(steps: Mapping[int, tuple[tuple, Callable]]) -> list[tuple[int, Ca
     return order
 
 
-def _cell_functions(kind: str, pins: Mapping, parameters: Mapping) -> list[tuple[int, tuple, Callable]]:
+def _cell_functions(kind: str, pins: Mapping, parameters: Mapping) -> list[tuple[int | str, tuple, Callable]]:
     """``(output bit, input bits, function)`` of each output of a combinational cell."""
     if kind.startswith("LUT"):
         inputs = tuple(pins[f"I{i}"][0] for i in range(int(kind[3:])))
@@ -193,6 +193,8 @@ def _cell_functions(kind: str, pins: Mapping, parameters: Mapping) -> list[tuple
         data = pins["I"][0]
         invert = kind == "INV"
         return [(pins["O"][0], (data,), (lambda v: ~v[data]) if invert else (lambda v: v[data]))]
+    if kind == "DSP48E2":
+        return _dsp(pins, parameters)
     if kind in _GATES:
         names, function = _GATES[kind]
         inputs = tuple(pins[name][0] for name in names)
@@ -241,9 +243,9 @@ def _lut(inputs: tuple, table: int) -> Callable[[dict], Words]:
     return lambda v: (above(v) & v[select]) | (below(v) & ~v[select])
 
 
-def _carry(pins: Mapping) -> list[tuple[int, tuple, Callable]]:
+def _carry(pins: Mapping) -> list[tuple[int | str, tuple, Callable]]:
     """A carry chain: O = S xor carry, CO = carry where S, else DI."""
-    made: list[tuple[int, tuple, Callable]] = []
+    made: list[tuple[int | str, tuple, Callable]] = []
     start = pins.get("CYINIT", ["0"])[0]
     first = pins["CI"][0]
 
@@ -271,6 +273,31 @@ def _carry(pins: Mapping) -> list[tuple[int, tuple, Callable]]:
         else:
             previous, needs = carry, (*needs, select, data)
     return made
+
+
+_DSP_WIDE, _DSP_NARROW = 27, 18  # bits of the multiplier's ports A and B (UG579)
+_DSP_MODES = {"OPMODE": 0b101, "ALUMODE": 0, "INMODE": 0, "CARRYIN": 0, "CARRYINSEL": 0}  # P = A * B
+
+
+def _dsp(pins: Mapping, parameters: Mapping) -> list[tuple[int | str, tuple, Callable]]:
+    """P = A * B of a DSP48E2, signed; registers, pre-adder and accumulator must be unused."""
+    modes = {name: sum(int(bit == "1") << i for i, bit in enumerate(pins[name])) for name in _DSP_MODES}
+    constant = all(isinstance(bit, str) for name in _DSP_MODES for bit in pins[name])
+    registers = sorted(name for name, value in parameters.items() if name.endswith("REG") and int(str(value), 2))
+    if not constant or modes != _DSP_MODES or registers or parameters.get("AMULTSEL", "A") != "A":
+        raise NotImplementedError(f"DSP48E2s are simulated as multipliers, not with {modes} and {registers}")
+    a, b = tuple(pins["A"][:_DSP_WIDE]), tuple(pins["B"][:_DSP_NARROW])
+    whole = f"product {pins['P'][0]}"  # of all bits at once, [bits, words]
+
+    def multiply(v: dict) -> Words:
+        factors = [_unpack(np.stack([v[bit] for bit in bits])[None], 64 * len(v["0"]))[0] for bits in (a, b)]
+        product = integers_of(factors[0], signed=True) * integers_of(factors[1], signed=True)  # 45 bits
+        return _pack(bits_of(product, len(pins["P"]))[None])[0]
+
+    def plane(place: int) -> Callable[[dict], Words]:
+        return lambda v: v[whole][place]
+
+    return [(whole, (*a, *b), multiply), *((bit, (whole,), plane(i)) for i, bit in enumerate(pins["P"]))]
 
 
 def _reader(bit: int) -> Callable[[dict], Words]:

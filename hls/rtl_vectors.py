@@ -128,6 +128,37 @@ def format_dot(design: Design, rng: np.random.Generator) -> Vectors:
     return dot(design, rng, steps_of(weight), steps_of(activation), (weight.bits, activation.bits))
 
 
+def int_pair_dot(design: Design, rng: np.random.Generator) -> Vectors:
+    """As ``format_dot``; of a single pair every four codes in the first cycle, as far as they have 16 bits together."""
+    vectors = format_dot(design, rng)
+    weight, activation = formats_of(design)
+    bits = 2 * (weight.bits + activation.bits)
+    if design.lanes != 2 or bits > EXHAUSTIVE_BITS:
+        return vectors
+    codes = np.arange(1 << bits)[None]
+    w, a = codes & ((1 << 2 * weight.bits) - 1), codes >> (2 * weight.bits)
+    total = 0
+    for lane in range(2):
+        low = steps_of(weight)[(w >> (lane * weight.bits)) & ((1 << weight.bits) - 1)]
+        total = total + low * steps_of(activation)[(a >> (lane * activation.bits)) & ((1 << activation.bits) - 1)]
+    stimulus = {
+        "weight": bits_of(w, 2 * weight.bits),
+        "activation": bits_of(a, 2 * activation.bits),
+        "clear": flag(np.ones(codes.shape, bool)),
+    }
+    # every four codes once; then the random cycles, as many cases as there are
+    cases, repeated = codes.shape[1], {name: _cases(rows, codes.shape[1]) for name, rows in vectors.stimulus.items()}
+    return Vectors(
+        {name: np.concatenate([stimulus[name], repeated[name]]) for name in stimulus},
+        {"accumulator": np.concatenate([total, _cases(vectors.expected["accumulator"], cases)])},
+    )
+
+
+def _cases(rows: np.ndarray, cases: int) -> np.ndarray:
+    """``[cycles, some, ...]`` repeated or cut to so many cases."""
+    return np.take(rows, np.arange(cases) % rows.shape[1], axis=1)
+
+
 def product(design: Design, rng: np.random.Generator) -> Vectors:
     """Exact product in fixed point."""
     weight, activation = formats_of(design)

@@ -17,9 +17,18 @@ from functools import cache
 
 from hwmodel.synthesis_table import SynthesisRow, best_rows
 from hwmodel.unit_cost_design import PeDesign, design_of_row
+from hwmodel.unit_cost_dsp import (
+    DSP_ACCUMULATOR_BITS,
+    DSP_NARROW_BITS,
+    DSP_WIDE_BITS,
+    dsp_count,
+    dsp_errors,
+    fits_dsp,
+    luts_beside,
+)
 from hwmodel.unit_cost_errors import held_out, is_small
 from hwmodel.unit_cost_libraries import SCALED_LIBRARIES, library_ratio
-from hwmodel.unit_cost_parts import group_of, parts_of
+from hwmodel.unit_cost_parts import DSP_FAMILIES, group_of, parts_of
 from hwmodel.unit_cost_prices import closed_form, is_lut, part_price, part_prices, register_um2, samples
 from hwmodel.unit_cost_registers import registers
 
@@ -80,16 +89,13 @@ class UnitCost:
     outside: bool = False
 
 
-DSP_WIDE_BITS, DSP_NARROW_BITS, DSP_ACCUMULATOR_BITS = 27, 18, 48  # AMD UG579: DSP48E2, two's complement operands
-
-
 def price_pe(one: PeDesign, target: str = "lut6", *, dsp: bool = False, table: bool = True) -> UnitCost:
     """What ``one`` takes on ``target``.
 
     Args:
         one: from ``pe_design``.
         target: ``lut6``, a recorded cell library, or ``nangate45``.
-        dsp: put integer multiply-adds into DSP48E2s, one each.
+        dsp: put integer multiply-adds into DSP48E2s, one each, or products in pairs (``int_pair_dot``).
         table: look for recorded netlists; without it, what the model says of a design it has not seen.
 
     Raises:
@@ -200,20 +206,28 @@ def _largest_parts(group: str, target: str) -> tuple[Mapping[str, float], Mappin
 
 
 def _on_dsps(one: PeDesign, target: str) -> UnitCost:
-    """One DSP48E2 for each integer multiply-add: product, cascade and accumulator are inside."""
+    """DSP48E2s of an integer dot product: product, cascade and accumulator are inside; of pairs the product alone.
+
+    The sums of pairs are fields of their products: they are added in LUTs.
+    """
     if not is_lut(target):
         raise NotImplementedError(f"DSPs are on FPGAs, not in {target}")
-    w, a = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS") + one.get("ACTIVATION_UNSIGNED")
-    narrow, wide, bits = min(w, a), max(w, a), one.get("ACCUMULATOR_BITS")
-    if one.family != "int_dot" or narrow > DSP_NARROW_BITS or wide > DSP_WIDE_BITS or bits > DSP_ACCUMULATOR_BITS:
+    if not fits_dsp(one):
         raise NotImplementedError(
             f"a DSP48E2 multiplies integers of up to {DSP_WIDE_BITS} x {DSP_NARROW_BITS} bits into "
             f"{DSP_ACCUMULATOR_BITS}, not {one.name}"
         )
-    source = "AMD UG579: one DSP48E2 a multiply-add, sums in the cascade"
-    none = Figure(0.0, Origin.CLOSED_FORM, None, None, source)
-    dsps = Figure(float(one.lanes), Origin.CLOSED_FORM, 0.0, 0.0, source)
-    return UnitCost(one, target, none, none, dsps, None)
+    if one.family in DSP_FAMILIES:
+        source, errors = "AMD UG579: two products a DSP48E2, sums in LUTs", dsp_errors()
+        known = errors.loc[errors["family"] == one.family, "error"].abs()
+        mean, worst = (None, None) if known.empty else (float(known.mean()), float(known.max()))
+        luts = Figure(float(luts_beside(one)), Origin.CLOSED_FORM, mean, worst, source)
+        flip_flops = Figure(float(one.get("ACCUMULATOR_BITS")), Origin.CLOSED_FORM, 0.0, 0.0, "registers of the RTL")
+    else:
+        source = "AMD UG579: one DSP48E2 a multiply-add, sums in the cascade"
+        luts = flip_flops = Figure(0.0, Origin.CLOSED_FORM, None, None, source)
+    dsps = Figure(float(dsp_count(one)), Origin.CLOSED_FORM, 0.0, 0.0, source)
+    return UnitCost(one, target, luts, flip_flops, dsps, None)
 
 
 def _scaled(one: PeDesign, target: str, *, table: bool) -> UnitCost:

@@ -26,8 +26,9 @@ SMALL_GATES = 100.0
 # unit), from the liberty files that docs/synthesis.md names
 GATE_AREA: Mapping[str, float] = {"sky130hd": 3.7536, "sg13g2": 7.2576, "osu018": 24.0}
 # Groups whose recorded rows share one format, or know only few: formats of both sides are left out as a pair
-_BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "flint", "flint pair", "OliVe", "Tender",
-                      "BitMoD", "BitMoD group accumulator", "BitMoD integer accumulator"})  # fmt: skip
+_BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "mixture", "vector book", "flint",
+                      "flint pair", "OliVe", "Tender", "BitMoD", "BitMoD group accumulator",
+                      "BitMoD integer accumulator"})  # fmt: skip
 _FEW_KEYS = 3  # fewer pairs or numbers of lanes: single designs, or nothing, are left out
 _RANDOM_PARTS, _SEED = 10, 20261122
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from hwmodel.unit_cost_dsp import dsp_summary
 from hwmodel.unit_cost_errors import error_table, family_table, held_out_errors
 from hwmodel.unit_cost_libraries import library_ratios
 from hwmodel.unit_cost_prices import fitted, fitted_targets
@@ -81,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show("Rows left out of the fit: formats (all that touch one), numbers of lanes, random tenths; mean / worst:",
          side_by_side(targets))  # fmt: skip
     show("Families of hls/rtl and what prices them, formats left out:", _with_percent(family_table(targets)))
+    if "lut6" in targets:
+        show("LUTs beside DSP48E2s, closed form over netlists of flow dsp:", _with_percent(dsp_summary()))
     show("Syntheses of other RTL of the same functions against recorded netlists, and against what the fits say:",
          _with_percent(reference_errors()).drop(columns="largest_difference"))  # fmt: skip
     show("Area over that of sky130hd, same designs:", _with_percent(library_ratios()).round(4))

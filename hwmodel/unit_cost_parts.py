@@ -8,13 +8,14 @@ On LUTs, a carry chain takes a LUT6 a bit, a four-way mux one, a three-input fun
 shifter is absorbed by the LUT in front of the accumulator's carry chain (``docs/unit_costs.md``).
 
 What the parts of each kind are: ``hwmodel.unit_cost_integers``, ``hwmodel.unit_cost_floats``,
-``hwmodel.unit_cost_machines``.
+``hwmodel.unit_cost_machines``, ``hwmodel.unit_cost_books``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hwmodel.unit_cost_books import book_parts
 from hwmodel.unit_cost_design import PeDesign
 from hwmodel.unit_cost_floats import fixed_point_parts, float_accumulated_parts, multiplier_parts
 from hwmodel.unit_cost_integers import Parts, Pricer, integer_parts
@@ -27,11 +28,20 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "minifloat multiplier": ("minifloat_multiplier",),
     "minifloat product": ("minifloat_product",),
     "Kulisch": ("minifloat_dot",),
-    "float accumulator": ("float_mac", "float_int_mac", "codebook_float_mac", "mx_block_dot", "nvfp4_block_dot"),
+    "float accumulator": (
+        "float_mac",
+        "float_int_mac",
+        "codebook_float_mac",
+        "mixture_float_mac",
+        "mx_block_dot",
+        "nvfp4_block_dot",
+    ),
     "bit-serial": ("bit_serial_dot",),
     "both serial": ("bit_bit_dot",),
     "term-serial": ("term_serial_dot",),
     "code book": ("codebook_dot",),
+    "mixture": ("mixture_dot",),
+    "vector book": ("vector_dot", "vector_codebook_dot"),
     "flint": ("flint_int_dot",),
     "flint pair": ("flint_flint_dot",),
     "OliVe": ("olive_dot",),
@@ -40,6 +50,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "BitMoD integer accumulator": ("bitmod_int_accumulator",),
     "BitMoD": ("bitmod_pe",),
 }
+DSP_FAMILIES = frozenset({"int_pair_dot"})  # of DSP slices alone: hwmodel.unit_cost_dsp
 # Modules of one size, or of a few that are all recorded: decoders and BitMoD's parts beside its accumulator
 RECORDED_ONLY = frozenset({"flint_decode", "olive_decode", "bitmod_term_encoder", "bitmod_dequantizer"})
 _GROUP_OF = {family: group for group, families in GROUPS.items() for family in families}
@@ -75,6 +86,8 @@ def parts_of(one: PeDesign, *, lut: bool, price: Pricer) -> Parts:
         return float_accumulated_parts(one, lut, price)
     if group.endswith("serial"):
         return serial_parts(one, lut)
+    if group in ("mixture", "vector book"):
+        return book_parts(one, lut, price)
     if group.startswith("BitMoD"):
         return bitmod_parts(one, lut, price)
     return decoded_parts(one, lut, price)

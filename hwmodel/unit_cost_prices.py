@@ -194,6 +194,9 @@ def known_prices(group: str, target: str) -> dict[str, float]:
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
         known |= _borrowed("code book", target, ("constant", "muxes", "write"))
+        if not is_lut(target):  # minterms of a mixture's table, as before integers
+            minterm = _borrowed("mixture", target, ("constant",))
+            known |= {"table": minterm["constant"]} if minterm else {}
     if group == "flint pair" or (group in _SHIFTING and not is_lut(target)):
         # the sign of a flint is a function of its few bits, not a negation of a product
         names = ("shift", "last_shift") if group == "flint" else ("shift", "last_shift", "negation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hwmodel.unit_cost_books import outputs_of, table_entries
 from hwmodel.unit_cost_design import PeDesign, float_range
 from hwmodel.unit_cost_floats import float_fields
 
@@ -27,6 +28,8 @@ def registers(one: PeDesign) -> int | None:
     if family in ("codebook_dot", "codebook_float_mac"):
         entry = one.get("ENTRY_BITS", 16)
         return bits + one.get("PROGRAMMABLE") * (entry << one.get("CODE_BITS", 4))
+    if family in ("vector_dot", "vector_codebook_dot"):
+        return outputs_of(one) * bits + one.get("PROGRAMMABLE") * one.get("ENTRY_BITS") * table_entries(one)
     if family in ("mx_block_dot", "nvfp4_block_dot"):
         we, wm, _, _ = float_fields(one)
         block = one.get("BLOCK", 16)
@@ -37,6 +40,7 @@ def registers(one: PeDesign) -> int | None:
         operands = 1 + lanes * (2 + one.get("SHIFT_BITS") + one.get("ACTIVATION_BITS"))
         return bits + operands * one.get("INPUT_REGISTER")
     if family in ("float_mac", "float_int_mac", "bit_bit_dot", "tender_dot", "flint_int_dot", "flint_flint_dot",
-                  "olive_dot", "bitmod_int_accumulator", "bitmod_group_accumulator"):  # fmt: skip
+                  "mixture_dot", "mixture_float_mac", "int_pair_dot", "olive_dot", "bitmod_int_accumulator",
+                  "bitmod_group_accumulator"):  # fmt: skip
         return bits
     return None

@@ -11,13 +11,18 @@ import pytest
 from datatypes.catalog import FORMATS, FP16, INTS, MINIFLOATS, NF4, POT4, UINTS
 from datatypes.format import CodebookFormat, Format
 from hls import rtl_constructors as make
+from hls import rtl_constructors_books as books
 from hls.pe_program import Unit
 from hls.rtl_designs import designs
 from hls.rtl_simulation import bits_of, lanes_of
 from hls.rtl_vectors import Vectors, flag, random_codes, random_restarts, steps_of
 from hls.rtl_vectors_float import accumulated, finite, lowest_place, smallest_step
 
-QUICK = (make.codebook_dot(programmable=True, code_bits=3, lanes=4),)
+QUICK = (
+    make.codebook_dot(programmable=True, code_bits=3, lanes=4),
+    books.mixture_dot("bitmod_fp4", 8, lanes=2),
+    books.vector_codebook_dot(3, 2, 1, residual_bits=2, programmable=True, along_outputs=True),
+)
 E4M3 = MINIFLOATS["e4m3"]
 FP16_NUMBER = "codesign::minifloat_number<5, 10>"
 NUMBERS = {

@@ -35,6 +35,7 @@ QUICK = (
     make.int_multiplier(4, 4, unsigned=True),
     make.int_dot(8, 8),
     make.int_dot(5, 3, lanes=7),
+    make.int_pair_dot(3, 8, lanes=5, unsigned=True),
     make.minifloat_unit("minifloat_product", E2M1, E4M3),
     make.minifloat_unit("minifloat_multiplier", E3M0, E4M3),
     make.minifloat_dot(E4M3, E4M3),

@@ -14,6 +14,7 @@ import pytest
 
 from datatypes.catalog import MINIFLOATS
 from hls import rtl_constructors as make
+from hls import rtl_constructors_books as books
 from hls.lut_packing import count_luts
 from hls.rtl_design import RTL, Design, source_files
 from hls.rtl_designs import FP16_OPERAND
@@ -57,6 +58,16 @@ FAMILIES: tuple[tuple[Design, ...], ...] = (
         make.float_mac(FP16_OPERAND, FP16_OPERAND, exponent_bits=5, mantissa_bits=10),
     ),
     (make.float_int_mac(4), make.codebook_float_mac(programmable=False)),
+    (
+        make.int_pair_dot(4, 4),
+        make.int_pair_dot(3, 8, lanes=5, unsigned=True),
+        books.mixture_dot("bitmod_fp4", 8, lanes=2),
+        books.mixture_dot("ant4", 4),
+        books.vector_codebook_dot(4, 2, 2),
+        books.vector_codebook_dot(3, 2, 1, residual_bits=2, programmable=True, along_outputs=True),
+        books.vector_dot(3, 2, layers=2),
+    ),
+    (books.mixture_float_mac("bitmod_fp3"),),
     (make.mx_block_dot("e2m1", lanes=4), make.mx_block_dot("mx_int8", lanes=4), make.nvfp4_block_dot(lanes=4)),
 )
 EVERY = [design for family in FAMILIES for design in family]
@@ -101,6 +112,47 @@ def test_row_pairs_are_multiplication(a, b, signed, tmp_path):
             "miter -equiv -flatten design0 gate miter",
             "sat -verify -prove trigger 0 miter",
             "delete gate miter",
+        ],
+        "json": str(tmp_path / "netlist.json"),
+    }
+    run_job(job, tmp_path)
+
+
+@pytest.mark.parametrize("design", [make.int_pair_dot(4, 4), make.int_pair_dot(4, 8, lanes=5)], ids=lambda d: d.name)
+def test_pairs_in_dsp_slices_compute_what_the_formats_say(design, tmp_path):
+    """The netlist with DSP48E2s, one for a pair; of 4 x 4 bits all four codes of a pair: a proof by exhaustion."""
+    module = run_batch([design], lut6_commands("dsp"), tmp_path).modules[design.name]
+    assert count_luts(module).dsps == -(-design.lanes // 2)
+    assert check(design, netlist_of(module), np.random.default_rng(7)) >= (1 << 16 if design.lanes == 2 else 2048)
+
+
+@pytest.mark.parametrize(("weight", "activation", "unsigned"), [(2, 2, 0), (3, 3, 0), (2, 4, 1)])
+def test_a_packed_pair_is_the_sum_of_two_products(weight, activation, unsigned, tmp_path):
+    """Yosys' SAT solver finds no four operands for which they differ."""
+    total = weight + activation + 1
+    factor = "$signed({1'b0, %s})" if unsigned else "$signed(%s)"
+    products = [
+        f"$signed(weight[{weight * (i + 1) - 1}:{weight * i}]) * "
+        + factor % f"activation[{activation * (i + 1) - 1}:{activation * i}]"
+        for i in range(2)
+    ]
+    widths = f"WEIGHT_BITS({weight}), .ACTIVATION_BITS({activation}), .ACTIVATION_UNSIGNED({unsigned})"
+    ports = f"input [{2 * weight - 1}:0] weight, input [{2 * activation - 1}:0] activation"
+    (tmp_path / "gold.sv").write_text(
+        f"module gold({ports}, output signed [{total - 1}:0] sum); assign sum = {' + '.join(products)}; endmodule\n"
+        f"module gate({ports}, output signed [{total - 1}:0] sum);"
+        f" int_pair #(.{widths}) pair (.weight(weight), .activation(activation), .sum(sum)); endmodule\n"
+    )
+    job = {
+        "sources": [str(tmp_path / "gold.sv"), *(str(RTL / file) for file in source_files("int_pair"))],
+        "batch": str(tmp_path / "batch.sv"),
+        "instances": {"design0": "gold", "design1": "gate"},
+        "commands": [
+            "setattr -mod -unset keep_hierarchy design0 design1",
+            "flatten design1",
+            "miter -equiv -flatten design0 design1 miter",
+            "sat -verify -prove trigger 0 miter",
+            "delete miter",
         ],
         "json": str(tmp_path / "netlist.json"),
     }

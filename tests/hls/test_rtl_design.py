@@ -15,6 +15,7 @@ from hls.rtl_constructors import (
     minifloat_dot,
     table_constant,
 )
+from hls.rtl_constructors_books import mixture_dot, mixture_entries
 from hls.rtl_design import RTL, source_files, source_hash
 from hls.rtl_designs import SWEEPS, designs
 from hls.rtl_reference import REFERENCES
@@ -42,6 +43,21 @@ def test_fixed_tables_of_three_bits_are_nf3():
     entries = codebook_entries(NF3.code_values, 8)
     assert (entries[0], min(map(abs, entries)), entries[-1]) == (-127, 0, 127)
     assert design.parameter_text.endswith(f"TABLE={table_constant(entries, 8)}")
+
+
+def test_a_mixture_has_its_candidates_in_one_unit():
+    # BitMoD's FP4: 0 to 6 in halves, and 5, -5, 8 or -8 for the code of -0: up to 16 halves, six bits
+    entries, bits, unit = mixture_entries("bitmod_fp4")
+    assert (len(entries), bits, unit) == (4 * 16, 6, -1)
+    assert entries[:8] == (0, 1, 2, 3, 4, 6, 8, 12)
+    assert [entries[16 * candidate + 8] for candidate in range(4)] == [10, -10, 16, -16]
+
+
+def test_a_mixture_of_three_is_padded_to_whole_selectors():
+    design = mixture_dot("ant4", 8)
+    widths = dict(design.parameters)
+    assert widths["SELECTOR_BITS"] == 2
+    assert str(widths["TABLE"]).startswith(f"{4 * 16 * int(widths['ENTRY_BITS'])}'h")
 
 
 def test_names_are_unique_over_all_sweeps():

@@ -75,8 +75,40 @@ def test_a_loop_is_refused():
 
 
 def test_an_unknown_cell_is_named():
-    with pytest.raises(NotImplementedError, match="without cells of type DSP48E2"):
-        netlist({}, {"y": [50]}, d={"type": "DSP48E2", "connections": {"P": [50]}})
+    with pytest.raises(NotImplementedError, match="without cells of type DSP48E1"):
+        netlist({}, {"y": [50]}, d={"type": "DSP48E1", "connections": {"P": [50]}})
+
+
+def dsp(parameters: dict | None = None, **pins: list) -> dict:
+    """A DSP48E2 that multiplies A by B (UG579: OPMODE 000000101 takes both halves of the product, Z and W are 0)."""
+    modes = {
+        "OPMODE": [*"101000000"],
+        "ALUMODE": ["0"] * 4,
+        "INMODE": ["0"] * 5,
+        "CARRYIN": ["0"],
+        "CARRYINSEL": ["0"] * 3,
+    }
+    connections = {**modes, "A": list(range(100, 130)), "B": list(range(200, 218)), "P": list(range(300, 348)), **pins}
+    return {"type": "DSP48E2", "connections": connections, "parameters": parameters or {"PREG": "0" * 32}}
+
+
+def test_a_dsp_multiplies_27_by_18_bits():
+    net = netlist({"a": list(range(100, 130)), "b": list(range(200, 218))}, {"p": list(range(300, 348))}, d=dsp())
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(-(1 << 26), 1 << 26, (1, 200)), rng.integers(-(1 << 17), 1 << 17, (1, 200))
+    a[0, :2], b[0, :2] = -(1 << 26), [-(1 << 17), (1 << 17) - 1]
+    found = integers_of(net.run({"a": bits_of(a, 30), "b": bits_of(b, 18)})["p"], signed=True)
+    assert (found == a * b).all()
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [dsp({"PREG": "0" * 31 + "1"}), dsp(OPMODE=[*"101001000"]), dsp(CARRYIN=[7])],
+    ids=["register", "mode", "wire"],
+)
+def test_a_dsp_that_does_more_is_refused(cell):
+    with pytest.raises(NotImplementedError, match="DSP48E2s are simulated as multipliers, not with"):
+        netlist({}, {}, d=cell)
 
 
 def test_a_missing_input_is_named():

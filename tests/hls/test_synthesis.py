@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hls.rtl_constructors import int_dot
-from hls.synthesis import main, measure_of, sweep
+from hls.rtl_constructors import int_dot, int_pair_dot
+from hls.synthesis import main, measure_of, suited, sweep
 from hls.synthesis_store import add_rows, missing, row_of
 from hls.synthesis_yosys import SynthesisError, lut6_commands
 from hwmodel.synthesis_table import read_rows, table_path
@@ -44,6 +44,12 @@ def test_a_second_run_measures_nothing(tmp_path):
 def test_rows_of_other_rtl_are_measured_again(tmp_path):
     add_rows([replace(measured(DESIGNS[0], "rowpair"), rtl="0" * 12), measured(DESIGNS[1], "rowpair")], tmp_path)
     assert missing(DESIGNS[:2], target="lut6", flow="rowpair", folder=tmp_path) == DESIGNS[:1]
+
+
+def test_designs_for_dsp_slices_go_through_no_other_flow():
+    chosen = [DESIGNS[0], int_pair_dot(4, 8)]
+    assert suited(chosen, "dsp") == chosen
+    assert suited(chosen, "rowpair") == chosen[:1]
 
 
 def test_a_design_that_fails_costs_only_itself(tmp_path):
