@@ -7,7 +7,8 @@ makes the point of an index when it is asked for, with a real ``Accelerator`` th
 ASSUMPTION: where an array axis changes the number of PEs, the encoders at its edge grow in proportion (BitMoD has one
 for each 8 x 8 tile of PEs). Clock and voltage are not tied: another clock costs the same energy in each cycle.
 
-A GPU has memory and clock alone to vary; its peaks follow the clock, its power limit does not.
+A GPU is what its data sheet says and has nothing to vary: it stands once, at the first place of every axis of the
+machine, and no design lies at the others.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class DesignAxes:
         which, array, weight, activation, dram, clock = place
         base = self.accelerators[which]
         if isinstance(base, Gpu):
-            return self._gpu(base, which, dram, clock)
+            return base
         made = self.with_array(which, array)
         changes: dict[str, object] = {}
         for name, capacity in (
@@ -168,16 +169,6 @@ class DesignAxes:
         if (frequency := self.frequencies_hz[clock]) is not None:
             changes["frequency_hz"] = frequency
         return replace(made, **changes) if changes else made  # type: ignore[arg-type]
-
-    def _gpu(self, base: Gpu, which: int, dram: int, clock: int) -> Gpu:
-        """A GPU with another memory and clock."""
-        made = base if self.drams[dram] is None else replace(base, dram=self.memory(which, dram))
-        frequency = self.frequencies_hz[clock]
-        if frequency is None or frequency == base.frequency_hz:
-            return made
-        share = frequency / base.frequency_hz
-        peaks = {kind: flops * share for kind, flops in base.tensor_flops.items()}
-        return replace(made, frequency_hz=frequency, tensor_flops=peaks)
 
     def with_array(self, which: int, array: int) -> Accelerator:
         """One of ``pe_arrays`` with another array; made once."""
@@ -207,8 +198,9 @@ class DesignAxes:
 
     def memory(self, which: int, dram: int) -> Dram:
         """The memory of an accelerator at a place on the axis."""
-        own, chosen = self.accelerators[which].dram, self.drams[dram]
-        if chosen is None:
+        base, chosen = self.accelerators[which], self.drams[dram]
+        own = base.dram
+        if chosen is None or isinstance(base, Gpu):
             return own
         if isinstance(chosen, Dram):
             return chosen

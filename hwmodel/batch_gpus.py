@@ -1,10 +1,9 @@
 """GPUs in a design space: the designs that stand on one, priced by ``hwmodel.gpu_price`` layer by layer.
 
-Each distinct layer of a scenario is priced once for a GPU, memory, clock and what of a config it depends on; layers
-that do not follow the context are multiplied by the decode steps. The figures are those of ``hwmodel.evaluate``.
+Each distinct layer of a scenario is priced once for a GPU and what of a config it depends on; layers that do not follow
+the context are multiplied by the decode steps. The figures are those of ``hwmodel.evaluate``.
 
-A GPU has no array and no buffers to vary: it stands at the first place of these axes, and what would lie at the others
-is marked as not runnable.
+A GPU stands at the first place of every axis of the machine; what would lie at the others is marked as not runnable.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from datatypes.layer_config import LayerConfig
-from hwmodel.batch_axes import DesignSpace
+from hwmodel.batch_axes import AXES, DesignSpace
 from hwmodel.batch_columns import ENERGIES, INTEGERS
 from hwmodel.batch_result import BatchResult
 from hwmodel.batch_tables import FormTable
@@ -53,25 +52,24 @@ class GpuPricer:
             return
         at = result.places
         chosen = on_gpu[at["accelerator"]]
-        for axis in ("array", "weight_buffer", "activation_buffer"):
+        for axis in AXES[3:]:
             chosen &= at[axis] == 0
         columns = INTEGERS[: len(result.integers)], ENERGIES[: len(result.energies)]
         for position in np.flatnonzero(chosen):
-            machine = tuple(int(at[axis][position]) for axis in ("accelerator", "dram", "frequency"))
+            scenario, config, which = (int(at[axis][position]) for axis in AXES[:3])
             for phase, name in enumerate(PHASES):
-                price = self._price(int(at["scenario"][position]), int(at["config"][position]), machine, name)
+                price = self._price(scenario, config, which, name)
                 for figures, names in zip((result.integers, result.energies), columns, strict=True):
                     figures[:, phase, position] = [getattr(price, column) for column in names]
             result.runnable[position] = True
 
-    def _price(self, scenario: int, config: int, machine: tuple[int, ...], phase: Phase) -> Price:
-        """All layers of a phase, every step of decode, on a GPU with a memory and a clock."""
-        which, dram, clock = machine
-        gpu = self.space.axes.accelerator((which, 0, 0, 0, dram, clock))
+    def _price(self, scenario: int, config: int, which: int, phase: Phase) -> Price:
+        """All layers of a phase, every step of decode, on a GPU."""
+        gpu = self.space.axes.accelerators[which]
         assert isinstance(gpu, Gpu)
         total = Price(total_cycles=0)
         for times, spec, encoded, number in self._specs(scenario, config, phase):
-            key = (machine, spec.shape_key, number)
+            key = (which, spec.shape_key, number)
             price = self._known.get(key)
             if price is None:
                 price = self._known[key] = gpu_price(spec, encoded, gpu, self.options)

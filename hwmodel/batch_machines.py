@@ -176,7 +176,12 @@ class MachineTables:
     def clocks(self) -> np.ndarray:
         """Hz, [accelerators, clocks]."""
         axes = self.space.axes
-        return np.array([[b.frequency_hz if f is None else f for f in axes.frequencies_hz] for b in axes.accelerators])
+        return np.array(
+            [
+                [b.frequency_hz if f is None or isinstance(b, Gpu) else f for f in axes.frequencies_hz]
+                for b in axes.accelerators
+            ]
+        )
 
     @cached_property
     def memories(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

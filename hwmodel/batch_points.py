@@ -17,7 +17,7 @@ from hwmodel.batch_axes import Arrays, DesignAxes, DesignPoint, DesignSpace, Sce
 from hwmodel.batch_evaluate import BatchPricer
 from hwmodel.batch_result import BatchResult
 from hwmodel.evaluate import Configs
-from hwmodel.gpu import Gpu, Machine
+from hwmodel.gpu import Machine
 from hwmodel.memory import Dram
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.term_skipping import CountedBits
@@ -69,22 +69,20 @@ def space_of(points: Sequence[DesignPoint]) -> tuple[DesignSpace, np.ndarray]:
         _add_named(configs, point.config_name, point.configs, "config")
         machine = point.accelerator
         if id(machine) not in known:  # ids stay those of these objects: the points hold them
-            of_array = (0, 0, 0)  # a GPU stands at the first place of these axes
+            varied = (0, 0, 0, 0, 0)  # a GPU stands at the first place of these axes
             if isinstance(machine, Accelerator):
-                of_array = (
+                varied = (
                     _place(arrays, (machine.prefill_array, machine.decode_array)),
                     _place(weights, machine.weight_buffer.capacity_bytes),
                     _place(activations, machine.activation_buffer.capacity_bytes),
+                    _place(drams, machine.dram),
+                    _place(clocks, machine.frequency_hz),
                 )
-            known[id(machine)] = (
-                _base(bases, machine), *of_array, _place(drams, machine.dram), _place(clocks, machine.frequency_hz)
-            )  # fmt: skip
+            known[id(machine)] = (_base(bases, machine), *varied)
         names.append((point.scenario.name, point.config_name))
         places.append(known[id(machine)])
-    axes = DesignAxes(
-        tuple(bases), tuple(arrays) or (None,), tuple(weights) or (None,), tuple(activations) or (None,),
-        tuple(drams), tuple(clocks),
-    )  # fmt: skip
+    varied_axes = (tuple(axis) or (None,) for axis in (arrays, weights, activations, drams, clocks))
+    axes = DesignAxes(tuple(bases), *varied_axes)  # type: ignore[arg-type]
     space = DesignSpace(tuple(scenarios.values()), configs, axes)
     of_scenario, of_config = ({name: place for place, name in enumerate(named)} for named in (scenarios, configs))
     rows = [(of_scenario[s], of_config[c], *rest) for (s, c), rest in zip(names, places, strict=True)]
@@ -105,17 +103,16 @@ def _place(axis: dict[Entry, int], value: Entry) -> int:
 def _base(bases: list[Machine], machine: Machine) -> int:
     """Place of the accelerator that ``machine`` is a variant of, at the end if there is none."""
     for place, base in enumerate(bases):
-        if base is machine or (type(base) is type(machine) and _variant(base, machine) == machine):
+        if base is machine or base == machine:
+            return place
+        if isinstance(base, Accelerator) and isinstance(machine, Accelerator) and _variant(base, machine) == machine:
             return place
     bases.append(machine)
     return len(bases) - 1
 
 
-def _variant(base: Machine, machine: Machine) -> Machine:
+def _variant(base: Accelerator, machine: Accelerator) -> Accelerator:
     """``base`` with array, buffers, memory and clock of ``machine``, as ``DesignAxes`` makes it; named as that."""
-    if isinstance(machine, Gpu):
-        own = DesignAxes((base,), drams=(machine.dram,), frequencies_hz=(machine.frequency_hz,))
-        return replace(own.accelerator((0,) * 6), name=machine.name, source=machine.source)
     axes = DesignAxes(
         (base,),
         ((machine.prefill_array, machine.decode_array),),

@@ -152,7 +152,7 @@ class BatchResult:
         point = self.design(position)
         name = point.accelerator.name
         if isinstance(point.accelerator, Gpu):
-            return f"GPU {name} has no array and no buffers to vary: it stands at the first place of these axes alone"
+            return f"GPU {name} is what its data sheet says: it stands at the first place of the other axes alone"
         tight = f"accelerator {name} has no room for the tables of {point.config_name}"
         return self.reasons.get((point.config_name, name), tight)
 
