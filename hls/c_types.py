@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
@@ -85,6 +86,7 @@ def value_type(fmt: Format) -> str:
 _WIDE: Mapping[str, Format] = {"fp16": FP16, "bf16": BF16, "fp32": FP32}
 
 
+@cache
 def unit_exponent(fmt: Format) -> int:
     """The largest ``u`` for which every finite value of ``fmt`` is an integer multiple of ``2**u``.
 
@@ -109,6 +111,7 @@ def _values(fmt: Format) -> np.ndarray:
     return finite
 
 
+@cache
 def largest_integer(fmt: Format) -> int:
     """Largest magnitude of ``fmt`` in units of ``2**unit_exponent``.
 
@@ -178,6 +181,7 @@ def number_type(fmt: Format, *, weight: bool = False) -> str:
     raise NotImplementedError(f"no header reads codes of {fmt.name} as numbers")
 
 
+@cache
 def table_entries(fmt: CodebookFormat | VectorFormat) -> tuple[tuple[int, ...], int, int]:
     """A fixed table as integers, in code order, one code's elements after another's; their width and their unit.
 

@@ -1,0 +1,229 @@
+"""Every code of a weight format by every code of an activation format, in C++: many pairs in one program.
+
+A pair's arithmetic is the one that an export picks (``hls.c_arithmetics``). Formats whose codes the same C++ number reads
+share an instance of it, with a sum as wide as the widest of them takes. The program is handed the values of all
+codes, and counts where a product is not theirs: exact in double, rounded to float32 once.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from datatypes.catalog import FORMATS, FP16, FP32
+from datatypes.format import Format, IntFormat
+from datatypes.granularity import PerChannel
+from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.outlier_victim import OutlierVictimFormat
+from hls.ap_types import compile_program
+from hls.c_arithmetics import Pair, arithmetic_of
+from hls.stage_planning import plan_stage
+
+PROGRAM = """
+#include <cfloat>
+#include <cstdio>
+#include <vector>
+#include "codesign/block_dot.h"
+#include "codesign/codebook.h"
+#include "codesign/float_accumulate.h"
+#include "codesign/integer.h"
+#include "codesign/shift_mac.h"
+#include "codesign/arithmetic_traits.h"
+
+struct code { unsigned bits; double first, second; };  // values of its elements
+using codes = std::vector<code>;
+
+// Of one weight code and as many activation codes as it spans, all equal.
+template <class A> float product(unsigned weight, unsigned activation) {
+  constexpr int w_codes = A::lanes / codesign::weight_elements_of<A>::value;
+  constexpr int a_codes = A::lanes / codesign::activation_elements_of<A>::value;
+  ap_uint<A::weight_bits> w[w_codes];
+  ap_uint<A::activation_bits> a[a_codes];
+  w[0] = weight;
+  for (auto& lane : a) lane = activation;
+  typename A::sum_t sum;
+  A::clear(sum);
+  A::accumulate(sum, w, a, 0);
+  return A::value(sum);
+}
+
+static codes read_codes() {
+  unsigned long long count = 0;
+  if (std::fread(&count, 8, 1, stdin) != 1) return {};
+  std::vector<double> raw(3 * count);
+  if (std::fread(raw.data(), 8, raw.size(), stdin) != raw.size()) return {};
+  codes made;
+  for (unsigned long long i = 0; i < count; ++i) made.push_back({unsigned(raw[3 * i]), raw[3 * i + 1], raw[3 * i + 2]});
+  return made;
+}
+
+using function = float (*)(unsigned, unsigned);
+static const function products[] = {
+INSTANCES
+};
+
+// Tables of formats, then pairs: instance, weight table, activation table.
+int main() {
+  unsigned long long tables = 0, pairs = 0;
+  if (std::fread(&tables, 8, 1, stdin) != 1) return 2;
+  std::vector<codes> of;
+  for (unsigned long long i = 0; i < tables; ++i) of.push_back(read_codes());
+  if (std::fread(&pairs, 8, 1, stdin) != 1) return 2;
+  for (unsigned long long i = 0; i < pairs; ++i) {
+    unsigned long long pair[3];
+    if (std::fread(pair, 8, 3, stdin) != 3) return 2;
+    long compared = 0, wrong = 0, first[2] = {0, 0};
+    for (const code& weight : of[pair[1]]) {
+      for (const code& activation : of[pair[2]]) {
+        const double exact = weight.first * activation.first + weight.second * activation.second;
+        // floats saturate (float_accumulate.h)
+        const float wanted = static_cast<float>(exact > FLT_MAX ? FLT_MAX : exact < -FLT_MAX ? -FLT_MAX : exact);
+        ++compared;
+        if (!(products[pair[0]](weight.bits, activation.bits) == wanted) && wrong++ == 0) {
+          first[0] = weight.bits;
+          first[1] = activation.bits;
+        }
+      }
+    }
+    std::printf("%ld %ld %ld %ld\\n", compared, wrong, first[0], first[1]);
+  }
+  return 0;
+}
+"""
+INSTANCES_PER_PROGRAM = 400  # more take more memory than speed
+LESS_A_ZERO_POINT = IntFormat("int9", 9, "a code of uint8 less its zero point")
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A pair that was compared.
+
+    Args:
+        weight, activation: names.
+        compared, wrong: pairs of codes.
+        first: codes of the first one that is wrong.
+    """
+
+    weight: str
+    activation: str
+    compared: int
+    wrong: int
+    first: tuple[int, int]
+
+
+@cache
+def weights() -> tuple[Format, ...]:
+    """Formats of the catalogue, of up to 16 bits, that weights of an exported layer may have."""
+    return tuple(fmt for fmt in FORMATS.values() if fmt.bits <= 16 and _accepted(fmt, FP16))
+
+
+@cache
+def activations() -> tuple[Format, ...]:
+    """Formats that a stage of an exported layer hands on to its multipliers, as it hands them on."""
+    made = [fmt for fmt in FORMATS.values() if _staged(fmt)]
+    return (*made, LESS_A_ZERO_POINT)
+
+
+def _staged(fmt: Format) -> bool:
+    scale = None if fmt == FP16 else ScaleConfig(FP32)
+    try:
+        plan_stage(TensorConfig((fmt,), PerChannel(), scale, dynamic=scale is not None), 8, 1)
+    except (NotImplementedError, ValueError):
+        return False
+    return any(_accepted(weight, fmt) for weight in (FORMATS["int4"], FORMATS["e2m1"]))
+
+
+def _accepted(weight: Format, activation: Format) -> bool:
+    try:
+        arithmetic_of(Pair(weight, activation, weight.dim, weight.dim))
+    except NotImplementedError:
+        return False
+    return True
+
+
+def accepted_pairs() -> list[tuple[Format, Format]]:
+    """Every pair that the exporter multiplies."""
+    return [(w, a) for w in weights() for a in activations() if _accepted(w, a)]
+
+
+def codes_of(fmt: Format, *, as_activation: bool, most: int = 1 << 16) -> np.ndarray:
+    """Codes with their values, float64 ``[codes, 3]``: finite ones that are used; ``most`` drawn ones of more."""
+    if isinstance(fmt, OutlierVictimFormat):
+        pairs = fmt.pair_table.astype(np.float64)
+        codes = np.array([c for c in range(1 << fmt.bits) if c not in fmt.unused_codes])
+        return np.column_stack([codes, pairs[codes]])
+    values = fmt.code_values
+    codes = np.array([c for c in np.flatnonzero(np.isfinite(values)) if int(c) not in fmt.unused_codes])
+    if len(codes) > most:
+        codes = np.sort(np.random.default_rng(3).choice(codes, most, replace=False))
+    # a product of one element, or of a pair whose both inputs are this code
+    return np.column_stack([codes, values[codes], values[codes] if as_activation else np.zeros(len(codes))])
+
+
+def sweep(
+    pairs: Sequence[tuple[Format, Format]], folder: Path, *, most: int = 1 << 16, flags: Sequence[str] = ("-O1",)
+) -> Iterable[Swept]:
+    """Compile the arithmetics of ``pairs`` and compare all codes.
+
+    Args:
+        pairs: of formats.
+        folder: to work in.
+        most: codes of a format of more than 8 bits.
+        flags: of the compiler.
+    """
+    instances: dict[str, list[tuple[Format, Format]]] = {}
+    for one, made in _shared(pairs).items():
+        instances.setdefault(made, []).extend(one)
+    chosen = list(instances.items())
+    for place, first in enumerate(range(0, len(chosen), INSTANCES_PER_PROGRAM)):
+        yield from _run(chosen[first : first + INSTANCES_PER_PROGRAM], folder / f"sweep_{place}", most, flags)
+
+
+def _shared(pairs: Sequence[tuple[Format, Format]]) -> dict[tuple[tuple[Format, Format], ...], str]:
+    """Pairs by the arithmetic that all of them may have: but for the width of its sum, which a longer group widens."""
+    alike: dict[str, list[tuple[Format, Format, str, int]]] = {}
+    for weight, activation in pairs:
+        made = arithmetic_of(Pair(weight, activation, weight.dim, weight.dim))
+        key = made.type.replace(f", {made.sum_bits}>", ", SUM>") if made.sum_bits else made.type
+        alike.setdefault(key, []).append((weight, activation, key, made.sum_bits))
+    shared = {}
+    for key, group in alike.items():
+        widest = max(bits for *_, bits in group)
+        shared[tuple((weight, activation) for weight, activation, *_ in group)] = key.replace("SUM", str(widest))
+    return shared
+
+
+def _run(
+    instances: Sequence[tuple[str, list[tuple[Format, Format]]]], program: Path, most: int, flags: Sequence[str]
+) -> Iterable[Swept]:
+    source = program.with_suffix(".cpp")
+    source.write_text(PROGRAM.replace("INSTANCES", ",\n".join(f"    product<{text}>" for text, _ in instances)))
+    compile_program([source], program, flags=flags)
+    tables: dict[tuple[str, bool], tuple[int, np.ndarray]] = {}
+
+    def table(fmt: Format, as_activation: bool) -> int:
+        key = (fmt.name, as_activation)
+        if key not in tables:
+            tables[key] = (len(tables), codes_of(fmt, as_activation=as_activation, most=most))
+        return tables[key][0]
+
+    listed = [
+        (index, table(weight, False), table(activation, True), weight, activation)
+        for index, (_, pairs) in enumerate(instances)
+        for weight, activation in pairs
+    ]
+    file = [struct.pack("<Q", len(tables))]
+    for _, found in tables.values():
+        file += [struct.pack("<Q", len(found)), np.ascontiguousarray(found, "<f8").tobytes()]
+    file.append(struct.pack("<Q", len(listed)))
+    file += [struct.pack("<QQQ", *one[:3]) for one in listed]
+    done = subprocess.run([str(program)], input=b"".join(file), capture_output=True, check=True).stdout.decode()
+    for (*_, weight, activation), line in zip(listed, done.splitlines(), strict=True):
+        compared, wrong, w, a = (int(word) for word in line.split())
+        yield Swept(weight.name, activation.name, compared, wrong, (w, a))
