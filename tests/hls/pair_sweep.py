@@ -1,6 +1,6 @@
 """Every code of a weight format by every code of an activation format, in C++: many pairs in one program.
 
-A pair's arithmetic is the one that an export picks (``hls.c_arithmetics``). Formats whose codes the same C++ number reads
+A pair's arithmetic is the one that an export picks (``hls.c_arithmetics``). Formats whose codes one C++ number reads
 share an instance of it, with a sum as wide as the widest of them takes. The program is handed the values of all
 codes, and counts where a product is not theirs: exact in double, rounded to float32 once.
 """
