@@ -39,7 +39,9 @@ def _mixture_parameters(name: str) -> tuple[dict[str, int], str, int]:
 def mixture_dot(name: str, activation_bits: int, *, lanes: int = 1) -> Design:
     """Weights of a mixture (``datatypes.catalog.MIXTURES``) whose selector all lanes share, integer activations."""
     widths, table, _ = _mixture_parameters(name)
-    parameters = (*widths.items(), ("ACTIVATION_BITS", activation_bits), ("LANES", lanes), ("TABLE", table))
+    parameters: tuple[tuple[str, int | str], ...] = (
+        *widths.items(), ("ACTIVATION_BITS", activation_bits), ("LANES", lanes), ("TABLE", table),
+    )  # fmt: skip
     return Design(
         "mixture_dot", parameters, f"{name}.a{activation_bits}.x{lanes}", name, INTS[activation_bits].name, "integer",
         widths["ENTRY_BITS"] + activation_bits + GUARD_BITS, lanes, pipeline_stages=1,
@@ -49,7 +51,7 @@ def mixture_dot(name: str, activation_bits: int, *, lanes: int = 1) -> Design:
 def mixture_float_mac(name: str) -> Design:
     """The same with an FP16 activation, FP32 accumulator."""
     widths, table, unit = _mixture_parameters(name)
-    parameters = (*widths.items(), ("TABLE", table), ("UNIT_EXPONENT", unit))
+    parameters: tuple[tuple[str, int | str], ...] = (*widths.items(), ("TABLE", table), ("UNIT_EXPONENT", unit))
     return Design(
         "mixture_float_mac", parameters, f"{name}.fp16", name, "fp16", "float", 32, pipeline_stages=1
     )  # fmt: skip

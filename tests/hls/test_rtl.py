@@ -20,6 +20,7 @@ from hls.rtl_design import RTL, Design, source_files
 from hls.rtl_designs import FP16_OPERAND
 from hls.rtl_reference import REFERENCES, check
 from hls.rtl_simulation import integers_of, netlist_of
+from hls.synthesis import DSP_MODULES
 from hls.synthesis_yosys import lut6_commands, run_batch, run_job, yosys_version
 from hwmodel.synthesis_table import synthesis_rows
 
@@ -58,9 +59,8 @@ FAMILIES: tuple[tuple[Design, ...], ...] = (
         make.float_mac(FP16_OPERAND, FP16_OPERAND, exponent_bits=5, mantissa_bits=10),
     ),
     (make.float_int_mac(4), make.codebook_float_mac(programmable=False)),
+    (make.int_pair_dot(4, 4), make.int_pair_dot(3, 8, lanes=5, unsigned=True)),
     (
-        make.int_pair_dot(4, 4),
-        make.int_pair_dot(3, 8, lanes=5, unsigned=True),
         books.mixture_dot("bitmod_fp4", 8, lanes=2),
         books.mixture_dot("ant4", 4),
         books.vector_codebook_dot(4, 2, 2),
@@ -85,7 +85,8 @@ def test_every_module_with_a_reference_is_tested():
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: "+".join(design.name for design in family))
 def test_the_counted_netlist_computes_what_the_formats_say(family, tmp_path):
-    batch = run_batch(family, lut6_commands("rowpair"), tmp_path)
+    flow = "dsp" if family[0].module in DSP_MODULES else "rowpair"
+    batch = run_batch(family, lut6_commands(flow), tmp_path)
     for design in family:
         assert check(design, netlist_of(batch.modules[design.name]), np.random.default_rng(7)) > 0
 
@@ -118,12 +119,12 @@ def test_row_pairs_are_multiplication(a, b, signed, tmp_path):
     run_job(job, tmp_path)
 
 
-@pytest.mark.parametrize("design", [make.int_pair_dot(4, 4), make.int_pair_dot(4, 8, lanes=5)], ids=lambda d: d.name)
-def test_pairs_in_dsp_slices_compute_what_the_formats_say(design, tmp_path):
-    """The netlist with DSP48E2s, one for a pair; of 4 x 4 bits all four codes of a pair: a proof by exhaustion."""
+def test_a_pair_takes_one_dsp_and_meets_every_four_codes(tmp_path):
+    """Of 4 x 4 bits all 2**16 of them: a proof by exhaustion, of the netlist."""
+    design = make.int_pair_dot(4, 4)
     module = run_batch([design], lut6_commands("dsp"), tmp_path).modules[design.name]
-    assert count_luts(module).dsps == -(-design.lanes // 2)
-    assert check(design, netlist_of(module), np.random.default_rng(7)) >= (1 << 16 if design.lanes == 2 else 2048)
+    assert count_luts(module).dsps == 1
+    assert check(design, netlist_of(module), np.random.default_rng(7)) >= 1 << 16
 
 
 @pytest.mark.parametrize(("weight", "activation", "unsigned"), [(2, 2, 0), (3, 3, 0), (2, 4, 1)])
