@@ -156,7 +156,7 @@ def pe_of(arithmetic: str) -> PricedPe:
     if made.name == "codebook_arithmetic":
         return _book_pe(made)
     if made.name == "mixture_arithmetic":
-        return _products_pe(made.type(0), number(2))
+        return _mixture_pe(made.type(0), number(1), number(2))
     if made.name in ("olive_arithmetic", "olive_mixture_arithmetic"):
         mixture = made.name == "olive_mixture_arithmetic"
         flint, products, lanes = (1, made.type(0), number(1)) if mixture else (number(0), made.type(1), number(2))
@@ -165,6 +165,23 @@ def pe_of(arithmetic: str) -> PricedPe:
             return PricedPe(design("olive_dot", FLINT=flint, LANES=lanes, ACCUMULATOR_BITS=32), note=note)
         return replace(_products_pe(products, lanes), note="OliVe's decoders not counted")
     raise NotImplementedError(f"no PE is known for {made.name}")
+
+
+def _mixture_pe(products: CppType, selector_bits: int, lanes: int) -> PricedPe:
+    """Weights of several formats behind a selector: the RTL of exactly that where there is one."""
+    weight, activation = products.type(0), products.type(1)
+    widths = {"CODE_BITS": weight.number(0), "SELECTOR_BITS": selector_bits, "ENTRY_BITS": weight.number(1)}
+    if products.name == "rounded_products":
+        fp16 = activation.name == "minifloat_number" and _number(activation) == (5, 10)
+        if fp16 and (products.number(2), products.number(3)) == (8, 23):
+            return PricedPe(design("mixture_float_mac", **widths, ACCUMULATOR_BITS=32), lanes)
+    elif activation.name == "int_number" and not activation.number(1, 0):
+        one = design(
+            "mixture_dot", **widths, ACTIVATION_BITS=activation.number(0), LANES=lanes,
+            ACCUMULATOR_BITS=products.number(2),
+        )  # fmt: skip
+        return PricedPe(one)
+    return _products_pe(products, lanes)
 
 
 def _mapping(made: CppType) -> IntMapping:

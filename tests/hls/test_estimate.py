@@ -66,7 +66,8 @@ def part_named(made, start):
         (TensorConfig((NF4,), PerGroup(32)), INT8, Arithmetic.PARALLEL, "codebook_dot"),
         (TensorConfig((FLINT4,), PerGroup(32)), INT8, Arithmetic.PARALLEL, "flint_int_dot"),
         (TensorConfig((OLIVE4_INT,), PerChannel()), INT8, Arithmetic.PARALLEL, "olive_dot"),
-        (TensorConfig(ANT4_WEIGHT, PerGroup(32)), INT8, Arithmetic.PARALLEL, "minifloat_dot"),
+        (TensorConfig(ANT4_WEIGHT, PerGroup(32)), INT8, Arithmetic.PARALLEL, "mixture_dot"),
+        (TensorConfig(ANT4_WEIGHT, PerGroup(32)), None, Arithmetic.PARALLEL, "mixture_float_mac"),
         (INT4, INT8, Arithmetic.WEIGHT_SERIAL, "bit_serial_dot"),
         (INT4, INT8, Arithmetic.ACTIVATION_SERIAL, "bit_serial_dot"),
         (INT4, INT8, Arithmetic.BOTH_SERIAL, "bit_bit_dot"),
@@ -78,7 +79,7 @@ def test_every_arithmetic_is_priced_as_its_module(weight, activation, arithmetic
     assert pe_of(plan.parts[0].arithmetic.type).design.family == family
     made = estimated(plan)
     pe = part_named(made, "PE of part 0")
-    assert pe.count == OPTIONS.tile_rows * (OPTIONS.lanes if family == "float_mac" else 1)
+    assert pe.count == OPTIONS.tile_rows * (OPTIONS.lanes if family.endswith("float_mac") else 1)
     assert pe.luts is not None and pe.luts.value > 0
     assert not [said for said in made.missing if said.startswith("PEs of")]
 
