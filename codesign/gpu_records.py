@@ -15,8 +15,8 @@ from hwmodel.report import Measurement
 
 # whole layers (layer_h100.json) are not among them: the model has no price of what stands beside a product
 RECORDED = (
-    "gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json", "gemv_formats_h200.json", "gemm_h100.json",
-    "decode_step_h100.json", "decode_step_h200.json", "attention_h200.json", "attention_h100.json",
+    "gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json", "gemv_formats_h200.json", "gemv_tokens_h100.json",
+    "gemm_h100.json", "decode_step_h100.json", "decode_step_h200.json", "attention_h200.json", "attention_h100.json",
 )  # fmt: skip
 # Words of a driver's device name, and the data sheet they stand for; libraries of the records are CUDA 13's
 DEVICES: Mapping[str, str] = {

@@ -104,8 +104,9 @@ def predicted_of(record: Measurement) -> Predicted:
         return _other(record)
     if name in RECIPES and way:
         return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record)
-    time, (_, k, n) = case_of(record).predicted(), record.shape
-    return Predicted(OWN, "gemv", time.bound, use_of(name, n, k, sheet_name(gpu_of(record.device))), time.seconds)
+    case = case_of(record)
+    time = case.predicted()
+    return Predicted(OWN, "gemv", time.bound, use_of(name, case.shape, sheet_name(case.gpu)), time.seconds)
 
 
 def _check_comparable(record: Measurement) -> None:

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from codesign.gpu_records import condition, gpu_of, read_measurements, recorded_files, sheet_name
-from codesign.gpu_rows import OWN, OWN_TILES, case_of, predicted_of, tile_case_of
+from codesign.gpu_rows import OWN, OWN_TILES, Predicted, case_of, cut_of, predicted_of, tile_case_of
 from hwmodel import gpu_gemv_fit, gpu_tiles_fit
 from hwmodel.gpu_gemv import CONSTANTS
+from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_fit import GemvCase
 from hwmodel.gpu_kernel_fit import write_constants
 from hwmodel.gpu_tiles import CONSTANTS as TILE_CONSTANTS
@@ -33,7 +34,9 @@ COLUMNS = (
     "roofline_error", "bound", "spread", "device",
 )  # fmt: skip
 _US = 1e-6
+AGAIN = "measured again"
 _STATED_BOUNDS = ("tiles", "dequantizer")  # models whose rows are bound by bytes or by operations, as recorded
+_Key = tuple[str, tuple[int, int, int], GemvCut]
 Case = TypeVar("Case", GemvCase, TileCase)
 
 
@@ -51,26 +54,37 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
     Returns:
         Rows of ``COLUMNS``: errors are predicted over measured less one; the roofline is the bytes at the copy rate
         (of prefill, the larger of these and the operations at the library's best rate); ``use`` says whether the row
-        had a part in the fit. Of a decode step m, n and k are sequences, context and layers. Records of encodings that
-        the model does not know, and those taken without overlap of consecutive kernels, are left out and named.
+        had a part in the fit; a decode GEMV of the fitted GPU that an earlier file has in the same cut has none. Of a
+        decode step m, n and k are sequences, context and layers. Records of encodings that the model does not know, and
+        those taken without overlap of consecutive kernels, are left out and named.
 
     Raises:
         ValueError: a file that holds no measurements, or a record that lacks something.
     """
-    rows, left_out = [], Counter[str]()
+    rows, left_out, seen = [], Counter[str](), set[_Key]()
     for path in (*recorded_files(), *files):
         extra = path in files
         for record in read_measurements(path):
             try:
-                rows.append(_row(record, "not fitted" if extra else None))
+                made = predicted_of(record)
+                use = "not fitted" if extra else AGAIN if _again(record, made, seen) else made.use
+                rows.append(_row(record, made, use))
             except NotImplementedError as error:
                 left_out[f"{record.name}: {error}"] += 1
     sentences = tuple(f"{count} records of {reason}" for reason, count in left_out.items())
     return Comparison(pd.DataFrame(rows, columns=list(COLUMNS)), sentences)
 
 
-def _row(record: Measurement, use: str | None) -> dict[str, object]:
-    made = predicted_of(record)
+def _again(record: Measurement, made: Predicted, seen: set[_Key]) -> bool:
+    """Whether a kernel of the fitted GPU was seen before, in the same cut; remembers it."""
+    if made.kernel != OWN or sheet_name(gpu_of(record.device)) != gpu_gemv_fit.FITTED_GPU:
+        return False
+    key, count = (record.name, record.shape, cut_of(record)), len(seen)
+    seen.add(key)
+    return len(seen) == count
+
+
+def _row(record: Measurement, made: Predicted, use: str) -> dict[str, object]:
     m, k, n = record.shape
     if made.model == "step":
         n, k = k, n
@@ -79,7 +93,7 @@ def _row(record: Measurement, use: str | None) -> dict[str, object]:
         roofline_s = condition(record, "bound_us") * _US
     return {
         "kernel": made.kernel, "format": record.name, "gpu": sheet_name(gpu_of(record.device)), "m": m, "n": n, "k": k,
-        "use": made.use if use is None else use, "model": made.model, "measured_us": record.seconds / _US,
+        "use": use, "model": made.model, "measured_us": record.seconds / _US,
         "predicted_us": made.seconds / _US, "error": made.seconds / record.seconds - 1,
         "roofline_us": roofline_s / _US, "roofline_error": roofline_s / record.seconds - 1, "bound": made.bound,
         "spread": float(record.conditions.get("quartiles_over_median", "nan")), "device": record.device,
@@ -110,13 +124,14 @@ def fitted_tiles(files: Sequence[Path] | None = None) -> Iterator[TileCase]:
 
 
 def _fitted(kernel: str, case: Callable[[Measurement], Case], files: Sequence[Path] | None) -> Iterator[Case]:
+    seen = set[_Key]()
     for path in recorded_files() if files is None else files:
         for record in read_measurements(path):
             try:
                 made = predicted_of(record)
             except NotImplementedError:
                 continue
-            if made.kernel == kernel and made.use == "fitted":
+            if made.kernel == kernel and made.use == "fitted" and not _again(record, made, seen):
                 yield case(record)
 
 
@@ -129,7 +144,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.fit:
         cases, tiles = list(fitted_cases()), list(fitted_tiles())
-        source = f"fitted to {len(cases)} rows of kernels_gpu/measurements/gemv_h100.json and gemv_formats_h100.json"
+        names = "gemv_h100.json, gemv_formats_h100.json and gemv_tokens_h100.json"
+        source = f"fitted to {len(cases)} rows of kernels_gpu/measurements: {names}"
         write_constants(gpu_gemv_fit.fit(cases), arguments.output, source)
         source = f"fitted to {len(tiles)} rows of kernels_gpu/measurements/gemm_h100.json"
         write_constants(gpu_tiles_fit.fit(tiles), arguments.tiles, source)

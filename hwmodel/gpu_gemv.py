@@ -7,16 +7,18 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
                 into shared memory, which then reads the weight again
     inputs      every block turns all m x k inputs into digits before its first product
     memory      the weight's bytes at the measured copy rate, and a part of what L2 fetches beyond a stage's rows, in
-                granules of 64 bytes (5 and 7 bits, 3 bits in short stages)
-    chain       of an SM: a stage takes its instructions at the rate the SM issues them, and the latency of a run; or,
-                where the ring is too short, the latency of memory over ``depth`` (Little's law); a tile ends with a
-                barrier and a sum over warps; SMs take whole tiles, so the last round is partial
-    seconds  =  launches x (launch + inputs + (memory**p + chain**p)**(1/p))
+                granules of 64 bytes (5 and 7 bits, 3 bits in short stages); but no more than 16 bytes a cycle into an
+                SM where rows of the ring begin at odd multiples of 16 bytes (3, 5, 7 and 8 bits)
+    chain       of an SM: a stage takes what its warps occupy the SM with, or, where that is longer, what one warp takes
+                from its first code to its last sum, which waits for itself; and where the ring is too short, the
+                latency of memory over ``depth`` (Little's law). A tile ends with a barrier and a sum over warps
+    last stage  is computed when memory has nothing left to bring
+    seconds  =  launches x (launch + inputs + ((memory + last stage)**p + chain**p)**(1/p))
 
 Where kernels that leave the memory idle run just before it, as in a decode step, the ring fills meanwhile: that much is
 taken off the memory, as far as memory takes longer than the chain, which starts with the inputs.
 
-Instructions of a run are counted (``hwmodel.gpu_gemv_encoding``). Thirteen constants are fitted
+Instructions, products and sums of a run are counted (``hwmodel.gpu_gemv_encoding``). Thirteen constants are fitted
 (``hwmodel.gpu_gemv_fit``). Weights are taken to be cold, as in decoding; small ones that stay in L2 are left out.
 """
 
@@ -29,17 +31,20 @@ from functools import cache
 from pathlib import Path
 
 from hwmodel.gpu import Gpu
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, GemvCut, shared_bytes
-from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding, RunWork, instructions
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut, row_pitch_words, shared_bytes
+from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding, RunWork, instructions, registers
 from hwmodel.gpu_library import DATA
 from hwmodel.units import BYTE_BITS, ceil_div
 
 CONSTANTS = DATA / "gpu_gemv.csv"
-_THREAD_REGISTERS = 64  # 47 to 101 in the recorded rows at one token; their own counts, or 72, do not predict better
 _SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of them logical, shift, permute: the same
+# L2 delivers 32 bytes at once: CUDA C++ Programming Guide, Device Memory Accesses, 32-byte transactions. ASSUMPTION:
+# one that does not fit into 32 aligned bytes of shared memory takes two cycles of an SM. It suits every recorded row
+# (8 bits stop at 13.5 bytes a cycle, 4 and 6 bits pass 16) and has not been measured by itself: docs/gpu_kernels.md
+_SECTOR_BYTES, _UNALIGNED_BYTES_PER_CYCLE = 32, 16
 _GRANULE_BYTES = 64  # that L2 fetches at least: default of cudaLimitMaxL2FetchGranularity, CUDA Runtime API
-_STAGE_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
+_ROUND_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,13 @@ class GemvConstants:
         launch_s: of a kernel that may start before the one before it has ended.
         input_instructions: to turn eight inputs into digits.
         read_over_copy: rate of reading alone over that of a copy.
-        issue_share: of an SM's issue slots that a kernel fills.
-        run_cycles: of a run that nothing hides, whatever it decodes.
-        product_cycles: of one tensor-core instruction in a run.
+        stage_cycles: of a warp's stage, whatever it decodes: waiting, places of scales, the first code.
+        product_cycles: of a warp for one tensor-core instruction.
+        sum_cycles: of a warp from the last product of a sum until it is added.
+        sum_sm_cycles: of an SM for a sum, beyond its instructions: tensor cores and conversions.
         tile_cycles: barrier and sum over warps at the end of a tile.
         shared_table_instructions: of a run that reads tables of sixteen entries from shared memory.
         memory_latency_s: of a stage's loads.
-        partial_round: share of the last round of tiles that its idle SMs lose.
         overlap_norm: p above; large is perfect overlap.
         float_instructions: of a weight that becomes a half-precision number, beyond those counted.
         refetched: of the bytes that granules of L2 add to a stage's rows, the share that memory moves.
@@ -65,13 +70,13 @@ class GemvConstants:
     launch_s: float
     input_instructions: float
     read_over_copy: float
-    issue_share: float
-    run_cycles: float
+    stage_cycles: float
     product_cycles: float
+    sum_cycles: float
+    sum_sm_cycles: float
     tile_cycles: float
     shared_table_instructions: float
     memory_latency_s: float
-    partial_round: float
     overlap_norm: float
     float_instructions: float = 0.0
     refetched: float = 0.0
@@ -139,22 +144,24 @@ def gemv_time(
     work = instructions(encoding, ceil_div(m, launches))
     tiles = ceil_div(n, TILE_ROWS)
     block_bytes = shared_bytes(encoding, ceil_div(m, launches), k, cut) + RESERVED_BYTES
-    blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (_THREAD_REGISTERS * WARP * cut.warps))
+    warp_registers = registers(encoding, ceil_div(m, launches)) * WARP
+    blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (warp_registers * cut.warps))
     blocks = max(1, min(blocks, ceil_div(tiles, gpu.multiprocessors), cut.blocks or blocks))
     inputs_s = blocks * tokens * k / 8 / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz
-    run_cycles = c.run_cycles + c.product_cycles * work.products + _issue_cycles(work, encoding, c) * cut.warps * blocks
-    busy_s = cut.runs * run_cycles / gpu.frequency_hz
-    stage_s = _norm(busy_s, (c.memory_latency_s + busy_s) / cut.depth, _STAGE_NORM)
+    stage_s = _stage_s(work, encoding, cut, blocks=blocks, c=c, frequency_hz=gpu.frequency_hz)
     rounds = max(tiles / (gpu.multiprocessors * blocks), 1.0)
-    rounds += c.partial_round * (-(-rounds // 1) - rounds)
     slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.warps)
     chain_s = rounds * (slots * stage_s + c.tile_cycles / gpu.frequency_hz / blocks)  # others go on at a block's end
+    read_s_per_byte = 1 / copy_bytes_per_s / c.read_over_copy
+    if row_pitch_words(encoding.bits, cut.runs) * WORD_BYTES % _SECTOR_BYTES:
+        filled_bytes_per_s = _UNALIGNED_BYTES_PER_CYCLE * gpu.multiprocessors * gpu.frequency_hz
+        read_s_per_byte = _norm(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
     fetched_bytes = weight_bytes * (1 + c.refetched * (_fetched_over_stored(encoding.bits, cut.runs) - 1))
-    memory_s = fetched_bytes / copy_bytes_per_s / c.read_over_copy
+    memory_s = fetched_bytes * read_s_per_byte
     ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * _stage_bytes(encoding, cut)
-    ring_s = ring_bytes / copy_bytes_per_s / c.read_over_copy
+    ring_s = ring_bytes * read_s_per_byte
     memory_s -= max(0.0, min(ahead_s, ring_s, memory_s - chain_s))
-    seconds = c.launch_s + inputs_s + _norm(memory_s, chain_s, c.overlap_norm)
+    seconds = c.launch_s + inputs_s + _norm(memory_s + stage_s, chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
@@ -166,11 +173,17 @@ def _stage_bytes(encoding: GemvEncoding, cut: GemvCut) -> float:
     return cut.warps * cut.runs * RUN * TILE_ROWS * encoding.bits / BYTE_BITS
 
 
-def _issue_cycles(work: RunWork, encoding: GemvEncoding, c: GemvConstants) -> float:
-    """Cycles in which an SM issues a run of one warp."""
+def _stage_s(
+    work: RunWork, encoding: GemvEncoding, cut: GemvCut, *, blocks: int, c: GemvConstants, frequency_hz: float
+) -> float:
+    """Seconds in which each warp of an SM's blocks computes a stage."""
     more = RUN * TILE_ROWS / WARP * c.float_instructions if encoding.floats else 0.0
     issued = work.instructions + more + (c.shared_table_instructions if encoding.shared_table else 0.0)
-    return max(issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) / c.issue_share
+    sm_cycles = max(issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) + c.sum_sm_cycles * work.sums
+    warp_cycles = issued + c.product_cycles * work.products + c.sum_cycles * work.sums
+    warp_s = (cut.runs * warp_cycles + c.stage_cycles) / frequency_hz
+    one_s = _norm(warp_s, (c.memory_latency_s + warp_s) / cut.depth, _ROUND_NORM)
+    return _norm(cut.runs * sm_cycles * cut.warps * blocks / frequency_hz, one_s, _ROUND_NORM)
 
 
 def _fetched_over_stored(bits: int, runs: int) -> float:

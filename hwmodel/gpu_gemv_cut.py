@@ -114,12 +114,21 @@ def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> i
 
 def stage_words(encoding: GemvEncoding, k: int, runs: int) -> int:
     """Words of a stage of one warp: codes of 16 rows apart in banks, and what goes with their groups."""
-    words = runs * 4 * encoding.bits
-    remainders = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(encoding.bits, (4, 12, 20, 28))  # gemv_spec.pitch
-    pitch = next(p for p in range(words, words + 64, 4) if p % WORD_BITS in remainders)
+    pitch = row_pitch_words(encoding.bits, runs)
     planes = plane_widths(encoding.zero_bits) if encoding.zero_bits else ()
     fields = (encoding.scale_bits, *planes, encoding.selector_bits)
     return _whole_vectors(TILE_ROWS * (pitch + sum(_window_words(bits, encoding.group, k, runs) for bits in fields)))
+
+
+def row_pitch_words(bits: int, runs: int) -> int:
+    """Words between rows of codes in a stage: so many that the lanes of a load meet different banks.
+
+    >>> row_pitch_words(8, 2), row_pitch_words(6, 2)  # 64 words and 4; 48 and 8, so that rows begin at 32 bytes
+    (68, 56)
+    """
+    words = runs * 4 * bits
+    remainders = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(bits, (4, 12, 20, 28))  # gemv_spec.pitch
+    return next(p for p in range(words, words + 64, 4) if p % WORD_BITS in remainders)
 
 
 def _window_words(bits: int, group: int, k: int, runs: int) -> int:

@@ -32,6 +32,14 @@ _INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 21 
 _HALF_DECODE, _E5M2_DECODE, _E4M3_DECODE = 4 / 2, 1 / 2, 1 / 2 + 1 / 4
 _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
+# From three tiles of columns on the compiler leaves the loop over both halves of a block a loop (NVFP4 with 1, 2, 3, 4
+# and 8 tokens disassembled: docs/gpu_kernels.md); a turn repeats loads of inputs, and has moves and zeros for each tile
+_LOOPED_TILES, _LOOP_INSTRUCTIONS = 3, 4
+# Roughly those in the records of kernels_gpu/measurements: 47 to 72 for integers with one tile of columns, 67 to 80
+# with tables of sixteen, 96 to 105 with two digits; MXFP4 and NVFP4 98 to 113, 132 and 141 to 170 with 4, 8 and 16
+# tiles, NF4 132 and 175 with two and four
+_REGISTERS, _SIXTEEN_REGISTERS, _SECOND_DIGIT_REGISTERS, _FLOAT_REGISTERS, _TILE_REGISTERS = 64, 12, 24, 8, 8
+_MOST_REGISTERS = 255  # of a thread: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _HALF_EXPONENT_BITS = 5  # binary16 of IEEE 754-2019
 _SCALES = {fmt.name for fmt in (FP16, BF16, FP32, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemv_plan.py
 _HALF_SCALES = {fmt.name for fmt in (FP16, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemm_decode.py
@@ -219,11 +227,12 @@ def _scale_without_kernel(config: TensorConfig) -> str | None:
 
 @dataclass(frozen=True)
 class RunWork:
-    """Warp instructions of a run: all, those of the half-wide pipe among them, and tensor-core products."""
+    """Warp instructions of a run: all, those of the half-wide pipe and tensor-core products among them; and sums."""
 
     instructions: float
     half_wide: float
     products: int
+    sums: int
 
 
 def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
@@ -252,4 +261,16 @@ def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
     scaling = 4 * encoding.halves if encoding.group else 2
     sums = ends * (4 + 2 * (encoding.digits - 1))  # steps multiplied, sums added
     copies = encoding.bits  # each with its place
-    return RunWork(half + loads + products + scaling + sums + copies, half, products)
+    if encoding.halves > 1 and column_tiles >= _LOOPED_TILES:
+        # the compiler leaves a loop of two turns, each with the products of both halves, of which one's do nothing
+        loads += (2 + _LOOP_INSTRUCTIONS) * column_tiles
+        products *= encoding.halves
+    return RunWork(half + loads + products + scaling + sums + copies, half, products, ends)
+
+
+def registers(encoding: GemvEncoding, tokens: int) -> int:
+    """Registers of a thread, in eights as they are given out; near enough to the compiled kernels' to count blocks."""
+    made = _REGISTERS + (_SIXTEEN_REGISTERS if encoding.looked_up and encoding.bits == 4 else 0)
+    made += _SECOND_DIGIT_REGISTERS * (encoding.digits - 1) + (_FLOAT_REGISTERS if encoding.floats else 0)
+    made += _TILE_REGISTERS * encoding.digits**2 * (encoding.column_tiles(tokens) - 1)
+    return min(ceil_div(made, 8) * 8, _MOST_REGISTERS)

@@ -1,4 +1,4 @@
-"""Fits the constants of ``gpu_gemv`` to part of an H100's rows; whole formats and a whole shape are held out.
+"""Fits the constants of ``gpu_gemv`` to part of an H100's rows; formats, a shape and a number of tokens are held out.
 
 Least squares with a soft loss on log errors, from the H100 alone, in two steps: eleven constants from the formats that
 were measured first, then the two that only later formats need (5 to 7 bits, floats above 4 bits), with the eleven held.
@@ -19,7 +19,7 @@ from hwmodel.gpu_kernel_fit import fit_logs
 
 FITTED_GPU = "h100"
 # Held out: of every family of decoding one format or more (lookups with and without selectors, two digits, zero points,
-# small groups), and the shape between the others.
+# small groups), the shape between the others, and the number of tokens between the others.
 HELD_FORMATS = (
     "bitmod4_g128", "uint8_g128", "uint2_g64", "fp3_g128", "mxfp4", "nf3_g64", "int6_g128", "uint5_g128", "int7_g128",
     "uint7_g128", "e3m2_g128", "mxfp6", "e4m3_g128", "e5m2_g128", "mxfp8", "learned3",
@@ -29,13 +29,14 @@ LATER_FORMATS = ("int5_g128", "uint6_g128", "e2m3_g128", "e4m3", "learned4")
 LATER = ("float_instructions", "refetched")
 FIRST = tuple(name for name in FITTED if name not in LATER)
 HELD_SHAPES = ((11008, 4096),)
+HELD_TOKENS = (4,)
 # constant: (lowest, start, highest). Latencies and shares keep to what is physical; read_over_copy may pass 1 because
 # a copy turns the memory's bus around.
 BOUNDS: Mapping[str, tuple[float, float, float]] = {
     "launch_s": (0.3e-6, 1e-6, 4e-6), "input_instructions": (20, 100, 300), "read_over_copy": (0.98, 1.02, 1.12),
-    "issue_share": (0.3, 0.8, 1.0), "run_cycles": (0, 150, 1000), "product_cycles": (0, 5, 40),
-    "tile_cycles": (0, 800, 3000), "shared_table_instructions": (0, 60, 200),
-    "memory_latency_s": (0.1e-6, 0.6e-6, 2e-6), "partial_round": (0, 0.6, 1), "overlap_norm": (1.5, 5, 12),
+    "stage_cycles": (0, 300, 2000), "product_cycles": (0, 5, 40), "sum_cycles": (0, 60, 600),
+    "sum_sm_cycles": (0, 2, 40), "tile_cycles": (0, 800, 3000), "shared_table_instructions": (0, 60, 200),
+    "memory_latency_s": (0.1e-6, 0.6e-6, 2e-6), "overlap_norm": (1.5, 4, 12),
     "float_instructions": (0, 0.2, 3), "refetched": (0, 0.5, 1),
 }  # fmt: skip
 
@@ -68,15 +69,17 @@ class GemvCase:
         )  # fmt: skip
 
 
-def use_of(name: str, n: int, k: int, gpu: str) -> str:
-    """How a row relates to the fit.
+def use_of(name: str, shape: tuple[int, int, int], gpu: str) -> str:
+    """How a row of m, n, k relates to the fit.
 
-    >>> use_of("int4_g128", 4096, 4096, "h100"), use_of("mxfp4", 11008, 4096, "h100")
-    ('fitted', 'format and shape held out')
+    >>> use_of("int4_g128", (1, 4096, 4096), "h100"), use_of("mxfp4", (4, 11008, 4096), "h100")
+    ('fitted', 'format and shape and tokens held out')
     """
+    m, n, k = shape
     if gpu != FITTED_GPU:
         return "other GPU"
-    held = [what for what, is_held in (("format", name in HELD_FORMATS), ("shape", (n, k) in HELD_SHAPES)) if is_held]
+    kinds = {"format": name in HELD_FORMATS, "shape": (n, k) in HELD_SHAPES, "tokens": m in HELD_TOKENS}
+    held = [what for what, is_held in kinds.items() if is_held]
     return f"{' and '.join(held)} held out" if held else "fitted"
 
 

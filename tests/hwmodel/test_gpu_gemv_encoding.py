@@ -84,3 +84,13 @@ def test_groups_below_a_run_take_more_columns():
     }
     # four tensor-core products for four tokens, eight in groups of 64; of 32: sixteen, for both tables of sixteen
     assert products == {"int4_g128": 4, "int2_g64": 8, "mxfp4": 32}
+
+
+def test_a_loop_over_halves_of_a_block_issues_the_products_of_both():
+    # NVFP4: four tables' products for two halves of a tile of columns and both tables; in the disassembly
+    # (kernels_gpu/NOTES.md) 8 a run with one token, 16 with two, and 64 in a loop of two turns with eight
+    work = {tokens: instructions(encoding_of(RECIPES["nvfp4"]), tokens) for tokens in (1, 2, 8)}
+    assert [w.products for w in work.values()] == [8, 16, 2 * 64]
+    assert [w.sums for w in work.values()] == [2, 4, 16]
+    # 535 instructions a run in the loop's text, of which 16 tiles' turns are taken twice: more than 8 tiles of MXFP4
+    assert work[8].instructions > instructions(encoding_of(RECIPES["mxfp4"]), 8).instructions

@@ -14,7 +14,7 @@ from hwmodel.gpu_gemv_fit import BOUNDS, HELD_FORMATS, GemvCase, fit, use_of
 from hwmodel.gpu_kernel_fit import write_constants
 from hwmodel.gpu_presets import H100
 
-TRUE = GemvConstants(1.5e-6, 120, 1.04, 0.7, 200, 8, 600, 30, 0.5e-6, 0.5, 4.0)
+TRUE = GemvConstants(1.5e-6, 120, 1.04, 200, 8, 120, 6, 600, 30, 0.5e-6, 4.0)
 
 
 def case(bits, shape, seconds=1.0):
@@ -44,10 +44,11 @@ def test_recorded_constants_lie_inside_their_bounds():
         assert low < getattr(gemv_constants(), name) < high and low < start < high
 
 
-def test_held_out_are_whole_formats_and_a_whole_shape():
-    assert {use_of(name, 4096, 4096, "h100") for name in HELD_FORMATS} == {"format held out"}
-    assert use_of("int4_g128", 11008, 4096, "h100") == "shape held out"
-    assert use_of("int4_g128", 4096, 4096, "h200") == "other GPU"
+def test_held_out_are_whole_formats_a_whole_shape_and_a_number_of_tokens():
+    assert {use_of(name, (1, 4096, 4096), "h100") for name in HELD_FORMATS} == {"format held out"}
+    assert use_of("int4_g128", (1, 11008, 4096), "h100") == "shape held out"
+    assert use_of("int4_g128", (4, 28672, 8192), "h100") == "tokens held out"
+    assert use_of("int4_g128", (1, 4096, 4096), "h200") == "other GPU"
 
 
 def test_written_constants_are_read_again(tmp_path):
