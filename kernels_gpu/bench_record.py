@@ -94,7 +94,8 @@ def gather(rows: Iterable[Row]) -> tuple[list[Row], int]:
     is 1.
     """
     made: list[Row] = []
-    kept = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell starts commands in the background with it ignored
+    kept = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         print(HEAD, flush=True)
         for row in rows:
@@ -104,7 +105,8 @@ def gather(rows: Iterable[Row]) -> tuple[list[Row], int]:
         print(f"stopped after {len(made)} rows", file=sys.stderr, flush=True)
         return made, STOPPED
     finally:
-        signal.signal(signal.SIGTERM, kept)
+        for number, handler in kept.items():
+            signal.signal(number, handler)
     return made, 0 if made else 1
 
 
