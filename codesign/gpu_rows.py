@@ -22,7 +22,8 @@ from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_dequantize import dequantize_s, library_s
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
-from hwmodel.gpu_gemv_fit import FITTED_GPU, GemvCase, use_of
+from hwmodel.gpu_gemv_fit import GemvCase, use_of
+from hwmodel.gpu_kernel_fit import FITTED_GPU
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import TileCut
 from hwmodel.gpu_tiles_fit import TileCase

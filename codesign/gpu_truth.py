@@ -20,10 +20,11 @@ import pandas as pd
 from codesign.gpu_records import condition, gpu_of, read_measurements, recorded_files, sheet_name
 from codesign.gpu_rows import OWN, OWN_TILES, Predicted, case_of, cut_of, predicted_of, tile_case_of
 from hwmodel import gpu_gemv_fit, gpu_tiles_fit
+from hwmodel.gpu_constants import write_constants
 from hwmodel.gpu_gemv import CONSTANTS
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_fit import GemvCase
-from hwmodel.gpu_kernel_fit import write_constants
+from hwmodel.gpu_kernel_fit import FITTED_GPU
 from hwmodel.gpu_tiles import CONSTANTS as TILE_CONSTANTS
 from hwmodel.gpu_tiles_fit import TileCase
 from hwmodel.report import Measurement
@@ -77,7 +78,7 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
 
 def _again(record: Measurement, made: Predicted, seen: set[_Key]) -> bool:
     """Whether a kernel of the fitted GPU was seen before, in the same cut; remembers it."""
-    if made.kernel != OWN or sheet_name(gpu_of(record.device)) != gpu_gemv_fit.FITTED_GPU:
+    if made.kernel != OWN or sheet_name(gpu_of(record.device)) != FITTED_GPU:
         return False
     key, count = (record.name, record.shape, cut_of(record)), len(seen)
     seen.add(key)

@@ -24,13 +24,13 @@ Instructions, products and sums of a run are counted (``hwmodel.gpu_gemv_encodin
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 from hwmodel.gpu import Gpu
+from hwmodel.gpu_constants import read_constants
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut, row_pitch_words, shared_bytes
 from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding, RunWork, instructions, registers
 from hwmodel.gpu_library import DATA
@@ -155,13 +155,13 @@ def gemv_time(
     read_s_per_byte = 1 / copy_bytes_per_s / c.read_over_copy
     if row_pitch_words(encoding.bits, cut.runs) * WORD_BYTES % _SECTOR_BYTES:
         filled_bytes_per_s = _UNALIGNED_BYTES_PER_CYCLE * gpu.multiprocessors * gpu.frequency_hz
-        read_s_per_byte = _norm(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
+        read_s_per_byte = rounded_maximum(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
     fetched_bytes = weight_bytes * (1 + c.refetched * (_fetched_over_stored(encoding.bits, cut.runs) - 1))
     memory_s = fetched_bytes * read_s_per_byte
     ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * _stage_bytes(encoding, cut)
     ring_s = ring_bytes * read_s_per_byte
     memory_s -= max(0.0, min(ahead_s, ring_s, memory_s - chain_s))
-    seconds = c.launch_s + inputs_s + _norm(memory_s + stage_s, chain_s, c.overlap_norm)
+    seconds = c.launch_s + inputs_s + rounded_maximum(memory_s + stage_s, chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
@@ -182,8 +182,8 @@ def _stage_s(
     sm_cycles = max(issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) + c.sum_sm_cycles * work.sums
     warp_cycles = issued + c.product_cycles * work.products + c.sum_cycles * work.sums
     warp_s = (cut.runs * warp_cycles + c.stage_cycles) / frequency_hz
-    one_s = _norm(warp_s, (c.memory_latency_s + warp_s) / cut.depth, _ROUND_NORM)
-    return _norm(cut.runs * sm_cycles * cut.warps * blocks / frequency_hz, one_s, _ROUND_NORM)
+    one_s = rounded_maximum(warp_s, (c.memory_latency_s + warp_s) / cut.depth, _ROUND_NORM)
+    return rounded_maximum(cut.runs * sm_cycles * cut.warps * blocks / frequency_hz, one_s, _ROUND_NORM)
 
 
 def _fetched_over_stored(bits: int, runs: int) -> float:
@@ -198,7 +198,8 @@ def _fetched_over_stored(bits: int, runs: int) -> float:
     return sum(ceil_div(start + own, _GRANULE_BYTES) for start in starts) * _GRANULE_BYTES / own / len(starts)
 
 
-def _norm(a: float, b: float, p: float) -> float:
+def rounded_maximum(a: float, b: float, p: float) -> float:
+    """The larger of two times above zero, with its corner rounded: ``(a**p + b**p)**(1/p)``."""
     largest = max(a, b)
     return float(largest * ((a / largest) ** p + (b / largest) ** p) ** (1 / p))
 
@@ -210,11 +211,4 @@ def gemv_constants(path: Path = CONSTANTS) -> GemvConstants:
     Raises:
         ValueError: the file is missing, or lacks one.
     """
-    try:
-        with path.open(newline="") as file:
-            found = {row["constant"]: float(row["value"]) for row in csv.DictReader(file)}
-        return GemvConstants(**{name: found[name] for name in FITTED})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"constants of the GEMV model must be a CSV table with {', '.join(FITTED)}, not {error!r}"
-        ) from None
+    return read_constants(path, GemvConstants, FITTED, "GEMV")

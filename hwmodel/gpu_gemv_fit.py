@@ -9,15 +9,11 @@ takes some seconds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemv import FITTED, GemvConstants, GemvTime, gemv_time
 from hwmodel.gpu_gemv_cut import GemvCut
-from hwmodel.gpu_gemv_encoding import GemvEncoding
-from hwmodel.gpu_kernel_fit import fit_logs
+from hwmodel.gpu_kernel_fit import ProductCase, fit_logs, use_in_fit
 
-FITTED_GPU = "h100"
 # Held out: of every family of decoding one format or more (lookups with and without selectors, two digits, zero points,
 # small groups), the shape between the others, and the number of tokens between the others.
 HELD_FORMATS = (
@@ -41,25 +37,8 @@ BOUNDS: Mapping[str, tuple[float, float, float]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class GemvCase:
-    """One measured kernel.
-
-    Args:
-        name: recipe.
-        encoding, shape, cut, weight_bytes: as in ``gemv_time``.
-        gpu, copy_bytes_per_s: the device and its measured copy rate.
-        seconds: measured.
-    """
-
-    name: str
-    encoding: GemvEncoding
-    shape: tuple[int, int, int]
-    cut: GemvCut
-    weight_bytes: int
-    gpu: Gpu
-    copy_bytes_per_s: float
-    seconds: float
+class GemvCase(ProductCase[GemvCut]):
+    """One measured kernel."""
 
     def predicted(self, constants: GemvConstants | None = None) -> GemvTime:
         """The model's time; with the recorded constants by default."""
@@ -76,11 +55,9 @@ def use_of(name: str, shape: tuple[int, int, int], gpu: str) -> str:
     ('fitted', 'format and shape and tokens held out')
     """
     m, n, k = shape
-    if gpu != FITTED_GPU:
-        return "other GPU"
-    kinds = {"format": name in HELD_FORMATS, "shape": (n, k) in HELD_SHAPES, "tokens": m in HELD_TOKENS}
-    held = [what for what, is_held in kinds.items() if is_held]
-    return f"{' and '.join(held)} held out" if held else "fitted"
+    return use_in_fit(
+        gpu, {"format": name in HELD_FORMATS, "shape": (n, k) in HELD_SHAPES, "tokens": m in HELD_TOKENS}
+    )  # fmt: skip
 
 
 def fit(cases: Sequence[GemvCase]) -> GemvConstants:

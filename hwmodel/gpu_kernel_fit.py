@@ -1,20 +1,21 @@
-"""What fits of GPU kernels share: least squares on log errors with a soft loss, and tables of what was found.
+"""What fits of GPU kernels share: measured products, which of them are held out, least squares with a soft loss.
 
 Needs scipy (extra ``test``).
 """
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from hwmodel.gpu import Gpu
+from hwmodel.gpu_gemv_encoding import GemvEncoding
+
+FITTED_GPU = "h100"
 _SOFT = 0.05  # log errors above count linearly
 
 
@@ -26,6 +27,40 @@ class Timed(Protocol):
 
 
 Case = TypeVar("Case", bound=Timed)
+Cut = TypeVar("Cut")
+
+
+@dataclass(frozen=True)
+class ProductCase(Generic[Cut]):
+    """One measured kernel that multiplies by an encoded weight.
+
+    Args:
+        name: recipe.
+        encoding, shape, cut, weight_bytes: as in the kernel's model.
+        gpu, copy_bytes_per_s: the device and its measured copy rate.
+        seconds: measured.
+    """
+
+    name: str
+    encoding: GemvEncoding
+    shape: tuple[int, int, int]
+    cut: Cut
+    weight_bytes: float
+    gpu: Gpu
+    copy_bytes_per_s: float
+    seconds: float
+
+
+def use_in_fit(gpu: str, held: Mapping[str, bool]) -> str:
+    """How a row relates to a fit: its GPU's name, and what of it is held out.
+
+    >>> use_in_fit("h100", {"format": True, "shape": True}), use_in_fit("h100", {"format": False})
+    ('format and shape held out', 'fitted')
+    """
+    if gpu != FITTED_GPU:
+        return "other GPU"
+    kinds = [kind for kind, is_held in held.items() if is_held]
+    return f"{' and '.join(kinds)} held out" if kinds else "fitted"
 
 
 def fit_logs(
@@ -63,15 +98,3 @@ def fit_logs(
         residuals, share, bounds=(0, 1), diff_step=1e-4, loss="soft_l1", f_scale=_SOFT, x_scale=0.3, max_nfev=150
     )
     return values_at(found.x)
-
-
-def write_constants(constants: Any, path: Path, source: str) -> None:
-    """The constants, a dataclass of floats, as a table: four significant digits; replaces ``path`` by a whole file."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("constant", "value", "source"))
-        for name, value in asdict(constants).items():
-            digits = 3 - math.floor(math.log10(abs(value))) if value else 0
-            table.writerow((name, round(value, digits), source))
-    temporary.replace(path)

@@ -26,10 +26,10 @@ _NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm
 # ASSUMPTION: other GPUs copy at the same share of theirs
 COPY_SHARE = 0.893
 # Without overlap INT4 takes 2.1, 3.0 and 3.0 us longer on an H100: kernels_gpu/NOTES.md, decode GEMV, ``alone``
-ALONE_S = 2.7e-6
+_ALONE_S = 2.7e-6
 LEAST_CAPABILITY = (8, 0)  # of cp.async and mma.m16n8k32: PTX ISA 8.1, sections 9.7.8.22 and 9.7.14
 _E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
-OVERLAP_CAPABILITY = (9, 0)  # of programmatic dependent launch: CUDA C++ Programming Guide
+_OVERLAP_CAPABILITY = (9, 0)  # of programmatic dependent launch: CUDA C++ Programming Guide
 
 
 def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | None:
@@ -43,8 +43,8 @@ def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | No
     Returns:
         ``None`` where these kernels are not chosen, or do not take the product.
     """
-    encoding = operands.encoding
-    if gpu.kernels is not GpuKernels.PROJECT or encoding is None or spec.absorbed or not runs_on(encoding, gpu):
+    encoding = project_encoding(spec, operands, gpu)
+    if encoding is None:
         return None
     shape = spec.m, spec.n, spec.k
     chosen = choose_cut(encoding, shape, gpu.shared_bytes - RESERVED_BYTES)
@@ -55,9 +55,21 @@ def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | No
         encoding, shape, cut, weight_bytes=operands.weight_bits / spec.copies / BYTE_BITS, gpu=gpu,
         copy_bytes_per_s=gpu.dram.bytes_per_s * COPY_SHARE,
     )  # fmt: skip
-    alone_s = 0.0 if gpu.compute_capability >= OVERLAP_CAPABILITY else launches * ALONE_S
-    own_s = spec.copies * (time.seconds + alone_s)
+    own_s = spec.copies * (time.seconds + launches * alone_s(gpu))
     return own_s if spec.copies == 1 else min(own_s, public_seconds(spec, operands, gpu))
+
+
+def project_encoding(spec: LayerSpec, operands: Operands, gpu: Gpu) -> GemvEncoding | None:
+    """The weight's encoding, where the project's kernels are chosen and take the product."""
+    encoding = operands.encoding
+    if gpu.kernels is not GpuKernels.PROJECT or encoding is None or spec.absorbed or not runs_on(encoding, gpu):
+        return None
+    return encoding
+
+
+def alone_s(gpu: Gpu) -> float:
+    """Seconds by which a launch is longer where it cannot start before the one before it has ended."""
+    return 0.0 if gpu.compute_capability >= _OVERLAP_CAPABILITY else _ALONE_S
 
 
 def runs_on(encoding: GemvEncoding, gpu: Gpu) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwmodel.gpu import Gpu, GpuKernels
+from hwmodel.gpu import Gpu
 from hwmodel.gpu_dequantize import library_s
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES
-from hwmodel.gpu_narrow import ALONE_S, COPY_SHARE, OVERLAP_CAPABILITY, runs_on
+from hwmodel.gpu_narrow import COPY_SHARE, alone_s, project_encoding
 from hwmodel.gpu_operands import Operands
 from hwmodel.gpu_tiles_cut import choose_tile_cut
 from hwmodel.pe import WIDE_BITS
@@ -41,21 +41,20 @@ def project_prefill(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Prefill | 
     Returns:
         ``None`` where these kernels are not chosen, or do not take the product.
     """
-    encoding = operands.encoding
-    if gpu.kernels is not GpuKernels.PROJECT or encoding is None or spec.absorbed or not runs_on(encoding, gpu):
+    encoding = project_encoding(spec, operands, gpu)
+    if encoding is None:
         return None
     shape, weight_bytes = (spec.m, spec.n, spec.k), operands.weight_bits / spec.copies / BYTE_BITS
     copy_bytes_per_s = gpu.dram.bytes_per_s * COPY_SHARE
-    alone_s = 0.0 if gpu.compute_capability >= OVERLAP_CAPABILITY else ALONE_S
-    by_library_s = library_s(weight_bytes, shape, gpu, copy_bytes_per_s) + _LIBRARY_LAUNCHES * alone_s
+    by_library_s = library_s(weight_bytes, shape, gpu, copy_bytes_per_s) + _LIBRARY_LAUNCHES * alone_s(gpu)
     chosen = None
     if encoding.tiled:
         chosen = choose_tile_cut(
             encoding, shape, weight_bytes=weight_bytes, shared_limit=gpu.shared_bytes - RESERVED_BYTES, gpu=gpu,
             copy_bytes_per_s=copy_bytes_per_s,
         )  # fmt: skip
-    if chosen is None or by_library_s < chosen[1] + alone_s:
+    if chosen is None or by_library_s < chosen[1] + alone_s(gpu):
         wide_bits = spec.n * spec.k * WIDE_BITS
         passes = 1 if wide_bits <= gpu.l2_bytes * BYTE_BITS else 2  # the library reads it from L2, or from memory
         return Prefill(spec.copies * by_library_s, spec.copies * passes * wide_bits)
-    return Prefill(spec.copies * (chosen[1] + alone_s))
+    return Prefill(spec.copies * (chosen[1] + alone_s(gpu)))

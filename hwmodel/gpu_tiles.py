@@ -17,15 +17,14 @@ Instructions of a run are counted (``decode_instructions``), launch, memory's ra
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
 from hwmodel.gpu import Gpu
-from hwmodel.gpu_gemv import gemv_constants
+from hwmodel.gpu_constants import read_constants
+from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
 from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding
 from hwmodel.gpu_library import DATA
 from hwmodel.units import BYTE_BITS, ceil_div
@@ -169,18 +168,14 @@ def tile_time(
     run += c.table_cycles * encoding.digits if encoding.shared_table else 0.0
     run += c.small_group_cycles if encoding.group == TILE_ROWS else 0.0
     work, stages = RUNS * run, ceil_div(k, cut.k_warps * RUNS * RUN)
-    stage_s = _norm(feed, work, c.stage_norm) / gpu.frequency_hz
+    stage_s = rounded_maximum(feed, work, c.stage_norm) / gpu.frequency_hz
     blocks = ceil_div(n, cut.row_warps * TILE_ROWS) * ceil_div(m, tokens)
     turns = ceil_div(blocks, gpu.multiprocessors)
     blocks_s = turns * (c.block_s + c.token_tile_s * cut.token_tiles + stages * stage_s)
     memory_s = weight_bytes / copy_bytes_per_s / gemv.read_over_copy
     each = turns * stages / gpu.frequency_hz
-    seconds = gemv.launch_s + _norm(blocks_s, memory_s, gemv.overlap_norm)
+    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, gemv.overlap_norm)
     return TileTime(seconds, gemv.launch_s, blocks_s, each * feed, each * work, memory_s)
-
-
-def _norm(a: float, b: float, p: float) -> float:
-    return math.exp(math.log(a**p + b**p) / p)
 
 
 @cache
@@ -190,11 +185,4 @@ def tile_constants(path: Path = CONSTANTS) -> TileConstants:
     Raises:
         ValueError: the file is missing, or lacks one.
     """
-    try:
-        with path.open(newline="") as file:
-            found = {row["constant"]: float(row["value"]) for row in csv.DictReader(file)}
-        return TileConstants(**{name: found[name] for name in FITTED})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"constants of the tile model must be a CSV table with {', '.join(FITTED)}, not {error!r}"
-        ) from None
+    return read_constants(path, TileConstants, FITTED, "tile")

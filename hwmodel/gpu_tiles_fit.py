@@ -8,12 +8,9 @@ Fitted is one encoding of each family: nibbles (INT4), bytes (INT8), two digits 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from hwmodel.gpu import Gpu
-from hwmodel.gpu_gemv_encoding import GemvEncoding
-from hwmodel.gpu_gemv_fit import FITTED_GPU, HELD_SHAPES
-from hwmodel.gpu_kernel_fit import fit_logs
+from hwmodel.gpu_gemv_fit import HELD_SHAPES
+from hwmodel.gpu_kernel_fit import ProductCase, fit_logs, use_in_fit
 from hwmodel.gpu_tiles import TileConstants, TileCut, TileTime, tile_time
 
 FITTED_FORMATS = ("int4_g128", "int8", "nf4_g64", "nvfp4")
@@ -26,25 +23,8 @@ BOUNDS: Mapping[str, tuple[float, float, float]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TileCase:
-    """One measured kernel.
-
-    Args:
-        name: recipe.
-        encoding, shape, cut, weight_bytes: as in ``tile_time``.
-        gpu, copy_bytes_per_s: the device and its measured copy rate.
-        seconds: measured.
-    """
-
-    name: str
-    encoding: GemvEncoding
-    shape: tuple[int, int, int]
-    cut: TileCut
-    weight_bytes: float
-    gpu: Gpu
-    copy_bytes_per_s: float
-    seconds: float
+class TileCase(ProductCase[TileCut]):
+    """One measured kernel."""
 
     def predicted(self, constants: TileConstants | None = None) -> TileTime:
         """The model's time; with the recorded constants by default."""
@@ -60,10 +40,7 @@ def use_of(name: str, n: int, k: int, gpu: str) -> str:
     >>> use_of("int4_g128", 4096, 4096, "h100"), use_of("mxfp4", 11008, 4096, "h100")
     ('fitted', 'format and shape held out')
     """
-    if gpu != FITTED_GPU:
-        return "other GPU"
-    held = [what for what, there in (("format", name not in FITTED_FORMATS), ("shape", (n, k) in HELD_SHAPES)) if there]
-    return f"{' and '.join(held)} held out" if held else "fitted"
+    return use_in_fit(gpu, {"format": name not in FITTED_FORMATS, "shape": (n, k) in HELD_SHAPES})
 
 
 def fit(cases: Sequence[TileCase]) -> TileConstants:

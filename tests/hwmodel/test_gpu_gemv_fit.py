@@ -7,11 +7,11 @@ import pytest
 from datatypes.catalog import FP16, INTS_SYMMETRIC
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
+from hwmodel.gpu_constants import write_constants
 from hwmodel.gpu_gemv import FITTED, GemvConstants, gemv_constants
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import BOUNDS, HELD_FORMATS, GemvCase, fit, use_of
-from hwmodel.gpu_kernel_fit import write_constants
 from hwmodel.gpu_presets import H100
 
 TRUE = GemvConstants(1.5e-6, 120, 1.04, 200, 8, 120, 6, 600, 30, 0.5e-6, 4.0)

@@ -1,22 +1,16 @@
-"""Least squares on log errors: values that made the rows are found, outliers count little, tables are whole."""
+"""Least squares on log errors: values that made the rows are found, outliers count little."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from hwmodel.gpu_kernel_fit import fit_logs, write_constants
+from hwmodel.gpu_kernel_fit import fit_logs
 
 
 @dataclass(frozen=True)
 class Row:
     bytes: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class Constants:
-    start_s: float
-    bytes_per_s: float
 
 
 BOUNDS = {"start_s": (0.0, 5e-6, 2e-5), "bytes_per_s": (1e11, 1e12, 1e13)}
@@ -45,10 +39,3 @@ def test_one_wrong_row_moves_little():
 def test_fewer_rows_than_values_are_refused():
     with pytest.raises(ValueError, match="rows to fit must be at least 2, one for each constant, not 1"):
         fit_logs(rows()[:1], predicted, BOUNDS)
-
-
-def test_a_table_has_four_digits_and_is_written_whole(tmp_path):
-    path = tmp_path / "constants.csv"
-    write_constants(Constants(1.23456e-6, 0.0), path, "a test")
-    assert path.read_text() == "constant,value,source\nstart_s,1.235e-06,a test\nbytes_per_s,0.0,a test\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["constants.csv"]
