@@ -3,7 +3,8 @@
 Protocol of perplexity (that of GPTQ, arXiv 2210.17323, section 4, and most after it): the text is joined, tokenized
 once and cut into windows of ``context`` tokens that do not overlap; in each window every token but the first is
 predicted from those before it; the loss is the mean over all predicted tokens. The context is part of the result.
-Where windows start with a token of the tokenizer's (``codesign.text.first_token``), the first of the text is predicted.
+Where windows start with a token of the tokenizer's (``codesign.tokens.first_token``), the first of the text is
+predicted.
 
 The Kullback-Leibler divergence and the agreement of the most likely token compare with the original model's
 distribution at every predicted position. Of the original its last hidden states are kept, not its logits

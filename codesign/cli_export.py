@@ -20,7 +20,8 @@ from codesign.export_inputs import origin, text_inputs
 from codesign.quantized_folder import QuantizedModel, load_quantized
 from codesign.run_study import accelerators_by_name
 from codesign.steps import progress
-from codesign.text import check_text_name, first_token, load_text, tokenize, windows
+from codesign.text import check_text_name, load_text
+from codesign.tokens import first_token, tokenize, windows
 from codesign.weight_slots import WeightSlot, all_slots
 from datatypes.nearest import nearest
 from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_export, simulate

@@ -46,7 +46,8 @@ from codesign.steps import progress
 from codesign.study import StudyResult
 from codesign.study_file import read_study
 from codesign.tasks import load_task
-from codesign.text import check_text_name, first_token, load_text, tokenize, windows
+from codesign.text import check_text_name, load_text
+from codesign.tokens import first_token, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
 from hwmodel.capacity import cache_bits, weight_bits

@@ -21,7 +21,8 @@ from codesign.block_calls import Call
 from codesign.blocks import BlockModel, Stream
 from codesign.export_inputs import origin
 from codesign.quantized_folder import QuantizedModel
-from codesign.text import first_token, load_text, tokenize, windows
+from codesign.text import load_text
+from codesign.tokens import first_token, tokenize, windows
 from hls.block_export import export_block
 from hls.decoder_block import DecoderBlock
 from hls.export import ExportTarget

@@ -36,7 +36,8 @@ from codesign.steps import NO_STEPS, Steps
 from codesign.store import Store
 from codesign.stream_file import SOURCES as WALK_SOURCES
 from codesign.stream_file import SUFFIX, StreamFile, tokens_hash, walk_key
-from codesign.text import first_token, load_text, tokenize, windows
+from codesign.text import load_text
+from codesign.tokens import first_token, tokenize, windows
 from codesign.work_notes import WorkNotes
 from datatypes.config_json import config_from_dict, config_to_dict
 from datatypes.layer_config import LayerConfig
@@ -54,6 +55,7 @@ SOURCES = (
     "codesign/recipe_names.py",
     "codesign/recipes.py",
     "codesign/text.py",
+    "codesign/tokens.py",
 )
 
 

@@ -28,7 +28,8 @@ from codesign.recipes import Recipe, recipe_to_dict
 from codesign.store import code_fingerprint, jsonable, write_atomic
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
-from codesign.text import first_token, load_text
+from codesign.text import load_text
+from codesign.tokens import first_token
 from hwmodel.gpu import Machine
 from hwmodel.gpu_file import load_machine
 from hwmodel.gpu_presets import MACHINES, machine_by_name

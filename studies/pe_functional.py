@@ -24,7 +24,8 @@ from codesign.calibration import Statistic
 from codesign.console import show_table
 from codesign.models import resolve_model
 from codesign.quantize_recipe import gather
-from codesign.text import load_text, tokenize, windows
+from codesign.text import load_text
+from codesign.tokens import tokenize, windows
 from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8
 from datatypes.format import Format
 from datatypes.granularity import PerGroup

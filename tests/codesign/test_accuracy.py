@@ -167,8 +167,9 @@ def test_a_gpu_gives_the_same_losses_to_rounding(fixture, request):
 @pytest.mark.slow
 def test_perplexity_of_the_off_grid_model_is_the_published_one():
     """Its README: BoolQ validation passages, start, 8,192 tokens, context 2,048: 18.602 (bfloat16 build)."""
-    from codesign.text import load_text, tokenize
-    from codesign.text import windows as windows_of
+    from codesign.text import load_text
+    from codesign.tokens import tokenize
+    from codesign.tokens import windows as windows_of
 
     source = resolve_model("smollm2-135m-offgrid")
     ids = tokenize(load_text("boolq-validation"), source.tokenizer(), 8192)

@@ -15,7 +15,8 @@ from codesign.calibrate_model import GRADIENTS, observe  # noqa: E402
 from codesign.calibration import Statistic  # noqa: E402
 from codesign.models import resolve_model  # noqa: E402
 from codesign.recipes import recipe  # noqa: E402
-from codesign.text import load_text, tokenize, windows  # noqa: E402
+from codesign.text import load_text  # noqa: E402
+from codesign.tokens import tokenize, windows  # noqa: E402
 from datatypes.block_formats import MXFP4, MXFP6_E2M3, NVFP4, double_quantized  # noqa: E402
 from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC, NF4, OLIVE4_INT  # noqa: E402
 from datatypes.granularity import PerChannel, PerGroup, PerTensor  # noqa: E402
