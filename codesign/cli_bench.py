@@ -10,20 +10,20 @@ import contextlib
 import importlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import torch
-import typer
 
 from codesign.cache import whole_file
-from codesign.console import say, show_json, show_table
+from codesign.console import show_json, show_table
 from codesign.extras import require
+from codesign.messages import say
 from kernels_gpu.gemv_recipes import RECIPES
 
-MOST_TOKENS = 16  # of a decode GEMV: kernels_gpu.gemv_launch
 _COPY_BYTES = 2 << 32  # both buffers of kernels_gpu.timing.copy_bytes_per_s
 # of the weight and its decoded, doubled and rotated copies while a kernel is compared with float64: bytes a weight
 _CHECK_BYTES = 32
@@ -32,21 +32,16 @@ _SHOWN = ("kernel", "m", "n", "k", "median_us", "bound_us", "of_bound", "spread"
 
 
 def bench(
-    out: Annotated[Path, typer.Option("--out", "-o", help="File of the records, JSON.")],
-    recipe: Annotated[list[str] | None, typer.Option("--recipe", "-r", help="May be repeated; all by default.")] = None,
-    shape: Annotated[list[str] | None, typer.Option(help="NxK; may be repeated; three by default.")] = None,
-    tokens: Annotated[list[int] | None, typer.Option(min=1, max=MOST_TOKENS, help="May be repeated.")] = None,
-    others: Annotated[bool, typer.Option(help="Also cuBLAS, tinygemm and bitsandbytes.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Path, recipe: list[str] | None, shape: Sequence[str], tokens: list[int], *, others: bool, as_json: bool
 ) -> None:
-    """Time decode GEMV kernels on a CUDA GPU; `codesign validate --gpu FILE` compares the records with the model."""
+    """Time the GPU kernels and write records of it."""
     recipes = chosen_recipes(recipe)
-    shapes = [parse_shape(text) for text in shape or ()]
+    shapes = [parse_shape(text) for text in shape]
     if out.is_dir():
         raise ValueError(f"the output {out} must be a file, not a folder")
     bench_gemv = load_benchmark()
     shapes = shapes or list(bench_gemv.SHAPES)
-    rows, conditions, device = measure(bench_gemv, recipes, shapes, tokens or [1], others=others)
+    rows, conditions, device = measure(bench_gemv, recipes, shapes, tokens, others=others)
     records = [asdict(bench_gemv.measurement(row, conditions, device)) for row in rows]
     with whole_file(out) as temporary:
         temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")

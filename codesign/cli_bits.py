@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from codesign.bits import bits_table, layer_bits, summed, write_bits
-from codesign.console import say, show_table
+from codesign.console import show_table
+from codesign.messages import say
 from codesign.steps import progress
 
 _SHOWN = ("layer", "weights", "planes", "twos_complement", "sign_magnitude", "booth", "naf", "wait_booth", "wait_naf",

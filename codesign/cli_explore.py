@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
-from codesign.console import records, say, show_json, show_table
+from codesign.console import records, show_json, show_table
 from codesign.explore import Explored, ExploreSpec, explore, spec_from
+from codesign.messages import say
 from codesign.steps import progress
 from codesign.store import write_atomic
 from hwmodel.yaml_file import read_yaml
@@ -18,55 +19,16 @@ from hwmodel.yaml_file import read_yaml
 _SHOWN = 30  # rows that people see of a front
 
 
-def _list(text: str) -> Any:
-    return typer.Option(help=f"{text}, with commas.")
-
-
 def explore_space(
-    model: Annotated[str, typer.Argument(help="Folder with config.json, GGUF file, or name of a packaged model.")],
-    file: Annotated[
-        Path | None, typer.Option("--space", help="YAML file with the same lists; options go first.")
-    ] = None,
-    recipes: Annotated[str | None, _list("Recipes")] = None,
-    accelerators: Annotated[str | None, _list("Accelerators that designs start from")] = None,
-    arrays: Annotated[str | None, _list("Arrays, 32x32 or 32x32/64x16 (prefill/decode)")] = None,
-    buffers: Annotated[str | None, _list("Capacities in KiB of both buffers, in all pairs")] = None,
-    weight_buffers: Annotated[str | None, _list("Capacities in KiB")] = None,
-    activation_buffers: Annotated[str | None, _list("Capacities in KiB")] = None,
-    memories: Annotated[str | None, _list("Memories by name")] = None,
-    bandwidths: Annotated[str | None, _list("Bandwidths in GB/s of the accelerator's own memory")] = None,
-    frequencies: Annotated[str | None, _list("Clocks in GHz")] = None,
-    batches: Annotated[str | None, _list("Batch sizes")] = None,
-    prompts: Annotated[str | None, _list("Lengths of the prompt")] = None,
-    generate: Annotated[str | None, _list("Numbers of generated tokens")] = None,
-    objectives: Annotated[str | None, _list("What to minimise")] = None,
-    losses: Annotated[
-        str | None, typer.Option(help="Trials table of a study of this model: makes loss an objective.")
-    ] = None,
-    whole_tiles: Annotated[
-        bool | None, typer.Option("--whole-tiles", help="A tile without room is fetched again at every use.")
-    ] = None,
-    fill_and_drain: Annotated[
-        bool | None, typer.Option("--fill-and-drain", help="Waits where tiles and blocks begin and end.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File for the fronts: .csv or .parquet.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    model: str, file: Path | None, given: Mapping[str, Any], *, out: Path | None, threads: int | None, as_json: bool
 ) -> None:
-    """Price every design of a space (millions a second) and show the exact front of each workload."""
+    """Price the designs of a space: of ``file``, and of what is ``given`` on the command line, which goes first."""
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"file for the fronts must end in .csv or .parquet, not {str(out)!r}")
-    given = {
-        "recipes": recipes, "accelerators": accelerators, "arrays": arrays,
-        "weight_buffers_kib": weight_buffers or buffers, "activation_buffers_kib": activation_buffers or buffers,
-        "memories": memories, "bandwidths_gb_s": bandwidths, "frequencies_ghz": frequencies, "batches": batches,
-        "prompts": prompts, "tokens": generate, "objectives": objectives, "losses": losses,
-        "whole_tiles": whole_tiles, "fill_and_drain": fill_and_drain,
-    }  # fmt: skip
-    if losses is not None and objectives is None:
-        given["objectives"] = ",".join(("loss", *ExploreSpec().objectives))
     values = {} if file is None else read_yaml(file)
     values |= {key: value for key, value in given.items() if value is not None}
+    if given["losses"] is not None and given["objectives"] is None:
+        values["objectives"] = ",".join(("loss", *ExploreSpec().objectives))
     spec = spec_from(values, "options" if file is None else str(file))
     with progress("designs", 1) as bars:
         found = explore(

@@ -1,32 +1,32 @@
-"""``codesign export`` and ``codesign csim``: layers of a quantized model as C++ for Vitis HLS, and its simulation."""
+"""The command that writes layers of a quantized model, or a block of it, as C++ for Vitis HLS."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-import typer
 from torch import nn
 
 from codesign.block_table import block_steps
-from codesign.console import say, show_json, show_table
-from codesign.export_block import POSITIONS, SEEDED, golden_inputs, write_block
+from codesign.console import show_json, show_table
+from codesign.export_block import golden_inputs, write_block
 from codesign.export_inputs import origin, text_inputs
+from codesign.export_options import CONTEXT, SEEDED
+from codesign.machines import accelerators_by_name
+from codesign.messages import say
 from codesign.quantized_folder import QuantizedModel, load_quantized
-from codesign.run_study import accelerators_by_name
 from codesign.steps import progress
 from codesign.text import check_text_name, load_text
 from codesign.tokens import first_token, tokenize, windows
 from codesign.weight_slots import WeightSlot, all_slots
 from datatypes.nearest import nearest
-from hls.csim import MAX_WORKERS, LayerResult, edited_sources, matching, open_export, simulate
-from hls.decoder_block import MAX_POSITIONS
-from hls.export import ON_CHIP_BYTES, ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
+from hls.csim import matching
+from hls.export import ExportLayer, ExportTarget, check_exportable, export_layers, seeded_input
 from hls.export_folder import MANIFEST, check_replaceable
 from hls.layer_options import IntMapping, LayerOptions
 from hls.machine_arithmetic import arithmetic_of_machine
@@ -35,64 +35,20 @@ from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FpgaDevice, device_by_name, planning_clock_hz
 from hwmodel.fpga_calibration import load_calibration
 
-CONTEXT = 64  # tokens of a window of the text that golden inputs come from
 _MEGA = 1e6
-_JSON = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-_OPTIONS = LayerOptions()
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Folder that codesign quantize wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the export; an earlier export is replaced.")],
-    layers: Annotated[
-        list[str] | None, typer.Option("--layers", "-l", help="Layer, or pattern such as '*.q_proj'; may be repeated.")
-    ] = None,
-    block: Annotated[
-        int | None, typer.Option(min=0, help="A whole decoder block, by its number, in place of single layers.")
-    ] = None,
-    positions: Annotated[
-        int, typer.Option(min=1, max=MAX_POSITIONS, help="Positions that the KV cache of a block holds.")
-    ] = POSITIONS,
-    accelerator: Annotated[
-        str | None,
-        typer.Option("--accelerator", "-a", help="Preset or YAML file whose PEs multiply; by default plain MACs."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="Board (codesign fpga lists them).")] = "u250",
-    clock: Annotated[
-        float | None, typer.Option(help="MHz to synthesise for; by default what the device's family is planned with.")
-    ] = None,
-    lanes: Annotated[int, typer.Option(min=1, help="Inputs multiplied in a cycle.")] = _OPTIONS.lanes,
-    rows: Annotated[int, typer.Option(min=1, help="Outputs computed side by side.")] = _OPTIONS.tile_rows,
-    accumulator: Annotated[
-        str, typer.Option(help="Float that adds products of FP16 activations, by its bits: e8m23, e5m10, ...")
-    ] = "e8m23",
-    mapping: Annotated[
-        IntMapping,
-        typer.Option(help="Where products of integers are made: as the tool likes, in LUTs, in DSPs, two in each DSP."),
-    ] = _OPTIONS.mapping,
-    runtime_formats: Annotated[
-        bool,
-        typer.Option(help="BitMoD's PE with FP3, FP4, INT4, INT6 and INT8 chosen by an AXI-Lite register at run time."),
-    ] = _OPTIONS.runtime_formats,
-    tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a call, and tokens of the golden vectors.")] = 4,
-    inputs: Annotated[
-        str, typer.Option(help="Golden inputs: 'seeded', or a text (name or file) that the model is run on.")
-    ] = SEEDED,
-    seed: Annotated[int, typer.Option(min=0, help="Of seeded inputs.")] = 0,
-    on_chip: Annotated[
-        int, typer.Option(min=0, help="Weight images of at most so many bytes become part of their kernels.")
-    ] = ON_CHIP_BYTES,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Corrects the estimates: a file that codesign hls-report wrote.")
-    ] = None,
-    as_json: _JSON = False,
-) -> None:
-    """Write layers or a block of a quantized model as C++ for Vitis HLS, with weights, testbench and golden vectors."""
+    model: str, out: Path, *, layers: Sequence[str], block: int | None, positions: int, accelerator: str | None,
+    device: str, clock: float | None, lanes: int, rows: int, accumulator: str, mapping: IntMapping,
+    runtime_formats: bool, tokens: int, inputs: str, seed: int, on_chip: int, calibration: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Write layers or a block of a quantized model as C++ for Vitis HLS."""
     board = device_by_name(device)
     machine = _machine(accelerator)
     options = LayerOptions(
         tokens=tokens, lanes=lanes, tile_rows=rows, accumulator=_float_widths(accumulator), mapping=mapping,
-        arithmetic=_OPTIONS.arithmetic if machine is None else arithmetic_of_machine(machine),
+        arithmetic=LayerOptions.arithmetic if machine is None else arithmetic_of_machine(machine),
         runtime_formats=runtime_formats,
     )  # fmt: skip
     target = ExportTarget(
@@ -112,7 +68,7 @@ def export(
         )
         return
     slots = {slot.name: slot for slot in all_slots(source.skeleton())}
-    names = _chosen(source, slots, layers or [])
+    names = _chosen(source, slots, layers)
     check_exportable(names, source.layers, target)
     with progress("export", len(names)) as bars:
 
@@ -293,64 +249,3 @@ def estimates(manifest: Mapping[str, Any]) -> pd.DataFrame:
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def csim(
-    folder: Annotated[Path, typer.Argument(help="Folder that codesign export wrote.")],
-    layers: Annotated[
-        list[str] | None, typer.Option("--layers", "-l", help="Layer or pattern; may be repeated; all by default.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=MAX_WORKERS, help="Layers compiled at a time.")] = MAX_WORKERS,
-    mismatches: Annotated[int, typer.Option(min=1, help="Mismatches shown of each layer.")] = 10,
-    ap_types: Annotated[
-        Path | None, typer.Option(help="Folder of ap_int.h; by default Vitis's, or that of the package hls4ml.")
-    ] = None,
-    as_json: _JSON = False,
-) -> int:
-    """Compile and run an export, and compare every output with its golden one; exit status 1 if any differs."""
-    export_ = open_export(folder, layers or [])
-    for name in edited_sources(export_):
-        say(f"{name} was edited after its export: simulated as it is now")
-    with progress("csim", len(export_.layers)) as bars:
-
-        def finished(result: LayerResult, done: int, total: int) -> None:
-            bars.update(bars.task_ids[0], description=result.layer, completed=done, total=total)
-            if not bars.console.is_terminal and not as_json:
-                say(f"{done} of {total}: {result.layer}, {_verdict(result)}")
-
-        results = simulate(export_, workers=workers, most=mismatches, ap_types=ap_types, finished=finished)
-    wrong = [result for result in results if result.mismatch_count]
-    if as_json:
-        show_json({"layers": [_as_json(result) for result in results], "equal": not wrong})
-        return int(bool(wrong))
-    rows = [
-        {"layer": r.layer, "outputs": r.compared, "mismatches": r.mismatch_count, "compile_s": r.compile_s,
-         "run_s": r.run_s}
-        for r in results
-    ]  # fmt: skip
-    show_table(pd.DataFrame(rows), title="C simulation", as_json=False, highlight=lambda row: bool(row["mismatches"]))
-    for result in wrong:
-        for mismatch in result.mismatches:
-            say(str(mismatch))
-    outputs = sum(result.compared for result in results)
-    different = sum(result.mismatch_count for result in results)
-    say(f"{different} of {outputs} outputs differ" if wrong else f"all {outputs} outputs are as expected")
-    return int(bool(wrong))
-
-
-def _verdict(result: LayerResult) -> str:
-    if result.mismatch_count:
-        return f"{result.mismatch_count} of {result.compared} outputs differ"
-    return f"{result.compared} outputs as expected"
-
-
-def _as_json(result: LayerResult) -> dict[str, Any]:
-    return {
-        "layer": result.layer, "outputs": result.compared, "mismatches": result.mismatch_count,
-        "compile_s": result.compile_s, "run_s": result.run_s,
-        "first": [
-            {"row": m.row, "token": m.token, "expected": m.value(m.expected), "found": m.value(m.found),
-             "expected_bits": m.expected, "found_bits": m.found, **({"format": m.format} if m.format else {})}
-            for m in result.mismatches
-        ],
-    }  # fmt: skip

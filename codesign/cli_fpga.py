@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
-import typer
 
-from codesign.console import say, show_json, show_table
-from codesign.run_study import accelerators_by_name
+from codesign.console import show_json, show_table
+from codesign.machines import accelerators_by_name
+from codesign.messages import say
 from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import DEVICES, device_by_name
 from hwmodel.fpga_accelerator import FpgaEstimate, estimate_on_fpga
@@ -59,18 +58,8 @@ def budget_table(estimate: FpgaEstimate) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def fpga(
-    accelerator: Annotated[
-        str | None, typer.Option("--accelerator", "-a", help="Preset, or a YAML file; without one, list the devices.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="Board (codesign fpga lists them).")] = "u250",
-    dsp: Annotated[bool, typer.Option(help="Integer multiply-adds in DSPs instead of LUTs.")] = False,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Corrects the estimate: a file that codesign hls-report wrote.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Put an accelerator on an FPGA: LUTs, flip-flops, DSPs, memories, what each number is, whether it fits."""
+def fpga(accelerator: str | None, *, device: str, dsp: bool, calibration: Path | None = None, as_json: bool) -> None:
+    """What an accelerator takes of a board; without one, the boards."""
     if accelerator is None:
         show_table(devices(), title="FPGA devices", as_json=as_json)
         return

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
-from codesign.console import records, say, show_json, show_table
+from codesign.console import records, show_json, show_table
+from codesign.messages import say
 from hls.export_folder import BUILD, read_manifest
 from hls.vitis_report import ParsedReport, read_report
 from hwmodel.fpga import device_by_name
@@ -88,26 +88,15 @@ def compared(pairs: Sequence[tuple[ResourceReport, ResourceReport]]) -> pd.DataF
 
 
 def hls_report(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(help="csynth.xml, report_utilization or report_timing_summary; or those under --export."),
-    ] = None,
-    export: Annotated[
-        Path | None, typer.Option(help="Folder of codesign export whose designs the reports are of.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Write measured over estimated here; a file that is there is completed.")
-    ] = None,
-    clock: Annotated[float | None, typer.Option(help="MHz that a timing summary without a clock was made for.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    files: Sequence[Path], *, export: Path | None, calibration: Path | None, clock: float | None, as_json: bool
 ) -> None:
-    """Read reports of Vitis HLS and Vivado, compare them with the estimates of an export, write a calibration."""
+    """Reports beside the estimates of an export, and a calibration from them."""
     if clock is not None and not clock > 0:
         raise ValueError(f"clock must be above 0 MHz, not {clock!r}")
     if calibration is not None and export is None:
         raise ValueError("calibration needs the export whose estimates the reports are compared with: --export")
     manifest = None if export is None else read_manifest(export)
-    paths = list(files or [])
+    paths = list(files)
     if manifest is not None and export is not None and not paths:
         paths = found_reports(export, [layer["identifier"] for layer in manifest["layers"]])
         if not paths:

@@ -1,29 +1,21 @@
-"""Commands that list what there is, and those that compare the cost model with published figures."""
+"""Lists of what there is: formats, accelerators, models and texts; nothing here loads torch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from codesign.algorithms.registry import ALGORITHMS
-from codesign.console import say, show_json, show_table
+from codesign.console import show_json, show_table
+from codesign.messages import say
 from codesign.package_models import PACKAGE_MODELS
-from codesign.recipe_names import GRAMMAR as GRAMMAR
-from codesign.recipes import RECIPES, recipe
 from codesign.text import TEXTS
 from datatypes.catalog import FORMATS, format_by_name
 from datatypes.format_facts import describe
 from datatypes.outlier_victim import OutlierVictimFormat
-from hwmodel.effects import option_effects
 from hwmodel.gpu import Gpu, Machine
 from hwmodel.gpu_presets import MACHINES
-from hwmodel.paper import paper_model, paper_workload
-from hwmodel.presets import accelerator_by_name
-from hwmodel.validation import details, one_table
-from hwmodel.workload import Phase, Workload
 
 FORMAT_COLUMNS = ("name", "bits", "levels", "maximum", "min_normal", "min_subnormal", "nan_codes", "tie", "source")
 
@@ -82,36 +74,6 @@ def _array_of(machine: Machine) -> dict[str, object]:
     return {"pe": machine.pe.name, "pes": machine.pe_count, "lanes": machine.pe.lanes}
 
 
-def algorithms() -> pd.DataFrame:
-    """One row for each algorithm."""
-    return pd.DataFrame(
-        [
-            {
-                "name": name,
-                "needs": ", ".join(sorted(s.value for s in algorithm.needs)) or "weights only",
-                "source": algorithm.source,
-            }
-            for name, algorithm in ALGORITHMS.items()
-        ]
-    )
-
-
-def recipes() -> pd.DataFrame:
-    """One row for each named recipe; bits for a 4096 x 4096 layer, everything counted."""
-    shape = (4096, 4096)
-    return pd.DataFrame(
-        [
-            {
-                "name": recipe.name,
-                "algorithm": "none" if recipe.algorithm is None else recipe.algorithm.name,
-                "bits_4096": recipe.linear.storage_bits(shape).bits_per_weight(shape),
-                "note": recipe.note,
-            }
-            for recipe in RECIPES.values()
-        ]
-    )
-
-
 def models() -> pd.DataFrame:
     """One row for each packaged model."""
     return pd.DataFrame(
@@ -127,39 +89,21 @@ def texts() -> pd.DataFrame:
     return pd.DataFrame([{"name": name, "about": (load.__doc__ or "").strip()} for name, load in TEXTS.items()])
 
 
-def validate(rows: Path | None, *, every: bool, as_json: bool) -> None:
-    """The cost model against what others published or measured: one table, and with ``every`` all tables behind it."""
-    tables = details(rows)
-    summary = one_table(tables)
+def show_formats(*, as_json: bool) -> None:
+    """All formats."""
+    show_table(formats(), title="Formats", as_json=as_json, columns=FORMAT_COLUMNS)
+
+
+def show_accelerators(*, as_json: bool) -> None:
+    """All presets."""
+    show_table(accelerators(), title="Accelerators", as_json=as_json)
+
+
+def show_models(*, as_json: bool) -> None:
+    """All packaged models, and all named texts."""
+    tables = {"models": models(), "texts": texts()}
     if as_json:
-        behind = {name: table.to_dict(orient="records") for name, table in tables.items()} if every else {}
-        show_json({"summary": summary.to_dict(orient="records"), **behind})
+        show_json({name: table.to_dict(orient="records") for name, table in tables.items()})
         return
-    if every:
-        for name, table in tables.items():
-            if len(table):
-                show_table(table, title=name, as_json=False)
-    headings = {"truth": "theirs", "mean_error": "mean error, %", "worst_error": "worst error, %"}
-    percent = summary.assign(mean_error=100 * summary["mean_error"], worst_error=100 * summary["worst_error"])
-    show_table(percent, title="Ours against ground truth", as_json=False, headings=headings)
-
-
-def effects(model: str, accelerator: str, *, as_json: bool, recipe_name: str = "bitmod4_g128") -> None:
-    """The options of the honest mode, one by one, for one recipe's linear layers and KV cache."""
-    shape = paper_model(model)
-
-    def workload_at(phase: Phase, context: int) -> Workload:
-        return paper_workload(shape.name, phase, context=context, other_layers=True)
-
-    table = option_effects(workload_at, recipe(recipe_name).linear, accelerator_by_name(accelerator))
-    changes = tuple(
-        f"{phase}_{what}_change_percent" for phase in ("prefill", "decode", "generate") for what in ("cycles", "energy")
-    )
-    on_top = tuple(f"generate_{what}_on_top_percent" for what in ("cycles", "energy"))
-    headings = {name: name.removesuffix("_change_percent") for name in changes}
-    headings |= {name: name.removesuffix("_on_top_percent").replace("generate", "on_top") for name in on_top}
-    show_table(
-        table, title=f"{shape.name}, {recipe_name}, on {accelerator}: change by each option alone, in percent; on_top: "
-        "what it adds to all others",
-        as_json=as_json, columns=("option", *changes, *on_top), headings=headings,
-    )  # fmt: skip
+    for name, table in tables.items():
+        show_table(table, title=name.capitalize(), as_json=False)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-import typer
 
-from codesign.console import records, say, show_json, show_table, two_columns
+from codesign.console import records, show_json, show_table, two_columns
+from codesign.machines import accelerators_by_name
+from codesign.messages import say
 from codesign.recipes import Recipe, recipe
-from codesign.run_study import accelerators_by_name
 from codesign.serving_chips import GB, Chips, Shapes, cache_tokens, chips_of
 from hwmodel.capacity import Capacity, cache_bits
-from hwmodel.link import LINKS
 from hwmodel.parallel_pipeline import Pipeline
-from hwmodel.pe import WIDE_BITS
 from hwmodel.serving import Engine, serve
 from hwmodel.serving_requests import Lengths, Request, poisson_requests, read_requests
 from hwmodel.serving_step import check_whole_or_cut
@@ -75,37 +73,15 @@ class Draft:
 
 
 def serving(
-    model: Annotated[str, typer.Argument(help="Model, or just a folder with config.json.")],
-    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="GPU or preset, or a YAML file.")] = "h100",
-    recipe_name: Annotated[str, typer.Option("--recipe", "-r", help="A recipe (codesign recipes).")] = "fp16",
-    rate: Annotated[float, typer.Option(help="Requests a second.")] = 1.0,
-    prompt: Annotated[int, typer.Option(min=1, help="Mean tokens of a prompt.")] = 512,
-    generate: Annotated[int, typer.Option(min=1, help="Mean tokens of an answer.")] = 128,
-    variation: Annotated[float, typer.Option(min=0.0, help="Spread of both over their mean (log-normal).")] = 0.0,
-    requests: Annotated[int, typer.Option(min=1, help="Requests that are simulated.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="Of arrivals and lengths.")] = 0,
-    trace: Annotated[Path | None, typer.Option(help="CSV of arrival_s, prompt, generate instead.")] = None,
-    max_sequences: Annotated[int, typer.Option(min=1, help="Sequences in the engine at once.")] = 256,
-    token_budget: Annotated[int, typer.Option(min=1, help="Tokens of an iteration (chunks of prompts).")] = 2048,
-    tensor_parallel: Annotated[int, typer.Option(min=1, help="Chips that share every layer.")] = 1,
-    pipeline_parallel: Annotated[int, typer.Option(min=1, help="Stages one after another.")] = 1,
-    expert_parallel: Annotated[
-        int, typer.Option(min=1, help="Chips that whole experts are spread over, each with a share of the users.")
-    ] = 1,
-    dispatch_bits: Annotated[
-        float, typer.Option(min=1, max=WIDE_BITS, help="Of a number sent to an expert; sums come back in 16.")
-    ] = WIDE_BITS,
-    link: Annotated[str | None, typer.Option(help=f"Between chips: {', '.join(LINKS)}; the GPU's own.")] = None,
-    memory_gb: Annotated[float | None, typer.Option(help="Memory of a chip in GB; the GPU's own.")] = None,
-    draft: Annotated[str | None, typer.Option(help="A draft model for speculative decoding.")] = None,
-    acceptance: Annotated[float, typer.Option(help="Probability that a drafted token is accepted.")] = 0.7,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-) -> None:
-    """Serve a model to many users: does it fit, how long do they wait, what do more chips and drafts bring."""
-    users = Users(rate, prompt, generate, variation, requests, seed, trace)
+    model: str, users: Users, *, accelerator: str, recipe_name: str, max_sequences: int, token_budget: int,
+    parallel: tuple[int, int, int], dispatch_bits: float, link: str | None, memory_gb: float | None,
+    draft: str | None, acceptance: float, as_json: bool,
+) -> None:  # fmt: skip
+    """Serve a model to many users, on so many chips: ``parallel`` by tensors, stages and experts."""
+    tensor_parallel, pipeline_parallel, expert_parallel = parallel
     (machine,) = accelerators_by_name((accelerator,)).values()
     check_whole_or_cut(tensor_parallel, expert_parallel)
-    chips = chips_of(machine, (tensor_parallel, pipeline_parallel, expert_parallel), link, memory_gb, dispatch_bits)
+    chips = chips_of(machine, parallel, link, memory_gb, dispatch_bits)
     drafted = None if draft is None else Draft(draft, acceptance)
     made, asked = recipe(recipe_name), users.of_one(expert_parallel)
     longest = max(request.prompt for request in asked), max(request.generate for request in asked)

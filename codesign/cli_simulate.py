@@ -8,8 +8,8 @@ import pandas as pd
 
 from codesign.cli_work import traced_model
 from codesign.console import records, show_json, show_table
+from codesign.machines import accelerators_by_name
 from codesign.pricing import configs_by_layer, configs_by_own_layer
-from codesign.run_study import accelerators_by_name
 from hwmodel.event_options import BANDWIDTH, DRAM_TIMING, Arbiter, Feed, Refill, SimulationOptions
 from hwmodel.event_report import SimulationReport
 from hwmodel.event_simulator import simulate

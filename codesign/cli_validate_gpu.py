@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from codesign.console import say, show_json, show_table
+from codesign.console import show_json, show_table
 from codesign.gpu_page import write_page
 from codesign.gpu_truth import BAND, comparison, summary
+from codesign.messages import say
 
 _ROW = ("format", "gpu", "m", "n", "k", "use", "measured_us", "predicted_us", "error_percent", "roofline_percent",
         "bound")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Commands that do the work: study, report, quantize, evaluate, estimate."""
+"""Commands that do the work: study, quantize, evaluate, estimate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from codesign.accuracy import AccuracyResult, perplexity
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
 from codesign.calibrate_model import GRADIENTS
-from codesign.console import number, records, say, show_json, show_table, two_columns
+from codesign.cli_report import show_study
+from codesign.console import number, records, show_json, show_table, two_columns
+from codesign.machines import accelerators_by_name
+from codesign.messages import say
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import (
     Generation,
@@ -34,17 +37,10 @@ from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantiz
 from codesign.quantized_model import quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
 from codesign.recipes import Recipe, recipe
-from codesign.run_study import (
-    accelerators_by_name,
-    check_output,
-    protocol_of,
-    read_study_folder,
-    run_study,
-    write_study,
-)
+from codesign.run_study import protocol_of, run_study
 from codesign.steps import progress
-from codesign.study import StudyResult
 from codesign.study_file import read_study
+from codesign.study_folder import check_output, write_study
 from codesign.tasks import load_task
 from codesign.text import check_text_name, load_text
 from codesign.tokens import first_token, tokenize, windows
@@ -57,15 +53,8 @@ from hwmodel.units import BYTE_BITS, cycles_to_s, pj_to_mj
 from hwmodel.workload import Phase
 
 _GB = 1e9
-_TRIALS = ("recipe", "accelerator", "bits_per_weight", "loss_delta", "loss_delta_se", "perplexity", "kl", "prefill_s",
-           "decode_s", "decode_energy_j", "area_mm2")  # fmt: skip
 _ESTIMATE = ("phase", "layer", "count", "m", "k", "n", "weight_bits", "cycles", "seconds", "dram_bits", "energy_mj",
              "bound")  # fmt: skip
-_HEADINGS = {
-    "bits_per_weight": "bits", "loss_delta": "loss - FP16 [nats]", "loss_delta_se": "s.e.", "perplexity": "ppl",
-    "kl": "KL [nats]", "prefill_s": "prompt [s]", "decode_s": "token [s]", "decode_energy_j": "token [J]",
-    "area_mm2": "area [mm2]",
-}  # fmt: skip
 
 
 def checked_device(device: str) -> str:
@@ -134,29 +123,7 @@ def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
         bench = Bench(source, protocol_of(spec), device, steps=shown.step)
         result = run_study(spec, device=device, bench=bench, done=shown.done)
     page = write_study(result, out)
-    _show_study(result, page, as_json=as_json)
-
-
-def report(folder: Path, *, as_json: bool) -> None:
-    """Show a finished study and redraw its page."""
-    result = read_study_folder(folder)
-    _show_study(result, write_study(result, folder), as_json=as_json)
-
-
-def _show_study(result: StudyResult, page: Path, *, as_json: bool) -> None:
-    if as_json:
-        show_json({"name": result.name, "page": str(page.resolve()), "trials": records(result.trials)})
-        return
-    ran = result.trials[result.trials["supported"]].sort_values(["loss", "total_s"], kind="stable")
-    names = ", ".join(result.objectives)
-    show_table(
-        ran.drop_duplicates("recipe"),
-        title=f"{result.name}: recipes by loss, each where it runs fastest; bold ones are on the front of {names}",
-        as_json=False, columns=_TRIALS, headings=_HEADINGS, highlight=lambda row: bool(row["on_front"]),
-    )  # fmt: skip
-    pairs, left_out = len(result.trials), int((~result.trials["supported"]).sum())
-    say(f"{pairs} pairs of recipe and accelerator, all on the page; {left_out} cannot run, and it says why")
-    say(f"page: {page.resolve()}")
+    show_study(result, page, as_json=as_json)
 
 
 def quantize(

@@ -1,12 +1,11 @@
-"""What the command line prints: tables for people, JSON for programs, one sentence for mistakes.
+"""Results on standard output: tables for people, JSON for programs.
 
-Tables and results go to standard output, progress and messages to standard error, so that ``--json`` output can be
-piped. Numbers are rounded for people only; JSON has them whole, NaN as null.
+Numbers are rounded for people only; JSON has them whole, NaN as null. ``codesign.messages`` has what goes to standard
+error.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import sys
@@ -18,11 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from codesign.steps import MESSAGES
 from codesign.store import jsonable
-
-EXIT_BAD_INPUT = 2  # the shell's convention for wrong usage
-EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 
 def number(value: Any) -> str:
@@ -99,18 +94,3 @@ def show_table(
         table.add_row(*(escape(number(row[name])) for name in shown), style=style)
     width = None if sys.stdout.isatty() else 160
     Console(file=sys.stdout, width=width).print(table)
-
-
-def say(message: str) -> None:
-    """A line for people, on standard error."""
-    MESSAGES.print(escape(message))
-
-
-def sentence(error: BaseException) -> str:
-    """A mistake as one line."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = f" while writing {error.filename}" if error.filename else ""
-        return f"the disk must have room, but it is full{where}; what was finished is kept"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'} could not be used: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from codesign.machines import accelerators_by_name
 from codesign.models import resolve_model
 from codesign.pareto import RunningFront
 from codesign.pricing import configs_by_layer, configs_by_own_layer, configs_of, stored_weights, trace_generation
 from codesign.recipes import recipe
-from codesign.run_study import accelerators_by_name
 from datatypes.layer_config import LayerConfig
 from hwmodel.accelerator import Array
 from hwmodel.batch_axes import Arrays, DesignAxes, DesignSpace, Memory, Scenario

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from codesign.block_calls import Call
 from codesign.blocks import BlockModel, Stream
 from codesign.export_inputs import origin
+from codesign.export_options import SEEDED
 from codesign.quantized_folder import QuantizedModel
 from codesign.text import load_text
 from codesign.tokens import first_token, tokenize, windows
@@ -27,8 +28,6 @@ from hls.block_export import export_block
 from hls.decoder_block import DecoderBlock
 from hls.export import ExportTarget
 
-SEEDED = "seeded"
-POSITIONS = 256
 MODULES = {  # where transformers' Llama and its relatives keep the layers of a block
     "q": "self_attn.q_proj",
     "k": "self_attn.k_proj",

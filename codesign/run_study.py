@@ -1,62 +1,37 @@
-"""A whole study: recipes measured, priced on every accelerator, written to one folder.
+"""A whole study: recipes measured, and priced on every accelerator; ``codesign.study_folder`` writes it.
 
-What a finished folder holds: ``index.html`` (the dashboard), ``trials.csv`` and ``trials.parquet`` (one row for each
-recipe and accelerator), ``layers.parquet``, ``machines.csv``, ``front.csv`` and ``manifest.json``. Every file is
-written to a temporary name and renamed; a study that is run again measures only what is not in the store yet.
+A study that is run again measures only what is not in the store yet.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from codesign.cache import whole_file
-from codesign.dashboard.page import write_dashboard
+from codesign.machines import accelerators_by_name
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import Generation, layer_rows, machine_rows, price_generation, trace_generation
 from codesign.recipe_accuracy import SOURCES, Bench, Protocol, RecipeResult, measure_all
 from codesign.recipes import Recipe, recipe_to_dict
-from codesign.store import code_fingerprint, jsonable, write_atomic
+from codesign.store import code_fingerprint, jsonable
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
 from codesign.text import load_text
 from codesign.tokens import first_token
 from hwmodel.gpu import Machine
-from hwmodel.gpu_file import load_machine
-from hwmodel.gpu_presets import MACHINES, machine_by_name
 from hwmodel.options import HONEST
 from hwmodel.workload import Phase
 
 PACKAGES = ("numpy", "numba", "torch", "transformers", "safetensors", "pandas", "plotly", "pyarrow", "networkx")
-_TABLES = ("trials", "layers", "machines")
 _COSTS = ("prefill_s", "decode_s", "prefill_energy_j", "decode_energy_j", "total_s", "total_energy_j")
 
 Done = Callable[[Recipe, RecipeResult, bool], None]
-
-
-def accelerators_by_name(names: tuple[str, ...]) -> dict[str, Machine]:
-    """The presets, or accelerators in YAML files, that ``names`` name.
-
-    Raises:
-        ValueError: neither a preset nor a file; or a file with a mistake; or two of one name.
-    """
-    found: dict[str, Machine] = {}
-    for name in names:
-        is_file = name not in MACHINES and name.endswith((".yaml", ".yml"))
-        machine: Machine = load_machine(Path(name)) if is_file else machine_by_name(name)
-        if machine.name in found:
-            raise ValueError(f"accelerators of a study must have different names, not two called {machine.name!r}")
-        found[machine.name] = machine
-    return found
 
 
 def run_study(
@@ -184,56 +159,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def check_output(folder: Path) -> None:
-    """Makes sure that files can be written to ``folder``, which need not exist yet; writes nothing.
-
-    Raises:
-        ValueError: it is a file, lies below one, or may not be written to.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"the output {folder} must be a folder, not a file")
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"the output {folder} must be where files may be written, which {place} is not")
-
-
-def write_study(result: StudyResult, folder: Path) -> Path:
-    """Write a study's files; returns the path of its page.
-
-    Raises:
-        ValueError: as ``check_output``.
-    """
-    check_output(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in (("trials", result.trials), ("layers", result.layers), ("machines", result.machines)):
-        with whole_file(folder / f"{name}.parquet") as temporary:
-            table.to_parquet(temporary, index=False)
-    for name, table in (("trials", result.trials), ("machines", result.machines), ("front", result.front())):
-        write_atomic(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    about = {"name": result.name, "objectives": list(result.objectives), "manifest": result.manifest}
-    write_atomic(folder / "manifest.json", json.dumps(jsonable(about), indent=1, allow_nan=False).encode())
-    page = folder / "index.html"
-    write_dashboard(result, page)
-    return page
-
-
-def read_study_folder(folder: Path) -> StudyResult:
-    """The study that ``write_study`` wrote.
-
-    Raises:
-        ValueError: a file is missing or damaged.
-    """
-    for name in ("manifest.json", *(f"{table}.parquet" for table in _TABLES)):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} must be the folder of a finished study, but {name} is not there")
-    try:
-        about = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
-        return StudyResult(
-            about["name"], tables["trials"], tables["layers"], tables["machines"], tuple(about["objectives"]),
-            about["manifest"],
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} must be the folder of a finished study ({type(error).__name__}: {error})") from None

@@ -19,10 +19,10 @@ import numpy as np
 from datatypes.catalog import FP16
 from datatypes.layer_config import TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
+from hls.layer_options import MAX_POSITIONS
 from hwmodel.channel_groups import plain_activation
 
 LAYERS = ("q", "k", "v", "o", "gate", "up", "down")
-MAX_POSITIONS = 1024  # scores of all heads and positions stay on the chip
 _CACHE_FP16 = TensorConfig((FP16,), scale=None, dynamic=True)
 
 

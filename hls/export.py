@@ -32,7 +32,7 @@ from hls.export_folder import read_manifest, whole_export, write_file, write_man
 from hls.golden_runs import GoldenLayer, golden_layer
 from hls.host_note import host_note
 from hls.layer_config_text import config_text
-from hls.layer_options import LayerOptions
+from hls.layer_options import ON_CHIP_BYTES, LayerOptions
 from hls.layer_plan import LayerPlan
 from hls.layer_planning import plan_layer
 from hls.machine_arithmetic import check_runs
@@ -45,7 +45,6 @@ from hwmodel.fpga import FpgaDevice
 from hwmodel.fpga_calibration import FpgaCalibration
 from hwmodel.units import mhz_to_hz
 
-ON_CHIP_BYTES = 1 << 16  # of an image that becomes part of the kernel: 15 block RAMs of 36 kb
 # Parts of the boards, as AMD's board files name them (github.com/Xilinx/XilinxBoardStore).
 PARTS: Mapping[str, str] = {
     "u250": "xcu250-figd2104-2L-e",

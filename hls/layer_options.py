@@ -1,4 +1,4 @@
-"""How a layer is computed and cut on the device: what a quantized layer itself leaves open."""
+"""How a layer or block is computed and cut on the device: what a quantized layer itself leaves open."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from hwmodel.unit_cost_design import Arithmetic
 
 # Beyond these the loops of one call would be those of a whole GPU: they keep a slip of the keyboard from filling memory
 MOST = {"tokens": 1 << 16, "lanes": 1 << 12, "tile_rows": 1 << 12}
+MAX_POSITIONS = 1024  # of a decoder block: scores of all heads and positions stay on the chip
+ON_CHIP_BYTES = 1 << 16  # of an image that becomes part of the kernel: 15 block RAMs of 36 kb
 
 
 class IntMapping(Enum):

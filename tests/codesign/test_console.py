@@ -1,4 +1,4 @@
-"""What people and programs read: rounded tables, whole JSON, one line for a mistake."""
+"""What people and programs read: rounded tables, whole JSON."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from codesign.console import number, plain, records, say, sentence, show_json, show_table
+from codesign.console import number, plain, records, show_json, show_table
 
 
 @pytest.mark.parametrize(
@@ -53,28 +53,3 @@ def test_numbers_stand_right_and_words_left(capsys):
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if "longer" not in line and " a " in line)
     assert row.index("a") < row.index("1") and "    1 " in row and "yes" in row
-
-
-def test_messages_go_to_standard_error_as_they_are(capsys):
-    say("[red]not markup[/red] " + "long " * 60)
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("[red]not markup[/red]") and len(err.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (ValueError("first\n   second"), "first second"),
-        (ValueError(), "ValueError"),
-        (OSError(28, "No space left on device", "out/a.csv"),
-         "the disk must have room, but it is full while writing out/a.csv; what was finished is kept"),
-        (OSError(28, "No space left on device"),
-         "the disk must have room, but it is full; what was finished is kept"),
-        (PermissionError(13, "Permission denied", "out/a.csv"), "out/a.csv could not be used: Permission denied"),
-        (OSError(5, "Input/output error"), "a file could not be used: Input/output error"),
-        (OSError("without a number"), "without a number"),
-    ],
-    ids=["two lines", "empty", "full disk", "full disk, no file", "no permission", "no file", "plain"],
-)  # fmt: skip
-def test_a_mistake_is_one_line(error, line):
-    assert sentence(error) == line

@@ -1,15 +1,16 @@
-"""Pricing results on machines, the manifest, and the folder that a study leaves behind."""
+"""Pricing results on machines, and the manifest."""
 
 import json
 
 import pandas as pd
 import pytest
 
+from codesign.machines import accelerators_by_name
 from codesign.models import resolve_model
 from codesign.pricing import trace_generation
 from codesign.recipe_accuracy import RecipeResult
 from codesign.recipes import recipe
-from codesign.run_study import accelerators_by_name, check_output, manifest, price_all, read_study_folder, write_study
+from codesign.run_study import manifest, price_all
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
 from hwmodel.presets import ACCELERATORS
@@ -58,17 +59,6 @@ def test_fewer_bits_take_less_time_where_memory_is_the_limit(generation):
     assert seconds["int4_g64_fp16"] < seconds["int8_channel"] < seconds["fp16"]
 
 
-def test_accelerators_are_presets_or_files(tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("base: bitmod\nname: mine\nsource: a test\n")
-    assert list(accelerators_by_name(("ant", str(file)))) == ["ant", "mine"]
-    file.write_text("base: bitmod\nname: ant\nsource: a test\n")
-    with pytest.raises(ValueError, match="must have different names, not two called 'ant'"):
-        accelerators_by_name(("ant", str(file)))
-    with pytest.raises(ValueError, match="nearest: bitmod"):
-        accelerators_by_name(("bitmodd",))
-
-
 def study_of(generation, source, text):
     results = {name: result_of(name, generation) for name in ("fp16", "bitmod4_g64")}
     machines = accelerators_by_name(("fp16_baseline", "bitmod"))
@@ -104,48 +94,6 @@ def test_the_manifest_names_versions_hashes_and_sources(study):
         machine["source"] and machine["pe"]["source"] and machine["dram"]["source"] and machine["technology"]["source"]
     )
     assert [made["name"] for made in about["recipes"]] == ["fp16", "bitmod4_g64"]
-
-
-def test_a_folder_is_read_back(study, tmp_path):
-    folder = tmp_path / "out"
-    page = write_study(study, folder)
-    assert page.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
-    back = read_study_folder(folder)
-    pd.testing.assert_frame_equal(back.trials, study.trials)
-    pd.testing.assert_frame_equal(back.layers, study.layers)
-    assert back.objectives == study.objectives
-    csv = pd.read_csv(folder / "front.csv")
-    assert csv["on_front"].all()
-    assert not list(folder.glob(".*")), "no temporary file is left"
-
-
-@pytest.mark.parametrize("damage", ["manifest.json", "trials.parquet"])
-def test_a_damaged_folder_is_one_sentence(study, tmp_path, damage):
-    folder = tmp_path / "out"
-    write_study(study, folder)
-    (folder / damage).write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="out must be the folder of a finished study") as caught:
-        read_study_folder(folder)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("missing", ["manifest.json", "layers.parquet"])
-def test_what_a_folder_lacks_is_named(study, tmp_path, missing):
-    folder = tmp_path / "out"
-    write_study(study, folder)
-    (folder / missing).unlink()
-    with pytest.raises(ValueError, match=f"out must be the folder of a finished study, but {missing} is not there$"):
-        read_study_folder(folder)
-
-
-def test_an_output_that_cannot_be_written_is_said_before_anything_is(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="file must be a folder, not a file"):
-        check_output(tmp_path / "file")
-    with pytest.raises(ValueError, match="must be where files may be written, which .*file is not"):
-        check_output(tmp_path / "file" / "below" / "it")
-    check_output(tmp_path / "new" / "folder")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_front_leaves_out_what_cannot_run():
