@@ -24,6 +24,7 @@ from codesign.commands import (
 from hwmodel.event_options import Arbiter, Refill
 from hwmodel.link import LINKS
 from hwmodel.options import HONEST
+from hwmodel.pe import WIDE_BITS
 
 
 def estimate(
@@ -95,8 +96,8 @@ def serving(
         int, typer.Option(min=1, help="Chips that whole experts are spread over, each with a share of the users.")
     ] = 1,
     dispatch_bits: Annotated[
-        float, typer.Option(min=1, max=16, help="Of a number sent to an expert; sums come back in 16.")
-    ] = 16,
+        float, typer.Option(min=1, max=WIDE_BITS, help="Of a number sent to an expert; sums come back in 16.")
+    ] = WIDE_BITS,
     link: Annotated[str | None, typer.Option(help=f"Between chips: {', '.join(LINKS)}; the GPU's own.")] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Memory of a chip in GB; the GPU's own.")] = None,
     draft: Annotated[str | None, typer.Option(help="A draft model for speculative decoding.")] = None,
