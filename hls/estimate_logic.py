@@ -39,16 +39,11 @@ def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[Fpg
     """PEs of all rows, and what feeds them."""
     pe = pe_of(part.arithmetic.type)
     cost = pe_cost(pe)
-    luts = cost.luts
-    if luts is not None and (pe.table_luts or pe.note):
-        mean, worst = (None, None) if pe.note else (luts.mean_error, luts.worst_error)
-        source = f"{luts.source}; {pe.note}" if pe.note else f"{luts.source}; tables of constants"
-        luts = Figure(luts.value + pe.table_luts / pe.count, Origin.COMPOSED, mean, worst, source)
-    count = rows * pe.count
+    count = rows // pe.outputs * pe.count
     if part.zero in ("in_codes", "real"):
         # the sum of the activations: the same PE with a weight of 1; for each row where rows pick inputs of their own
         count += pe.count * (rows if "mask" in part.fields else 1)
-    yield FpgaPart(f"PE of part {index}: {pe.design.name}", count, luts, cost.flip_flops, cost.dsps)
+    yield FpgaPart(f"PE of part {index}: {pe.design.name}", count, cost.luts, cost.flip_flops, cost.dsps)
     if part.arithmetic.type.startswith("codesign::bitmod_"):
         encoder = price_pe(design("bitmod_term_encoder", ACCUMULATOR_BITS=0))
         yield FpgaPart("term encoder", rows * BITMOD_LANES, encoder.luts, encoder.flip_flops, encoder.dsps)
