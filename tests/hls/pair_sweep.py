@@ -2,7 +2,10 @@
 
 A pair's arithmetic is the one that an export picks (``hls.c_arithmetics``). Formats whose codes one C++ number reads
 share an instance of it, with a sum as wide as the widest of them takes. The program is handed the values of all
-codes, and counts where a product is not theirs: exact in double, rounded to float32 once.
+codes, and counts where a product is not theirs: exact in double, rounded to float32 once (``pair_sweep.h``).
+
+Beside weights of 16 bits that is 10**10 products. So a program may have ``ap_int`` keep its values in the processor's
+words (``native_integers``) instead of Vitis' loops over them, which take 1.5 microseconds a product beside FP16.
 """
 
 from __future__ import annotations
@@ -21,81 +24,19 @@ from datatypes.format import Format, IntFormat
 from datatypes.granularity import PerChannel
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.outlier_victim import OutlierVictimFormat
-from hls.ap_types import compile_program
+from hls.ap_types import INCLUDE, compile_program
 from hls.c_arithmetics import Pair, arithmetic_of
 from hls.stage_planning import plan_stage
 
-PROGRAM = """
-#include <cfloat>
-#include <cstdio>
-#include <vector>
-#include "codesign/block_dot.h"
-#include "codesign/codebook.h"
-#include "codesign/float_accumulate.h"
-#include "codesign/integer.h"
-#include "codesign/shift_mac.h"
-#include "codesign/arithmetic_traits.h"
-
-struct code { unsigned bits; double first, second; };  // values of its elements
-using codes = std::vector<code>;
-
-// Of one weight code and as many activation codes as it spans, all equal.
-template <class A> float product(unsigned weight, unsigned activation) {
-  constexpr int w_codes = A::lanes / codesign::weight_elements_of<A>::value;
-  constexpr int a_codes = A::lanes / codesign::activation_elements_of<A>::value;
-  ap_uint<A::weight_bits> w[w_codes];
-  ap_uint<A::activation_bits> a[a_codes];
-  w[0] = weight;
-  for (auto& lane : a) lane = activation;
-  typename A::sum_t sum;
-  A::clear(sum);
-  A::accumulate(sum, w, a, 0);
-  return A::value(sum);
-}
-
-static codes read_codes() {
-  unsigned long long count = 0;
-  if (std::fread(&count, 8, 1, stdin) != 1) return {};
-  std::vector<double> raw(3 * count);
-  if (std::fread(raw.data(), 8, raw.size(), stdin) != raw.size()) return {};
-  codes made;
-  for (unsigned long long i = 0; i < count; ++i) made.push_back({unsigned(raw[3 * i]), raw[3 * i + 1], raw[3 * i + 2]});
-  return made;
-}
-
-using function = float (*)(unsigned, unsigned);
-static const function products[] = {
+PROGRAM = """#include "pair_sweep.h"
+static const comparison comparisons[] = {
 INSTANCES
 };
-
-// Tables of formats, then pairs: instance, weight table, activation table.
-int main() {
-  unsigned long long tables = 0, pairs = 0;
-  if (std::fread(&tables, 8, 1, stdin) != 1) return 2;
-  std::vector<codes> of;
-  for (unsigned long long i = 0; i < tables; ++i) of.push_back(read_codes());
-  if (std::fread(&pairs, 8, 1, stdin) != 1) return 2;
-  for (unsigned long long i = 0; i < pairs; ++i) {
-    unsigned long long pair[3];
-    if (std::fread(pair, 8, 3, stdin) != 3) return 2;
-    long compared = 0, wrong = 0, first[2] = {0, 0};
-    for (const code& weight : of[pair[1]]) {
-      for (const code& activation : of[pair[2]]) {
-        const double exact = weight.first * activation.first + weight.second * activation.second;
-        // floats saturate (float_accumulate.h)
-        const float wanted = static_cast<float>(exact > FLT_MAX ? FLT_MAX : exact < -FLT_MAX ? -FLT_MAX : exact);
-        ++compared;
-        if (!(products[pair[0]](weight.bits, activation.bits) == wanted) && wrong++ == 0) {
-          first[0] = weight.bits;
-          first[1] = activation.bits;
-        }
-      }
-    }
-    std::printf("%ld %ld %ld %ld\\n", compared, wrong, first[0], first[1]);
-  }
-  return 0;
-}
+int main() { return run(comparisons); }
 """
+HERE = Path(__file__).parent
+NATIVE = HERE / "native_integers"
+NATIVE_FLAGS = ("-O3", "-march=native")
 INSTANCES_PER_PROGRAM = 400  # more take more memory than speed
 LESS_A_ZERO_POINT = IntFormat("int9", 9, "a code of uint8 less its zero point")
 
@@ -153,7 +94,11 @@ def accepted_pairs() -> list[tuple[Format, Format]]:
 
 
 def codes_of(fmt: Format, *, as_activation: bool, most: int = 1 << 16) -> np.ndarray:
-    """Codes with their values, float64 ``[codes, 3]``: finite ones that are used; ``most`` drawn ones of more."""
+    """Codes with their values, float64 ``[codes, 3]``: finite ones that are used.
+
+    Of more than ``most``, powers of two, the largest, the smallest, zeros and the neighbours of all these; the others
+    up to ``most`` are drawn.
+    """
     if isinstance(fmt, OutlierVictimFormat):
         pairs = fmt.pair_table.astype(np.float64)
         codes = np.array([c for c in range(1 << fmt.bits) if c not in fmt.unused_codes])
@@ -161,13 +106,34 @@ def codes_of(fmt: Format, *, as_activation: bool, most: int = 1 << 16) -> np.nda
     values = fmt.code_values
     codes = np.array([c for c in np.flatnonzero(np.isfinite(values)) if int(c) not in fmt.unused_codes])
     if len(codes) > most:
-        codes = np.sort(np.random.default_rng(3).choice(codes, most, replace=False))
+        edges = edge_codes(codes, values[codes])
+        drawn = np.random.default_rng(3).permutation(np.setdiff1d(codes, edges))[: max(most - len(edges), 0)]
+        codes = np.sort(np.concatenate([edges, drawn]))
     # a product of one element, or of a pair whose both inputs are this code
     return np.column_stack([codes, values[codes], values[codes] if as_activation else np.zeros(len(codes))])
 
 
+def edge_codes(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Codes of powers of two and zero, of the largest and smallest value, and of the values next to these.
+
+    >>> edge_codes(np.arange(9), np.array([-8.0, -7.0, -6.0, -5.0, 0.0, 3.0, 5.0, 6.0, 9.0]))
+    array([0, 1, 3, 4, 5, 7, 8])
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    met = np.flatnonzero(np.isin(np.abs(np.frexp(ordered)[0]), (0.0, 0.5)) | (ordered == ordered[0]))
+    places = np.concatenate([met, met - 1, met + 1, [len(codes) - 2, len(codes) - 1]])
+    edges: np.ndarray = np.sort(codes[order[np.unique(np.clip(places, 0, len(codes) - 1))]])
+    return edges
+
+
 def sweep(
-    pairs: Sequence[tuple[Format, Format]], folder: Path, *, most: int = 1 << 16, flags: Sequence[str] = ("-O1",)
+    pairs: Sequence[tuple[Format, Format]],
+    folder: Path,
+    *,
+    most: int = 1 << 16,
+    flags: Sequence[str] = ("-O1",),
+    native: bool = False,
 ) -> Iterable[Swept]:
     """Compile the arithmetics of ``pairs`` and compare all codes.
 
@@ -176,13 +142,18 @@ def sweep(
         folder: to work in.
         most: codes of a format of more than 8 bits.
         flags: of the compiler.
+        native: integers of ``native_integers``, not those of ``ap_int.h``.
     """
     instances: dict[str, list[tuple[Format, Format]]] = {}
     for one, made in _shared(pairs).items():
         instances.setdefault(made, []).extend(one)
     chosen = list(instances.items())
     for place, first in enumerate(range(0, len(chosen), INSTANCES_PER_PROGRAM)):
-        yield from _run(chosen[first : first + INSTANCES_PER_PROGRAM], folder / f"sweep_{place}", most, flags)
+        batch, program = chosen[first : first + INSTANCES_PER_PROGRAM], folder / f"sweep_{place}"
+        source = program.with_suffix(".cpp")
+        source.write_text(PROGRAM.replace("INSTANCES", ",\n".join(f"    compare<{text}>" for text, _ in batch)))
+        compile_program([source], program, flags=flags, includes=(*((NATIVE,) if native else ()), HERE, INCLUDE))
+        yield from _run(batch, program, most)
 
 
 def _shared(pairs: Sequence[tuple[Format, Format]]) -> dict[tuple[tuple[Format, Format], ...], str]:
@@ -199,12 +170,7 @@ def _shared(pairs: Sequence[tuple[Format, Format]]) -> dict[tuple[tuple[Format, 
     return shared
 
 
-def _run(
-    instances: Sequence[tuple[str, list[tuple[Format, Format]]]], program: Path, most: int, flags: Sequence[str]
-) -> Iterable[Swept]:
-    source = program.with_suffix(".cpp")
-    source.write_text(PROGRAM.replace("INSTANCES", ",\n".join(f"    product<{text}>" for text, _ in instances)))
-    compile_program([source], program, flags=flags)
+def _run(instances: Sequence[tuple[str, list[tuple[Format, Format]]]], program: Path, most: int) -> Iterable[Swept]:
     tables: dict[tuple[str, bool], tuple[int, np.ndarray]] = {}
 
     def table(fmt: Format, as_activation: bool) -> int:
