@@ -1,6 +1,6 @@
 """Times of the GPU's own library at 16 bits: ``python -m kernels_gpu.bench_library --output FOLDER``.
 
-Ground truth for ``hwmodel.gpu_model``: matrix products through torch (cuBLAS), attention and element-wise kernels, on
+Ground truth for ``hwmodel.gpu_library``: matrix products through torch (cuBLAS), attention and element-wise kernels, on
 random data, weights rotating among buffers beyond L2. Times are kernel durations as the profiler reads them, so gaps
 between launches are left out. Two tables: ``library_<gpu>.csv`` with a row for each shape, and ``device_<gpu>.json``
 with driver, clocks, power limit and versions.
@@ -15,9 +15,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.autograd import DeviceType
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
@@ -50,15 +52,31 @@ _COLUMNS = ("kind", "m", "n", "k", "batch", "kv_heads", "us", "spread", "calls",
 Call = Callable[[int], object]  # i: which buffers
 
 
+def _in_turn(inputs: list[Tensor], of: Callable[[Tensor], Tensor]) -> Call:
+    return lambda i: of(inputs[i % len(inputs)])
+
+
+def _sums(inputs: list[Tensor]) -> Call:
+    return lambda i: inputs[i % len(inputs)] + inputs[(i + 1) % len(inputs)]
+
+
+def _attention(q: Tensor, caches: list[Tensor]) -> Call:
+    """Of keys and values ``[2, batch, kv_heads, context, 128]``; causal where there are many queries."""
+    causal, grouped = q.shape[2] > 1, q.shape[1] != caches[0].shape[2]
+
+    def call(i: int) -> object:
+        key, value = caches[i % len(caches)]
+        return functional.scaled_dot_product_attention(q, key, value, is_causal=causal, enable_gqa=grouped)
+
+    return call
+
+
 def _gemms(n: int, k: int) -> Iterator[tuple[dict[str, object], Call]]:
     copies = max(2, min(64, _ROTATED_BYTES // (2 * n * k)))
     weights = [torch.randn(n, k, dtype=torch.float16, device="cuda") / k**0.5 for _ in range(copies)]
     for m in TOKENS:
         x = torch.randn(m, k, dtype=torch.float16, device="cuda")
-        yield (
-            {"kind": "gemm", "m": m, "n": n, "k": k},
-            lambda i, x=x: functional.linear(x, weights[i % copies]),
-        )
+        yield {"kind": "gemm", "m": m, "n": n, "k": k}, _in_turn(weights, partial(functional.linear, x))
 
 
 def _vectors(width: int) -> Iterator[tuple[dict[str, object], Call]]:
@@ -67,11 +85,11 @@ def _vectors(width: int) -> Iterator[tuple[dict[str, object], Call]]:
         count = max(2, min(64, _ROTATED_BYTES // (2 * m * width)))
         xs = [torch.randn(m, width, dtype=torch.float16, device="cuda") for _ in range(count)]
         at = {"m": m, "n": width, "k": 1}
-        yield {"kind": "add", **at}, lambda i, xs=xs, c=count: xs[i % c] + xs[(i + 1) % c]
-        yield {"kind": "softmax", **at}, lambda i, xs=xs, c=count: torch.softmax(xs[i % c], -1)
-        yield {"kind": "rms_norm", **at}, lambda i, xs=xs, c=count: functional.rms_norm(xs[i % c], (width,), gain)
-        yield {"kind": "layer_norm", **at}, lambda i, xs=xs, c=count: functional.layer_norm(xs[i % c], (width,), gain)
-        yield {"kind": "silu", **at}, lambda i, xs=xs, c=count: functional.silu(xs[i % c])
+        yield {"kind": "add", **at}, _sums(xs)
+        yield {"kind": "softmax", **at}, _in_turn(xs, lambda x: torch.softmax(x, -1))
+        yield {"kind": "rms_norm", **at}, _in_turn(xs, lambda x: functional.rms_norm(x, (width,), gain))
+        yield {"kind": "layer_norm", **at}, _in_turn(xs, lambda x: functional.layer_norm(x, (width,), gain))
+        yield {"kind": "silu", **at}, _in_turn(xs, functional.silu)
 
 
 def _attentions(context: int) -> Iterator[tuple[dict[str, object], Call]]:
@@ -86,13 +104,8 @@ def _attentions(context: int) -> Iterator[tuple[dict[str, object], Call]]:
         count = max(2, min(32, _ROTATED_BYTES // size))
         q = torch.randn(batch, heads, queries, 128, dtype=torch.float16, device="cuda")
         kv = [torch.randn(2, batch, kv_heads, context, 128, dtype=torch.float16, device="cuda") for _ in range(count)]
-
-        def call(i: int, q=q, kv=kv, count=count, causal=queries > 1, grouped=heads != kv_heads) -> object:
-            key, value = kv[i % count]
-            return functional.scaled_dot_product_attention(q, key, value, is_causal=causal, enable_gqa=grouped)
-
         where = {"kind": "attention", "m": queries, "n": heads, "k": context, "kv_heads": kv_heads, "batch": batch}
-        yield where, call
+        yield where, _attention(q, kv)
 
 
 def _measure(cases: Iterator[tuple[dict[str, object], Call]]) -> Iterator[dict[str, object]]:
@@ -164,7 +177,7 @@ def main() -> None:
     )  # fmt: skip
     facts = {
         "device": torch.cuda.get_device_name(), "torch": torch.__version__, "cuda": torch.version.cuda,
-        "cublas": torch.backends.cuda.preferred_blas_library().name, "smi": smi.stdout,
+        "cublas": str(torch.backends.cuda.preferred_blas_library()).removeprefix("_BlasBackend."), "smi": smi.stdout,
     }  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     (output / f"device_{name}.json").write_text(json.dumps(facts, indent=1))

@@ -326,7 +326,7 @@ def _refuse_unsupported(config: TensorConfig) -> None:
     if config.zero_point_level is not None or any(level.offset is not None for level in config.second_levels):
         raise NotImplementedError("zero_point_level and outer_offset must be left out for the GPU kernels")
     learned = isinstance(fmt, LearnedFormat)
-    wanted = (2, 3, 4)
+    wanted: tuple[int, ...] = (2, 3, 4)
     if learned:
         wanted = (3, 4)
     elif isinstance(fmt, IntFormat | FloatFormat):

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import config, cuda
+from numba import cuda
 from torch import Tensor
+
+from kernels_gpu.ptx import SIMULATED
 
 # max.NaN.f32 and ld.global.nc.L1::no_allocate need sm_80 and sm_70: PTX ISA 8.0, sections 9.7.3 and 9.7.9
 LOWEST_COMPUTE_CAPABILITY = (8, 0)
@@ -45,7 +47,7 @@ def require_cuda() -> None:
 
 @lru_cache(maxsize=1)
 def _obstacle() -> str | None:
-    if config.ENABLE_CUDASIM:
+    if SIMULATED:
         return "a CUDA device is needed, not numba's simulator: unset NUMBA_ENABLE_CUDASIM"
     if not torch.cuda.is_available():
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs only"
@@ -111,13 +113,13 @@ def device_facts() -> DeviceFacts:
 def as_array(tensor: Tensor, dtype: type[np.generic]) -> Any:
     """A contiguous tensor's memory as a numba device array of ``dtype`` (same item size); numpy in the simulator."""
     bits = tensor.view({1: torch.uint8, 2: torch.int16, 4: torch.int32}[tensor.element_size()])
-    if config.ENABLE_CUDASIM:
+    if SIMULATED:
         return bits.numpy().view(dtype)
     return cuda.as_cuda_array(bits, sync=False).view(dtype)
 
 
 def current_stream() -> Any:
     """Torch's current stream for numba's launches, so that both libraries keep one order."""
-    if config.ENABLE_CUDASIM:
+    if SIMULATED:
         return 0
     return cuda.external_stream(torch.cuda.current_stream().cuda_stream)

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import config, cuda, types
 from numba.core import cgutils
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]  # numba sets it when it is imported
 
 _F32, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _LLVM_TYPES = {

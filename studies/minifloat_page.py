@@ -121,7 +121,7 @@ recorded netlist with its accumulator widened. Question: Aggarwal et al., Sheddi
 def render(table: pd.DataFrame, accuracy: pd.DataFrame) -> str:
     """The page as text."""
     reference = accuracy[accuracy.setting == "float32"].iloc[0]
-    figures = []
+    figures: list[str] = []
     for cost in TARGETS:
         figure = draw_front(front_info(table, cost, float(reference.top1)))
         figures.append(figure.to_html(full_html=False, include_plotlyjs=not figures))

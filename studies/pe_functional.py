@@ -61,10 +61,10 @@ def half_precision_chain(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
     Each product and each sum is rounded to FP16, column after column.
     """
-    half = weight.astype(np.float16)
-    total = np.zeros((len(x), len(half)), np.float16)
+    inputs, half = x.astype(np.float16), weight.astype(np.float16)
+    total: np.ndarray = np.zeros((len(x), len(half)), np.float16)
     for column in range(x.shape[1]):
-        total = total + x[:, column, None] * half[None, :, column]
+        total = total + inputs[:, column, None] * half[None, :, column]
     return total.astype(np.float64)
 
 
