@@ -61,7 +61,8 @@ def shared_limit(device: torch.device | None = None) -> int:
     """Bytes of shared memory that a block may have on a device (an H100's in the simulator)."""
     if SIMULATED or device is None or device.type != "cuda":
         return MAX_SHARED_BYTES
-    return min(MAX_SHARED_BYTES, torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    properties: Any = torch.cuda.get_device_properties(device)  # torch's annotations lack some of them
+    return min(MAX_SHARED_BYTES, properties.shared_memory_per_block_optin)
 
 
 @lru_cache(maxsize=1)
