@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.pareto import RunningFront, pareto_mask
-from codesign.pareto_bench import main, random_designs
 
 
 def by_definition(costs):
@@ -90,9 +89,3 @@ def test_infinite_costs_are_ordered_like_any_other():
 def test_refuses_what_is_not_a_matrix():
     with pytest.raises(ValueError, match=r"costs must be \[designs, objectives\], not shape \(3,\)"):
         pareto_mask(np.zeros(3))
-
-
-def test_the_benchmark_runs_on_designs_that_are_what_it_says(capsys):
-    assert pareto_mask(random_designs(500, 3, sphere=True)).all()
-    main(20_000)
-    assert "4 objectives, 2,000 designs, 2,000 on the front" in capsys.readouterr().out
