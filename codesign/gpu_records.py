@@ -13,11 +13,21 @@ from hwmodel.gpu import Gpu
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 
-# whole layers (layer_h100.json) are not among them: the model has no price of what stands beside a product
-RECORDED = (
+_FOLDER = resources.files("kernels_gpu") / "measurements"
+# In this order, so that a kernel that was measured twice counts where it was measured first; others follow by name
+_FIRST = (
     "gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json", "gemv_formats_h200.json", "gemv_tokens_h100.json",
-    "gemm_h100.json", "decode_step_h100.json", "decode_step_h200.json", "attention_h200.json", "attention_h100.json",
 )  # fmt: skip
+_NOT_COMPARED = "quantize"  # quantizers are no kernels of the model
+
+
+def _recorded() -> tuple[str, ...]:
+    there = {entry.name for entry in _FOLDER.iterdir() if entry.name.endswith(".json")}
+    others = sorted(name for name in there if name not in _FIRST and not name.startswith(_NOT_COMPARED))
+    return (*(name for name in _FIRST if name in there), *others)
+
+
+RECORDED = _recorded()
 # Words of a driver's device name, and the data sheet they stand for; libraries of the records are CUDA 13's
 DEVICES: Mapping[str, str] = {
     "H100": "h100_cublas13", "H200": "h200_cublas13", "A100": "a100", "A40": "a40", "4090": "rtx4090", "L40S": "l40s",
@@ -27,8 +37,7 @@ DEVICES: Mapping[str, str] = {
 
 def recorded_files() -> tuple[Path, ...]:
     """The project's own records."""
-    folder = resources.files("kernels_gpu") / "measurements"
-    return tuple(Path(str(folder / name)) for name in RECORDED)
+    return tuple(Path(str(_FOLDER / name)) for name in RECORDED)
 
 
 def read_measurements(path: Path) -> tuple[Measurement, ...]:

@@ -3,6 +3,7 @@
 a recipe                        decode GEMV, cut as recorded: ``hwmodel.gpu_gemv``
 attention int8, int4            decode attention: ``hwmodel.gpu_attention``
 a recipe and "tiles"            prefill on tensor cores straight from codes, cut as recorded: ``hwmodel.gpu_tiles``
+a layer of bench_layer          decode GEMV, and branch or outliers beside it: ``hwmodel.gpu_branches``
 ... "dequantize", "library"     the dequantizer alone, and with the library's product: ``hwmodel.gpu_dequantize``
 decode step ...                 a token of a whole model: ``kernels_gpu.decode_floor``
 cuBLAS, tinygemm, and so on     kernels of others: the GPU preset's general price
@@ -14,11 +15,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from codesign.gpu_layers import layer_case_of
 from codesign.gpu_records import condition, gpu_of, sheet_name
 from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
+from hwmodel.gpu_branches_fit import use_of as use_of_layer
 from hwmodel.gpu_dequantize import dequantize_s, library_s
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
@@ -43,8 +46,9 @@ OTHERS: Mapping[str, LayerConfig] = {
     "tinygemm int4 g128": LayerConfig(weight=TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))),
     "bitsandbytes nf4 g64": LayerConfig(weight=TensorConfig((NF4,), PerGroup(64), ScaleConfig(FP16))),
 }
-OWN, OWN_ATTENTION, OWN_TILES, OWN_DEQUANTIZER, OWN_LIBRARY, OWN_STEP = OWNS = (
-    "decode GEMV", "decode attention", "prefill tiles", "dequantizer", "dequantizer and library", "decode step",
+OWN, OWN_LAYER, OWN_ATTENTION, OWN_TILES, OWN_DEQUANTIZER, OWN_LIBRARY, OWN_STEP = OWNS = (
+    "decode GEMV", "decode layer", "decode attention", "prefill tiles", "dequantizer", "dequantizer and library",
+    "decode step",
 )  # fmt: skip
 
 
@@ -97,6 +101,8 @@ def predicted_of(record: Measurement) -> Predicted:
     """
     _check_comparable(record)
     name, _, way = record.name.partition(" ")
+    if _LAYERS in record.source:
+        return _layer(record)
     if record.name.startswith(_STEP):
         return _step(record)
     if record.name in ATTENTIONS:
@@ -111,13 +117,11 @@ def predicted_of(record: Measurement) -> Predicted:
 
 
 def _check_comparable(record: Measurement) -> None:
-    """Refuse a kernel that was timed alone, one that no launcher would take, and whole layers."""
+    """Refuse a kernel that was timed alone, and one that no launcher would take."""
     if record.name == _NOT_CUT:
         raise NotImplementedError("the model must have kernels that cut a context among SMs")
     if record.conditions.get("cut", "").endswith("alone"):
         raise NotImplementedError("the model must have overlapped kernels, not ones timed alone")
-    if _LAYERS in record.source:
-        raise NotImplementedError("the model must have single kernels, not whole layers")
 
 
 def _unknown(record: Measurement) -> Predicted:
@@ -177,6 +181,11 @@ def tile_case_of(record: Measurement) -> TileCase:
         name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu_of(record.device),
         condition(record, "copy_bytes_per_s"), record.seconds,
     )  # fmt: skip
+
+
+def _layer(record: Measurement) -> Predicted:
+    case = layer_case_of(record)
+    return Predicted(OWN_LAYER, "layer", "", use_of_layer(case, sheet_name(case.gpu)), case.predicted_s())
 
 
 def _tiles(record: Measurement) -> Predicted:

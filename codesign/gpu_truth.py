@@ -2,7 +2,7 @@
 
 Records are files of ``Measurement`` as ``codesign bench`` and the benchmarks of ``kernels_gpu`` write them; those of
 the project lie in ``kernels_gpu/measurements``. ``codesign.gpu_rows`` predicts each. ``python -m codesign.gpu_truth
---fit`` fits the constants of ``gpu_gemv`` and ``gpu_tiles`` again.
+--fit`` fits the constants of ``gpu_gemv``, ``gpu_tiles`` and ``gpu_branches`` again, to all records that are there.
 """
 
 from __future__ import annotations
@@ -17,16 +17,21 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from codesign.gpu_layers import layer_case_of
 from codesign.gpu_records import condition, gpu_of, read_measurements, recorded_files, sheet_name
-from codesign.gpu_rows import OWN, OWN_TILES, Predicted, case_of, cut_of, predicted_of, tile_case_of
-from hwmodel import gpu_gemv_fit, gpu_tiles_fit
+from codesign.gpu_rows import OWN, OWN_LAYER, OWN_TILES, Predicted, case_of, cut_of, predicted_of, tile_case_of
+from hwmodel import gpu_branches_fit, gpu_gemv_fit, gpu_tiles_fit
+from hwmodel.gpu_branches_fit import BranchCase
 from hwmodel.gpu_constants import write_constants
-from hwmodel.gpu_gemv import CONSTANTS
+from hwmodel.gpu_gemv import CONSTANTS, gemv_constants
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_fit import GemvCase
 from hwmodel.gpu_kernel_fit import FITTED_GPU
 from hwmodel.gpu_tiles import CONSTANTS as TILE_CONSTANTS
+from hwmodel.gpu_tiles import tile_constants
 from hwmodel.gpu_tiles_fit import TileCase
+from hwmodel.gpu_turns import CONSTANTS as BRANCH_CONSTANTS
+from hwmodel.gpu_turns import turn_constants
 from hwmodel.report import Measurement
 
 BAND = 0.15  # errors within it are counted, and drawn as good
@@ -38,7 +43,7 @@ _US = 1e-6
 AGAIN = "measured again"
 _STATED_BOUNDS = ("tiles", "dequantizer")  # models whose rows are bound by bytes or by operations, as recorded
 _Key = tuple[str, tuple[int, int, int], GemvCut]
-Case = TypeVar("Case", GemvCase, TileCase)
+Case = TypeVar("Case", GemvCase, TileCase, BranchCase)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,11 @@ def fitted_tiles(files: Sequence[Path] | None = None) -> Iterator[TileCase]:
     return _fitted(OWN_TILES, tile_case_of, files)
 
 
+def fitted_layers(files: Sequence[Path] | None = None) -> Iterator[BranchCase]:
+    """The rows that the constants of branches and outliers are fitted to."""
+    return _fitted(OWN_LAYER, layer_case_of, files)
+
+
 def _fitted(kernel: str, case: Callable[[Measurement], Case], files: Sequence[Path] | None) -> Iterator[Case]:
     seen = set[_Key]()
     for path in recorded_files() if files is None else files:
@@ -136,22 +146,25 @@ def _fitted(kernel: str, case: Callable[[Measurement], Case], files: Sequence[Pa
                 yield case(record)
 
 
+def fit_again(gemv: Path = CONSTANTS, tiles: Path = TILE_CONSTANTS, branches: Path = BRANCH_CONSTANTS) -> None:
+    """Fit all constants to the records and write them: the GEMV's first, since the others' models take its launch."""
+    places = ((gemv, gpu_gemv_fit, fitted_cases), (tiles, gpu_tiles_fit, fitted_tiles),
+              (branches, gpu_branches_fit, fitted_layers))  # fmt: skip
+    for path, model, rows in places:
+        cases = list(rows())
+        write_constants(model.fit(cases), path, f"fitted to {len(cases)} rows of kernels_gpu/measurements")
+        for table in (gemv_constants, tile_constants, turn_constants):
+            table.cache_clear()
+
+
 def main() -> int:
     """Print the errors; with ``--fit`` fit the constants and write them first."""
     parser = argparse.ArgumentParser(prog="python -m codesign.gpu_truth", description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--output", type=Path, default=CONSTANTS, help="table of the decode GEMV's constants")
-    parser.add_argument("--tiles", type=Path, default=TILE_CONSTANTS, help="table of the tile kernel's")
-    arguments = parser.parse_args()
-    if arguments.fit:
-        cases, tiles = list(fitted_cases()), list(fitted_tiles())
-        names = "gemv_h100.json, gemv_formats_h100.json and gemv_tokens_h100.json"
-        source = f"fitted to {len(cases)} rows of kernels_gpu/measurements: {names}"
-        write_constants(gpu_gemv_fit.fit(cases), arguments.output, source)
-        source = f"fitted to {len(tiles)} rows of kernels_gpu/measurements/gemm_h100.json"
-        write_constants(gpu_tiles_fit.fit(tiles), arguments.tiles, source)
-        print(arguments.output.read_text(encoding="utf-8"))
-        print(arguments.tiles.read_text(encoding="utf-8"))
+    if parser.parse_args().fit:
+        fit_again()
+        for path in (CONSTANTS, TILE_CONSTANTS, BRANCH_CONSTANTS):
+            print(path.read_text(encoding="utf-8"))
     found = summary(comparison().rows)
     number = found.select_dtypes(np.floating).columns
     print(found.assign(**{name: found[name].round(3) for name in number}).to_string(index=False))

@@ -57,10 +57,16 @@ _RESIDENT_BLOCKS = 2  # on an SM: 78 to 134 registers (NOTES.md) of 256 threads
 
 
 def fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
-    """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch."""
+    """One half of a fused attention kernel: queries and keys, or values and outputs; the first half pays the launch.
+
+    More queries than this project's kernel takes never take less than the most that it does.
+    """
     if has_decode_kernel(spec, config, gpu):
         return _decode_attention(spec, config, gpu)
-    return general_attention(spec, config, gpu, options)
+    general, most = general_attention(spec, config, gpu, options), replace(spec, m=min(spec.m, _MOST_QUERIES))
+    if not has_decode_kernel(most, config, gpu):
+        return general
+    return replace(general, total_cycles=max(general.cycles, _decode_attention(most, config, gpu).cycles))
 
 
 def has_decode_kernel(spec: LayerSpec, config: Config, gpu: Gpu) -> bool:

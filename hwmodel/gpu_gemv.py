@@ -5,7 +5,8 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
 
     launch      what programmatic overlap leaves of the start of a kernel; once more for tokens whose inputs do not fit
                 into shared memory, which then reads the weight again
-    inputs      every block turns all m x k inputs into digits before its first product
+    inputs      every block turns all m x k inputs into digits before its first product; where rows of inputs are no
+                whole 16 bytes (k is no multiple of 8) a thread's eights are fetched one after another (``gpu_turns``)
     memory      the weight's bytes at the measured copy rate, and a part of what L2 fetches beyond a stage's rows, in
                 granules of 64 bytes (5 and 7 bits, 3 bits in short stages); but no more than 16 bytes a cycle into an
                 SM where rows of the ring begin at odd multiples of 16 bytes (3, 5, 7 and 8 bits)
@@ -34,6 +35,7 @@ from hwmodel.gpu_constants import read_constants
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut, row_pitch_words, shared_bytes
 from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding, RunWork, instructions, registers
 from hwmodel.gpu_library import DATA
+from hwmodel.gpu_turns import turn_constants
 from hwmodel.units import BYTE_BITS, ceil_div
 
 CONSTANTS = DATA / "gpu_gemv.csv"
@@ -44,6 +46,7 @@ _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of 
 # (8 bits stop at 13.5 bytes a cycle, 4 and 6 bits pass 16) and has not been measured by itself: docs/gpu_kernels.md
 _SECTOR_BYTES, _UNALIGNED_BYTES_PER_CYCLE = 32, 16
 _GRANULE_BYTES = 64  # that L2 fetches at least: default of cudaLimitMaxL2FetchGranularity, CUDA Runtime API
+_UNIT, _BATCHES = 8, (4, 3, 2, 1)  # inputs that a thread fetches at once, and how often: kernels_gpu/gemv_inputs.py
 _ROUND_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
 
 
@@ -115,6 +118,7 @@ def gemv_time(
     copy_bytes_per_s: float,
     constants: GemvConstants | None = None,
     ahead_s: float = 0.0,
+    turn_s: float | None = None,
 ) -> GemvTime:
     """Predicted time of ``x[m, k] @ weight[n, k].T``.
 
@@ -127,6 +131,7 @@ def gemv_time(
         copy_bytes_per_s: measured, read plus written.
         constants: fitted; the recorded ones by default.
         ahead_s: for which the weight may be read before the inputs are there, and nothing else is.
+        turn_s: of a load that waits for the one before it (``gpu_turns``); the recorded one by default.
 
     Raises:
         ValueError: a size that is not above zero, or one token whose inputs do not fit into shared memory.
@@ -147,7 +152,9 @@ def gemv_time(
     warp_registers = registers(encoding, ceil_div(m, launches)) * WARP
     blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (warp_registers * cut.warps))
     blocks = max(1, min(blocks, ceil_div(tiles, gpu.multiprocessors), cut.blocks or blocks))
-    inputs_s = blocks * tokens * k / 8 / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz
+    inputs_s = blocks * tokens * k / _UNIT / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz
+    if k % _UNIT:
+        inputs_s += _waits(ceil_div(m, launches), k, cut) * (turn_constants().turn_s if turn_s is None else turn_s)
     stage_s = _stage_s(work, encoding, cut, blocks=blocks, c=c, frequency_hz=gpu.frequency_hz)
     rounds = max(tiles / (gpu.multiprocessors * blocks), 1.0)
     slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.warps)
@@ -166,6 +173,17 @@ def gemv_time(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
     )  # fmt: skip
+
+
+def _waits(tokens: int, k: int, cut: GemvCut) -> int:
+    """Eights of inputs that a thread fetches one after another, beyond one for each of its batches.
+
+    >>> _waits(4, 4055, GemvCut(16, 2, 2)), _waits(1, 4055, GemvCut(16, 2, 2))  # four of a batch; one
+    (3, 0)
+    """
+    whole = cut.warps * cut.runs * RUN
+    eights = max(1, tokens * ceil_div(k, whole) * whole // _UNIT // (cut.warps * WARP))
+    return eights - eights // next(size for size in _BATCHES if eights % size == 0)
 
 
 def _stage_bytes(encoding: GemvEncoding, cut: GemvCut) -> float:

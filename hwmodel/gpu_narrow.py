@@ -26,7 +26,7 @@ _NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm
 # ASSUMPTION: other GPUs copy at the same share of theirs
 COPY_SHARE = 0.893
 # Without overlap INT4 takes 2.1, 3.0 and 3.0 us longer on an H100: kernels_gpu/NOTES.md, decode GEMV, ``alone``
-_ALONE_S = 2.7e-6
+ALONE_S = 2.7e-6
 LEAST_CAPABILITY = (8, 0)  # of cp.async and mma.m16n8k32: PTX ISA 8.1, sections 9.7.8.22 and 9.7.14
 _E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
 _OVERLAP_CAPABILITY = (9, 0)  # of programmatic dependent launch: CUDA C++ Programming Guide
@@ -69,7 +69,7 @@ def project_encoding(spec: LayerSpec, operands: Operands, gpu: Gpu) -> GemvEncod
 
 def alone_s(gpu: Gpu) -> float:
     """Seconds by which a launch is longer where it cannot start before the one before it has ended."""
-    return 0.0 if gpu.compute_capability >= _OVERLAP_CAPABILITY else _ALONE_S
+    return 0.0 if gpu.compute_capability >= _OVERLAP_CAPABILITY else ALONE_S
 
 
 def runs_on(encoding: GemvEncoding, gpu: Gpu) -> bool:

@@ -6,8 +6,18 @@ from functools import cache
 import pytest
 
 from codesign.gpu_records import RECORDED, gpu_of, read_measurements, recorded_files
-from codesign.gpu_rows import OWN, OWN_DEQUANTIZER, OWN_LIBRARY, OWN_STEP, OWN_TILES, case_of, cut_of, tile_case_of
-from codesign.gpu_truth import AGAIN, COLUMNS, comparison, fitted_cases, fitted_tiles, summary
+from codesign.gpu_rows import (
+    OWN,
+    OWN_DEQUANTIZER,
+    OWN_LAYER,
+    OWN_LIBRARY,
+    OWN_STEP,
+    OWN_TILES,
+    case_of,
+    cut_of,
+    tile_case_of,
+)
+from codesign.gpu_truth import AGAIN, COLUMNS, comparison, fitted_cases, fitted_layers, fitted_tiles, summary
 
 
 @cache
@@ -26,6 +36,7 @@ def test_every_recorded_kernel_is_compared():
     assert len(rows) + left_out == sum(len(json.loads(path.read_text())) for path in recorded_files())
     assert {1, 2, 4, 8, 16} <= set(rows["m"]) and len(rows.groupby(["n", "k"])) >= 3
     one = rows[(rows["format"] == "int4_g128") & (rows["gpu"] == "h100") & (rows["n"] == 28672) & (rows["m"] == 1)]
+    one = one[one["kernel"] == OWN]
     assert list(one["use"]) == ["fitted", AGAIN]
     one = one[:1]
     mine = next(r for r in records() if r["name"] == "int4_g128" and r["shape"] == [1, 8192, 28672])
@@ -92,7 +103,7 @@ def test_attention_is_compared_and_what_leaves_sms_idle_is_left_out(tmp_path):
     own = rows[rows["kernel"] == "decode attention"]
     assert dict(own.groupby("use").size().items()) == {"fitted": 7, "format held out": 7, "other GPU": 14}
     assert any("cut a context among SMs" in sentence for sentence in compared().left_out)
-    record = json.loads(recorded_files()[-1].read_text())[0]
+    record = json.loads(recorded_files()[RECORDED.index("attention_h100.json")].read_text())[0]
     del record["conditions"]["sequences x key heads x query heads of each at context, blocks"]
     path = tmp_path / "own.json"
     path.write_text(json.dumps([record]))
@@ -162,15 +173,27 @@ def test_prefill_and_step_records_that_lack_something_are_refused(file, kernel, 
         comparison((path,))
 
 
-def test_other_models_and_whole_layers_are_left_out(tmp_path):
+def test_layers_are_compared_and_held_ones_are_not_fitted():
+    rows = compared().rows
+    layers = rows[(rows["kernel"] == OWN_LAYER) & (rows["gpu"] == "h100")]
+    assert len(list(fitted_layers())) == int((layers["use"] == "fitted").sum()) == 18 and len(layers) == 54
+    held = layers[layers["use"].str.contains("held out")]
+    # docs/gpu_kernels.md: the goal of 0.05 is missed by branches with four tokens at 4096 x 4096
+    assert len(held) == 27 and held["error"].abs().mean() < 0.06 and held["error"].abs().max() < 0.22
+    assert (held["error"].abs() <= 0.15).mean() > 0.9 and held["roofline_error"].abs().mean() > 0.5
+
+
+def test_other_models_and_unknown_layers_are_left_out_or_refused(tmp_path):
     path = tmp_path / "own.json"
     other = changed("decode_step_h100.json", "decode step int8", conditions={"model": "Llama-3-8B"})
-    layers = changed("gemm_h100.json", "int8 tiles", source="python -m kernels_gpu.bench_layer")
-    path.write_text(json.dumps([other, layers]))
+    path.write_text(json.dumps([other]))
     found = comparison((path,))
     assert len(found.rows) == len(compared().rows)
     new = [sentence for sentence in found.left_out if sentence not in compared().left_out]
-    assert len(new) == 2 and "must be of Llama-2-7B" in new[0] and "not whole layers" in new[1]
+    assert len(new) == 1 and "must be of Llama-2-7B" in new[0]
+    path.write_text(json.dumps([changed("layer_h100.json", "rows1", name="rows2")]))
+    with pytest.raises(ValueError, match="name of a measured layer must be one of .* not 'rows2'"):
+        comparison((path,))
 
 
 def test_a_tile_case_is_what_was_run():

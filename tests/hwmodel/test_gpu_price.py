@@ -11,6 +11,7 @@ from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu import Gpu, GpuKernels
+from hwmodel.gpu_gemv import gemv_constants
 from hwmodel.gpu_operands import (
     INTEGER_SCALE,
     INTEGER_UNPACK,
@@ -208,14 +209,15 @@ def test_tensor_cores_take_what_the_sheet_has() -> None:
     assert tensor_kind(TensorConfig((NF4,)), eight, A100) == "fp16"
 
 
-def test_side_branches_cost_launches() -> None:
+@pytest.mark.parametrize(("gpu", "launch_s"), [(H100, gemv_constants().launch_s), (A100, A100.library.launch_s)])
+def test_side_branches_cost_launches(gpu: Gpu, launch_s: float) -> None:
     spec = LayerSpec("x", LayerKind.LINEAR, 1, 4096, 4096)
-    plain = _price(spec, LayerConfig(weight=_weights(4)), H100)
+    plain = _price(spec, LayerConfig(weight=_weights(4)), gpu)
     low_rank = LowRankConfig(32, TensorConfig((FP16,), scale=None), TensorConfig((FP16,), scale=None))
     for extra, launches in ((LayerConfig(weight=_weights(4), low_rank=low_rank), 2),
                             (LayerConfig(weight=_weights(4), outliers=OutlierConfig()), 1)):  # fmt: skip
-        price = _price(spec, extra, H100)
-        assert price.cycles >= plain.cycles + launches * H100.library.launch_s * H100.frequency_hz
+        price = _price(spec, extra, gpu)
+        assert price.cycles >= plain.cycles + launches * launch_s * gpu.frequency_hz
         assert price.dram_bits > plain.dram_bits
 
 
