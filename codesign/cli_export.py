@@ -246,6 +246,12 @@ def estimates(manifest: Mapping[str, Any]) -> pd.DataFrame:
                 "cycles_two_ports": made["cycles_with_two_ports"]["latency"],
                 "macs_per_cycle": made["macs"] / cycles["latency"], "bound": cycles["bound"],
                 "bandwidth": None if there is None else need / there,
+                "lut_error": _error(made["lut_error"], made["luts_of_known_error"]),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _error(lut_error: float | None, share: float) -> str:
+    """Expected error of the LUTs whose error is known, and how many of all these are."""
+    return "not known" if lut_error is None else f"{lut_error:.1%} of {share:.0%}"

@@ -20,14 +20,14 @@ from hls.decoder_block import LAYERS
 from hls.estimate import Estimate, LayerEstimate, sites_entry
 from hls.estimate_buffers import FIFOS, Buffer, layer_fifos
 from hls.estimate_cycles import image_bytes_read
-from hls.hls_operators import AXI_LITE, AXI_MASTER
+from hls.estimate_logic import CONTROL, MASTERS
 from hls.layer_loops import layer_loops
 from hls.weights import BEAT_BYTES, row_beats
 from hwmodel.fpga import NOTHING, FpgaResources, budget
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.fpga_calibration import FpgaCalibration, calibrated
 
-_PORTS = (AXI_MASTER.luts, AXI_LITE.luts)  # what parts that a block has once for all are priced as
+_PORTS = (MASTERS, CONTROL)  # parts that a block has once for all
 _OUTSIDE = ("output floats", "weight image")  # arrays of a kernel that a layer in a block does not have
 
 
@@ -85,7 +85,7 @@ def _cycles(token: TokenCycles) -> dict[str, Any]:
 
 def _inside(layer: LayerEstimate) -> tuple[list[FpgaPart], list[tuple[Buffer, FpgaResources]]]:
     """Parts and arrays of a layer's kernel that it has in a block too."""
-    parts = [part for part in layer.parts if part.luts not in _PORTS]
+    parts = [part for part in layer.parts if part.name not in _PORTS]
     arrays = [pair for pair in layer.arrays if pair[0].name not in _OUTSIDE]
     return parts, arrays
 

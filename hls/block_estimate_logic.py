@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from hls.block_loops import BLOCK_CODES, Record, records
 from hls.block_plan import BlockPlan
-from hls.estimate_logic import MULTIPLEXED, operator_part
-from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, to_float
+from hls.estimate_logic import MULTIPLEXED, operator_part, port_parts
+from hls.hls_operators import ADDER, DIVIDER, MULTIPLIER, to_float
 from hls.layer_plan import StagePlan
 from hls.stage_loops import PARTIAL_SUMS
 from hwmodel.fpga_accelerator import FpgaPart
@@ -93,8 +93,7 @@ def block_parts(plan: BlockPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
     # 1 + power; x * power, times up
     parts += _operators("SiLU", _EXP_ADDERS + 1, _EXP_MULTIPLIERS + 2, 1)
     parts.append(operator_part("roundings of SiLU", _EXP_CONVERTERS, to_float(32)))
-    parts.append(operator_part("AXI masters of 512 bits", 3 if on_chip else 4, AXI_MASTER))
-    parts.append(operator_part("AXI-Lite control", 1, AXI_LITE))
+    parts += port_parts(3 if on_chip else 4, 2)  # position and tokens
     missing = [
         "loop counters, state machines and pipeline registers around the layers, and the start and end of 19 processes",
         "multiplexers of operators that a tool shares",

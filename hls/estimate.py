@@ -23,6 +23,7 @@ from hwmodel.fpga import NOTHING, Budget, FpgaDevice, FpgaResources, budget
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.fpga_calibration import FpgaCalibration, calibrated
 from hwmodel.report import ResourceReport
+from hwmodel.unit_cost import Figure, Origin
 
 TOOL = "codesign hls estimate"
 
@@ -190,8 +191,31 @@ def _part_entry(part: FpgaPart) -> dict[str, Any]:
         "dsps": value(part.dsps), "origin": "" if part.luts is None else part.luts.origin.value,
         "mean_error": None if part.luts is None else _rounded(part.luts.mean_error),
         "worst_error": None if part.luts is None else _rounded(part.luts.worst_error),
+        "error": error_text(part.luts),
         "source": "" if part.luts is None else part.luts.source,
     }  # fmt: skip
+
+
+_UNKNOWN: Mapping[Origin, str] = {
+    Origin.CLOSED_FORM: "a rule of its structure, which no netlist or report was compared with",
+    Origin.COMPOSED: "a sum of priced parts that was never synthesised as one",
+    Origin.PUBLISHED: "one published figure, and no second one",
+}
+
+
+def error_text(luts: Figure | None) -> str:
+    """How wrong a part's LUTs are, or that and why nobody knows.
+
+    >>> error_text(Figure(8.0, Origin.CLOSED_FORM, None, None, "a LUT a bit"))
+    'error not known: a rule of its structure, which no netlist or report was compared with'
+    >>> error_text(Figure(8.0, Origin.FIT, 0.021, 0.094, "33 netlists"))
+    'mean 2.1 %, worst 9.4 %'
+    """
+    if luts is None:
+        return "error not known: no price"
+    if luts.mean_error is None or luts.worst_error is None:
+        return f"error not known: {_UNKNOWN.get(luts.origin, 'nothing was compared')}"
+    return f"mean {100 * luts.mean_error:.1f} %, worst {100 * luts.worst_error:.1f} %"
 
 
 def _memory_entry(buffer: Buffer, taken: FpgaResources) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hls.bitmod_arithmetic import BITMOD_LANES, RUNTIME_FORMATS
 from hls.cpp_types import parse_type, value_bits
 from hls.estimate_buffers import whole_bits
 from hls.estimate_pe import pe_cost, pe_of
-from hls.hls_operators import ADDER, AXI_LITE, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, to_float
+from hls.hls_operators import ADDER, AXI_MASTER, DIVIDER, MULTIPLIER, OperatorCost, axi_lite, to_float
 from hls.layer_loops import FIELD_ORDER
 from hls.layer_options import IntMapping
 from hls.layer_plan import LayerPlan, PartPlan, StagePlan
@@ -23,6 +23,7 @@ from hwmodel.unit_cost import Figure, Origin, price_pe
 from hwmodel.unit_cost_design import design
 
 MULTIPLEXED = 4  # inputs that a LUT6 picks from: AMD UG574
+MASTERS, CONTROL = "AXI masters of 512 bits", "AXI-Lite control"  # parts that a kernel has once
 _ELSEWHERE = ("mask", "column_scale", "gather")  # fields beside those of a row's own entries
 
 
@@ -33,6 +34,14 @@ def _figure(value: float, source: str, origin: Origin = Origin.CLOSED_FORM) -> F
 def operator_part(name: str, count: int, cost: OperatorCost) -> FpgaPart:
     """Operators of a kind, priced by their report."""
     return FpgaPart(name, count, cost.luts, cost.flip_flops, cost.dsps)
+
+
+def port_parts(pointers: int, scalars: int) -> list[FpgaPart]:
+    """What a kernel has once: a master for each array in memory, and the slave for its arguments."""
+    return [
+        operator_part(MASTERS, pointers, AXI_MASTER),
+        operator_part(CONTROL, 1, axi_lite(pointers, scalars)),
+    ]
 
 
 def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[FpgaPart]:
@@ -187,6 +196,7 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         "loop counters, state machines and pipeline registers of the generated control",
         "multiplexers of operators that a tool shares",
         "decoders of stored scales and encoders of codes in the activation stage",
+        "what place and route make of ports and float operators, whose figures are those of Vitis HLS reports",
     ]
     for index, part in enumerate(plan.parts):
         strange = set(part.fields) - {*FIELD_ORDER, *_ELSEWHERE}
@@ -236,6 +246,7 @@ def logic_parts(plan: LayerPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
         parts.append(operator_part("float adder of the bias", 1, ADDER))
     if plan.output is not None:
         parts += _stage_parts(plan.output, "output")
-    parts.append(operator_part("AXI masters of 512 bits", 2 if on_chip else 3, AXI_MASTER))
-    parts.append(operator_part("AXI-Lite control", 1, AXI_LITE))
+    ports = 2 if on_chip else 3
+    scalars = 1 + int(any(part.runtime_bits for part in plan.parts))  # tokens; the format
+    parts += port_parts(ports, scalars)
     return parts, missing

@@ -1,8 +1,8 @@
 """Operators that Vitis HLS builds a kernel of: cycles from input to output, and what one takes on the fabric.
 
-Recorded ones come from published reports of Vitis HLS 2022.2 for an Alveo U250 at 3.33 ns (``krnl_bp_csynth.rpt`` and
-``krnl_bp_Pipeline_l_main_csynth.rpt`` of github.com/bavlyshehata/ADMM_BP 8f59b41): the tool's own estimates before
-place and route. Others have a closed form from their structure, without a known error.
+Recorded ones come from published reports of Vitis HLS for an Alveo U250 (``hls.operator_reports``): the tool's own
+estimates before place and route; errors are those against other published reports. Others have a closed form from
+their structure, without a known error.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+from hls.operator_reports import ReportedPart, operator_figures, report_errors
 from hwmodel.unit_cost import Figure, Origin
 
 REFERENCE_CLOCK_HZ = 300e6  # of the recorded stages
 REPORT = "Vitis HLS 2022.2 report for a U250 at 3.33 ns (github.com/bavlyshehata/ADMM_BP 8f59b41)"
+BEFORE_ROUTING = "all before place and route"
 
 
 class Operator(Enum):
@@ -63,22 +65,38 @@ class OperatorCost:
     dsps: Figure | None
 
 
-def _reported(luts: float, flip_flops: float, dsps: float) -> OperatorCost:
-    """Figures of a report of another design: published, without an error that is known."""
-    return OperatorCost(*(Figure(value, Origin.PUBLISHED, None, None, REPORT) for value in (luts, flip_flops, dsps)))
+def _reported(part: ReportedPart, width_bits: int = 32) -> OperatorCost:
+    """Figures of a report of another design; errors are those against the other published reports."""
+    values = operator_figures(part, width_bits)
+    made = []
+    for index, value in enumerate(values):
+        mean, worst, reports = report_errors(part, flip_flops=index == 1)
+        if index == 2:  # DSPs: equal in all of them
+            mean = worst = 0.0
+        source = f"{REPORT}; errors against {reports} other reports, {BEFORE_ROUTING}"
+        made.append(Figure(float(value), Origin.PUBLISHED, mean, worst, source))
+    return OperatorCost(*made)
 
 
 def _closed(luts: float, flip_flops: float, source: str) -> OperatorCost:
     return OperatorCost(*(Figure(value, Origin.CLOSED_FORM, None, None, source) for value in (luts, flip_flops, 0.0)))
 
 
-ADDER = _reported(198, 318, 2)
-MULTIPLIER = _reported(78, 143, 3)
-AXI_MASTER = _reported(8001, 4567, 0)  # gmem0_m_axi of 512 bits, 64-bit addresses
-AXI_LITE = _reported(552, 322, 0)  # control_s_axi: three pointers, two scalars, return
+ADDER = _reported(ReportedPart.ADDER)
+MULTIPLIER = _reported(ReportedPart.MULTIPLIER)
+AXI_MASTER = _reported(ReportedPart.MASTER, 512)  # 64-bit addresses
 _SIGNIFICAND = 24  # float32 with its hidden bit
 # A subtraction of 25 bits for each of 26 quotient bits (24, guard and round), each row registered with what goes on.
 DIVIDER = _closed(26 * 25, 26 * 50, "26 subtractions of 25 bits, a row a quotient bit; never synthesised")
+
+
+def axi_lite(pointers: int, scalars: int) -> OperatorCost:
+    """The slave that holds a kernel's arguments: 64 bits a pointer, 32 a scalar.
+
+    >>> axi_lite(3, 2).luts.value
+    552.0
+    """
+    return _reported(ReportedPart.CONTROL, 64 * pointers + 32 * scalars)
 
 
 def to_float(bits: int) -> OperatorCost:

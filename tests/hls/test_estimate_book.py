@@ -135,7 +135,8 @@ def test_more_entries_and_wider_ones_never_cost_less():
     for is_loaded in (False, True):
         by_code = [table_luts(bits, 8, loaded=is_loaded) for bits in range(2, 9)]
         assert by_code == sorted(by_code) and by_code[0] > 0
-        assert table_luts(4, 16, loaded=is_loaded) == pytest.approx(2 * table_luts(4, 8, loaded=is_loaded))
+        narrow, wide = (table_luts(4, bits, loaded=is_loaded) for bits in (8, 16))
+        assert narrow <= wide <= 2 * narrow * 1.000001  # what picks the entry that is written has one width
     assert table_figure(3, [(4, 8)]).value == pytest.approx(3 * table_luts(4, 8, loaded=False))
 
 
