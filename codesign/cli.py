@@ -70,12 +70,24 @@ for _command in COMMANDS:
 USAGE_ERROR: Any = typer.BadParameter.__base__  # typer exports no base class of its usage errors
 
 
+def _not_empty(arguments: list[str]) -> list[str]:
+    """The arguments; an empty one, of a variable that is not set, would otherwise mean the current folder as a path.
+
+    Raises:
+        ValueError: one is empty.
+    """
+    for before, argument in zip(["codesign", *arguments], arguments, strict=False):
+        if not argument:
+            raise ValueError(f"arguments must not be empty, which the one after {before!r} is")
+    return arguments
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; mistakes become one sentence on standard error."""
     warnings.filterwarnings("ignore", module=r"(torch|transformers)\b.*")
     try:
         # not standalone: typer would end the program by itself, without a word after an interrupt
-        status = app(arguments, standalone_mode=False)
+        status = app(_not_empty(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
     except USAGE_ERROR as error:
         text = error.format_message()
         if text:  # none where no argument was given and the help was shown

@@ -64,6 +64,8 @@ def _show(found: Explored, spec: ExploreSpec, *, as_json: bool) -> None:
         return
     for reason in found.reasons:
         say(f"not run: {reason}")
+    if not found.runnable:
+        say(f"none of the {found.designs:,} designs can run, so there is no front")
     for (batch, prompt, tokens), front in found.fronts.groupby(["batch", "prompt", "tokens"], sort=False):
         step = max(1, -(-len(front) // _SHOWN))
         title = (
@@ -71,7 +73,7 @@ def _show(found: Explored, spec: ExploreSpec, *, as_json: bool) -> None:
             f"{', '.join(spec.objectives)}, of {found.designs:,} in all workloads"
         )
         if step > 1:
-            title += f"; every {step}th shown"
+            title += f"; one of every {step} shown"
         show_table(_short(front.iloc[::step], spec), title=title, as_json=False)
 
 

@@ -287,6 +287,14 @@ def test_wrong_usage_is_one_sentence(refused, arguments, message):
     assert message in refused(*arguments)
 
 
+@pytest.mark.parametrize("arguments", [("study", "x.yaml", "--out", ""), ("report", ""), ("",)], ids=str)
+def test_an_empty_argument_is_no_folder(refused, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    before = "codesign" if len(arguments) == 1 else arguments[-2]
+    assert refused(*arguments) == f"arguments must not be empty, which the one after {before!r} is"
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interrupt_says_how_to_go_on(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
