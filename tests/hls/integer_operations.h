@@ -20,12 +20,12 @@ static std::uint64_t drawn() {  // splitmix64 (Steele, Lea, Flood, OOPSLA 2014)
 // Any bits, or a run of ones below zeros or above them.
 template <class T>
 T drawn_value() {
-  ap_uint<128> bits = 0;
-  for (int part = 0; part < 128; part += 64) bits.range(part + 63, part) = ap_uint<64>(drawn());
+  ap_uint<256> bits = 0;
+  for (int part = 0; part < 256; part += 64) bits.range(part + 63, part) = ap_uint<64>(drawn());
   const int kind = int(drawn() % 4), places = int(drawn() % T::width);
   if (kind < 2) {
     bits = 0;
-    for (int place = 0; place < 128; ++place) bits[place] = (place < places) == (kind == 0);
+    for (int place = 0; place < 256; ++place) bits[place] = (place < places) == (kind == 0);
   }
   return T(bits);
 }
@@ -42,10 +42,9 @@ struct line {
     for (int byte = 0; byte < 8; ++byte) digest = (digest ^ (value >> 8 * byte & 255)) * 0x100000001B3u;
   }
   template <int BITS, bool SIGNED>
-  void add(const ap_int_base<BITS, SIGNED>& value) {  // its low 128 bits, extended, and its width
-    const ap_uint<128> low = value;
-    mix(low.range(63, 0).to_uint64());
-    mix(low.range(127, 64).to_uint64());
+  void add(const ap_int_base<BITS, SIGNED>& value) {  // its low 256 bits, extended, and its width
+    const ap_uint<256> low = value;
+    for (int part = 0; part < 256; part += 64) mix(low.range(part + 63, part).to_uint64());
     mix(2 * BITS + SIGNED);
   }
   void add(bool value) { mix(value); }
