@@ -97,8 +97,10 @@ def codes_of(fmt: Format, *, as_activation: bool, most: int = 1 << 16) -> np.nda
     """Codes with their values, float64 ``[codes, 3]``: finite ones that are used.
 
     Of more than ``most``, powers of two, the largest, the smallest, zeros and the neighbours of all these; the others
-    up to ``most`` are drawn.
+    up to ``most`` are drawn. So are FP32's, 8,192 at most: it has no table of values.
     """
+    if fmt == FP32:
+        return _fp32_codes(min(most, 8192))
     if isinstance(fmt, OutlierVictimFormat):
         pairs = fmt.pair_table.astype(np.float64)
         codes = np.array([c for c in range(1 << fmt.bits) if c not in fmt.unused_codes])
@@ -111,6 +113,17 @@ def codes_of(fmt: Format, *, as_activation: bool, most: int = 1 << 16) -> np.nda
         codes = np.sort(np.concatenate([edges, drawn]))
     # a product of one element, or of a pair whose both inputs are this code
     return np.column_stack([codes, values[codes], values[codes] if as_activation else np.zeros(len(codes))])
+
+
+def _fp32_codes(most: int) -> np.ndarray:
+    near = np.arange(-1, 2)
+    powers = np.concatenate([np.arange(1, 256) << 23, 1 << np.arange(23), [0]])  # the last one is that of infinity
+    edges = np.unique(np.clip(powers[:, None] + near, 0, (255 << 23) - 1))
+    edges = np.concatenate([edges, edges + (1 << 31)])
+    drawn = np.random.default_rng(3).integers(0, 1 << 32, 2 * most)
+    drawn = np.setdiff1d(drawn[(drawn >> 23 & 255) < 255], edges)[: max(most - len(edges), 0)]
+    codes = np.sort(np.concatenate([edges, drawn]))
+    return np.column_stack([codes, codes.astype(np.uint32).view(np.float32), np.zeros(len(codes))])
 
 
 def edge_codes(codes: np.ndarray, values: np.ndarray) -> np.ndarray:

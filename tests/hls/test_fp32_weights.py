@@ -1,6 +1,7 @@
-"""Weights of FP32 beside FP16 inputs, as the exporter multiplies them: 2**32 by 2**16 codes are too many to compare.
+"""Weights of FP32, as the exporter multiplies them: 2**32 codes by those of 151 inputs are too many to compare.
 
-So every code of each side meets a few of the other: the headers decode each side by itself, and round the product of
+So every code of a weight meets 1, which shows that it is decoded and rounded to its value, and every code of every
+input meets the edges of FP32 and drawn codes, 8,192. The headers decode each side by itself, and round the product of
 the two numbers once. Values are IEEE 754's, which the processor reads from the codes' bits. Integers are native
 (``test_native_integers.py``). Needs ``ap_int.h`` (extra ``hls``) and g++.
 """
@@ -16,43 +17,57 @@ import pytest
 from datatypes.catalog import FP16, FP32
 from hls.ap_types import INCLUDE, compile_program
 from hls.c_arithmetics import Pair, arithmetic_of
-from tests.hls.pair_sweep import HERE, NATIVE, NATIVE_FLAGS, edge_codes
+from tests.hls.pair_sweep import HERE, NATIVE, NATIVE_FLAGS, activations, codes_of, sweep
 
 PROGRAM = """#include <cstdlib>
 #include <cstring>
 #include "pair_sweep.h"
 
-// Standard input: activation codes and values, then weight codes; or two arguments, the first weight code and how many.
-int main(int count, char** arguments) {
-  unsigned long long sizes[2];
-  if (!read_words(sizes, 2)) return 2;
-  std::vector<double> activations(2 * sizes[0]);
-  std::vector<unsigned> weights(sizes[1]);
-  if (std::fread(activations.data(), 8, activations.size(), stdin) != activations.size()) return 2;
-  if (std::fread(weights.data(), 4, weights.size(), stdin) != weights.size()) return 2;
-  const bool listed = count == 1;
-  const unsigned long long first = listed ? 0 : std::strtoull(arguments[1], nullptr, 10);
-  const unsigned long long last = first + (listed ? weights.size() : std::strtoull(arguments[2], nullptr, 10));
+// Weight codes from the first argument on, as many as the second says, by the FP16 input 1.
+int main(int, char** arguments) {
+  const unsigned long long first = std::strtoull(arguments[1], nullptr, 10);
+  const unsigned long long last = first + std::strtoull(arguments[2], nullptr, 10);
   long compared = 0, wrong = 0;
-  for (unsigned long long place = first; place < last; ++place) {
-    const unsigned weight = listed ? weights[place] : unsigned(place);
+  for (unsigned long long code = first; code < last; ++code) {
+    const unsigned weight = unsigned(code);
     if ((weight >> 23 & 255) == 255) continue;  // infinities and NaNs
     float value;
     std::memcpy(&value, &weight, 4);
-    for (std::size_t i = 0; i < activations.size(); i += 2) {
-      const double exact = double(value) * activations[i + 1];  // of 24 and 11 bits
-      const float wanted = static_cast<float>(exact > FLT_MAX ? FLT_MAX : exact < -FLT_MAX ? -FLT_MAX : exact);
-      ++compared;
-      if (!(product<TYPE>(weight, unsigned(activations[i])) == wanted) && wrong++ == 0) {
-        std::fprintf(stderr, "first wrong: weight 0x%08x, input 0x%04x\\n", weight, unsigned(activations[i]));
-      }
-    }
+    ++compared;
+    if (product<TYPE>(weight, 0x3C00) == value) continue;
+    if (wrong++ == 0) std::fprintf(stderr, "first wrong: 0x%08x\\n", weight);
   }
   std::printf("%ld %ld\\n", compared, wrong);
   return 0;
 }
 """
 PARTS = 16
+
+
+def test_the_codes_that_inputs_meet() -> None:
+    codes = codes_of(FP32, as_activation=False, most=4096)
+    # zero, smallest and largest subnormal, smallest normal, one and its neighbours, largest: IEEE 754, binary32
+    edges = {0, 1, 0x7FFFFF, 0x800000, 0x3F7FFFFF, 0x3F800000, 0x3F800001, 0x7F7FFFFF}
+    assert edges | {code | 1 << 31 for code in edges} <= set(codes[:, 0]) and len(codes) == 4096
+    assert np.isfinite(codes).all() and codes[codes[:, 0] == 0xC0000000, 1] == -2.0
+    assert codes[codes[:, 0] == 1, 1] == 2.0**-149
+
+
+def test_edges_of_both_sides(needs_compiler: None, tmp_path: Path) -> None:
+    (swept,) = sweep([(FP32, FP16)], tmp_path, most=0, native=True)
+    expected = len(codes_of(FP32, as_activation=False, most=0)) * len(codes_of(FP16, as_activation=True, most=0))
+    assert swept.wrong == 0, swept
+    assert swept.compared == expected > 300_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", sorted({fmt.bits for fmt in activations()}))
+def test_every_input_beside_edges_and_drawn_weights(needs_compiler: None, tmp_path: Path, bits: int) -> None:
+    pairs = [(FP32, fmt) for fmt in activations() if fmt.bits == bits]
+    swept = list(sweep(pairs, tmp_path, flags=NATIVE_FLAGS, native=True))
+    assert [one for one in swept if one.wrong] == [] and len(swept) == len(pairs)
+    assert len(codes_of(FP32, as_activation=False)) == 8192
+    print(f"{len(pairs)} pairs of formats, {sum(one.compared for one in swept)} pairs of codes")
 
 
 @pytest.fixture(scope="module")
@@ -64,57 +79,11 @@ def program(needs_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-def finite(fmt: np.dtype, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes that are numbers, and their values, float64."""
-    values = codes.view(fmt)
-    numbers = np.isfinite(values)
-    return codes[numbers], values[numbers].astype(np.float64)
-
-
-def inputs() -> tuple[np.ndarray, np.ndarray]:
-    return finite(np.dtype(np.float16), np.arange(1 << 16, dtype=np.uint16))
-
-
-def edge_weights(drawn: int) -> np.ndarray:
-    """Powers of two, zeros, the largest, their neighbours; and drawn codes of all exponents."""
-    near = np.arange(-2, 3)
-    powers = np.concatenate([np.arange(255) << 23, 1 << np.arange(23), [255 << 23]])
-    codes = np.unique(np.clip(powers[:, None] + near, 0, None))
-    more = np.random.default_rng(5).integers(0, 1 << 32, drawn)
-    return finite(np.dtype(np.float32), np.concatenate([codes, codes + (1 << 31), more]).astype(np.uint32))[0]
-
-
-def compare(program: Path, codes: np.ndarray, values: np.ndarray, weights: np.ndarray, *range_: int) -> int:
-    """How many products were compared; none may be wrong."""
-    table = np.column_stack([codes, values]).astype("<f8").tobytes()
-    sent = np.array([len(codes), len(weights)], "<u8").tobytes() + table + weights.astype("<u4").tobytes()
-    command = [str(program), *(str(number) for number in range_)]
-    done = subprocess.run(command, input=sent, capture_output=True, check=True)
-    compared, wrong = (int(word) for word in done.stdout.split())
-    assert wrong == 0, done.stderr.decode()
-    return compared
-
-
-def test_edges_of_both_sides(program: Path) -> None:
-    codes, values = inputs()
-    edges = np.isin(codes, edge_codes(codes, values))
-    weights = edge_weights(500)
-    assert 1 in weights and 0x7F7FFFFF in weights and 0x80800000 in weights and 0x7F800000 not in weights
-    assert compare(program, codes[edges], values[edges], weights) == len(weights) * edges.sum() > 5e5
-
-
-@pytest.mark.slow
-def test_every_input_beside_edges_and_drawn_weights(program: Path) -> None:
-    codes, values = inputs()
-    weights = edge_weights(4096)
-    assert len(codes) == 2 * 31 * 1024 and compare(program, codes, values, weights) == len(weights) * len(codes)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_weight_beside_one(program: Path, part: int) -> None:
-    """A product with 1 is the weight itself: every code of FP32 decodes and rounds to its value."""
     size = (1 << 32) // PARTS
-    one = np.array([0x3C00], np.uint16)
-    compared = compare(program, one, one.view(np.float16).astype(np.float64), np.array([]), part * size, size)
+    done = subprocess.run([str(program), str(part * size), str(size)], capture_output=True, check=True)
+    compared, wrong = (int(word) for word in done.stdout.split())
+    assert wrong == 0, done.stderr.decode()
     assert compared == size - (1 << 23) * ((part + 1) * 2 % PARTS == 0)  # the top exponent ends each half
