@@ -57,4 +57,6 @@ def project_prefill(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Prefill | 
         wide_bits = spec.n * spec.k * WIDE_BITS
         passes = 1 if wide_bits <= gpu.l2_bytes * BYTE_BITS else 2  # the library reads it from L2, or from memory
         return Prefill(spec.copies * by_library_s, spec.copies * passes * wide_bits)
-    return Prefill(spec.copies * (chosen[1] + alone_s(gpu)))
+    # the tile kernel's model knows of the weight's bytes alone
+    moved_s = (operands.weight_bits + operands.input_bits + operands.output_bits) / BYTE_BITS / copy_bytes_per_s
+    return Prefill(max(spec.copies * (chosen[1] + alone_s(gpu)), moved_s))

@@ -6,13 +6,16 @@ weights of these. So
     feed        a stage's inputs and weights, from L2 or memory into an SM's shared memory; and where a thread copies
                 sixteen pieces or more, the compiler keeps a loop whose addresses are made anew for each
     work        of a warp: two runs, each decoded once, and multiplied with every tile of eight tokens; the warps of a
-                block run beside each other, and take as long as one
+                block run beside each other, and take as long as one. An instruction of the half-wide pipe takes two
+                slots
     stage     = (feed**p + work**p)**(1/p)
-    block     = start + a part for each tile of tokens (results through shared memory) + stages
-    seconds   = launch + norm(turns x block, memory); SMs take whole blocks, so turns = ceil(blocks / SMs)
+    block     = start + a part for each tile of tokens (results through shared memory) + stages; and the lesser of feed
+                and work once more, since the first stage is only fed and the last one only computed
+    seconds   = launch + norm(turns x block, memory); SMs take whole blocks, so turns = ceil(blocks / SMs), but where
+                the next launch crowds on idle SMs (``turns_of``)
 
-Instructions of a run are counted (``decode_instructions``), launch, memory's rate and its norm are those of
-``gpu_gemv``; nine constants are fitted (``hwmodel.gpu_tiles_fit``). Left out: two blocks on an SM.
+Instructions of a run are counted (``decode_slots``), launch, memory's rate and its norm are those of ``gpu_gemv``; nine
+constants are fitted (``hwmodel.gpu_tiles_fit``).
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from pathlib import Path
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_constants import read_constants
 from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
-from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, TABLE_WORDS, WORD_BYTES, stage_words
+from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, WARP, GemvEncoding
 from hwmodel.gpu_library import DATA
 from hwmodel.units import BYTE_BITS, ceil_div
 
@@ -42,6 +46,9 @@ _BYTES_TO_HALVES = 1.0
 # Of a run beside those, in the disassembly of 8 x 8 x 1 x 2 less 12 for each tile of tokens: loads of codes and one
 # scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
 _RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
+_HALF_WIDE_SELECTORS = 20  # of those: 204 of BitMoD-4's loop are on the half-wide pipe (NOTES.md), 184 of its decoding
+# Words of a block of 32 inputs, between tokens beyond their blocks, and between tokens of results: gemm_spec.py
+_BLOCK_WORDS, _TOKEN_GAP, _RESULT_WORDS = BLOCK // 2 + 4, 16, TILE_ROWS + 4
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,11 @@ class TileConstants:
         block_s: of a block, before its first stage and after its last.
         token_tile_s: of a block, for each tile of tokens.
         fed_bytes_per_cycle: that reach an SM's shared memory.
-        instruction_cycles: of each counted instruction of a run.
+        instruction_cycles: of each slot of a run's counted instructions.
         token_cycles: of a run, for each tile of tokens: eight products and their inputs.
         looped_copy_cycles: of a piece that a thread copies in a loop.
         table_cycles: of a run, for each digit of a table of sixteen entries in shared memory.
-        small_group_cycles: of a run whose groups are 16 inputs.
+        group_cycles: of a run, for each of its groups of inputs beyond the first.
         stage_norm: p above; 1 is one after the other.
     """
 
@@ -81,7 +88,7 @@ class TileConstants:
     token_cycles: float
     looped_copy_cycles: float
     table_cycles: float
-    small_group_cycles: float
+    group_cycles: float
     stage_norm: float
 
 
@@ -127,6 +134,41 @@ def decode_instructions(encoding: GemvEncoding) -> float:
     return TILE_ROWS * RUN / WARP * own + beside + (_TWO_GROUPS if encoding.group == TILE_ROWS else 0)
 
 
+def decode_slots(encoding: GemvEncoding) -> float:
+    """The same instructions with those of the half-wide pipe counted twice: logical ones, shifts, permutations."""
+    permuted = 0.0 if encoding.floats and encoding.bits == BYTE_BITS else _BYTES_TO_HALVES
+    permuted = _ORDERED_FLOAT if encoding.floats and permuted else permuted * encoding.digits * encoding.tables
+    half = TILE_ROWS * RUN / WARP * (encoding.decode + permuted)
+    return decode_instructions(encoding) + half + (_HALF_WIDE_SELECTORS if encoding.selector_bits else 0)
+
+
+def shared_bytes(encoding: GemvEncoding, k: int, cut: TileCut) -> int:
+    """Shared memory of a block: tables, then stages of inputs and weights, or in the end results."""
+    warps, tokens = cut.row_warps * cut.k_warps, cut.token_tiles * TILE_TOKENS
+    tables = encoding.digits * TABLE_WORDS[encoding.bits] * encoding.candidates if encoding.looked_up else 0
+    token_words = cut.k_warps * RUNS * RUN // BLOCK * _BLOCK_WORDS + _TOKEN_GAP
+    stage = tokens * token_words + warps * stage_words(encoding, k, RUNS)
+    return WORD_BYTES * (ceil_div(tables, 4) * 4 + max(cut.depth * stage, warps * tokens * _RESULT_WORDS))
+
+
+def turns_of(blocks: int, resident: int, multiprocessors: int) -> float:
+    """Blocks that follow one another on the fullest SM.
+
+    Where every SM holds ``resident`` blocks and one launch leaves many idle, all blocks of the next one, which comes
+    early, are put on those, several on each, and take as long as one after another (measured where blocks are more
+    than SMs). It leaves the others idle in turn, so that every second launch finds room: the mean of both is returned.
+
+    >>> turns_of(133, 1, 132), turns_of(86, 1, 132), turns_of(86, 2, 132)
+    (2.0, 1.0, 1.5)
+    """
+    idle = multiprocessors - blocks
+    if idle < 0:
+        return float(ceil_div(blocks, multiprocessors))
+    if idle >= blocks or idle * resident < blocks:
+        return 1.0
+    return (1 + ceil_div(blocks, idle)) / 2
+
+
 def tile_time(
     encoding: GemvEncoding,
     shape: tuple[int, int, int],
@@ -164,14 +206,16 @@ def tile_time(
     pieces = inputs_bytes / _PIECE_BYTES / (warps * WARP)
     feed = (inputs_bytes + warps * TILE_ROWS * RUNS * RUN * encoding.bits / BYTE_BITS) / c.fed_bytes_per_cycle
     feed += pieces * c.looped_copy_cycles if pieces >= _LOOPED_PIECES else 0.0
-    run = c.instruction_cycles * decode_instructions(encoding) + c.token_cycles * cut.token_tiles
+    run = c.instruction_cycles * decode_slots(encoding) + c.token_cycles * cut.token_tiles
     run += c.table_cycles * encoding.digits if encoding.shared_table else 0.0
-    run += c.small_group_cycles if encoding.group == TILE_ROWS else 0.0
+    run += c.group_cycles * (ceil_div(RUN, encoding.group) - 1 if encoding.group else 0)
     work, stages = RUNS * run, ceil_div(k, cut.k_warps * RUNS * RUN)
     stage_s = rounded_maximum(feed, work, c.stage_norm) / gpu.frequency_hz
     blocks = ceil_div(n, cut.row_warps * TILE_ROWS) * ceil_div(m, tokens)
-    turns = ceil_div(blocks, gpu.multiprocessors)
-    blocks_s = turns * (c.block_s + c.token_tile_s * cut.token_tiles + stages * stage_s)
+    resident = gpu.shared_bytes // (shared_bytes(encoding, k, cut) + RESERVED_BYTES)
+    turns = turns_of(blocks, resident, gpu.multiprocessors)
+    ends_s = c.block_s + c.token_tile_s * cut.token_tiles + min(feed, work) / gpu.frequency_hz
+    blocks_s = turns * (ends_s + stages * stage_s)
     memory_s = weight_bytes / copy_bytes_per_s / gemv.read_over_copy
     each = turns * stages / gpu.frequency_hz
     seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, gemv.overlap_norm)

@@ -1,17 +1,12 @@
-"""How a launch of the tile kernel is cut, and what it takes of shared memory: ``choose_tile_cut``.
-
-``kernels_gpu.gemm_launch`` takes the same cuts; a test compares the bytes.
-"""
+"""How a launch of the tile kernel is cut: ``choose_tile_cut``, whose cuts ``kernels_gpu.gemm_launch`` takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hwmodel.gpu import Gpu
-from hwmodel.gpu_gemv_cut import TABLE_WORDS, WORD_BYTES, stage_words
-from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, GemvEncoding
-from hwmodel.gpu_tiles import RUNS, TILE_TOKENS, TileCut, tile_time
-from hwmodel.units import ceil_div
+from hwmodel.gpu_gemv_encoding import GemvEncoding
+from hwmodel.gpu_tiles import TileCut, shared_bytes, tile_time
 
 # eight warps and up to 128 tokens, and a few of four
 TILE_CUTS = tuple(
@@ -21,17 +16,6 @@ TILE_CUTS = tuple(
         (4, 2, 4, 2), (3, 8, 1, 3), (3, 4, 2, 2), (3, 2, 4, 2), (16, 4, 1, 2), (8, 4, 1, 2), (4, 2, 2, 2), (1, 1, 1, 2),
     )
 )  # fmt: skip
-# Words of a block of 32 inputs, between tokens beyond their blocks, and between tokens of results: gemm_spec.py
-_BLOCK_WORDS, _TOKEN_GAP, _RESULT_WORDS = BLOCK // 2 + 4, 16, TILE_ROWS + 4
-
-
-def shared_bytes(encoding: GemvEncoding, k: int, cut: TileCut) -> int:
-    """Shared memory of a block: tables, then stages of inputs and weights, or in the end results."""
-    warps, tokens = cut.row_warps * cut.k_warps, cut.token_tiles * TILE_TOKENS
-    tables = encoding.digits * TABLE_WORDS[encoding.bits] * encoding.candidates if encoding.looked_up else 0
-    token_words = cut.k_warps * RUNS * RUN // BLOCK * _BLOCK_WORDS + _TOKEN_GAP
-    stage = tokens * token_words + warps * stage_words(encoding, k, RUNS)
-    return WORD_BYTES * (ceil_div(tables, 4) * 4 + max(cut.depth * stage, warps * tokens * _RESULT_WORDS))
 
 
 def choose_tile_cut(

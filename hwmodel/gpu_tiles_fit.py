@@ -19,7 +19,7 @@ FITTED_FORMATS = ("int4_g128", "int8", "nf4_g64", "nvfp4")
 BOUNDS: Mapping[str, tuple[float, float, float]] = {
     "block_s": (0, 3e-6, 10e-6), "token_tile_s": (0, 0.3e-6, 2e-6), "fed_bytes_per_cycle": (8, 30, 64),
     "instruction_cycles": (0.5, 2, 10), "token_cycles": (48, 150, 400), "looped_copy_cycles": (0, 50, 300),
-    "table_cycles": (0, 300, 1500), "small_group_cycles": (0, 300, 1500), "stage_norm": (1, 2, 8),
+    "table_cycles": (0, 300, 1500), "group_cycles": (0, 100, 300), "stage_norm": (1, 2, 8),
 }  # fmt: skip
 
 

@@ -7,13 +7,23 @@ import pytest
 
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import H100
-from hwmodel.gpu_tiles import FITTED, TileConstants, TileCut, decode_instructions, tile_constants, tile_time
+from hwmodel.gpu_tiles import (
+    FITTED,
+    TileConstants,
+    TileCut,
+    decode_instructions,
+    decode_slots,
+    shared_bytes,
+    tile_constants,
+    tile_time,
+    turns_of,
+)
 from hwmodel.gpu_tiles_fit import BOUNDS, FITTED_FORMATS, TileCase, fit, use_of
 from kernels_gpu.gemv_recipes import RECIPES
 
 COPY = 2.997e12  # measurements/gemm_h100.json
 WIDE = TileCut(8, 8, 1, 2)
-TRUE = TileConstants(2e-6, 0.4e-6, 20, 2, 150, 30, 300, 500, 2.5)
+TRUE = TileConstants(2e-6, 0.4e-6, 20, 2, 150, 30, 300, 100, 2.5)
 # Loop of runs of 8 x 8 x 1 x 2 at 4096 inputs, sm_90, less 12 for each of eight tiles of tokens (NOTES.md)
 DISASSEMBLED = {
     "int4_g128": 191, "uint4_g128": 212, "bitmod4_g128": 344, "bitmod3_g128": 265, "fp4_g128": 321, "nvfp4": 384,
@@ -41,11 +51,36 @@ def test_blocks_take_turns_at_the_multiprocessors():
     two = time_of(shape=(64, 132 * 128 + 1, 4096), constants=TRUE)
     assert two.blocks_s == pytest.approx(2 * one.blocks_s)
     # sixteen stages of 256 inputs: 64 tokens of 512 bytes and 8 warps of 2 KiB at 20 bytes a cycle; two runs of 190
-    # instructions at 2 cycles, and 8 tiles of tokens at 150
-    feed, work = (64 * 512 + 8 * 2048) / 20, 2 * (190 * 2 + 8 * 150)
-    stage = (feed**2.5 + work**2.5) ** (1 / 2.5) / H100.frequency_hz
-    assert one.blocks_s == pytest.approx(2e-6 + 8 * 0.4e-6 + 16 * stage)
+    # instructions, 64 x (3/8 + 1) of them on the half-wide pipe, at 2 cycles a slot, and 8 tiles of tokens at 150; the
+    # first stage is only fed and the last one only computed
+    feed, work = (64 * 512 + 8 * 2048) / 20, 2 * ((190 + 88) * 2 + 8 * 150)
+    stage = (feed**2.5 + work**2.5) ** (1 / 2.5)
+    expected = 2e-6 + 8 * 0.4e-6 + (16 * stage + min(feed, work)) / H100.frequency_hz
+    assert one.blocks_s == pytest.approx(expected)
     assert one.launch_s == time_of().launch_s and one.seconds >= one.launch_s + one.blocks_s
+
+
+# of the loop of runs at 32 tokens, on the half-wide pipe: NOTES.md, floor of the tile kernel
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [("int8", 70), ("int4_g128", 86), ("bitmod3_g128", 142), ("bitmod4_g128", 204), ("mxfp4", 209), ("nf4_g64", 356)],
+)
+def test_slots_count_the_half_wide_pipe_twice(name, half):
+    encoding = encoding_of(RECIPES[name])
+    assert decode_slots(encoding) - decode_instructions(encoding) == pytest.approx(half, rel=0.13)
+
+
+def test_the_next_launch_crowds_on_idle_multiprocessors():
+    assert [turns_of(blocks, 1, 132) for blocks in (1, 66, 86, 132, 133, 264, 265)] == [1, 1, 1, 1, 2, 2, 3]
+    assert turns_of(66, 2, 132) == 1 and turns_of(67, 2, 132) == 1.5 and turns_of(89, 2, 132) == 1
+    assert turns_of(100, 4, 132) == 2.5  # 100 on 32 idle ones: four on each
+    # 3-bit weights leave room for two blocks of a cut that 4-bit ones fill
+    small = TileCut(3, 8, 1, 3)
+    blocks = {
+        name: H100.shared_bytes // (shared_bytes(encoding_of(RECIPES[name]), 4096, small) + 1024)
+        for name in ("bitmod3_g128", "int4_g128")
+    }
+    assert [turns_of(86, blocks[name], 132) for name in blocks] == [1.5, 1]
 
 
 def test_more_work_takes_longer():
