@@ -41,9 +41,21 @@ LAYERS = "layers"
 KIND = "codesign quantized model"
 VERSION = 1
 _FILE = re.compile(r"layers/\d{5,}\.safetensors|rest-\d{5,}\.safetensors")
-_KEYS = ("kind", "version", "name", "recipe", "model", "layers", "rest", "kv", "versions", "bits", "job")
-_REST_KEYS = ("file", "bytes", "sha256", "tensors")
-_LAYER_KEYS = ("file", "bytes", "sha256", "name", "shape", "bits", "config", "notes")
+_KEYS: Mapping[str, type] = {
+    "kind": str, "version": int, "name": str, "recipe": str, "model": dict, "layers": list, "rest": list, "kv": dict,
+    "versions": dict, "bits": dict, "job": dict,
+}  # fmt: skip
+_FILE_KEYS: Mapping[str, type] = {"file": str, "bytes": int, "sha256": str}
+_REST_KEYS: Mapping[str, type] = {**_FILE_KEYS, "tensors": list}
+_LAYER_KEYS: Mapping[str, type] = {
+    **_FILE_KEYS,
+    "name": str,
+    "shape": list,
+    "bits": dict,
+    "config": dict,
+    "notes": dict,
+}
+_KIND_NAMES = {str: "a text", int: "a whole number", dict: "an object", list: "a list"}  # as JSON has them
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +74,10 @@ class LayerFiles(Mapping[str, QuantizedLayer]):
         entry = self.entries[name]
         path = checked_file(self.folder, entry)
         n, k = entry["shape"]
-        return unpack_layer(load_file(path), config_from_dict(entry["config"]), (n, k), notes=entry["notes"])
+        try:
+            return unpack_layer(load_file(path), config_from_dict(entry["config"]), (n, k), notes=entry["notes"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"layer {name} of {self.folder / MANIFEST}: {error}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -99,7 +114,10 @@ class QuantizedModel:
     @cached_property
     def kv(self) -> KVFormats:
         """Formats of the KV cache that belong to the recipe."""
-        config = config_from_dict(self.manifest["kv"])
+        try:
+            config = config_from_dict(self.manifest["kv"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"kv in {self.folder / MANIFEST}: {error}") from None
         return KVFormats(config.key, config.value)
 
     @cached_property
@@ -175,21 +193,35 @@ def load_quantized(folder: Path | str) -> QuantizedModel:
             done = len(list((folder / LAYERS).glob("*.json")))
             raise ValueError(f"{folder} must be a finished quantized model, not one interrupted after {done} layers")
         raise ValueError(f"{folder} must be a quantized model folder with {MANIFEST}")
-    manifest = read_json(folder / MANIFEST)
+    path = folder / MANIFEST
+    manifest = read_json(path)
     if manifest.get("kind") != KIND:
-        raise ValueError(f"kind in {folder / MANIFEST} must be {KIND!r}, not {manifest.get('kind')!r}")
+        raise ValueError(f"kind in {path} must be {KIND!r}, not {manifest.get('kind')!r}")
     if manifest.get("version") != VERSION:
-        raise ValueError(f"version in {folder / MANIFEST} must be {VERSION}, not {manifest.get('version')!r}")
-    for key in _KEYS:
-        if key not in manifest:
-            raise ValueError(f"{folder / MANIFEST} must have the key {key!r}")
+        raise ValueError(f"version in {path} must be {VERSION}, not {manifest.get('version')!r}")
+    _check_keys(manifest, _KEYS, str(path))
+    _check_keys(manifest["bits"], {"total": int, "weights": int}, f"bits in {path}")
     for part, keys in (("layers", _LAYER_KEYS), ("rest", _REST_KEYS)):
         for entry in manifest[part]:
-            for key in keys:
-                if not isinstance(entry, dict) or key not in entry:
-                    raise ValueError(f"every entry of {part} in {folder / MANIFEST} must have the key {key!r}")
+            _check_keys(entry, keys, f"every entry of {part} in {path}")
             check_size(folder, entry)
+    for entry in manifest["layers"]:
+        shape = entry["shape"]
+        if len(shape) != 2 or not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(f"shape of layer {entry['name']} in {path} must be two sizes [n, k], not {shape!r}")
+    for entry in manifest["rest"]:
+        if not all(isinstance(name, str) for name in entry["tensors"]):
+            raise ValueError(f"tensors of {entry['file']} in {path} must be a list of names, not {entry['tensors']!r}")
     return QuantizedModel(folder, manifest)
+
+
+def _check_keys(entry: Any, keys: Mapping[str, type], where: str) -> None:
+    """That ``entry`` is an object with ``keys`` of these types."""
+    for key, kind in keys.items():
+        if not isinstance(entry, dict) or key not in entry:
+            raise ValueError(f"{where} must have the key {key!r}")
+        if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
+            raise ValueError(f"{key!r} of {where} must be {_KIND_NAMES[kind]}, not {entry[key]!r}")
 
 
 def is_quantized(folder: Path | str) -> bool:

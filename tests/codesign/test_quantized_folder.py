@@ -2,6 +2,7 @@
 test_quantized_model.py."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -76,3 +77,38 @@ def test_a_file_of_the_right_hash_that_is_no_safetensors_is_refused(folder, tmp_
     entry = {"file": "layers/00000.safetensors", "bytes": path.stat().st_size, "sha256": digest(path)}
     with pytest.raises(ValueError, match=r"00000\.safetensors must be a safetensors file \("):
         checked_file(tmp_path, entry)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("layers",), None, r"'layers' of .*codesign\.json must be a list, not None"),
+        (("kv",), "int8", r"'kv' of .*codesign\.json must be an object, not 'int8'"),
+        (("kv",), {"key": 3}, r"kv in .*codesign\.json: "),
+        (("version",), True, r"'version' of .*codesign\.json must be a whole number, not True"),
+        (("bits",), {"total": 5}, r"bits in .*codesign\.json must have the key 'weights'"),
+        (("bits", "total"), "many", r"'total' of bits in .*codesign\.json must be a whole number, not 'many'"),
+        (("layers", 0), [], r"every entry of layers in .*codesign\.json must have the key 'file'"),
+        (("layers", 0, "bytes"), 1e30, r"'bytes' of every entry of layers in .* must be a whole number, not 1e\+30"),
+        (("layers", 0, "name"), ["a"], r"'name' of every entry of layers in .* must be a text, not \['a'\]"),
+        (("layers", 0, "shape"), [64], r"shape of layer .*q_proj in .* must be two sizes \[n, k\], not \[64\]"),
+        (("layers", 0, "shape"), [64, -1], r"shape of layer .*q_proj in .* must be two sizes \[n, k\], not \[64, -1\]"),
+        (("layers", 0, "shape"), [64, "a"], r"shape of layer .*q_proj in .* must be two sizes"),
+        (("layers", 0, "config"), {"weight": 3}, r"layer .*q_proj of .*codesign\.json: "),
+        (("layers", 0, "config", "weight", "formats"), "int2", r"layer .*q_proj of .*: words must be .* of 2 bits"),
+        (("rest", 0, "tensors"), [3], r"tensors of rest-00000\.safetensors in .* must be a list of names, not \[3\]"),
+    ],
+    ids=lambda value: "/".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_a_manifest_of_wrong_kinds_is_one_sentence(folder, tmp_path, place, value, message):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    manifest = json.loads((broken / MANIFEST).read_text())
+    at = manifest
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    (broken / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=message) as caught:
+        made = load_quantized(broken)
+        _ = made.kv, [made.layers[name] for name in made.layers]
+    assert "\n" not in str(caught.value)
