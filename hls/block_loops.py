@@ -18,6 +18,7 @@ from hls.hls_operators import Operator, stages
 from hls.layer_loops import layer_loops
 from hls.layer_plan import FieldPlan, StagePlan
 from hls.loop import BEAT_BITS, PORTS, WORD_BITS, Loop, Process, field_loops
+from hls.part_shape import ADD_CYCLES
 from hls.stage_loops import PARTIAL_SUMS, quantize_loops
 from hls.weights import row_beats
 
@@ -198,7 +199,9 @@ def _attend(plan: BlockPlan, position: int) -> Iterator[Loop]:
     yield Loop(Step.SCORE, "elements_scored", tiles, count * columns, path)
     scale = () if key.stage.scale is None else (Operator.FLOAT_MULTIPLY,)
     ended = (Operator.LOGIC, *_TOTAL, *scale, Operator.FLOAT_ADD, Operator.FLOAT_MULTIPLY, Operator.FLOAT_COMPARE)
-    yield Loop(Step.TOTAL, "heads_totalled", tiles, tiles * heads, ended)
+    # heads take turns: until the adder has a head's total of the tile before, or its largest score is compared
+    wait = -(-(ADD_CYCLES if key.stage.tiles > 1 else stages(Operator.FLOAT_COMPARE)) // heads)
+    yield Loop(Step.TOTAL, "heads_totalled", tiles, tiles * heads, ended, wait, wait)
     power = (Operator.RAM_READ, Operator.FLOAT_ADD, *EXP, Operator.FLOAT_ADD)
     yield Loop(Step.SOFTMAX, "powers_added", heads, heads * count, power, tail=_TOTAL)
     yield from _fetch(value, position, Step.READ_VALUES, Step.UNPACK_VALUES)

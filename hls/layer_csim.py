@@ -28,6 +28,11 @@ _MAIN = """#include <cstdio>
 {includes}
 using codesign::beat_t;
 
+struct table {{  // on the chip: the words of the image at hand
+  static inline const std::uint64_t* words = nullptr;
+  static std::uint64_t word(int index) {{ return words[index]; }}
+}};
+
 template <class CONFIG>
 static int run(const std::string& folder, int tokens, int input_beats, int output_beats, int beats, unsigned format) {{
   std::vector<beat_t> weights, input;
@@ -42,12 +47,10 @@ static int run(const std::string& folder, int tokens, int input_beats, int outpu
     const int call = tokens - first < CONFIG::tokens ? tokens - first : CONFIG::tokens;
     const beat_t* from = input.data() + first * input_beats;
     beat_t* to = output.data() + first * output_beats;
-    const codesign::memory_image memory{{weights.data()}};
-    const codesign::rom_image table{{words.data()}};
-    using in_memory = codesign::formatted_image<codesign::memory_image>;
-    using on_chip = codesign::formatted_image<codesign::rom_image>;
-    if (first == 0) codesign::run_layer<CONFIG>(in_memory{{memory, format}}, from, to, call);
-    else codesign::run_layer<CONFIG>(on_chip{{table, format}}, from, to, call);
+    table::words = words.data();
+    const codesign::memory_image memory = weights.data();
+    if (first == 0) codesign::run_layer<CONFIG>(memory, from, to, call, format);
+    else codesign::run_layer<CONFIG>(codesign::rom_image<table>(), from, to, call, format);
   }}
   std::FILE* file = std::fopen((folder + "/output.bin").c_str(), "wb");
   if (!file) return 3;

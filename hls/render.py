@@ -112,13 +112,19 @@ def _parameters(kernel: KernelText) -> str:
 def weights_texts(name: str, beats: int, *, on_chip: bool) -> tuple[str, str]:
     """The array of a kernel's weight image (none where it is in memory), and the expression that reads the image."""
     if not on_chip:
-        return "", "codesign::memory_image{weights}"
+        return "", "weights"
     array = (
         "\n#include <cstdint>\n\n"
         f"// The weight image, {beats} beats of eight 64-bit words, the lowest first.\n"
-        f'static const std::uint64_t {name}_image[] = {{\n#include "{IMAGE}"\n}};\n'
+        f'static const std::uint64_t {name}_image[] = {{\n#include "{IMAGE}"\n}};\n\n'
+        f"struct {name}_table {{\n"
+        "  static std::uint64_t word(int index) {\n"
+        "#pragma HLS INLINE\n"
+        f"    return {name}_image[index];\n"
+        "  }\n"
+        "};\n"
     )
-    return array, f"codesign::rom_image{{{name}_image}}"
+    return array, f"codesign::rom_image<{name}_table>()"
 
 
 def kernel_text(kernel: KernelText) -> str:
@@ -131,8 +137,7 @@ def kernel_text(kernel: KernelText) -> str:
     for name in (*kernel.depths, *kernel.scalars, "return"):
         lines.append(f"#pragma HLS INTERFACE s_axilite port = {name} bundle = control")
     image, weights = weights_texts(kernel.name, kernel.beats, on_chip=kernel.on_chip)
-    if kernel.runtime_formats:
-        weights = f"codesign::formatted_image<codesign::memory_image>{{{weights}, format}}"
+    arguments = [weights, "input, output, tokens", *(["format"] if kernel.runtime_formats else [])]
     return render(
         "kernel.cpp",
         {
@@ -144,7 +149,7 @@ def kernel_text(kernel: KernelText) -> str:
             "name": kernel.name,
             "parameters": _parameters(kernel),
             "interfaces": "\n".join(lines),
-            "arguments": f"{weights}, input, output, tokens",
+            "arguments": ", ".join(arguments),
         },
     )
 

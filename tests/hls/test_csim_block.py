@@ -7,8 +7,6 @@ One block of a model always, exported by the command line; other encodings, shap
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +27,7 @@ from codesign.quantized_folder import QuantizedModel, load_quantized
 from codesign.quantized_model import QuantizationJob, quantize_model
 from codesign.recipes import recipe
 from hls import csim
-from hls.ap_types import INCLUDE, WARNINGS, compile_program
+from hls.ap_types import WARNINGS
 from hls.block_export import export_block
 from hls.decoder_block import LAYERS
 from hls.export import ExportTarget
@@ -120,87 +118,3 @@ def test_a_block_of_smollm2(tmp_path: Path, simulated: Callable[[Path], int], mo
     (entry,) = write_block(model, 1, golden, tmp_path / "out", target, accelerator=None)["layers"]
     assert (entry["heads"], entry["kv_heads"], entry["shape"], entry["intermediate"]) == (9, 3, [576, 576], 1536)
     assert simulated(tmp_path / "out") == 2 * 3 * (576 + 16 * entry["cache_beats"])
-
-
-# --- streams of their depths -----------------------------------------------------------------------------------------
-
-# hls::stream as hardware has it: a writer waits where `depth` values are inside, 2 without a pragma (AMD UG1399).
-# Streams inside a process, which is one thread here, hold any number.
-BOUNDED_STREAM = """#pragma once
-#include <condition_variable>
-#include <deque>
-#include <mutex>
-#include <thread>
-namespace hls {
-inline const std::thread::id outside = std::this_thread::get_id();
-template <class T>
-class stream {
- public:
-  stream() = default;
-  explicit stream(const char*) {}
-  stream(const stream&) = delete;
-  void set_depth(std::size_t depth) { depth_ = depth; }
-  void write(const T& value) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return held_.size() < depth_; });
-    held_.push_back(value);
-    changed_.notify_all();
-  }
-  T read() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return !held_.empty(); });
-    T value = held_.front();
-    held_.pop_front();
-    changed_.notify_all();
-    return value;
-  }
-
- private:
-  std::size_t depth_ = std::this_thread::get_id() == outside ? 2 : ~std::size_t(0);
-  std::deque<T> held_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-};
-}  // namespace hls
-"""
-_TOKEN = re.compile(r"(?s)(void block_token\(.*?\n\}\n)")
-_DEPTH = re.compile(r"#pragma HLS STREAM variable = (\S+) depth = (\S+)")
-_CALL = re.compile(r"(?m)^  (\w+<[^;]*\);)$")
-
-
-def threaded(header: str) -> str:
-    """``decoder_block.h`` whose processes are threads over streams of the depths that its pragmas state."""
-    (body,) = _TOKEN.findall(header)
-    made, depths = _DEPTH.subn(r"  \1.set_depth(\2);", body)
-    made, calls = _CALL.subn(r"  all.emplace_back([&] { \1 });", made)
-    assert depths == body.count("#pragma HLS STREAM") == 17 and calls == 19, (depths, calls)
-    first = made.index("  all.emplace_back")
-    last = made.rindex("}\n")
-    made = f"{made[:first]}  std::vector<std::thread> all;\n{made[first:last]}  for (auto& one : all) one.join();\n}}\n"
-    return header.replace("#include", "#include <thread>\n#include <vector>\n\n#include", 1).replace(body, made)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", ["bitmod_smoothed_fp8_cache", "channel_groups_int8_cache"])
-def test_no_stream_blocks_for_good(tmp_path: Path, simulated: Callable[[Path], int], block: str) -> None:
-    """Processes side by side over streams no deeper than stated end with the same outputs; with less they hang."""
-    made, options = BLOCKS[block]()
-    x = np.random.default_rng(9).normal(size=(2, made.hidden)).astype(np.float32)
-    export_block(tmp_path / "out", made, x, replace(TARGET, options=options), {"model": "none"})
-    (entry,) = csim.open_export(tmp_path / "out").layers
-    folder = tmp_path / "out" / entry["folder"]
-    header = (INCLUDE / "codesign" / "decoder_block.h").read_text()
-    shallow = header.replace("variable = residual depth = hidden", "variable = residual depth = 8")
-    for name, text, ends in (("stated", header, True), ("shallow", shallow, False)):
-        bounded = tmp_path / name
-        (bounded / "codesign").mkdir(parents=True)
-        (bounded / "hls_stream.h").write_text(BOUNDED_STREAM)
-        (bounded / "codesign" / "decoder_block.h").write_text(threaded(text))
-        sources = [folder / "kernel.cpp", folder / "testbench.cpp"]
-        compile_program(sources, bounded / "run", includes=(bounded, INCLUDE, folder), flags=("-O0", "-pthread"))
-        run = [str(bounded / "run")]
-        if ends:
-            assert subprocess.run(run, cwd=folder, timeout=300, check=False).returncode == 0
-        else:
-            with pytest.raises(subprocess.TimeoutExpired):
-                subprocess.run(run, cwd=folder, timeout=20, check=False)

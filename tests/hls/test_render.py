@@ -46,16 +46,15 @@ def test_ports_of_a_kernel_with_weights_in_memory():
     depths = re.findall(r"m_axi port = (\w+) bundle = (\w+) offset = slave depth = (\d+)", text)
     assert depths == [("weights", "gmem0", "21"), ("input", "gmem1", "6"), ("output", "gmem2", "9")]
     assert re.findall(r"s_axilite port = (\w+)", text) == ["weights", "input", "output", "tokens", "return"]
-    assert (
-        "codesign::run_layer<layer_model_q_x1_config>(codesign::memory_image{weights}, input, output, tokens);" in text
-    )
+    assert "codesign::run_layer<layer_model_q_x1_config>(weights, input, output, tokens);" in text
 
 
 def test_a_kernel_with_weights_on_the_chip_has_no_port_for_them():
     text = kernel_text(kernel(on_chip=True))
     assert 'layer_model_q_x1_image[] = {\n#include "image.inc"\n};' in text
     assert "weights" not in re.findall(r"port = (\w+)", text)
-    assert "codesign::rom_image{layer_model_q_x1_image}, input, output, tokens" in text
+    assert "    return layer_model_q_x1_image[index];" in text
+    assert "codesign::rom_image<layer_model_q_x1_table>(), input, output, tokens" in text
     bench = bench_text(kernel(on_chip=True))
     assert "weights.data()" not in bench and '{"", 0x0U, "", 0, "output.bin"},' in bench
 
@@ -127,6 +126,28 @@ def test_make_says_what_it_needs(tmp_path):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
     without = make(tmp_path, "synth", path=str(tmp_path / "bin"))
     assert without.returncode != 0 and "make synth needs Vitis HLS" in without.stderr
+
+
+@needs_make
+@pytest.mark.parametrize("flow", ["vitis", "tcl"])
+def test_make_starts_vitis_where_the_paths_of_its_scripts_hold(tmp_path, flow):
+    """Paths in hls_config.cfg, flags included, are from its folder; run_hls.tcl makes its component in build."""
+    (tmp_path / "Makefile").write_text(makefile_text(["layer_a"]))
+    (tmp_path / "layers/layer_a").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    for tool in ("v++", "vitis-run") if flow == "vitis" else ("vitis_hls",):
+        stub = tmp_path / "bin" / tool
+        stub.write_text(f'#!/bin/sh\necho "{tool} in $(pwd): $*"\n')
+        stub.chmod(0o755)
+    done = make(tmp_path, "synth", path=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    if flow == "vitis":
+        command = "-c --mode hls --config hls_config.cfg --work_dir ../../build/layer_a/vitis"
+        assert f"v++ in {tmp_path}/layers/layer_a: {command}\n" in done.stdout
+    else:
+        place = tmp_path / "build/layer_a/vitis"
+        assert f"vitis_hls in {place}: -f ../../../layers/layer_a/run_hls.tcl\n" in done.stdout
+    assert (tmp_path / "build/layer_a/vitis").is_dir()
 
 
 @needs_make

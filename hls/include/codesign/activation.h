@@ -61,6 +61,7 @@ blocks:
     butterflies:
       for (int pair = 0; pair < BLOCK / 2; ++pair) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS DEPENDENCE variable = x inter false
         const int low = first + (pair / half) * 2 * half + pair % half;
         const float a = x[low], b = x[low + half];
         x[low] = a + b;

@@ -91,15 +91,20 @@ template <class B>
 struct tile_sums {
   interleaved_sum sum[B::heads];
   float scale[B::kv_heads];
+  tile_sums() {
+#pragma HLS ARRAY_PARTITION variable = sum complete
+#pragma HLS ARRAY_PARTITION variable = scale complete
+  }
 };
 
 template <class B>
 void score_tiles(const float (&query)[B::heads][B::head_dim], const typename key_record<B>::made& key,
                  hls::stream<tile_sums<B>>& out) {
 #pragma HLS INLINE off
+  [[maybe_unused]] constexpr int banks = key_record<B>::code_banks;
 #pragma HLS ARRAY_PARTITION variable = query complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = key.code complete dim = 1
-#pragma HLS ARRAY_PARTITION variable = key.code cyclic factor = block_codes dim = 2
+#pragma HLS ARRAY_PARTITION variable = key.code cyclic factor = banks dim = 2
 #pragma HLS ARRAY_PARTITION variable = key.scale complete dim = 1
   using made = typename key_record<B>::made;
 tiles_scored:
@@ -107,8 +112,6 @@ tiles_scored:
     const int first = tile * made::tile_columns;
     const int end = first + made::tile_columns < B::head_dim ? first + made::tile_columns : B::head_dim;
     tile_sums<B> sums;
-#pragma HLS ARRAY_PARTITION variable = sums.sum complete
-#pragma HLS ARRAY_PARTITION variable = sums.scale complete
   sums_cleared:
     for (int head = 0; head < B::heads; ++head) {
 #pragma HLS UNROLL
@@ -141,13 +144,8 @@ void total_scores(hls::stream<tile_sums<B>>& in, int t, float (&score)[B::positi
 #pragma HLS ARRAY_PARTITION variable = score complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = largest complete
   using made = typename key_record<B>::made;
-  float total[B::heads];
+  float total[B::heads];  // as `largest`, of the head at hand first
 #pragma HLS ARRAY_PARTITION variable = total complete
-totals_cleared:
-  for (int head = 0; head < B::heads; ++head) {
-#pragma HLS UNROLL
-    total[head] = 0.0F;
-  }
 tiles_totalled:
   for (int tile = 0; tile < made::tiles; ++tile) {
     const tile_sums<B> sums = in.read();
@@ -156,13 +154,15 @@ tiles_totalled:
 #pragma HLS PIPELINE II = 1
       float part = sums.sum[head].total();
       if constexpr (made::scaled) part = part * sums.scale[head / (B::heads / B::kv_heads)];
-      part = total[head] + part;
-      total[head] = part;
+      part = (tile == 0 ? 0.0F : total[0]) + part;
+      total[0] = part;
       if (tile == made::tiles - 1) {
         const float scaled = part * B::scaling;
         score[t][head] = scaled;
-        if (t == 0 || scaled > largest[head]) largest[head] = scaled;
+        if (t == 0 || scaled > largest[0]) largest[0] = scaled;
       }
+      next_turn(total);
+      next_turn(largest);
     }
   }
 }
@@ -192,10 +192,11 @@ template <class B>
 void weigh_position(const float (&score)[B::positions][B::heads], const typename value_record<B>::made& value, int t,
                     float (&result)[B::heads][B::head_dim]) {
 #pragma HLS INLINE off
+  [[maybe_unused]] constexpr int banks = value_record<B>::code_banks;
 #pragma HLS ARRAY_PARTITION variable = score complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = result complete dim = 1
 #pragma HLS ARRAY_PARTITION variable = value.code complete dim = 1
-#pragma HLS ARRAY_PARTITION variable = value.code cyclic factor = block_codes dim = 2
+#pragma HLS ARRAY_PARTITION variable = value.code cyclic factor = banks dim = 2
 #pragma HLS ARRAY_PARTITION variable = value.scale complete dim = 1
   using made = typename value_record<B>::made;
   float weight[B::heads];

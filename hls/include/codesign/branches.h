@@ -17,9 +17,11 @@ constexpr int partial_sums = 8;
 struct interleaved_sum {
   float part[partial_sums];
   int first;  // place of the sum that term 0 joined
+  interleaved_sum() {
+#pragma HLS ARRAY_PARTITION variable = part complete
+  }
   void clear() {
 #pragma HLS INLINE
-#pragma HLS ARRAY_PARTITION variable = part complete
     first = 0;
   parts:
     for (int i = 0; i < partial_sums; ++i) {
@@ -73,7 +75,7 @@ struct no_factor {
 
 template <class FACTOR, class IMAGE>
 void read_factor(const IMAGE& image, beat_stream& out) {
-#pragma HLS INLINE off
+#pragma HLS INLINE
   if constexpr (FACTOR::present) {
   rows:
     for (int row = 0; row < FACTOR::rows; ++row) {
@@ -206,7 +208,7 @@ struct outlier_rows {
 // What the rows [first, first + rows) need.
 template <class OUTLIERS, class IMAGE>
 void read_outliers(const IMAGE& image, int first, int rows, beat_stream& out) {
-#pragma HLS INLINE off
+#pragma HLS INLINE
   if constexpr (OUTLIERS::columns_layout) {
     read_field<typename OUTLIERS::values>(image, first * OUTLIERS::most, rows * OUTLIERS::most, out);
   }

@@ -140,26 +140,43 @@ struct fixed_book {
   }
 };
 
+// Rows of a loaded table, which all lanes read at once: registers, or memories of one writer and as many copies as two
+// readers each need.
+template <int WIDTH, int ROWS, bool REGISTERS>
+struct book_rows {
+  ap_uint<WIDTH> of[ROWS];
+  book_rows() {
+#pragma HLS ARRAY_PARTITION variable = of complete
+  }
+};
+template <int WIDTH, int ROWS>
+struct book_rows<WIDTH, ROWS, false> {
+  ap_uint<WIDTH> of[ROWS];
+  book_rows() {
+#pragma HLS BIND_STORAGE variable = of type = ram_1wnr
+  }
+};
+
 // Loaded at run time, element by element: element e of code c is word c * DIMENSION + e. A row of the table holds a
-// code's elements, so that one read brings them all: registers for 4 bits (SqueezeLLM), block or ultra RAM for 8 bits
-// and more (VPTQ, AQLM), with a copy for every two lanes.
+// code's elements, so that one read brings them all: registers for 4 bits (SqueezeLLM), block or ultra RAM for more
+// (VPTQ, AQLM), with a copy for every two lanes.
 template <int CODE_BITS, class ELEMENT, int DIMENSION = 1>
 struct loaded_book {
   static constexpr int code_bits = CODE_BITS, dimension = DIMENSION, layers = 1;
   static constexpr int entries = DIMENSION << CODE_BITS, entry_bits = ELEMENT::bits;
   using element_t = ELEMENT;
   struct registers_t {
-    ap_uint<DIMENSION * entry_bits> rows[1 << CODE_BITS];
+    book_rows<DIMENSION * entry_bits, 1 << CODE_BITS, (CODE_BITS <= 4)> rows;
   };
 
   static void write(registers_t& registers, int index, ap_uint<entry_bits> entry) {
 #pragma HLS INLINE
-    put_lane<entry_bits>(registers.rows[index / DIMENSION], index % DIMENSION, entry);
+    put_lane<entry_bits>(registers.rows.of[index / DIMENSION], index % DIMENSION, entry);
   }
 
   static ELEMENT element(ap_uint<CODE_BITS> code, int component, int, const registers_t& registers) {
 #pragma HLS INLINE
-    return ELEMENT(lane_of<entry_bits>(registers.rows[code.to_uint()], component));
+    return ELEMENT(lane_of<entry_bits>(registers.rows.of[code.to_uint()], component));
   }
 };
 

@@ -17,17 +17,6 @@
 
 namespace codesign {
 
-// An image inside another one, from beat `first` on.
-template <class IMAGE>
-struct image_part {
-  IMAGE image;
-  int first;
-  beat_t read(int beat) const {
-#pragma HLS INLINE
-    return image.read(first + beat);
-  }
-};
-
 // What a layer takes out of the image: its activation stage, and its tiles.
 struct layer_weights {
   beat_stream to_input, to_multiply;
@@ -43,11 +32,12 @@ void stream_layer(layer_weights& weights, beat_stream& in, float_stream& out) {
   multiply<C>(weights.to_multiply, x, 1, out);
 }
 
-template <class B, class IMAGE>
-void read_block_weights(IMAGE image, int position, beat_stream& norm, beat_stream& mlp_norm, beat_stream& angles,
+template <class B, class HOME>
+void read_block_weights(HOME home, int position, beat_stream& norm, beat_stream& mlp_norm, beat_stream& angles,
                         layer_weights& q, layer_weights& k, layer_weights& v, layer_weights& o, layer_weights& gate,
                         layer_weights& up, layer_weights& down) {
 #pragma HLS INLINE off
+  const image_view<HOME> image{home, 0, 0};
   constexpr int half = B::head_dim / 2;
   read_field<typename B::attention_norm>(image, 0, B::hidden, norm);
   read_field<typename B::mlp_norm>(image, 0, B::hidden, mlp_norm);
@@ -55,14 +45,13 @@ void read_block_weights(IMAGE image, int position, beat_stream& norm, beat_strea
   constexpr int row_beats = beats_of(32LL * half);
   read_bits(image, B::cosine::beat + position * row_beats, 0, 32LL * half, angles);
   read_bits(image, B::sine::beat + position * row_beats, 0, 32LL * half, angles);
-  using part = image_part<IMAGE>;
-  read_weights<typename B::q>(part{image, B::q_beat}, q.to_input, q.to_multiply);
-  read_weights<typename B::k>(part{image, B::k_beat}, k.to_input, k.to_multiply);
-  read_weights<typename B::v>(part{image, B::v_beat}, v.to_input, v.to_multiply);
-  read_weights<typename B::o>(part{image, B::o_beat}, o.to_input, o.to_multiply);
-  read_weights<typename B::gate>(part{image, B::gate_beat}, gate.to_input, gate.to_multiply);
-  read_weights<typename B::up>(part{image, B::up_beat}, up.to_input, up.to_multiply);
-  read_weights<typename B::down>(part{image, B::down_beat}, down.to_input, down.to_multiply);
+  read_weights<typename B::q>(home, B::q_beat, 0, q.to_input, q.to_multiply);
+  read_weights<typename B::k>(home, B::k_beat, 0, k.to_input, k.to_multiply);
+  read_weights<typename B::v>(home, B::v_beat, 0, v.to_input, v.to_multiply);
+  read_weights<typename B::o>(home, B::o_beat, 0, o.to_input, o.to_multiply);
+  read_weights<typename B::gate>(home, B::gate_beat, 0, gate.to_input, gate.to_multiply);
+  read_weights<typename B::up>(home, B::up_beat, 0, up.to_input, up.to_multiply);
+  read_weights<typename B::down>(home, B::down_beat, 0, down.to_input, down.to_multiply);
 }
 
 constexpr int beat_floats = beat_bits / 32;
@@ -140,8 +129,8 @@ columns_multiplied:
   }
 }
 
-template <class B, class IMAGE>
-void block_token(IMAGE image, beat_t* cache, const beat_t* input, beat_t* output, int position, int token) {
+template <class B, class HOME>
+void block_token(HOME home, beat_t* cache, const beat_t* input, beat_t* output, int position, int token) {
 #pragma HLS INLINE off
 #pragma HLS DATAFLOW
   constexpr int hidden = B::hidden;
@@ -178,7 +167,7 @@ void block_token(IMAGE image, beat_t* cache, const beat_t* input, beat_t* output
   float_stream q_out("q_out"), k_out("k_out"), v_out("v_out"), turned_q("turned_q"), turned_k("turned_k");
   float_stream o_out("o_out"), gate_out("gate_out"), up_out("up_out"), down_out("down_out");
 
-  read_block_weights<B>(image, position, norm, mlp_norm, angles, q, k, v, o, gate, up, down);
+  read_block_weights<B>(home, position, norm, mlp_norm, angles, q, k, v, o, gate, up, down);
   read_block_input<B>(input, token, x, residual);
   rms_norm<hidden, typename B::attention_norm>(norm, x, B::epsilon, normed);
   copy_row<hidden>(normed, q_in, k_in, v_in);
@@ -201,11 +190,11 @@ void block_token(IMAGE image, beat_t* cache, const beat_t* input, beat_t* output
 
 // Tokens at positions `position`, `position + 1`, ... (below B::positions in all): each through the whole block, one after
 // another, since a token reads what the one before it put into the cache.
-template <class B, class IMAGE>
-void run_block(IMAGE image, beat_t* cache, const beat_t* input, beat_t* output, int position, int tokens) {
+template <class B, class HOME>
+void run_block(HOME home, beat_t* cache, const beat_t* input, beat_t* output, int position, int tokens) {
 tokens_run:
   for (int token = 0; token < tokens; ++token) {
-    block_token<B>(image, cache, input, output, position + token, token);
+    block_token<B>(home, cache, input, output, position + token, token);
   }
 }
 

@@ -33,7 +33,8 @@ struct integer_value {
   static float decode(ap_uint<BITS> stored) {
 #pragma HLS INLINE
     const float whole = SIGNED ? static_cast<float>(ap_int<BITS>(stored).to_int()) : static_cast<float>(stored.to_uint());
-    return whole * power_of_two(UNIT_EXPONENT);
+    constexpr float unit = power_of_two(UNIT_EXPONENT);
+    return whole * unit;
   }
 };
 
@@ -80,7 +81,8 @@ struct table_value {
   static float decode(ap_uint<BITS> stored) {
 #pragma HLS INLINE
     constexpr std::int64_t entries[] = {ENTRIES...};
-    return static_cast<float>(entries[stored.to_uint()]) * power_of_two(UNIT_EXPONENT);
+    constexpr float unit = power_of_two(UNIT_EXPONENT);
+    return static_cast<float>(entries[stored.to_uint()]) * unit;
   }
 };
 

@@ -28,6 +28,7 @@ struct cache_record {
   static constexpr int beats = ceil_div(words, beat_words);
 
   static constexpr int blocks = code_words / code_bits;  // of a head, 32 codes each
+  static constexpr int code_banks = smaller(block_codes, STAGE::columns);  // codes of a head that are met at once
 
   ap_uint<word_bits> word[beats * beat_words];
 
@@ -83,7 +84,7 @@ struct cache_record {
 #pragma HLS INLINE off
 #pragma HLS ARRAY_PARTITION variable = word cyclic factor = code_bits
 #pragma HLS ARRAY_PARTITION variable = coded.code complete dim = 1
-#pragma HLS ARRAY_PARTITION variable = coded.code cyclic factor = block_codes dim = 2
+#pragma HLS ARRAY_PARTITION variable = coded.code cyclic factor = code_banks dim = 2
 #pragma HLS ARRAY_PARTITION variable = coded.scale complete dim = 1
     ap_uint<zero_bits ? zero_bits : 1> zero[HEADS][made::tiles];
 #pragma HLS ARRAY_PARTITION variable = zero complete dim = 0

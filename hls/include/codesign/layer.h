@@ -32,10 +32,12 @@ struct offset_of<INPUT, std::void_t<typename INPUT::offset>> {
 template <class C>
 constexpr int input_beats = beats_of(16LL * C::k);
 
-// The whole image once, in the order in which the other processes take it.
-template <class C, class IMAGE>
-void read_weights(IMAGE image, beat_stream& to_input, beat_stream& to_multiply) {
+// The whole image once, from beat `start` of HOME on, in the order in which the other processes take it; `format` is the
+// word of the format register, for weights whose format is chosen at run time.
+template <class C, class HOME>
+void read_weights(HOME home, int start, std::uint32_t format, beat_stream& to_input, beat_stream& to_multiply) {
 #pragma HLS INLINE off
+  const image_view<HOME> image{home, start, format};
   read_field<typename C::input::smoothing>(image, 0, C::k, to_input);
   read_field<typename offset_of<typename C::input>::type>(image, 0, C::k, to_input);
   read_columns(typename C::parts(), image, to_multiply);
@@ -108,10 +110,11 @@ struct row_tile {
   outlier_tile<typename C::outliers, C::tile_rows> outliers;
 };
 
+// Tile `index` of rows.
 template <class C>
-void fill_tile(beat_stream& weights, int first, row_tile<C>& tile, float_stream& biases) {
+void fill_tile(beat_stream& weights, int index, row_tile<C>& tile, float_stream& biases) {
 #pragma HLS INLINE off
-  const int rows = rows_from<C>(first);
+  const int first = index * C::tile_rows, rows = rows_from<C>(first);
   take_parts<C::tile_rows, C::parallel_rows>(weights, first, rows, tile.parts_of);
   take_outliers<typename C::outliers, C::tile_rows>(weights, first, rows, tile.outliers);
   if constexpr (C::bias::present) {
@@ -139,9 +142,9 @@ using layer_streams =
 // All that reads the activations: groups of the parts, then outliers.
 template <class C>
 void sum_tile(const row_tile<C>& tile, const layer_state<C>& state, const activations<typename C::input, C::tokens>& x,
-              int tokens, int first, layer_streams<C>& out, float_stream& outliers) {
+              int tokens, int index, layer_streams<C>& out, float_stream& outliers) {
 #pragma HLS INLINE off
-  const int rows = rows_from<C>(first);
+  const int first = index * C::tile_rows, rows = rows_from<C>(first);
   sum_parts<C::tile_rows, C::parallel_rows>(tile.parts_of, state.inputs, x, tokens, first, rows, out);
   outlier_sums<typename C::outliers, C::tile_rows>(tile.outliers, state.outlier_columns, x, tokens, rows, outliers);
 }
@@ -150,12 +153,11 @@ void sum_tile(const row_tile<C>& tile, const layer_state<C>& state, const activa
 template <class C>
 void finish_tile(hls::stream<row_values<C::parallel_rows>>& totals, float_stream& outliers, float_stream& biases,
                  const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens,
-                 int first, float_stream& out) {
+                 int index, float_stream& out) {
 #pragma HLS INLINE off
-  const int rows = rows_from<C>(first);
+  const int first = index * C::tile_rows, rows = rows_from<C>(first);
   float bias[C::tile_rows];
   row_values<C::parallel_rows> block;
-#pragma HLS ARRAY_PARTITION variable = block.of complete
   int token = 0, row = 0;
 rows_out:
   for (int i = 0; i < tokens * C::tile_rows; ++i) {
@@ -186,27 +188,27 @@ rows_out:
 }
 
 // Fill a tile, sum up the one before, scale its groups and finish its rows while that goes on. Nothing but the loop, with
-// the pragma in it: a function with DATAFLOW in it, called in a loop, would wait for its end before the next call (AMD
-// UG1399, "Canonical Forms").
+// the pragma in it, from 0 in steps of 1: a function with DATAFLOW in it, called in a loop, would wait for its end before
+// the next call (AMD UG1399, "Canonical Forms").
 template <class C>
 void multiply_tiles(beat_stream& weights, const layer_state<C>& state,
                     const activations<typename C::input, C::tokens>& x,
                     const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens,
                     float_stream& out) {
 #pragma HLS INLINE off
+  [[maybe_unused]] constexpr int biases_depth = 4 * C::tile_rows;  // the first process may be three tiles ahead of the last
 row_tiles:
-  for (int first = 0; first < C::n; first += C::tile_rows) {
+  for (int index = 0; index < ceil_div(C::n, C::tile_rows); ++index) {
 #pragma HLS DATAFLOW
     row_tile<C> tile;
     layer_streams<C> streams;
     float_stream outliers("outliers"), biases("biases");
 #pragma HLS STREAM variable = outliers depth = 16
-// the first process may be three tiles ahead of the last
-#pragma HLS STREAM variable = biases depth = 4 * C::tile_rows
-    fill_tile<C>(weights, first, tile, biases);
-    sum_tile<C>(tile, state, x, tokens, first, streams, outliers);
+#pragma HLS STREAM variable = biases depth = biases_depth
+    fill_tile<C>(weights, index, tile, biases);
+    sum_tile<C>(tile, state, x, tokens, index, streams, outliers);
     scale_parts<typename C::input>(streams, tokens);
-    finish_tile<C>(streams.last(), outliers, biases, branch, tokens, first, out);
+    finish_tile<C>(streams.last(), outliers, biases, branch, tokens, index, out);
   }
 }
 
@@ -233,9 +235,9 @@ void multiply(beat_stream& weights, const activations<typename C::input, C::toke
 
 // --- the pipeline ---------------------------------------------------------------------------------------------------
 
-// `tokens` (1 to C::tokens) rows of FP16 through the layer.
-template <class C, class IMAGE>
-void run_layer(IMAGE image, const beat_t* input, beat_t* output, int tokens) {
+// `tokens` (1 to C::tokens) rows of FP16 through the layer, whose weights are at HOME: a memory_image or a rom_image.
+template <class C, class HOME>
+void run_layer(HOME home, const beat_t* input, beat_t* output, int tokens, std::uint32_t format = 0) {
 #pragma HLS DATAFLOW
   beat_stream to_input("to_input"), to_multiply("to_multiply"), rows("rows");
   float_stream results("results");
@@ -244,7 +246,7 @@ void run_layer(IMAGE image, const beat_t* input, beat_t* output, int tokens) {
 #pragma HLS STREAM variable = rows depth = 16
 #pragma HLS STREAM variable = results depth = 64
   activations<typename C::input, C::tokens> x;
-  read_weights<C>(image, to_input, to_multiply);
+  read_weights<C>(home, 0, format, to_input, to_multiply);
   read_input<C>(input, tokens, rows);
   quantize_input<C>(to_input, rows, tokens, x);
   multiply<C>(to_multiply, x, tokens, results);

@@ -77,8 +77,9 @@ template <class C>
 void write_output(float_stream& in, int tokens, beat_t* output) {
 #pragma HLS INLINE off
   using out = typename C::output;
+  [[maybe_unused]] constexpr int places = output_places<C>;  // of the pragma alone, where codes leave
   float y[C::tokens][C::n], bias[normalised_bias<C> ? C::n : 1];
-#pragma HLS ARRAY_PARTITION variable = y cyclic factor = output_places<C> dim = 2
+#pragma HLS ARRAY_PARTITION variable = y cyclic factor = places dim = 2
 row_tiles:
   for (int first = 0; first < C::n; first += C::tile_rows) {
     const int rows = rows_from<C>(first);
@@ -147,7 +148,7 @@ row_tiles:
       }
     }
   } else {
-    constexpr int places = output_places<C>, beats = ceil_div(C::n, places);
+    constexpr int beats = ceil_div(C::n, places);
   tokens_out:
     for (int token = 0; token < tokens; ++token) {
     beats_out:

@@ -94,13 +94,17 @@ void sum_groups(const part_tile<PART, ROWS, PARALLEL>& tile, const part_register
   using made = group_sums<PART, PARALLEL>;
   using sum_t = typename arithmetic::sum_t;
   constexpr int lanes = arithmetic::lanes;
+  // no more banks than elements
+  [[maybe_unused]] constexpr int x_banks = smaller(lanes, INPUT::columns);
+  [[maybe_unused]] constexpr int input_banks = part_inputs<PART, TOKENS>::present ? smaller(lanes, PART::columns) : 1;
   static_assert(arithmetic::activation_bits == activations<INPUT, TOKENS>::bits, "codes are as wide as the stage's");
   static_assert(!PART::column_scale::present || (arithmetic::activation_bits == 16 && !activations<INPUT, TOKENS>::scaled),
                 "column scales multiply FP16");
 // every lane of the activation is read at once
-#pragma HLS ARRAY_PARTITION variable = x.code cyclic factor = lanes dim = 2
-#pragma HLS ARRAY_PARTITION variable = inputs.code cyclic factor = lanes dim = 2
+#pragma HLS ARRAY_PARTITION variable = x.code cyclic factor = x_banks dim = 2
+#pragma HLS ARRAY_PARTITION variable = inputs.code cyclic factor = input_banks dim = 2
 
+  // Of the block at hand; where blocks take turns, those of the others behind it, in the order of turns.
   sum_t sum[shape::sets][shape::code_rows], ones[shape::sets][shape::ones_rows];
 #pragma HLS ARRAY_PARTITION variable = sum complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = ones complete dim = 0
@@ -117,7 +121,6 @@ steps:
     const int end = group + 1 < shape::groups ? begin + PART::group : PART::columns;
     const int stored_end = group + 1 < shape::groups ? (group + 1) * shape::group_stored : stored_columns<PART>;
     const int place = group * shape::group_stored + step * lanes;
-    const int set = shape::in_turns ? block : 0;
 
     ap_uint<arithmetic::activation_bits> window[shape::window_codes];
 #pragma HLS ARRAY_PARTITION variable = window complete
@@ -133,11 +136,11 @@ steps:
       const int of_tile = block * shape::code_rows + row;  // row of codes
       const typename registers_of<arithmetic>::type& table = registers.at(block, row);
       if (step == 0 && cycle == 0) {
-        arithmetic::clear(sum[set][row]);
-        if (row < shape::ones_rows) arithmetic::clear(ones[set][row]);
+        arithmetic::clear(sum[0][row]);
+        if (row < shape::ones_rows) arithmetic::clear(ones[0][row]);
       }
       if constexpr (rescales_of<arithmetic>::value) {
-        if (cycle == 0 && starts_slab<PART>::at(step)) arithmetic::rescale(sum[set][row]);
+        if (cycle == 0 && starts_slab<PART>::at(step)) arithmetic::rescale(sum[0][row]);
       }
       if (of_tile * PART::outputs < rows) {
         ap_uint<arithmetic::weight_bits> w[shape::step_codes];
@@ -157,17 +160,17 @@ steps:
               picked[lane] = window[lane / PART::kept * PART::block + within];
             }
           }
-          add_cycle<arithmetic>(sum[set][row], sum_state[row], w, picked, selector, table, cycle);
+          add_cycle<arithmetic>(sum[0][row], sum_state[row], w, picked, selector, table, cycle);
           if constexpr (shape::with_ones) {
-            add_ones<PART>(ones[set][row], ones_state[row], picked, stored_end - place, cycle, table);
+            add_ones<PART>(ones[0][row], ones_state[row], picked, stored_end - place, cycle, table);
           }
         } else {
-          add_cycle<arithmetic>(sum[set][row], sum_state[row], w, window, selector, table, cycle);
+          add_cycle<arithmetic>(sum[0][row], sum_state[row], w, window, selector, table, cycle);
         }
       }
     }
     if constexpr (shape::with_ones && !shape::sparse) {
-      add_ones<PART>(ones[set][0], ones_state[0], window, stored_end - place, cycle, registers.at(block, 0));
+      add_ones<PART>(ones[0][0], ones_state[0], window, stored_end - place, cycle, registers.at(block, 0));
     }
 
     const bool last_cycle = cycle + 1 == step_cycles;
@@ -178,8 +181,8 @@ steps:
     sums_finished:
       for (int row = 0; row < shape::code_rows; ++row) {
 #pragma HLS UNROLL
-        finished.sum[row] = sum[set][row];
-        if (shape::with_ones && row < shape::ones_rows) finished.ones[row] = ones[set][row];
+        finished.sum[row] = sum[0][row];
+        if (shape::with_ones && row < shape::ones_rows) finished.ones[row] = ones[0][row];
       }
       entries_of_rows<PARALLEL>(tile.scale, first, block, begin, finished.scale);
       entries_of_rows<PARALLEL>(tile.outer_scale, first, block, begin, finished.outer_scale);
@@ -194,6 +197,10 @@ steps:
       if constexpr (PART::gather::present) finished.activation_scale = inputs.scale[token][group];
       else finished.activation_scale = x.scale[token][begin / activations<INPUT, TOKENS>::tile_columns];
       out.write(finished);
+    }
+    if constexpr (shape::in_turns) {
+      next_turn(sum);
+      if constexpr (shape::with_ones) next_turn(ones);
     }
     // on to the next cycle, step, block, group and token; in turns, a step of all blocks before the next one
     cycle = last_cycle ? 0 : cycle + 1;

@@ -121,7 +121,7 @@ void read_rows_of(const IMAGE& image, int first, int rows, beat_stream& out) {
 // Rows [first, first + rows) of a part; `first` is a multiple of ROWS.
 template <class PART, int ROWS, int PARALLEL, class IMAGE>
 void read_part(const IMAGE& image, int first, int rows, beat_stream& out) {
-#pragma HLS INLINE off
+#pragma HLS INLINE
   using tile = part_tile<PART, ROWS, PARALLEL>;
   const int begin = first / PART::outputs, code_rows = ceil_div(rows, PART::outputs);
   if constexpr (tile::runtime) {  // the format goes along with the codes, a beat in front of them
@@ -158,11 +158,13 @@ void take_plane(beat_stream& in, int first, int rows, TILE& tile) {
     constexpr bool highest = field::bits < 2 * WIDTH;
     const int count = place::count(first, rows) / TILE::per_row;
     beat_window window;
-    window.open(in, plane_start(field::bits, field::count, WIDTH) + static_cast<long long>(place::first(first)) * WIDTH);
+    constexpr long long start = plane_start(field::bits, field::count, WIDTH);
+    window.open(in, start + static_cast<long long>(place::first(first)) * WIDTH);
     int row = 0, line = 0;
   entry_lines:
     for (int i = 0; i < count * TILE::lines; ++i) {
 #pragma HLS PIPELINE II = 1
+#pragma HLS DEPENDENCE variable = tile.entry inter false
       const int entries = smaller(TILE::each, TILE::per_row - line * TILE::each);
       ap_uint<WIDTH> taken[TILE::each];
 #pragma HLS ARRAY_PARTITION variable = taken complete

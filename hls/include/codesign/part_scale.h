@@ -45,8 +45,8 @@ float group_value(const group_sums<PART, PARALLEL>& from, int row,
     float value = value_of<arithmetic>(from.sum[vector], output, registers);
     float activation_sum = 0.0F;
     if constexpr (shape::with_ones) {
-      activation_sum = value_of<arithmetic>(from.ones[shape::sparse ? row : 0], 0, registers) *
-                       power_of_two(-PART::one_exponent);
+      constexpr float unit = power_of_two(-PART::one_exponent);
+      activation_sum = value_of<arithmetic>(from.ones[shape::sparse ? row : 0], 0, registers) * unit;
     }
     if constexpr (PART::zero == zero_kind::in_codes) value = value - zero_of<PART, PARALLEL>(from, row) * activation_sum;
     if constexpr (PART::scale::present) value = value * scale_of<PART, PARALLEL>(from, row);
@@ -74,8 +74,9 @@ void scale_groups(hls::stream<group_sums<PART, PARALLEL>>& in, int tokens, hls::
   constexpr int exact_bits = exact_width<PART, PART::exact_scale>::value;
   constexpr int distance = BLOCKS * shape::passes;
   constexpr bool scaled = INPUT::quantizer::scaled && INPUT::rule != scale_rule::none;
-  float total[BLOCKS][shape::passes * shape::scalers];
-  ap_int<exact_bits> exact[BLOCKS][shape::passes * shape::scalers];
+  // Totals of the rows that are scaled at a time; those of the iterations to come behind them, in the order of iterations.
+  float total[distance][shape::scalers];
+  ap_int<exact_bits> exact[distance][shape::scalers];
 #pragma HLS ARRAY_PARTITION variable = total complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = exact complete dim = 0
   typename registers_of<arithmetic>::type registers{};  // constants; tables do not look at them here
@@ -91,8 +92,6 @@ void scale_groups(hls::stream<group_sums<PART, PARALLEL>>& in, int tokens, hls::
 rows_scaled:
   for (int i = 0; i < tokens * shape::groups * distance; ++i) {
 #pragma HLS PIPELINE II = shape::scale_interval
-#pragma HLS DEPENDENCE variable = total inter RAW distance = distance true
-#pragma HLS DEPENDENCE variable = exact inter RAW distance = distance true
     const bool last_group = group + 1 == shape::groups;
     if (pass == 0) {
       group_of = in.read();
@@ -110,13 +109,14 @@ rows_scaled:
         if constexpr (PART::exact_scale) {
           const ap_int<PART::scale::bits + 1> scale = group_of.scale[row];
           const ap_int<exact_bits> product = integer_of(group_of.sum[row / PART::outputs], row % PART::outputs) * scale;
-          const ap_int<exact_bits> whole = product + (group == 0 ? ap_int<exact_bits>(0) : exact[block][row]);
-          exact[block][row] = whole;
-          sum = float_of<exact_bits>(whole) * power_of_two(arithmetic::unit_exponent);
+          const ap_int<exact_bits> whole = product + (group == 0 ? ap_int<exact_bits>(0) : exact[0][scaler]);
+          exact[0][scaler] = whole;
+          constexpr float unit = power_of_two(arithmetic::unit_exponent);
+          sum = float_of<exact_bits>(whole) * unit;
           if constexpr (scaled) sum = sum * group_of.activation_scale;
         } else {
-          sum = (group == 0 ? 0.0F : total[block][row]) + group_value<PART, INPUT, PARALLEL>(group_of, row, registers);
-          total[block][row] = sum;
+          sum = (group == 0 ? 0.0F : total[0][scaler]) + group_value<PART, INPUT, PARALLEL>(group_of, row, registers);
+          total[0][scaler] = sum;
         }
         if constexpr (PART::outer_last) sum = sum * PART::outer_scale::value::decode(group_of.outer_scale[row]);
         if constexpr (PART::row_scale::present) sum = sum * PART::row_scale::value::decode(group_of.row_scale[row]);
@@ -124,6 +124,8 @@ rows_scaled:
         made.of[row] = sum;
       }
     }
+    if constexpr (PART::exact_scale) next_turn(exact);
+    else next_turn(total);
     if (++pass == shape::passes) {
       pass = 0;
       if (last_group) out.write(made);

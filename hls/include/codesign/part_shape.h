@@ -81,12 +81,27 @@ struct group_sums {
   entries<typename PART::row_scale> row_scale;
   ap_uint<runtime_format_of<PART>::value ? 32 : 1> format;  // word of the format register, where that is loaded
   float activation_scale;
+
+  group_sums() {  // a whole value is written and read in a cycle
+#pragma HLS ARRAY_PARTITION variable = sum complete
+#pragma HLS ARRAY_PARTITION variable = ones complete
+#pragma HLS ARRAY_PARTITION variable = scale complete
+#pragma HLS ARRAY_PARTITION variable = outer_scale complete
+#pragma HLS ARRAY_PARTITION variable = outer_offset complete
+#pragma HLS ARRAY_PARTITION variable = zero complete
+#pragma HLS ARRAY_PARTITION variable = zero_scale complete
+#pragma HLS ARRAY_PARTITION variable = zero_offset complete
+#pragma HLS ARRAY_PARTITION variable = row_scale complete
+  }
 };
 
 // Results of PARALLEL rows.
 template <int PARALLEL>
 struct row_values {
   float of[PARALLEL];
+  row_values() {
+#pragma HLS ARRAY_PARTITION variable = of complete
+  }
 };
 
 // --- inputs ---------------------------------------------------------------------------------------------------------

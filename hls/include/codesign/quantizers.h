@@ -63,14 +63,16 @@ struct integer_quantizer {
   static constexpr float absmax = -minimum > maximum ? -minimum : maximum;
   static ap_uint<BITS> encode(float y) {
 #pragma HLS INLINE
-    float whole = round_even(y * power_of_two(-UNIT_EXPONENT));
+    constexpr float units = power_of_two(-UNIT_EXPONENT);
+    float whole = round_even(y * units);
     whole = whole < MIN ? static_cast<float>(MIN) : whole > MAX ? static_cast<float>(MAX) : whole;
     return ap_uint<BITS>(ap_int<BITS + 1>(static_cast<int>(whole)));
   }
   static float value(ap_uint<BITS> code) {
 #pragma HLS INLINE
+    constexpr float unit = power_of_two(UNIT_EXPONENT);
     const int whole = MIN < 0 ? ap_int<BITS>(code).to_int() : static_cast<int>(code.to_uint());
-    return static_cast<float>(whole < MIN ? MIN : whole) * power_of_two(UNIT_EXPONENT);
+    return static_cast<float>(whole < MIN ? MIN : whole) * unit;
   }
 };
 
@@ -153,8 +155,8 @@ struct stored_scale<minifloat_value<EXPONENT_BITS, MANTISSA_BITS, BIAS, SIGNED, 
 template <int BITS, int UNIT_EXPONENT>
 struct stored_scale<integer_value<BITS, false, UNIT_EXPONENT>> {
   static ap_uint<BITS> encode(float scale) {
-    const float whole = round_even(scale * power_of_two(-UNIT_EXPONENT));
-    const float top = static_cast<float>((1 << BITS) - 1);
+    constexpr float units = power_of_two(-UNIT_EXPONENT), top = static_cast<float>((1 << BITS) - 1);
+    const float whole = round_even(scale * units);
     return whole < 1.0F ? 1 : whole > top ? (1 << BITS) - 1 : static_cast<int>(whole);
   }
 };

@@ -23,50 +23,54 @@ constexpr int beats_of(long long bits) { return static_cast<int>((bits + beat_bi
 
 // --- the two homes of a weight image --------------------------------------------------------------------------------
 
+// What goes from process to process is a plain pointer or an empty struct: Vitis HLS refuses functions of their own that take
+// a struct with a pointer in it ("pointer to pointer").
+
 // In memory: behind an AXI master.
-struct memory_image {
-  const beat_t* beats;
-  beat_t read(int beat) const {
-#pragma HLS INLINE
-    return beats[beat];
-  }
-};
+using memory_image = const beat_t*;
 
-// On the chip: a table of 64-bit words, little-endian, that is part of the source.
-struct rom_image {
-  const std::uint64_t* words;
-  beat_t read(int beat) const {
+inline beat_t beat_of_image(memory_image image, int beat) {
 #pragma HLS INLINE
-    beat_t made = 0;
-  words_of_beat:
-    for (int word = 0; word < rom_words; ++word) {
+  return image[beat];
+}
+
+// On the chip: TABLE::word(i) is word i of a table of 64-bit words, little-endian, that is part of the source.
+template <class TABLE>
+struct rom_image {};
+
+template <class TABLE>
+beat_t beat_of_image(rom_image<TABLE>, int beat) {
+#pragma HLS INLINE
+  beat_t made = 0;
+words_of_beat:
+  for (int word = 0; word < rom_words; ++word) {
 #pragma HLS UNROLL
-      put_lane<64>(made, word, words[beat * rom_words + word]);
-    }
-    return made;
+    put_lane<64>(made, word, TABLE::word(beat * rom_words + word));
   }
-};
+  return made;
+}
 
-// An image beside the word of a format register, for parts whose weight format is chosen at run time.
+// An image as its reader sees it, a process in which everything that takes one is inlined: from beat `first` on, beside the
+// word of a format register for parts whose weight format is chosen at run time.
 template <class IMAGE>
-struct formatted_image {
+struct image_view {
   IMAGE image;
+  int first;
   std::uint32_t format;
   beat_t read(int beat) const {
 #pragma HLS INLINE
-    return image.read(beat);
+    return beat_of_image(image, first + beat);
   }
 };
 
 // Bits [first, first + bits) of an array that starts at beat `start`, as the beats that hold them.
 template <class IMAGE>
 void read_bits(const IMAGE& image, int start, long long first, long long bits, beat_stream& out) {
-#pragma HLS INLINE off
-  if (bits == 0) return;
+#pragma HLS INLINE
   const int begin = static_cast<int>(first / beat_bits);
-  const int end = static_cast<int>((first + bits - 1) / beat_bits);
+  const int end = bits == 0 ? begin : static_cast<int>((first + bits - 1) / beat_bits) + 1;
 burst:
-  for (int beat = begin; beat <= end; ++beat) {
+  for (int beat = begin; beat < end; ++beat) {
 #pragma HLS PIPELINE II = 1
     out.write(image.read(start + beat));
   }

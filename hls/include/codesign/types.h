@@ -23,7 +23,7 @@ constexpr int larger(int a, int b) { return a > b ? a : b; }
 constexpr int smaller(int a, int b) { return a < b ? a : b; }
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// 2.0F**exponent for -149 to 127, exact.
+// 2.0F**exponent for -149 to 127, exact. For constants (constexpr): anywhere else a tool makes a loop of it.
 constexpr float power_of_two(int exponent) {
   float power = 1.0F;
   for (; exponent > 0; --exponent) power *= 2.0F;
@@ -80,6 +80,40 @@ lanes:
   for (int lane = 0; lane < LANES; ++lane) {
 #pragma HLS UNROLL
     elements[lane] = lane_of<BITS>(port, lane);
+  }
+}
+
+// --- registers that take turns ------------------------------------------------------------------------------------------
+
+// Moves registers on by a turn: the first is last. A loop that works on place 0 alone adds to one of them every PLACES
+// iterations, which a tool sees; with an index that turns instead it has to assume that each addition waits for the one
+// before, whatever a pragma says, since registers are no memory.
+template <class T, int PLACES>
+void next_turn(T (&of)[PLACES]) {
+#pragma HLS INLINE
+  const T first = of[0];
+places_turned:
+  for (int place = 1; place < PLACES; ++place) {
+#pragma HLS UNROLL
+    of[place - 1] = of[place];
+  }
+  of[PLACES - 1] = first;
+}
+
+// The same of ROWS in each place.
+template <class T, int PLACES, int ROWS>
+void next_turn(T (&of)[PLACES][ROWS]) {
+#pragma HLS INLINE
+rows_turned:
+  for (int row = 0; row < ROWS; ++row) {
+#pragma HLS UNROLL
+    const T first = of[0][row];
+  places_turned:
+    for (int place = 1; place < PLACES; ++place) {
+#pragma HLS UNROLL
+      of[place - 1][row] = of[place][row];
+    }
+    of[PLACES - 1][row] = first;
   }
 }
 
