@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ VERSION = 1
 PART_SUFFIX = ".part"  # of a folder that is not finished
 _KEYS = ("kind", "version", "layers", "files")
 _FILE_KEYS = ("file", "bytes", "sha256")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def file_entries(folder: Path) -> list[dict[str, Any]]:
@@ -70,7 +72,8 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
     """The manifest of an export.
 
     Raises:
-        ValueError: no such folder, no manifest, or one that is broken, of another kind or of another version.
+        ValueError: no such folder, no manifest, or one that is broken, of another kind or of another version, or
+            without layers.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
@@ -93,7 +96,22 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise ValueError(f"every entry of files in {path} must have the keys {', '.join(_FILE_KEYS)}")
     for entry in entries:
         checked_path(entry["file"], path)
+    _check_layers(content["layers"], path)
     return content
+
+
+def _check_layers(layers: Any, manifest: Path) -> None:
+    """Make sure that there is a layer, and that each has a name of its own and an identifier."""
+    if not isinstance(layers, list) or not layers:
+        raise ValueError(f"layers in {manifest} must be a list of at least one layer")
+    seen: set[str] = set()
+    for layer in layers:
+        name, identifier = (layer.get(key) if isinstance(layer, dict) else None for key in ("name", "identifier"))
+        if not isinstance(name, str) or not isinstance(identifier, str) or not _IDENTIFIER.fullmatch(identifier):
+            raise ValueError(f"every layer in {manifest} must have a name and an identifier, a C identifier")
+        if name in seen:
+            raise ValueError(f"layers in {manifest} must have names of their own, not {name!r} twice")
+        seen.add(name)
 
 
 def checked_path(name: Any, manifest: Path) -> str:

@@ -39,7 +39,9 @@ struct comparison {
       const unsigned a = word_of(wanted, first, word), b = word_of(found, first, word);
       ++compared;
       if (a != b && mismatches++ < most) {
-        std::printf("mismatch token=%d row=%d expected=%x found=%x\n", token, row + word, a, b);
+        std::printf("mismatch token=%d row=%d expected=%x found=%x", token, row + word, a, b);
+        if (row == 0) std::printf(" (%.9g, not %.9g)", codesign::float_of_bits(a), codesign::float_of_bits(b));
+        std::printf("\n");
       }
     }
   }

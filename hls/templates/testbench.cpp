@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "codesign/beat_file.h"
+#include "codesign/fields.h"
 #include "config.h"
 
 using beat_t = ap_uint<512>;
@@ -40,6 +41,11 @@ unsigned row_of(const std::vector<beat_t>& beats, int token, int row) {
   return ap_uint<row_bits>(beat.range(first + row_bits - 1, first)).to_uint();
 }
 
+// Of bits of float32 or FP16; codes are what they are.
+double value_of(unsigned bits) {
+  return row_bits == 32 ? codesign::float_of_bits(bits) : codesign::fp16_value::decode(bits);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -62,8 +68,10 @@ int main(int count, char** arguments) {
           const unsigned wanted = row_of(expected, token, row), found = row_of(output, token, row);
           ++compared;
           if (wanted != found && mismatches++ < most) {
-            std::printf("mismatch token=%d row=%d expected=%x found=%x format=%s\n", token, row, wanted, found,
+            std::printf("mismatch token=%d row=%d expected=%x found=%x format=%s", token, row, wanted, found,
                         run.format);
+            if (row_bits >= 16) std::printf(" (%.9g, not %.9g)", value_of(wanted), value_of(found));
+            std::printf("\n");
           }
         }
       }

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 
 import numpy as np
@@ -231,6 +232,17 @@ def test_make_csim_needs_nothing_of_ours(exported, compiled_here, tmp_path):
     done = subprocess.run(command, cwd=folder, env=bare, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "all outputs of all layers are as expected" in done.stdout and done.stdout.count("mismatches 0") == 2
+    # one golden value of row 3 is another: make names layer, token, row, and both values beside their bits
+    place = sorted((folder / "layers").iterdir())[0]
+    whole = (place / "output.bin").read_bytes()
+    (right,) = struct.unpack_from("<f", whole, 12)
+    (place / "output.bin").write_bytes(whole[:12] + struct.pack("<f", right + 1) + whole[16:])
+    single = ["make", f"csim-{place.name}", *command[2:]]
+    wrong = subprocess.run(single, cwd=folder, env=bare, capture_output=True, text=True)
+    said = re.search(r"mismatch token=0 row=3 expected=\w+ found=\w+ format= \((\S+), not (\S+)\)", wrong.stdout)
+    assert wrong.returncode != 0 and place.name in wrong.stdout and said is not None
+    assert float(said[1]) == pytest.approx(right + 1) and float(said[2]) == pytest.approx(right)
+    (place / "output.bin").write_bytes(whole)
     # weights on the chip are part of the program: a new image makes a new one
     dry = [*command[:1], "-n", *command[1:]]
     compiles = "-std=c++17"

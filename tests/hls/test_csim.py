@@ -75,7 +75,7 @@ def write_export(folder, *layers, programs=None):
     """An export of doubling layers, with the programs of another one where they will do."""
     with whole_export(folder) as made:
         (made / "include" / "codesign").mkdir(parents=True)
-        for header in needed_headers('#include "codesign/beat_file.h"'):
+        for header in needed_headers('#include "codesign/beat_file.h"\n#include "codesign/fields.h"'):
             shutil.copyfile(INCLUDE / "codesign" / header, made / "include" / "codesign" / header)
         entries = [write_layer(made, name, identifier, **more) for name, identifier, more in layers]
         write_manifest(made, {"layers": entries})
@@ -142,7 +142,7 @@ def test_names_that_are_numbers_do_not_make_other_sources_alike(tmp_path):
     [
         ("sources", 5, "sources of a layer in .* must be a list of texts, not 5"),
         ("data", [], "data of a layer in .* must be a list of texts"),
-        ("name", ["a"], "name of a layer in .* must be a text"),
+        ("name", ["a"], "every layer in .* must have a name and an identifier"),
         ("folder", "/etc", "must lie inside its folder, not '/etc'"),
         ("folder", "../x", "must lie inside its folder, not '../x'"),
         ("output", "fp99", "output of a layer in .* must be fp32, fp16, codes, not 'fp99'"),

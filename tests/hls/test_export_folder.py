@@ -13,7 +13,7 @@ def export(folder, content="one", name="file.txt"):
         (made / name).write_text(content)
         (made / "deep").mkdir(exist_ok=True)
         (made / "deep" / "b.txt").write_text("b")
-        write_manifest(made, {"layers": []})
+        write_manifest(made, {"layers": [{"name": "a", "identifier": "layer_a_x0"}]})
 
 
 def names(folder):
@@ -116,6 +116,11 @@ def test_an_export_that_was_worked_on_is_not_replaced(tmp_path, change):
         ('{"kind": "other"}', "kind in"),
         ({"version": 99}, "version in .* must be 1, not 99"),
         ({"layers": None, "drop": "layers"}, "must have the keys layers"),
+        ({"layers": []}, "layers in .* must be a list of at least one layer"),
+        ({"layers": {"name": "a"}}, "layers in .* must be a list of at least one layer"),
+        ({"layers": [{"name": "a"}]}, "must have a name and an identifier, a C identifier"),
+        ({"layers": [{"name": "a", "identifier": "../a"}]}, "must have a name and an identifier, a C identifier"),
+        ({"layers": [{"name": "a", "identifier": "a"}] * 2}, "must have names of their own, not 'a' twice"),
         ({"files": [{"file": "x"}]}, "every entry of files"),
         ({"files": [{"file": "../x", "bytes": 0, "sha256": ""}]}, "must lie inside its folder, not '../x'"),
         ({"files": [{"file": "/etc/passwd", "bytes": 0, "sha256": ""}]}, "must lie inside"),
