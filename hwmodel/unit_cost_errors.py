@@ -8,7 +8,7 @@ or ``SMALL_GATES`` gates stand apart: there one LUT is more than 5 %, so their d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -18,13 +18,17 @@ import pandas as pd
 
 from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost_parts import RECORDED_ONLY, group_of
-from hwmodel.unit_cost_prices import FEW_ROWS, Sample, closed_form, fitted, is_lut, known_prices, samples, solve
+from hwmodel.unit_cost_prices import (
+    FEW_ROWS,
+    Sample,
+    closed_form,
+    fitted,
+    known_prices,
+    samples,
+    small_size,
+    solve,
+)
 
-SMALL_LUTS = 20.0
-SMALL_GATES = 100.0
-# Area of a two-input NAND of strength 1: sky130_fd_sc_hd__nand2_1, sg13g2_nand2_1 (um2) and OSU's NAND2X1 (its own
-# unit), from the liberty files that docs/synthesis.md names
-GATE_AREA: Mapping[str, float] = {"sky130hd": 3.7536, "sg13g2": 7.2576, "osu018": 24.0}
 # Groups whose recorded rows share one format, or know only few: formats of both sides are left out as a pair
 _BY_PAIR = frozenset({"bit-serial", "both serial", "term-serial", "code book", "mixture", "vector book", "flint",
                       "flint pair", "OliVe", "Tender", "BitMoD", "BitMoD group accumulator",
@@ -91,7 +95,7 @@ def _keys(group: str, sample: Sample, by: LeftOut) -> set[str]:
 
 def is_small(size: float, target: str) -> bool:
     """Whether a PE of that many LUTs, or that area, is a small one."""
-    return size < (SMALL_LUTS if is_lut(target) else SMALL_GATES * GATE_AREA.get(target, 0.0))
+    return size < small_size(target)
 
 
 @cache

@@ -7,7 +7,7 @@ from functools import cache
 
 from hwmodel.unit_cost_books import constant_luts
 from hwmodel.unit_cost_design import PeDesign, design, float_range
-from hwmodel.unit_cost_integers import Parts, Pricer, table_parts, tree_bits, unsigned_product
+from hwmodel.unit_cost_integers import Parts, Pricer, sum_bits, table_parts, tree_bits, unsigned_product
 
 
 @cache
@@ -66,59 +66,126 @@ def float_fields(one: PeDesign) -> tuple[int, int, int, int]:
     return one.get(sides[0]), one.get(sides[1]), one.get(sides[2]), one.get(sides[3])
 
 
-def multiplier_parts(one: PeDesign, price: Pricer) -> Parts:
+def multiplier_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     """Significand product, sum of the shifts, sign.
 
-    Exponents of one bit shift nothing, so that a wider one beside them is only decoded; two wider ones are added.
+    Exponents of one bit shift nothing, so that a wider one beside them is only decoded; two wider ones are added. In
+    cells the product of significands costs part of what it does alone and part by its adders.
     """
     we, wm, ae, am = float_fields(one)
     lanes, wider = one.lanes, [e for e in (we, ae) if e > 1]
     added = len(wider) == 2
-    return {
+    parts = {
         "product": lanes * price(unsigned_product(wm + 1, am + 1)),
-        "exponents": float(lanes * len(wider)),
         "wide_exponents": float(lanes * sum(e > 2 for e in wider)),
+    }
+    if not lut:
+        return parts | {
+            "product_adders": float(lanes * wm * am),
+            "product_row": float(lanes * (min(wm, am) + 1)),
+            "exponent_sum": float(lanes * added * (we + ae)),
+            "exponent_bits": float(lanes * sum(max(e - 2, 0) for e in wider)),
+        }
+    return parts | {
+        "exponents": float(lanes * len(wider)),
         "exponent_bits": float(lanes * sum(max(e - 3, 0) for e in wider)),
         "exponent_sum": float(lanes * added * max(we, ae)),
         "sign": float(lanes),
     }
 
 
+def shift_parts(width: int, largest: int, lanes: int) -> Parts:
+    """Of ``lanes`` shifts of a signed number by up to ``largest``: levels of its bits, muxes of these, and its reach.
+
+    A shifter of ``n`` places is log2 n levels of muxes or, where synthesis flattens it, a gate for each bit and place;
+    netlists are between. With two-way muxes alone long shifts come out too dear: ends of the levels are constant.
+    """
+    return {
+        "levels": lanes * width * math.log2(1 + largest),
+        "shift_muxes": float(lanes * shift_muxes(width, largest)),
+        "reach": float(lanes * width * largest),
+    }
+
+
 def fixed_point_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
-    """The product in fixed point, and its exact accumulation."""
+    """The product in fixed point, and its exact accumulation.
+
+    Tried and lost on LUTs: four-way muxes with the constant ones among their ends counted, the last stage apart, and
+    powers of two by themselves (dot products 6.4 instead of 4 %, with twelve prices instead of nine).
+    """
     we, wm, ae, am = float_fields(one)
     largest = float_range(we) + float_range(ae)
     signed = wm + am + (3 if min(wm, am) else 2)  # significand product and sign; by a power of two a bit less
     width = wm + am + 3 + largest
-    lanes = one.lanes
-    parts = multiplier_parts(one, price)
-    parts["hidden_bits"] = float(lanes * sum(e > 1 and m > 0 for e, m in ((we, wm), (ae, am))))
-    parts["negation"] = float(lanes * signed)
-    if wm + am == 0:  # signed powers of two: each bit is a function of the shift and the sign
-        parts["one_hot"] = float(lanes * width)
-    elif lut:
-        sites, last = shift_luts(signed, largest)
-        if one.family == "minifloat_product" and max(wm, am) == 1:
-            # at most six magnitudes: a bit of the product is a function of them and the shift, no stage stands alone
-            del parts["negation"]
-            lone = max(largest - 6, 0) * (min(we, ae) < 2)
-            return parts | {"few_bits": float(width), "few_shift": sites + last, "few_lone": float(lone)}
-        parts["shift"], parts["last_shift"] = lanes * sites, lanes * last
-        # a lone exponent of four bits or more is folded into the shifter, which ends up larger than with two
-        parts["lone_exponent"] = float(lanes * max(largest - 6, 0) * (min(we, ae) < 2))
+    lanes, bits = one.lanes, one.get("ACCUMULATOR_BITS")
+    narrow, wide = sorted((wm, am))
+    if not lut:
+        parts = {
+            "product": lanes * price(unsigned_product(wm + 1, am + 1)),
+            "product_adders": float(lanes * wm * am),
+            "hidden_rows": float(lanes * ((we > 1) * am + (ae > 1) * wm)),  # of a hidden bit that is decoded first
+            "exponent_sum": float(lanes * (min(we, ae) > 1) * (we + ae)),
+            "levels": lanes * signed * math.log2(1 + largest),
+            "width": float(lanes * width),
+            "long_width": float(lanes * width * (max(we, ae) > 2)),
+        }
         if one.family == "minifloat_product":
-            # flows that make the shifter into gates share it with what stands before: no whole stages are left.
-            # Tried and lost before an accumulator (Kulisch MACs: worst 17 % instead of 14 %)
-            parts["spread"] = signed * math.log2(1 + largest)
-            parts["reach"] = float(signed * largest)
-    else:
-        parts["shift"] = float(lanes * shift_muxes(signed, largest))
-        parts["range"] = float(lanes * width * largest.bit_length())
-    if one.family == "minifloat_dot":
-        # tried and lost in cells: the gates that clear an accumulator, as for integers (SG13G2: 2.8 % instead of 1.6 %)
-        adders = float(tree_bits(width, lanes) + one.get("ACCUMULATOR_BITS"))
-        parts["accumulator" if lut else "adder_bits"] = adders
-    return parts
+            return parts | {"narrow_mantissa": float(narrow), "negation": float(signed)}
+        # an accumulator of its own price: OSU's is cleared by gates, as with integers, the others' are not
+        sums = {"sum_bits": sum_bits(width, lanes, bits), "accumulator_bits": float(bits)}
+        return parts | {"product_row": float(lanes * (narrow + 1))} | sums
+    if one.family == "minifloat_product":
+        return _product_alone(one, signed, largest, price)
+    return {
+        **_significand_luts(one, price),
+        "wide_significand": float(lanes * wide),
+        **shift_parts(signed, largest, lanes),
+        "accumulator": float(tree_bits(width, lanes) + bits),
+    }
+
+
+def _significand_luts(one: PeDesign, price: Pricer) -> Parts:
+    """LUTs before the shifter: two counts of the product, as it costs alone and by its row pairs, and the exponents."""
+    we, wm, ae, am = float_fields(one)
+    lanes, (narrow, wide) = one.lanes, sorted((wm, am))
+    return {
+        "product": lanes * price(unsigned_product(wm + 1, am + 1)),
+        "row_pairs": float(lanes * ((wide + 2) // 2) * (narrow + 1)),
+        "hidden_bits": float(lanes * sum(e > 1 and m > 0 for e, m in ((we, wm), (ae, am)))),
+        "wide_exponents": float(lanes * sum(e > 2 for e in (we, ae))),
+        "exponent_bits": float(lanes * sum(max(e - 3, 0) for e in (we, ae))),
+    }
+
+
+def _product_alone(one: PeDesign, signed: int, largest: int, price: Pricer) -> Parts:
+    """LUTs of a product in fixed point that nothing adds up: three kinds with prices of their own.
+
+    Mantissas of one bit at most leave six magnitudes: each bit of the product is a function of few signals, so that
+    their number counts, and decoding the shift (levels and muxes of a shifter, tried and lost: 7.7 instead of 6.4 %). A
+    power of two only shifts the other significand. The others are multiplied.
+    """
+    we, wm, ae, am = float_fields(one)
+    narrow, wide = sorted((wm, am))
+    shift = shift_parts(signed, largest, 1)
+    if wide <= 1:
+        return {
+            "few_range": float(largest),
+            "few_mantissa_range": float(largest * (wm + am)),
+            "few_shift_bits": float(largest.bit_length()),
+            "few_products": float(narrow),
+        }
+    if narrow == 0:
+        return {
+            "power_levels": shift["levels"],
+            "power_muxes": shift["shift_muxes"],
+            "power_range": float(largest),
+            "power_hidden": float((we > 1) * wm + (ae > 1) * am),
+            "power_exponent_bits": float(sum(max(e - 4, 0) for e in (we, ae))),
+        }
+    parts = _significand_luts(one, price)
+    del parts["hidden_bits"]
+    hidden = float((we > 1) * am + (ae > 1) * wm)
+    return {**parts, "hidden_rows": hidden, "product_row": float(narrow + 1), **shift}
 
 
 _SCALE_BITS = 4  # significand of a UE4M3 scale
@@ -178,7 +245,8 @@ def float_accumulated_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     }
     if family == "mixture_float_mac":
         inputs = one.get("CODE_BITS") + one.get("SELECTOR_BITS")
-        parts["constant" if lut else "table"] = one.get("ENTRY_BITS") * (constant_luts(inputs) if lut else 1 << inputs)
+        entry = one.get("ENTRY_BITS")
+        parts |= {"constant": entry * constant_luts(inputs)} if lut else {"table": float(entry**2)}
     if family == "codebook_float_mac":
         parts |= table_parts(one.get("CODE_BITS", 4), 16, 1, written=bool(one.get("PROGRAMMABLE")), lut=lut)
     return parts

@@ -6,16 +6,14 @@ Widths are those of the modules in ``hls/rtl`` (``serial.sv``, ``codebook.sv``, 
 from __future__ import annotations
 
 from hwmodel.unit_cost_design import PeDesign, design
-from hwmodel.unit_cost_floats import shift_luts, shift_muxes
-from hwmodel.unit_cost_integers import Parts, Pricer, table_parts, tree_bits, unsigned_product
+from hwmodel.unit_cost_floats import shift_luts, shift_muxes, shift_parts
+from hwmodel.unit_cost_integers import Parts, Pricer, sum_bits, table_parts, tree_bits, unsigned_product
 
 LUT_INPUTS = 6
 
 
-def _shifts(width: int, largest: int, lanes: int, lut: bool) -> Parts:
-    """Of ``lanes`` shifters; on LUTs the last two-way stage apart, part of which the adders behind it absorb."""
-    if not lut:
-        return {"shift": float(lanes * shift_muxes(width, largest))}
+def _shifts(width: int, largest: int, lanes: int) -> Parts:
+    """LUTs of ``lanes`` shifters; the last two-way stage apart, part of which the adders behind it absorb."""
     sites, last = shift_luts(width, largest)
     return {"shift": lanes * sites, "last_shift": lanes * last}
 
@@ -30,11 +28,11 @@ def _adders(tree: float, registered: float, lut: bool) -> Parts:
     return {"adder_bits": tree + registered, "clear_bits": registered}
 
 
-def _shifted_adders(tree: float, registered: float, lut: bool) -> Parts:
-    """Of short terms that are shifted far: in cells their tree takes more than adders of integers, a price apart."""
+def _summed_terms(width: int, lanes: int, accumulator: int, lut: bool) -> Parts:
+    """Adders of terms that were shifted, which no compressor merges with their products, and the accumulator."""
     if lut:
-        return _adders(tree, registered, lut)
-    return {"tree_bits": tree, **_adders(0.0, registered, lut)}
+        return _adders(float(tree_bits(width, lanes)), float(accumulator), lut)
+    return {"sum_bits": sum_bits(width, lanes, accumulator), **_adders(0.0, float(accumulator), lut)}
 
 
 def serial_parts(one: PeDesign, lut: bool) -> Parts:
@@ -45,12 +43,13 @@ def serial_parts(one: PeDesign, lut: bool) -> Parts:
         return {"lanes": float(lanes), "shift": float(shift_muxes(count, 15)), **_adders(0.0, accumulator, lut)}
     if one.family == "term_serial_dot":
         signed, largest = one.get("ACTIVATION_BITS") + 1, (1 << one.get("SHIFT_BITS")) - 1
-        tree = float(tree_bits(signed + largest, lanes))
-        parts = {"terms": float(lanes * signed), **_shifts(signed, largest, lanes, lut)}
-        if lut:
-            # a bit of the negated activation reads those below it, valid and sign: from the fifth on more than a LUT
-            parts["long_terms"] = float(lanes * max(signed - LUT_INPUTS + 2, 0)) if signed + 1 > LUT_INPUTS else 0.0
-        return {**parts, **_shifted_adders(tree, accumulator, lut)}
+        adders = _summed_terms(signed + largest, lanes, one.get("ACCUMULATOR_BITS"), lut)
+        terms = {"terms": float(lanes * signed)}
+        if not lut:
+            return {**terms, "reach": float(lanes * signed * largest), **adders}
+        # a bit of the negated activation reads those below it, valid and sign: from the fifth on more than a LUT
+        long = float(lanes * max(signed - LUT_INPUTS + 2, 0)) if signed + 1 > LUT_INPUTS else 0.0
+        return {**terms, "long_terms": long, **_shifts(signed, largest, lanes), **adders}
     parallel, serial = one.get("PARALLEL_BITS"), one.get("SERIAL_BITS")
     total = parallel + (lanes - 1).bit_length()
     running = total + serial + accumulator if one.get("ACCUMULATE", 1) else accumulator
@@ -82,8 +81,7 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
             extra["negation"] = float(lanes * w)
         elif w == 2:  # magnitudes of 0 or 1, shifted: each bit is 0, a bit of the activation or of its negative
             terms = w + a + shift
-            adders = _adders(float(tree_bits(terms, lanes)), float(accumulator), lut)
-            return {"plain": float(lanes * terms), **adders}
+            return {"plain": float(lanes * terms), **_summed_terms(terms, lanes, accumulator, lut)}
     elif one.family == "olive_dot":
         w = a = 4
         shift = 14 if one.get("FLINT") else 12
@@ -94,16 +92,27 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         extra = {"rescaling": float(accumulator)}
     dot = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"),
                  LANES=lanes, ACCUMULATOR_BITS=accumulator)  # fmt: skip
+    if not lut and one.family == "tender_dot":
+        # its multiplexer stands between tree and accumulator, which are not compressed together then
+        alone = {"dot": lanes * price(dot.replaced(LANES=1, ACCUMULATOR_BITS=0)), **extra}
+        return {**alone, "tree_rows": float((lanes - 1) * (w + a)), **_adders(0.0, float(accumulator), lut)}
+    if not lut and one.family == "codebook_dot":
+        # a product of few values of an entry is no multiplier's: a gate for each bit of both, and rows that add them
+        looked_up = {"entry_products": float(lanes * w * a), "tree_rows": float((lanes - 1) * (w + a))}
+        return {**looked_up, **extra, **_adders(0.0, float(accumulator), lut)}
     if not shift:
         return {"dot": price(dot), **extra}
     # products that are shifted before they are added are priced each alone: no compressor can merge them
-    # tried and lost: a price of its own for their tree (flint no better, OliVe in sky130hd 11 instead of 7 %)
-    return {
-        "dot": lanes * price(dot.replaced(LANES=1, ACCUMULATOR_BITS=0)),
-        **extra,
-        **_shifts(w + a, shift, lanes, lut),
-        **_adders(float(tree_bits(w + a + shift, lanes)), float(accumulator), lut),
-    }
+    product = dot.replaced(LANES=1, ACCUMULATOR_BITS=0)
+    if not lut and one.family == "olive_dot":
+        # flints and outliers have magnitudes of 3 at most: cells of three bits; decoders, tried as recorded alone, are
+        # part of what is shifted (sky130hd 8 instead of 3 %)
+        if one.get("FLINT"):
+            product = product.replaced(WEIGHT_BITS=w - 1, ACTIVATION_BITS=a - 1)
+        extra = {"reach": float(lanes * (w + a) * shift)}
+    products = {"dot" if lut else "product": lanes * price(product), **extra}
+    adders = _summed_terms(w + a + shift, lanes, accumulator, lut)
+    return {**products, **(_shifts(w + a, shift, lanes) if lut else {}), **adders}
 
 
 def _flint_decoder(magnitude_bits: int) -> PeDesign:
@@ -120,11 +129,10 @@ def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     lanes, magnitude = one.lanes, one.get("BITS") - 1
     value = magnitude - 1
     signed, shift = 2 * value + 1, 2 * magnitude
-    tree, accumulator = float(tree_bits(signed + shift, lanes)), float(one.get("ACCUMULATOR_BITS"))
-    shared = {"negation": float(lanes * signed), **_shifts(signed, shift, lanes, lut)}
-    adders = _shifted_adders(tree, accumulator, lut)
+    adders = _summed_terms(signed + shift, lanes, one.get("ACCUMULATOR_BITS"), lut)
     if not lut:
-        return {"product": lanes * price(unsigned_product(value, value)), **shared, **adders}
+        return {"reach": float(lanes * signed * shift), **adders}
+    shared = shift_parts(signed, shift, lanes)
     summed = magnitude.bit_length() + 1
     if 2 * (magnitude + 1) <= LUT_INPUTS:
         return {"plain": float(lanes * (signed + shift)), **adders}

@@ -79,7 +79,7 @@ def parts_of(one: PeDesign, *, lut: bool, price: Pricer) -> Parts:
     if group.startswith("integer"):
         return integer_parts(one, lut)
     if group == "minifloat multiplier":
-        return multiplier_parts(one, price)
+        return multiplier_parts(one, lut, price)
     if group in ("minifloat product", "Kulisch"):
         return fixed_point_parts(one, lut, price)
     if group == "float accumulator":

@@ -27,6 +27,12 @@ NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
 AND_AREA: Mapping[str, float] = {"sky130hd": 6.256, "sg13g2": 9.072, "osu018": 32.0}
 DOTS = "sg13g2"  # the library whose dot products of narrow integers are recorded
 FEW_ROWS = 3  # fewer recorded rows give no prices
+# Designs below so many LUTs or gates are small: one LUT is more than 5 % of them, so their errors count as of this size
+SMALL_LUTS = 20.0
+SMALL_GATES = 100.0
+# Area of a two-input NAND of strength 1: sky130_fd_sc_hd__nand2_1, sg13g2_nand2_1 (um2) and OSU's NAND2X1 (its own
+# unit), from the liberty files that docs/synthesis.md names
+GATE_AREA: Mapping[str, float] = {"sky130hd": 3.7536, "sg13g2": 7.2576, "osu018": 24.0}
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Sample:
         parts: amounts.
         value: fitted: LUTs, or combinational area.
         whole: what errors are relative to: LUTs, or area.
+        scale: what the fit's errors are relative to: the same, but for small designs the size below which they are.
     """
 
     row: SynthesisRow
@@ -104,6 +111,12 @@ class Sample:
     parts: Mapping[str, float]
     value: float
     whole: float
+    scale: float
+
+
+def small_size(target: str) -> float:
+    """LUTs or area below which a PE is a small one."""
+    return SMALL_LUTS if is_lut(target) else SMALL_GATES * GATE_AREA.get(target, 0.0)
 
 
 def is_lut(target: str) -> bool:
@@ -169,7 +182,7 @@ def samples(group: str, target: str) -> tuple[Sample, ...]:
             whole = row.area_um2
             value = whole - (row.area_sequential_um2 or 0.0)
         if value > 0:
-            found.append(Sample(row, one, parts, value, whole))
+            found.append(Sample(row, one, parts, value, whole, max(whole, small_size(target))))
     return tuple(found)
 
 
@@ -177,9 +190,9 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     """Prices that are not fitted: a bit of a carry chain is a LUT; what another group prices costs what it says there.
 
     In cells a bit of an adder is that of integers, and a register that can be cleared has an AND gate more: recorded
-    accumulators follow the width of the product, so a fit could not tell them apart. Shifters of flint and of terms
-    and negations of terms cost what they do in Kulisch MACs, tables of floats what they do in code books. On LUTs
-    nothing of a pair of flints is fitted to such pairs.
+    accumulators follow the width of the product, so a fit could not tell them apart. Tables of floats cost what they do
+    in code books and mixtures, and their products and sums there what they do in code books; OliVe's products and sums
+    what flint's do. On LUTs nothing of a pair of flints is fitted to such pairs.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
@@ -193,14 +206,12 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     elif group != "integer multiplier":
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
-        known |= _borrowed("code book", target, ("constant", "muxes", "write"))
-        if not is_lut(target):  # minterms of a mixture's table, as before integers
-            minterm = _borrowed("mixture", target, ("constant",))
-            known |= {"table": minterm["constant"]} if minterm else {}
-    if group == "flint pair" or (group in _SHIFTING and not is_lut(target)):
-        # the sign of a flint is a function of its few bits, not a negation of a product
-        names = ("shift", "last_shift") if group == "flint" else ("shift", "last_shift", "negation")
-        known |= _borrowed("Kulisch", target, names)
+        known |= _borrowed("code book", target, ("constant", "look_up", "muxes", "write"))
+        known |= _borrowed("mixture", target, ("table",))
+    if not is_lut(target):
+        known |= _borrowed_in_cells(group, target)
+    if group == "flint pair" and is_lut(target):
+        known |= _borrowed("Kulisch", target, ("levels", "shift_muxes", "reach"))
     if is_lut(target) and group in ("flint", "flint pair"):
         known |= {"plain": 1.0}
         if group == "flint pair":
@@ -208,7 +219,15 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     return known
 
 
-_SHIFTING = frozenset({"flint", "flint pair", "term-serial"})
+def _borrowed_in_cells(group: str, target: str) -> dict[str, float]:
+    """Prices of kinds of few netlists that are those of another kind of the same sums."""
+    if group == "mixture":
+        return _borrowed("code book", target, ("entry_products", "tree_rows"))
+    if group == "OliVe":
+        return _borrowed("flint", target, ("product", "sum_bits"))
+    if group in ("flint pair", "term-serial"):
+        return _borrowed("flint", target, ("sum_bits",))
+    return {}
 
 
 def _merged_elsewhere(target: str) -> dict[str, float]:
@@ -241,8 +260,8 @@ def solve(chosen: Sequence[Sample], known: Mapping[str, float]) -> dict[str, flo
     matrix = np.array([[sample.parts.get(name, 0.0) for name in names] for sample in chosen])
     given = np.array([sum(known.get(name, 0.0) * amount for name, amount in s.parts.items()) for s in chosen])
     values = np.array([sample.value for sample in chosen]) - given
-    whole = np.array([sample.whole for sample in chosen])
-    found = nonnegative_least_squares(matrix / whole[:, None], values / whole)
+    scale = np.array([sample.scale for sample in chosen])
+    found = nonnegative_least_squares(matrix / scale[:, None], values / scale)
     return {**known, **dict(zip(names, (float(x) for x in found), strict=True))}
 
 

@@ -7,7 +7,6 @@ from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost import price_pe
 from hwmodel.unit_cost_design import design_of_row
 from hwmodel.unit_cost_errors import (
-    SMALL_LUTS,
     LeftOut,
     error_table,
     family_table,
@@ -17,7 +16,7 @@ from hwmodel.unit_cost_errors import (
     is_small,
 )
 from hwmodel.unit_cost_parts import DSP_FAMILIES
-from hwmodel.unit_cost_prices import fitted_targets, part_prices, samples
+from hwmodel.unit_cost_prices import SMALL_LUTS, fitted_targets, part_prices, samples
 
 
 @pytest.mark.parametrize("target", fitted_targets())

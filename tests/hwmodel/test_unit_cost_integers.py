@@ -6,7 +6,15 @@ import pytest
 
 from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost_design import design_of_row
-from hwmodel.unit_cost_integers import int_dot_luts, merged_cells, multiplier_luts, product_cells, tree_bits
+from hwmodel.unit_cost_integers import (
+    int_dot_luts,
+    merged_cells,
+    multiplier_luts,
+    product_cells,
+    sum_bits,
+    tree_bits,
+)
+from hwmodel.unit_cost_prices import part_prices
 from hwmodel.unit_cost_truth import LUTS
 
 
@@ -61,9 +69,37 @@ def test_cells_of_a_product_by_hand():
     # an unsigned narrow operand subtracts nothing
     assert product_cells(4, 3, 2, signs=1) == {"array": 12, "array_sign": 0}
     # 8 x 8 signed: four radix-4 digits, rows of nine bits, three adders of nine
-    assert product_cells(8, 8, 1, signs=2) == {"rows": 4 * 9, "row_adders": 3 * 9, "large_array": 49}
+    assert product_cells(8, 8, 1, signs=2) == {"rows": 4 * 9, "row_adders": 3 * 9}
     # unsigned activation of eight bits: a fifth digit that is 0 or 1
-    assert product_cells(8, 8, 1, signs=1) == {"rows": 4 * 8, "row_adders": 4 * 9, "large_array": 49}
+    assert product_cells(8, 8, 1, signs=1) == {"rows": 4 * 8, "row_adders": 4 * 9}
+
+
+def test_cells_of_a_product_alone_by_hand():
+    # the array of 7 x 7 adders counts as well, where that flow is smaller
+    alone = {"rows": 4 * 9, "row_adders": 3 * 9, "large_array": 49, "last_row": 0}
+    assert product_cells(8, 8, 1, signs=2, alone=True) == alone
+    # 8 bits by an unsigned 4: two digits of eight bits, and the zero above makes a third: a row of seven adders
+    assert product_cells(8, 4, 1, signs=1, alone=True)["last_row"] == 7
+    # none where the unsigned operand is wider, or of odd width, whose top digit holds the zero
+    assert product_cells(4, 8, 1, signs=1, alone=True)["last_row"] == 0
+    assert product_cells(8, 5, 1, signs=1, alone=True)["last_row"] == 0
+
+
+def test_bits_of_a_compressor_by_hand():
+    # three rows of ten bits; above them 22 bits of the accumulator, two doublings of the lanes
+    assert sum_bits(10, 4, 32) == 3 * 10 + 22 * 2
+    # one lane is added by the accumulator alone, and no bit is above a term as wide as that
+    assert sum_bits(10, 1, 32) == 0
+    assert sum_bits(10, 2, 8) == 10
+
+
+@pytest.mark.parametrize(
+    ("target", "adder"),
+    # a full adder: sky130_fd_sc_hd__fa_1 (um2), OSU's FAX1 (its own unit), from the liberty files of docs/synthesis.md
+    [("sky130hd", 20.02), ("osu018", 120.0)],
+)
+def test_a_bit_of_a_compressor_of_products_is_fitted_to_a_full_adder(target, adder):
+    assert part_prices("integer", target).prices["sum_rows"] == pytest.approx(adder, rel=0.12)
 
 
 def test_cells_of_a_narrow_dot_product_by_hand():

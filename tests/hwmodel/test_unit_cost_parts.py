@@ -1,5 +1,7 @@
 """Physical parts of every kind: hand counts and laws."""
 
+import math
+
 import pytest
 
 from datatypes.catalog import INTS, MINIFLOATS
@@ -32,12 +34,37 @@ def test_a_decoder_has_no_parts():
         group_of("flint_decode")
 
 
-def test_powers_of_two_need_no_product():
-    e3m0 = MINIFLOATS["e3m0"]
-    parts = parts_of(pe_design(e3m0, e3m0, arithmetic=Arithmetic.FIXED_PRODUCT), lut=True, price=lambda _: 0.0)
-    assert "shift" not in parts
-    # 15 bits of product
-    assert parts["one_hot"] == 15
+def test_short_mantissas_are_counted_by_the_bits_of_the_shift():
+    def parts(weight, activation):
+        one = pe_design(MINIFLOATS[weight], MINIFLOATS[activation], arithmetic=Arithmetic.FIXED_PRODUCT)
+        return parts_of(one, lut=True, price=lambda _: 1.0)
+
+    # two exponents of three bits shift by 12 places at most, four bits; powers of two have no product
+    none = {"few_range": 12, "few_mantissa_range": 0, "few_shift_bits": 4, "few_products": 0}
+    assert parts("e3m0", "e3m0") == none
+    assert parts("e3m1", "e3m1") == {**none, "few_mantissa_range": 24, "few_products": 1}
+    # a power of two shifts the other significand: four bits with the sign, by up to eight places
+    shifted = parts("e3m0", "e2m3")
+    assert shifted["power_levels"] == pytest.approx((3 + 2) * math.log2(9))
+    assert "product" not in shifted
+    assert "product" in parts("e3m1", "e2m3")
+
+
+def test_parts_of_a_float_product_in_cells_by_hand():
+    def parts(weight, activation):
+        one = pe_design(MINIFLOATS[weight], MINIFLOATS[activation], lanes=4)
+        return parts_of(one, lut=False, price=lambda _: 1.0)
+
+    # E2M1 by E4M3: 1 x 3 adders; a decoded hidden bit meets three mantissa bits and one; exponents of 2 + 4 bits
+    mixed = parts("e2m1", "e4m3")
+    assert (mixed["product_adders"], mixed["hidden_rows"], mixed["exponent_sum"]) == (4 * 3, 4 * (3 + 1), 4 * 6)
+    # seven bits with the sign, shifted by up to 2 + 14: a product of 23 bits, and ten more in the accumulator
+    assert mixed["levels"] == pytest.approx(4 * 7 * math.log2(17))
+    assert (mixed["width"], mixed["long_width"], mixed["accumulator_bits"]) == (4 * 23, 4 * 23, 33)
+    assert mixed["sum_bits"] == 3 * 23 + 10 * 2
+    # one-bit exponents decode nothing and shift nothing
+    plain = parts("e1m2", "e1m2")
+    assert plain["hidden_rows"] == plain["exponent_sum"] == plain["levels"] == plain["long_width"] == 0
 
 
 def test_integer_parts_grow_with_lanes():
@@ -46,8 +73,12 @@ def test_integer_parts_grow_with_lanes():
 
     one, four = (parts_of(dot(n), lut=False, price=lambda _: 0.0) for n in (1, 4))
     assert four["rows"] == 4 * one["rows"]
-    # three adders: two of 13 bits, one of 14
-    assert four["adder_bits"] == one["adder_bits"] + 2 * 13 + 14
+    # three rows of the product's 12 bits and the ten above it; the accumulator is the same
+    assert (one["sum_rows"], four["sum_rows"]) == (0, 3 * 22)
+    assert four["adder_bits"] == one["adder_bits"] == 22
+    # a wider accumulator has rows no wider, a narrower one cuts them
+    assert parts_of(dot(4).replaced(ACCUMULATOR_BITS=32), lut=False, price=lambda _: 0.0)["sum_rows"] == 3 * 22
+    assert parts_of(dot(4).replaced(ACCUMULATOR_BITS=16), lut=False, price=lambda _: 0.0)["sum_rows"] == 3 * 16
     assert parts_of(pe_design(INTS[2], INTS[2]), lut=True, price=lambda _: 0.0) == {"closed_form": 4 + 14}
 
 
@@ -79,7 +110,8 @@ def test_flint_pairs_on_luts_by_hand():
     four = parts(4)
     assert four["plain"] == 4 + 3
     assert "decoders" not in four
-    assert four["negation"] == 5
+    # five bits with the sign, shifted by up to six places
+    assert four["reach"] == 5 * 6
     # magnitudes of four bits: two decoders, a product of their values, a sum of shifts of four bits
     five = parts(5)
     assert (five["decoders"], five["product"], five["plain"]) == (20, 1, 4)
