@@ -132,6 +132,7 @@ def quantize(
 ) -> None:  # fmt: skip
     """Quantize a model into a folder."""
     made = recipe(recipe_name)
+    check_text_name(calibration_text)
     source = resolve_model(model)
     checked_device(device)
     with progress() as bars:
@@ -177,6 +178,8 @@ def evaluate(
     device: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Perplexity or zero-shot accuracy of a model."""
+    if not tasks:
+        check_text_name(text)
     source, layers, kv = opened(model)
     checked_device(device)
     tokenizer = source.tokenizer()

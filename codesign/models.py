@@ -90,6 +90,7 @@ class ModelSource:
         with quiet_transformers() as transformers:
             try:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+                tokenizer("a")  # what a wrong configuration breaks may show only here
             except Exception as error:  # transformers raises many kinds for a missing or foreign tokenizer
                 reads = getattr(self.model_class, "main_input_name", "input_ids")
                 if reads != "input_ids":

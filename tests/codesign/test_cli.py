@@ -213,7 +213,11 @@ def test_a_text_shorter_than_one_window_is_one_sentence(refused, tmp_path, tiny_
         (("estimate", "{model}", "-a", "bitmood"), "nearest: bitmod"),
         (("estimate", "{model}", "-r", "nf5_g64"), "recipe must be"),
         (("quantize", "{model}", "-r", "bitmod4_g64", "-o", "{file}"), "must be a folder, not a file"),
-        (("evaluate", "{model}", "--text", "no-such-text"), "text must be a known name or a file"),
+        (("evaluate", "no-such-model", "--text", "no-such-text"), "text must be a known name or a file"),
+        (
+            ("quantize", "no-such-model", "-r", "int4_g64", "-o", "{file}", "--calibration-text", "no-such-text"),
+            "text must be a known name or a file",
+        ),
         (
             ("evaluate", "{model}", "--text", "{text}", "--device", "abacus"),
             "device must be one that torch can use here",

@@ -142,6 +142,14 @@ def test_missing_tokenizer_is_said(copy: Path) -> None:
         resolve_model(copy).tokenizer()
 
 
+def test_a_tokenizer_that_its_configuration_breaks_is_said(copy: Path) -> None:
+    path = copy / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": {}}))
+    with pytest.raises(ValueError, match="must hold a tokenizer") as caught:
+        resolve_model(copy).tokenizer()
+    assert "\n" not in str(caught.value)
+
+
 def edit_config(folder: Path, **changes: object) -> None:
     """Change keys of config.json; ``None`` removes."""
     path = folder / "config.json"
