@@ -47,8 +47,13 @@ def _dots(one: PeDesign, price: Pricer) -> float:
 
 
 def _constant(inputs: int, bits: int, lut: bool) -> Parts:
-    """``bits`` functions of ``inputs`` signals: LUTs, or gates for the minterms of a look-up."""
-    return {"constant": bits * constant_luts(inputs) if lut else float(bits << inputs)}
+    """``bits`` functions of ``inputs`` signals: LUTs, or gates for the minterms of a look-up.
+
+    A LUT that looks up six signals and more is one; of fewer the multiplier behind it absorbs part.
+    """
+    if not lut:
+        return {"constant": float(bits << inputs)}
+    return {"constant" if inputs >= LUT_INPUTS else "short_constant": bits * constant_luts(inputs)}
 
 
 def book_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
@@ -67,7 +72,10 @@ def book_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     row, codes = one.get("DIMENSION") * entry, one.get("CODES")
     books = [bits for bits in (one.get("CODE_BITS"), one.get("RESIDUAL_BITS")) if bits]
     if not one.get("PROGRAMMABLE"):
-        return parts | {"constant": sum(_constant(bits, codes * row, lut)["constant"] for bits in books)}
+        for bits in books:
+            for name, amount in _constant(bits, codes * row, lut).items():
+                parts[name] = parts.get(name, 0.0) + amount
+        return parts
     return parts | {
         "muxes": float(sum(codes * row * ((1 << bits) - 1) for bits in books)),
         "write": float(table_entries(one) * (1 if lut else entry)),

@@ -199,6 +199,8 @@ def known_prices(group: str, target: str) -> dict[str, float]:
         known |= {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0}
         if group == "bit-serial":
             known |= {"gates": 1.0, "negation": 1.0}
+        if group in ("mixture", "vector book"):
+            known |= {"constant": 1.0}
     elif group == "integer":
         known["clear_bits"] = AND_AREA.get(target, 0.0)
         if not any("merged" in sample.parts for sample in samples(group, target)):

@@ -49,7 +49,7 @@ def test_along_outputs_each_element_has_an_accumulator():
     one = vectors(ALONG_OUTPUTS=1, RESIDUAL_BITS=0)
     assert outputs_of(one) == 2
     # three lanes for each of two outputs; 3 codes x 16 bits of four signals
-    assert book_parts(one, True, lanes_of) == {"dot": 6.0, "constant": 3 * 16 * 0.5}
+    assert book_parts(one, True, lanes_of) == {"dot": 6.0, "short_constant": 3 * 16 * 0.5}
     assert registers(one) == 2 * 26
 
 
