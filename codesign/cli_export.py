@@ -148,9 +148,11 @@ def _chosen(source: QuantizedModel, slots: Mapping[str, WeightSlot], patterns: S
     """Names of the layers to export: those that are matrix products among those that match.
 
     Raises:
-        ValueError: a pattern matches nothing, a layer is none of the model's, or none of what matches is a matrix
-            product.
+        ValueError: the model has no quantized layer, a pattern matches nothing, a layer is none of the model's, or none
+            of what matches is a matrix product.
     """
+    if not source.layers:
+        raise ValueError(f"a model to export must have quantized layers, and {source.name} has none")
     matched = matching(source.layers, patterns)
     kept: list[str] = []
     left: list[str] = []

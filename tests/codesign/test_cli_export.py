@@ -210,6 +210,13 @@ def test_a_model_that_is_no_quantized_folder(refused, tiny_gqa_dir, tmp_path):
     assert message.endswith("must be a quantized model folder with codesign.json")
 
 
+@pytest.mark.parametrize("layers", [[], ["-l", Q]], ids=["all", "chosen"])
+def test_a_model_of_which_nothing_is_quantized(refused, tiny_gqa_dir, tmp_path, layers):
+    plain = quantize_model(resolve_model(tiny_gqa_dir), QuantizationJob("fp16", {}), tmp_path / "plain").folder
+    message = refused("export", plain, *layers, "-o", tmp_path / "out")
+    assert re.search("a model to export must have quantized layers, and .* has none", message)
+
+
 def test_other_files_are_never_overwritten(refused, model, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     message = refused("export", model, "-l", Q, "-o", tmp_path)
