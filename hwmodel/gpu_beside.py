@@ -1,10 +1,10 @@
 """Price of a layer's products on a GPU: the dense one, and low-rank branches and outliers beside it.
 
 Up to 16 tokens a branch and outlier columns run on this project's kernels (``gpu_branches``), where ``Gpu.kernels`` and
-the encoding allow it, or on the library's product where that is faster, as it is for many of the 16. Outlier rows are
-gathered in passes of up to 16 tokens, each outlier once for every token, on any GPU: how fast is a property of its SMs.
-Where that takes longer they are written into a weight that was decoded to 16 bits before its product, a launch and
-two sectors of memory for each (ASSUMPTION: nobody timed such a kernel here). Outliers in a bitmap are a kernel that
+the encoding allow it, or on the library's 16-bit product where that is faster, as it is for many of the 16. Outlier
+rows are gathered in passes of up to 16 tokens, each outlier once for every token, on any GPU: how fast is a property of
+its SMs. Where that takes longer they are written into a weight that was decoded to 16 bits before its product, a launch
+and two sectors of memory for each (ASSUMPTION: nobody timed such a kernel here). Outliers in a bitmap are a kernel that
 moves their bits.
 """
 
@@ -64,13 +64,21 @@ def _branch(spec: LayerSpec, config: LayerConfig, branch: LowRankConfig, gpu: Gp
         first, second = replace(first, input_bits=0), replace(second, output_bits=0)
     else:  # the sum so far is read and written again
         second = replace(second, output_bits=2 * second.output_bits)
-    public = replace(gpu, kernels=GpuKernels.PUBLIC)
-    price = product(down, first, public) + product(up, second, public)
-    if not _has_kernels(spec, config, gpu):
+    if not _has_kernels(replace(spec, m=1), config, gpu):
+        public = replace(gpu, kernels=GpuKernels.PUBLIC)
+        return product(down, first, public) + product(up, second, public)
+    price = _wide_product(down, first, gpu) + _wide_product(up, second, gpu)
+    if spec.m > NARROW_TOKENS:
         return price
     down_s, up_s = (spec.copies * seconds for seconds in branch_s(branch, (spec.m, spec.n, spec.k), _where(gpu)))
     own = timed(down.macs, first, down_s, gpu) + timed(up.macs, second, up_s, gpu)
     return min(own, price, key=lambda one: one.cycles)
+
+
+def _wide_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
+    """The library's product with a factor kept in 16 bits."""
+    wide_bits = spec.n * spec.k * spec.copies * WIDE_BITS
+    return tiled_product(spec, replace(operands, weight_bits=wide_bits, decode_per_weight=0.0), gpu)
 
 
 def _with_outliers(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu: Gpu) -> Price:
