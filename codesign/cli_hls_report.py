@@ -13,7 +13,7 @@ from codesign.console import records, show_json, show_table
 from codesign.messages import say
 from hls.export_folder import BUILD, read_manifest
 from hls.vitis_report import ParsedReport, read_report
-from hwmodel.fpga import device_by_name
+from hwmodel.fpga import FpgaDevice, device_by_name
 from hwmodel.fpga_calibration import (
     RESOURCES,
     FpgaCalibration,
@@ -56,7 +56,7 @@ def estimated_report(layer: Mapping[str, Any], device: str) -> ResourceReport:
     """What a manifest's entry says, as a report; uncorrected by any calibration.
 
     Raises:
-        ValueError: the entry has no estimate, or a calibrated one.
+        ValueError: the entry has no estimate, a broken one, or a calibrated one.
     """
     made = layer.get("estimate")
     if not isinstance(made, dict) or not isinstance(made.get("resources"), dict):
@@ -65,13 +65,27 @@ def estimated_report(layer: Mapping[str, Any], device: str) -> ResourceReport:
         raise ValueError(
             f"layer {layer['name']} must have been exported without a calibration to be compared with reports"
         )
-    taken, cycles = made["resources"], made["cycles"]
-    return ResourceReport(
-        layer["identifier"], device, "codesign estimate", luts=round(taken["luts"]),
-        flip_flops=round(taken["flip_flops"]), dsps=round(taken["dsps"]), brams=taken["bram36"],
-        urams=round(taken["uram288"]), max_frequency_hz=made["clock_hz"], latency_cycles=cycles["latency"],
-        interval_cycles=cycles["interval_of_calls"],
-    )  # fmt: skip
+    try:
+        taken, cycles = made["resources"], made["cycles"]
+        return ResourceReport(
+            layer["identifier"], device, "codesign estimate", luts=round(taken["luts"]),
+            flip_flops=round(taken["flip_flops"]), dsps=round(taken["dsps"]), brams=taken["bram36"],
+            urams=round(taken["uram288"]), max_frequency_hz=made["clock_hz"], latency_cycles=cycles["latency"],
+            interval_cycles=cycles["interval_of_calls"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"the estimate of layer {layer['name']} must be as codesign export wrote it, which it is not "
+            f"({type(error).__name__}: {error}): export it again"
+        ) from None
+
+
+def _board_of(manifest: Mapping[str, Any], export: Path) -> FpgaDevice:
+    """The device that an export was made for."""
+    device = manifest["device"]
+    if not isinstance(device, dict) or not isinstance(device.get("name"), str):
+        raise ValueError(f"device in the manifest of {export} must be an object with a name, not {device!r}")
+    return device_by_name(device["name"])
 
 
 def compared(pairs: Sequence[tuple[ResourceReport, ResourceReport]]) -> pd.DataFrame:
@@ -113,7 +127,8 @@ def hls_report(
     strange = [report.design for report in reports if report.design not in known]
     if strange:
         raise ValueError(f"a report must be of a layer of {export} ({next(iter(known))}, ...), not of {strange[0]!r}")
-    board = device_by_name(manifest["device"]["name"])
+    assert export is not None  # as there is a manifest
+    board = _board_of(manifest, export)
     pairs = [(report, estimated_report(known[report.design], board.name)) for report in reports]
     frame = compared(pairs)
     ratios = calibrate(pairs, board.family)

@@ -6,9 +6,11 @@ being imported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from hwmodel.price import Bound, Price, sum_prices
@@ -213,6 +215,9 @@ class ResourceReport:
         max_frequency_hz: from timing analysis.
         urams: UltraRAMs.
         latency_cycles, interval_cycles: of a kernel: start to end, and from one call to the next.
+
+    Raises:
+        ValueError: a figure that is no number, negative, or not finite.
     """
 
     design: str
@@ -228,3 +233,11 @@ class ResourceReport:
     urams: int | None = None
     latency_cycles: int | None = None
     interval_cycles: int | None = None
+
+    def __post_init__(self) -> None:
+        for figure in fields(self)[3:]:  # behind the three texts
+            value = getattr(self, figure.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise ValueError(f"{figure.name} of {self.design} must be a number of at least 0, not {value!r}")

@@ -1,6 +1,7 @@
 """``codesign hls-report``: reports beside estimates, and the calibration that export and fpga apply."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -105,3 +106,31 @@ def test_mistakes_are_one_sentence(exported, tmp_path, run):
     assert not (tmp_path / "x.json").exists()
     code, _, err = run("fpga", "-a", "bitmod", "--calibration", strange)
     assert code == 2 and "must be JSON" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("estimate", "resources", "luts"), None, "the estimate of layer model.q must be as codesign export wrote it"),
+        (("estimate", "resources", "luts"), "many", "which it is not (TypeError: "),
+        (("estimate", "resources"), {}, "which it is not (KeyError: 'luts'): export it again"),
+        (("estimate", "cycles"), [1], "the estimate of layer model.q must be as codesign export wrote it"),
+        (("estimate", "cycles", "latency"), -1, "the estimate of layer model.q must be as codesign export wrote it"),
+        (("estimate",), "none", "layer model.q must have an estimate in its manifest: export it again"),
+        (None, {"part": "x"}, "must be an object with a name, not {'part': 'x'}"),
+        (None, None, "must be an object with a name, not None"),
+    ],
+)  # fmt: skip
+def test_a_broken_manifest_is_one_sentence(exported, tmp_path, refused, place, value, message):
+    folder, estimate = exported
+    report = written(tmp_path, estimate)
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    manifest = json.loads((broken / "manifest.json").read_text())
+    at, place = (manifest, ("device",)) if place is None else (manifest["layers"][0], place)
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    calibration = tmp_path / "mine.json"
+    assert message in refused("hls-report", report, "--export", broken, "--calibration", calibration)
+    assert not calibration.exists()

@@ -63,3 +63,15 @@ def test_measurement_takes_time() -> None:
 def test_resource_report_knows_what_was_not_said() -> None:
     report = ResourceReport("pe", "ecp5", "yosys", luts=10)
     assert report.luts == 10 and report.dsps is None
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "many", True, [3]])
+@pytest.mark.parametrize("figure", ["luts", "brams", "latency_cycles", "max_frequency_hz"])
+def test_a_resource_report_has_figures_that_can_be(figure: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{figure} of pe must be a number of at least 0, not "):
+        ResourceReport("pe", "part", "tool", **{figure: value})  # type: ignore[arg-type]
+
+
+def test_a_resource_report_may_say_nothing_and_nought() -> None:
+    made = ResourceReport("pe", "part", "tool", luts=0, brams=0.5)
+    assert (made.luts, made.brams, made.dsps) == (0, 0.5, None)
