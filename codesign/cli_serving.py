@@ -78,6 +78,8 @@ def serving(
     draft: str | None, acceptance: float, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve a model to many users, on so many chips: ``parallel`` by tensors, stages and experts."""
+    if not 0 <= acceptance <= 1:  # said without a draft too
+        raise ValueError(f"acceptance must be a probability from 0 to 1, not {acceptance!r}")
     tensor_parallel, pipeline_parallel, expert_parallel = parallel
     (machine,) = accelerators_by_name((accelerator,)).values()
     check_whole_or_cut(tensor_parallel, expert_parallel)

@@ -136,6 +136,8 @@ def test_an_array_of_pes(run, shapes):
         (("--expert-parallel", 2, "--tensor-parallel", 2), "expert_parallel must be 1 where tensor_parallel cuts"),
         (("--draft", "nothing"), "model must be a folder"),
         (("--acceptance", 2, "--draft", "same"), "acceptance must be a probability from 0 to 1, not 2"),
+        (("--acceptance", "nan"), "acceptance must be a probability from 0 to 1, not nan"),
+        (("--acceptance", -1), "acceptance must be a probability from 0 to 1, not -1"),
         (("--trace", "absent.csv"), "absent.csv could not be used"),
     ],
 )
