@@ -29,17 +29,19 @@ _COMPARED = (*RESOURCES, "latency_cycles", "interval_cycles", "max_frequency_hz"
 
 
 def found_reports(folder: Path, identifiers: Sequence[str]) -> list[Path]:
-    """The ``csynth.xml`` of each layer under the ``build/`` of an export, in order; the shortest path of several."""
+    """The ``csynth.xml`` and the co-simulation report of each layer under the ``build/`` of an export, in order; the
+    shortest path of several."""
     paths = []
     for identifier in identifiers:
-        there = sorted((folder / BUILD / identifier).rglob("csynth.xml"), key=lambda path: (len(path.parts), path))
-        paths += there[:1]
+        for name in ("csynth.xml", f"{identifier}_cosim.rpt"):
+            there = sorted((folder / BUILD / identifier).rglob(name), key=lambda path: (len(path.parts), path))
+            paths += there[:1]
     return paths
 
 
 def joined(reports: Sequence[ParsedReport]) -> list[ResourceReport]:
     """One report for each design: what comes later fills in and replaces, so that place and route goes last."""
-    order = {"csynth": 0, "utilization": 1, "timing": 2}
+    order = {"csynth": 0, "cosim": 1, "utilization": 2, "timing": 3}
     made: dict[str, ResourceReport] = {}
     for parsed in sorted(reports, key=lambda one: order[one.kind]):
         new = parsed.report

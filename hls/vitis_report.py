@@ -1,9 +1,10 @@
-"""Reports of Vitis HLS and Vivado as ``ResourceReport``: csynth.xml, ``report_utilization``, ``report_timing_summary``.
+"""Reports of Vitis HLS and Vivado as ``ResourceReport``: csynth.xml, ``report_utilization``, ``report_timing_summary``,
+and the co-simulation report, which alone knows the cycles of loops whose bounds are arguments.
 
-Formats: AMD UG1399 (csynth.xml: UserAssignments, PerformanceEstimates, AreaEstimates) and UG906 (text tables with a
-``Site Type`` column; the Design Timing Summary). A report is somebody else's file: its size is limited, XML with a
-document type is refused (so no entity is ever expanded), and every figure must be a plain number. What a report does
-not state stays ``None``.
+Formats: AMD UG1399 (csynth.xml: UserAssignments, PerformanceEstimates, AreaEstimates; ``<top>_cosim.rpt``: a row a
+language) and UG906 (text tables with a ``Site Type`` column; the Design Timing Summary). A report is somebody else's
+file: its size is limited, XML with a document type is refused (so no entity is ever expanded), and every figure must be
+a plain number. What a report does not state stays ``None``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ParsedReport:
     """A report and what it is.
 
     Args:
-        kind: ``csynth``, ``utilization`` or ``timing``.
+        kind: ``csynth``, ``cosim``, ``utilization`` or ``timing``.
         report: what it states.
         slack_s: worst negative slack of a timing summary; ``None`` else.
         period_s: clock period that it was asked for; ``None`` if it does not say.
@@ -42,7 +43,7 @@ class ParsedReport:
 
 
 def read_report(path: Path | str, *, clock_hz: float | None = None) -> ParsedReport:
-    """Whatever of the three kinds of report ``path`` is.
+    """Whatever of the four kinds of report ``path`` is.
 
     Args:
         path: a file.
@@ -65,7 +66,12 @@ def read_report(path: Path | str, *, clock_hz: float | None = None) -> ParsedRep
         return parse_timing(text, str(path), clock_hz=clock_hz)
     if "Site Type" in text:
         return parse_utilization(text, str(path))
-    raise ValueError(f"{path} must be a csynth.xml, a utilization report or a timing summary, and is none of them")
+    if "Latency(Clock Cycles)" in text:
+        return parse_cosim(text, path)
+    raise ValueError(
+        f"{path} must be a csynth.xml, a utilization report, a timing summary or a co-simulation report, "
+        "and is none of them"
+    )
 
 
 # --- csynth.xml ------------------------------------------------------------------------------------------------------
@@ -166,6 +172,36 @@ def _frequency(period_s: float, name: str) -> float:
     if not period_s > 0:
         raise ValueError(f"a clock period in report {name} must be above 0, not {period_s!r}")
     return 1.0 / period_s
+
+
+# --- co-simulation ---------------------------------------------------------------------------------------------------
+
+_COSIM = "_cosim.rpt"  # behind the top function's name, which the report itself does not state
+_LATENCY, _INTERVAL = 4, 7  # columns of the largest, behind language, status, and smallest and mean
+
+
+def parse_cosim(text: str, path: Path) -> ParsedReport:
+    """A ``<top>_cosim.rpt``: cycles of the longest call of the testbench, and between two calls.
+
+    Raises:
+        ValueError: another file name, no language that passed, or figures that are none.
+    """
+    if not path.name.endswith(_COSIM) or path.name == _COSIM:
+        raise ValueError(f"a co-simulation report must keep its name, <top function>{_COSIM}, not {path.name!r}")
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
+    passed = [row for row in rows if len(row) > _INTERVAL and row[0] in ("Verilog", "VHDL") and row[1] == "Pass"]
+    if not passed:
+        raise ValueError(f"report {path} must have a row of Verilog or VHDL that passed")
+    row = passed[0]
+    interval = row[_INTERVAL]  # of a single call there is none
+    report = ResourceReport(
+        design=path.name.removesuffix(_COSIM),
+        target="",
+        tool="Vitis HLS, co-simulation",
+        latency_cycles=_whole(row[_LATENCY], "the largest latency", str(path)),
+        interval_cycles=None if interval in ("NA", "") else _whole(interval, "the largest interval", str(path)),
+    )
+    return ParsedReport("cosim", report)
 
 
 # --- Vivado ----------------------------------------------------------------------------------------------------------

@@ -87,6 +87,16 @@ def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, run)
     written(place, estimate, 0.5)
     code, out, err = run("hls-report", "--export", folder)
     assert code == 0 and DESIGN in out and "luts on UltraScale+: 0.50 of the estimate" in err
+    # cycles of a co-simulation take the place of what csynth.xml says, or does not know
+    report = folder / "build" / DESIGN / "vitis" / "hls" / "sim" / "report"
+    report.mkdir(parents=True)
+    latency = 3 * estimate["cycles"]["latency"]
+    figures = " | ".join(["1", "1", str(latency), "NA", "NA", "NA"])
+    text = f"| RTL | Status | Latency(Clock Cycles) |\n| Verilog | Pass | {figures} | {latency} |\n"
+    (report / f"{DESIGN}_cosim.rpt").write_text(text)
+    code, out, _ = run("hls-report", "--export", folder, "--json")
+    cycles = [row for row in json.loads(out)["figures"] if row["figure"] == "latency_cycles"]
+    assert code == 0 and [(row["measured"], row["ratio"]) for row in cycles] == [(latency, 3.0)]
 
 
 def test_mistakes_are_one_sentence(exported, tmp_path, run):

@@ -174,6 +174,48 @@ def test_a_timing_summary_without_its_clock_needs_one(tmp_path):
     assert made.report.max_frequency_hz == pytest.approx(250e6)
 
 
+# As AMD UG1399 shows it ("Analyzing RTL Simulations"): a row a language, largest figures third and sixth.
+COSIM = """
+Report time       : Fri Mar 15 10:12:28 CET 2024.
+Solution          : hls.
+Simulation tool   : xsim.
+
++----------+----------+-----------------------------------------------+-----------------------------------------------+----------+
+|          |          |             Latency(Clock Cycles)             |             Interval(Clock Cycles)            | Total    |
++   RTL    +  Status  +-----------------------------------------------+-----------------------------------------------+ Execution|
+|          |          |      min      |      avg      |      max      |      min      |      avg      |      max      |   Time   |
++----------+----------+-----------------------------------------------+-----------------------------------------------+----------+
+|      VHDL|        NA|             NA|             NA|             NA|             NA|             NA|             NA|        NA|
+|   Verilog|      Pass|           1210|           3005|           4800|           1215|           1215|           1215|      6015|
++----------+----------+-----------------------------------------------+-----------------------------------------------+----------+
+"""  # noqa: E501 - as wide as it is
+
+
+def test_cosim_has_the_cycles_of_the_longest_call(tmp_path):
+    made = read_report(written(tmp_path, COSIM, "layer_fc_x0_cosim.rpt"))
+    assert made.kind == "cosim" and made.report.design == "layer_fc_x0" and made.report.luts is None
+    assert (made.report.latency_cycles, made.report.interval_cycles) == (4800, 1215)
+    single = COSIM.replace(
+        "           1215|           1215|           1215|", "             NA|             NA|             NA|"
+    )
+    assert read_report(written(tmp_path, single, "layer_fc_x0_cosim.rpt")).report.interval_cycles is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("report.rpt", COSIM, r"must keep its name, <top function>_cosim.rpt, not 'report.rpt'"),
+        ("_cosim.rpt", COSIM, r"must keep its name, <top function>_cosim.rpt, not '_cosim.rpt'"),
+        ("a_cosim.rpt", COSIM.replace("Pass", "Fail"), "must have a row of Verilog or VHDL that passed"),
+        ("a_cosim.rpt", COSIM.replace("4800", "lots"), "the largest latency in report .* must be a number, not 'lots'"),
+        ("a_cosim.rpt", COSIM.split("|   Verilog")[0], "must have a row of Verilog or VHDL that passed"),
+    ],
+)
+def test_what_is_no_cosim_report_is_one_sentence(tmp_path, name, text, said):
+    with pytest.raises(ValueError, match=said):
+        read_report(written(tmp_path, text, name))
+
+
 # --- broken and hostile ----------------------------------------------------------------------------------------------
 
 BOMB = """<?xml version="1.0"?>
@@ -188,7 +230,7 @@ BOMB = """<?xml version="1.0"?>
         (BOMB, "without a document type"),
         ('<!DOCTYPE profile SYSTEM "file:///etc/passwd"><profile/>', "without a document type"),
         ('<!doctype profile [<!entity x SYSTEM "http://a/">]><profile>&x;</profile>', "without a document type"),
-        (CSYNTH.encode("utf-16"), "must be a csynth.xml, a utilization report or a timing summary"),
+        (CSYNTH.encode("utf-16"), "must be a csynth.xml, a utilization report, a timing summary or a co-simulation"),
         (CSYNTH.replace("2023.2", "2023\x00.2"), "without a document type"),
         (CSYNTH[:900], "must be XML as Vitis HLS writes it"),
         ("<profile>&unknown;</profile>", "must be XML as Vitis HLS writes it"),

@@ -187,6 +187,17 @@ rows_out:
   }
 }
 
+// The same with the totals of the last part: those of all.
+template <class C, int PARALLEL, int BLOCKS, int TOKENS, class PART, class... REST>
+void finish_parts(part_streams<parts<PART, REST...>, PARALLEL, BLOCKS, TOKENS>& streams, float_stream& outliers,
+                  float_stream& biases,
+                  const float (&branch)[C::low_rank_b::present ? C::tokens : 1][C::low_rank_b::rows], int tokens,
+                  int index, float_stream& out) {
+#pragma HLS INLINE
+  if constexpr (sizeof...(REST) > 0) finish_parts<C>(streams.rest, outliers, biases, branch, tokens, index, out);
+  else finish_tile<C>(streams.totals, outliers, biases, branch, tokens, index, out);
+}
+
 // Fill a tile, sum up the one before, scale its groups and finish its rows while that goes on. Nothing but the loop, with
 // the pragma in it, from 0 in steps of 1: a function with DATAFLOW in it, called in a loop, would wait for its end before
 // the next call (AMD UG1399, "Canonical Forms").
@@ -208,7 +219,7 @@ row_tiles:
     fill_tile<C>(weights, index, tile, biases);
     sum_tile<C>(tile, state, x, tokens, index, streams, outliers);
     scale_parts<typename C::input>(streams, tokens);
-    finish_tile<C>(streams.last(), outliers, biases, branch, tokens, index, out);
+    finish_parts<C>(streams, outliers, biases, branch, tokens, index, out);
   }
 }
 

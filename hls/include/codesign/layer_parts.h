@@ -125,12 +125,6 @@ struct part_streams<parts<PART, REST...>, PARALLEL, BLOCKS, TOKENS> {
 #pragma HLS STREAM variable = groups depth = groups_depth
 #pragma HLS STREAM variable = totals depth = totals_depth
   }
-  // Of the last part: those of all.
-  hls::stream<row_values<PARALLEL>>& last() {
-#pragma HLS INLINE
-    if constexpr (sizeof...(REST) > 0) return rest.last();
-    else return totals;
-  }
 };
 
 // Groups of all parts, part after part.
