@@ -23,7 +23,7 @@ from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_branches_fit import use_of as use_of_layer
 from hwmodel.gpu_dequantize import dequantize_s, library_s
-from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_cut import GemvCut, Ring
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import GemvCase, use_of
 from hwmodel.gpu_kernel_fit import FITTED_GPU
@@ -70,7 +70,7 @@ _HEAD_DIM = 128  # kernels_gpu/bench_attention.py
 _CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
 _CASE_CONDITION = "sequences x key heads x query heads of each at context"
 _STEP, _WAY = "decode step ", "way or cut"
-_CUT = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)")
+_CUT, _REGISTERS = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)"), re.compile(r"(\d+) registers")
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,17 @@ def cut_of(record: Measurement) -> GemvCut:
     Raises:
         ValueError: the record does not say.
     """
-    return GemvCut(*_four(record, "cut", "16x2x2x1"))
+    found = _REGISTERS.search(record.conditions.get("cut", ""))
+    return GemvCut(*_four(record, "cut", "16x2x2x1"), registers=int(found[1]) if found else 0, ring=_ring_of(record))
+
+
+def _ring_of(record: Measurement) -> Ring:
+    """How the kernel laid its ring out; records that do not say are of the kernels up to version 4."""
+    stated = record.conditions.get("ring", Ring.BANKS.value)
+    if stated not in {ring.value for ring in Ring}:
+        raise ValueError(f"ring of measurement {record.name} must be one of {', '.join(r.value for r in Ring)}, not "
+                         f"{stated!r}")  # fmt: skip
+    return Ring(stated)
 
 
 def case_of(record: Measurement) -> GemvCase:
@@ -176,7 +186,7 @@ def tile_case_of(record: Measurement) -> TileCase:
         ValueError: a condition is missing.
     """
     (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
-    cut = TileCut(*_four(record, _WAY, "8x8x1x2"))
+    cut = TileCut(*_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record))
     return TileCase(
         name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu_of(record.device),
         condition(record, "copy_bytes_per_s"), record.seconds,

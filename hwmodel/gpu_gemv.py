@@ -146,10 +146,11 @@ def gemv_time(
     if launches is None:
         raise ValueError(f"k must be so small that one token's inputs fit into shared memory, not {k!r}")
     tokens = m / launches
-    work = instructions(encoding, ceil_div(m, launches))
+    gathered = cut.gathers(encoding, ceil_div(m, launches))
+    work = instructions(encoding, ceil_div(m, launches), gathered=gathered)
     tiles = ceil_div(n, TILE_ROWS)
     block_bytes = shared_bytes(encoding, ceil_div(m, launches), k, cut) + RESERVED_BYTES
-    warp_registers = registers(encoding, ceil_div(m, launches)) * WARP
+    warp_registers = registers(encoding, ceil_div(m, launches), most=cut.registers) * WARP
     blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (warp_registers * cut.warps))
     blocks = max(1, min(blocks, ceil_div(tiles, gpu.multiprocessors), cut.blocks or blocks))
     inputs_s = blocks * tokens * k / _UNIT / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz
@@ -160,7 +161,7 @@ def gemv_time(
     slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.warps)
     chain_s = rounds * (slots * stage_s + c.tile_cycles / gpu.frequency_hz / blocks)  # others go on at a block's end
     read_s_per_byte = 1 / copy_bytes_per_s / c.read_over_copy
-    if row_pitch_words(encoding.bits, cut.runs) * WORD_BYTES % _SECTOR_BYTES:
+    if row_pitch_words(encoding.bits, cut.runs, ring=cut.ring, gathered=gathered) * WORD_BYTES % _SECTOR_BYTES:
         filled_bytes_per_s = _UNALIGNED_BYTES_PER_CYCLE * gpu.multiprocessors * gpu.frequency_hz
         read_s_per_byte = rounded_maximum(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
     fetched_bytes = weight_bytes * (1 + c.refetched * (_fetched_over_stored(encoding.bits, cut.runs) - 1))

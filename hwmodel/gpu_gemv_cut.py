@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from datatypes.planes import WORD_BITS, plane_widths
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, GemvEncoding
@@ -18,21 +19,51 @@ WORD_BYTES = 4
 RESERVED_BYTES = KIB  # of shared memory for each block: CUDA C++ Programming Guide, compute capability 9.0
 MOST_TOKENS = 16  # kernels_gpu/gemv_launch.py
 TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/gemv_plan.py
+_GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
+_SECTOR_WORDS = 8  # that L2 delivers at once: kernels_gpu/gemv_spec.py
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
+
+
+class Ring(Enum):
+    """Where rows of a stage begin in shared memory."""
+
+    BANKS = "banks"  # so that lanes of a load meet different banks: kernels up to version 4 (kernels_gpu/NOTES.md)
+    SECTORS = "sectors"  # at whole sectors of 32 bytes; with one token and four runs a lane has 128 codes in a row
+
+
+LAUNCHED = Ring.BANKS  # what ``kernels_gpu`` launches today
 
 
 @dataclass(frozen=True)
 class GemvCut:
-    """How a launch is cut: warps of a block, runs in a stage, stages of the ring, blocks on an SM (0: all that fit)."""
+    """How a launch is cut.
+
+    Args:
+        warps: of a block.
+        runs: of 128 inputs in a stage.
+        depth: stages of the ring.
+        blocks: on an SM; 0 for all that fit.
+        registers: of a thread at most; 0 for as many as the assembler likes.
+        ring: where rows of a stage begin.
+    """
 
     warps: int
     runs: int
     depth: int
     blocks: int = 0
+    registers: int = 0
+    ring: Ring = LAUNCHED
 
     def __post_init__(self) -> None:
-        if min(self.warps, self.runs, self.depth) < 1 or self.blocks < 0:
-            raise ValueError(f"warps, runs and depth of a cut must be at least 1 and blocks at least 0, not {self!r}")
+        if min(self.warps, self.runs, self.depth) < 1 or min(self.blocks, self.registers) < 0:
+            raise ValueError(
+                f"warps, runs and depth of a cut must be at least 1, blocks and registers at least 0, not {self!r}"
+            )
+
+    def gathers(self, encoding: GemvEncoding, tokens: int) -> bool:
+        """Whether a lane takes four blocks of codes next to one another, so that their sums take one scale or two."""
+        one = self.ring is Ring.SECTORS and tokens == 1 and self.runs == _GATHERED_RUNS
+        return one and encoding.parts <= 2 and encoding.bits < BYTE_BITS
 
 
 # kernels_gpu/gemv_launch.py: cuts for few, more and many tiles of rows
@@ -107,27 +138,39 @@ def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> i
     planes = block + 4 if encoding.floats else 2 * block  # a plane for each of two digits; halves have gaps
     inputs = tokens * (runs * RUN // BLOCK * planes + (4 if encoding.floats else 8))
     sums = 0 if not encoding.zero_bits else 8 if encoding.group == TILE_ROWS else encoding.parts
-    before_ring = _whole_vectors(block + _whole_vectors(tables) + inputs + tokens * runs * (1 + sums))
-    ring = cut.warps * cut.depth * stage_words(encoding, k, cut.runs)
+    before_ring = block + _whole_vectors(tables) + inputs + tokens * runs * (1 + sums)
+    before_ring = ceil_div(before_ring, _alignment(cut.ring)) * _alignment(cut.ring)
+    gathered = cut.gathers(encoding, tokens)
+    ring = cut.warps * cut.depth * stage_words(encoding, k, cut.runs, ring=cut.ring, gathered=gathered)
     return WORD_BYTES * (before_ring + ring + 2 * cut.warps * TILE_ROWS * tokens)
 
 
-def stage_words(encoding: GemvEncoding, k: int, runs: int) -> int:
+def stage_words(encoding: GemvEncoding, k: int, runs: int, *, ring: Ring = LAUNCHED, gathered: bool = False) -> int:
     """Words of a stage of one warp: codes of 16 rows apart in banks, and what goes with their groups."""
-    pitch = row_pitch_words(encoding.bits, runs)
+    pitch = row_pitch_words(encoding.bits, runs, ring=ring, gathered=gathered)
     planes = plane_widths(encoding.zero_bits) if encoding.zero_bits else ()
     fields = (encoding.scale_bits, *planes, encoding.selector_bits)
-    return _whole_vectors(TILE_ROWS * (pitch + sum(_window_words(bits, encoding.group, k, runs) for bits in fields)))
+    words = TILE_ROWS * (pitch + sum(_window_words(bits, encoding.group, k, runs) for bits in fields))
+    return ceil_div(words, _alignment(ring)) * _alignment(ring)
 
 
-def row_pitch_words(bits: int, runs: int) -> int:
+def row_pitch_words(bits: int, runs: int, *, ring: Ring = LAUNCHED, gathered: bool = False) -> int:
     """Words between rows of codes in a stage: so many that the lanes of a load meet different banks.
 
-    >>> row_pitch_words(8, 2), row_pitch_words(6, 2)  # 64 words and 4; 48 and 8, so that rows begin at 32 bytes
+    >>> row_pitch_words(8, 2, ring=Ring.BANKS), row_pitch_words(6, 2)  # 64 words and 4; 48 and 8, at 32 bytes
     (68, 56)
+    >>> row_pitch_words(8, 2, ring=Ring.SECTORS)  # halves of sectors change places instead
+    64
     """
     words = runs * 4 * bits
-    remainders = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(bits, (4, 12, 20, 28))  # gemv_spec.pitch
+    if ring is Ring.BANKS:
+        remainders: tuple[int, ...] = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(bits, (4, 12, 20, 28))
+    elif bits == BYTE_BITS:
+        remainders = (0,)
+    elif gathered:
+        remainders = {2: (0,), 4: (8, 24), 6: (0,)}.get(bits, (16,))
+    else:
+        remainders = (16,) if bits == 4 else (8, 24)
     return next(p for p in range(words, words + 64, 4) if p % WORD_BITS in remainders)
 
 
@@ -142,6 +185,11 @@ def _window_words(bits: int, group: int, k: int, runs: int) -> int:
         if width % group == 0:
             alignment = math.gcd(ceil_div(k, group) * bits, count * bits, WORD_BITS)
     return ceil_div(WORD_BITS - alignment + count * bits, WORD_BITS)
+
+
+def _alignment(ring: Ring) -> int:
+    """Words at whose multiples stages begin."""
+    return 4 if ring is Ring.BANKS else _SECTOR_WORDS
 
 
 def _whole_vectors(words: int) -> int:

@@ -232,33 +232,36 @@ class RunWork:
     instructions: float
     half_wide: float
     products: int
-    sums: int
+    sums: float
 
 
-def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
+def instructions(encoding: GemvEncoding, tokens: int, *, gathered: bool = False) -> RunWork:
     """Warp instructions of a run of 16 x 128 weights, counted in the kernel's text.
 
     For each lane two rows of 32 codes: decode; load codes, inputs and steps from shared memory; products; sums as two
-    digits joined, converted, scaled; copies into the ring. Addresses are constants and cost nothing.
+    digits joined, converted, scaled; copies into the ring. Addresses are constants and cost nothing. Where four runs
+    are ``gathered`` (``gpu_gemv_cut``), a lane's codes are next to one another: loads of 16 bytes, and what is done for
+    a sum is done once for all of a group's.
     """
     column_tiles = encoding.column_tiles(tokens)
-    ends = column_tiles * encoding.halves
+    once = encoding.parts / 4 if gathered else 1.0  # of what is done for a sum
+    ends = column_tiles * encoding.halves * once
     two_sided = encoding.tables > 1
     half = _LANE_WEIGHTS * encoding.decode
-    half += 8 if encoding.selector_bits else 0  # a special value permuted into the table, for two rows
+    half += 8 * once if encoding.selector_bits else 0  # a special value permuted into the table, for two rows
     # digits joined and made floats; differences of tables; sums of halves are floats
     half += 0 if encoding.floats else ends * encoding.digits * (4 + 4 * two_sided)
     # zero points taken out of shared memory, for two rows, multiplied and subtracted for each sum: 10 and 5 counted,
     # times 1.3, which fitted best when it was left free
-    half += (13 * encoding.halves + 6.5 * ends) if encoding.zero_bits else 0
+    half += (13 * encoding.halves * once + 6.5 * ends) if encoding.zero_bits else 0
     products = 4 * encoding.digits * encoding.tables * column_tiles * (2 if encoding.floats else 1)
-    loads = 2 * _CODE_LOADS[encoding.bits]  # codes of two rows
+    loads = 2 * (encoding.bits / 4 if gathered else _CODE_LOADS[encoding.bits])  # codes of two rows
     loads += (4 if encoding.floats else 2) * column_tiles + ends  # inputs; their scale
     if encoding.learned:
-        loads += 2 * _TABLE_LOADS[encoding.bits]
+        loads += 2 * _TABLE_LOADS[encoding.bits] * once
     elif encoding.looked_up and not encoding.selector_bits:
-        loads += 1  # a table
-    scaling = 4 * encoding.halves if encoding.group else 2
+        loads += once  # a table
+    scaling = (4 * encoding.halves if encoding.group else 2) * once
     sums = ends * (4 + 2 * (encoding.digits - 1))  # steps multiplied, sums added
     copies = encoding.bits  # each with its place
     if encoding.halves > 1 and column_tiles >= _LOOPED_TILES:
@@ -268,9 +271,12 @@ def instructions(encoding: GemvEncoding, tokens: int) -> RunWork:
     return RunWork(half + loads + products + scaling + sums + copies, half, products, ends)
 
 
-def registers(encoding: GemvEncoding, tokens: int) -> int:
-    """Registers of a thread, in eights as they are given out; near enough to the compiled kernels' to count blocks."""
+def registers(encoding: GemvEncoding, tokens: int, *, most: int = 0) -> int:
+    """Registers of a thread, in eights as they are given out; near enough to the compiled kernels' to count blocks.
+
+    No more than ``most``, where that is above 0.
+    """
     made = _REGISTERS + (_SIXTEEN_REGISTERS if encoding.looked_up and encoding.bits == 4 else 0)
     made += _SECOND_DIGIT_REGISTERS * (encoding.digits - 1) + (_FLOAT_REGISTERS if encoding.floats else 0)
     made += _TILE_REGISTERS * encoding.digits**2 * (encoding.column_tiles(tokens) - 1)
-    return min(ceil_div(made, 8) * 8, _MOST_REGISTERS)
+    return min(ceil_div(made, 8) * 8, most or _MOST_REGISTERS)

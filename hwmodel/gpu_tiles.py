@@ -28,7 +28,7 @@ from pathlib import Path
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_constants import read_constants
 from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, TABLE_WORDS, WORD_BYTES, stage_words
+from hwmodel.gpu_gemv_cut import LAUNCHED, RESERVED_BYTES, TABLE_WORDS, WORD_BYTES, Ring, stage_words
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, WARP, GemvEncoding
 from hwmodel.gpu_library import DATA
 from hwmodel.units import BYTE_BITS, ceil_div
@@ -47,18 +47,19 @@ _BYTES_TO_HALVES = 1.0
 # scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
 _RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
 _HALF_WIDE_SELECTORS = 20  # of those: 204 of BitMoD-4's loop are on the half-wide pipe (NOTES.md), 184 of its decoding
-# Words of a block of 32 inputs, between tokens beyond their blocks, and between tokens of results: gemm_spec.py
-_BLOCK_WORDS, _TOKEN_GAP, _RESULT_WORDS = BLOCK // 2 + 4, 16, TILE_ROWS + 4
+# Words of a block of 32 inputs, between blocks, between tokens beyond these, between tokens of results: gemm_spec.py
+_BLOCK_WORDS, _BLOCK_GAP, _TOKEN_GAP, _RESULT_WORDS, _SECTOR_WORDS = BLOCK // 2, 4, 16, TILE_ROWS + 4, 8
 
 
 @dataclass(frozen=True)
 class TileCut:
-    """How a launch is cut: tiles of eight tokens, row warps, warps that share rows, stages under way."""
+    """How a launch is cut: tiles of eight tokens, row warps, warps that share rows, stages under way; the ring."""
 
     token_tiles: int
     row_warps: int
     k_warps: int
     depth: int
+    ring: Ring = LAUNCHED
 
     def __post_init__(self) -> None:
         if min(self.token_tiles, self.row_warps, self.k_warps) < 1 or self.depth < 2:
@@ -146,9 +147,12 @@ def shared_bytes(encoding: GemvEncoding, k: int, cut: TileCut) -> int:
     """Shared memory of a block: tables, then stages of inputs and weights, or in the end results."""
     warps, tokens = cut.row_warps * cut.k_warps, cut.token_tiles * TILE_TOKENS
     tables = encoding.digits * TABLE_WORDS[encoding.bits] * encoding.candidates if encoding.looked_up else 0
-    token_words = cut.k_warps * RUNS * RUN // BLOCK * _BLOCK_WORDS + _TOKEN_GAP
-    stage = tokens * token_words + warps * stage_words(encoding, k, RUNS)
-    return WORD_BYTES * (ceil_div(tables, 4) * 4 + max(cut.depth * stage, warps * tokens * _RESULT_WORDS))
+    gaps = cut.ring is Ring.BANKS  # otherwise inputs change places within their blocks
+    token_words = cut.k_warps * RUNS * RUN // BLOCK * (_BLOCK_WORDS + (_BLOCK_GAP if gaps else 0))
+    token_words += _TOKEN_GAP if gaps else 0
+    stage = tokens * token_words + warps * stage_words(encoding, k, RUNS, ring=cut.ring)
+    aligned = 4 if gaps else _SECTOR_WORDS
+    return WORD_BYTES * (ceil_div(tables, aligned) * aligned + max(cut.depth * stage, warps * tokens * _RESULT_WORDS))
 
 
 def turns_of(blocks: int, resident: int, multiprocessors: int) -> float:

@@ -18,6 +18,7 @@ from codesign.gpu_rows import (
     tile_case_of,
 )
 from codesign.gpu_truth import AGAIN, COLUMNS, comparison, fitted_cases, fitted_layers, fitted_tiles, summary
+from hwmodel.gpu_gemv_cut import GemvCut, Ring
 
 
 @cache
@@ -118,6 +119,12 @@ def test_records_that_lack_something_are_refused():
     bare = type(record)(record.name, record.shape, record.device, 1e-6, 30, {}, "test")
     with pytest.raises(ValueError, match="must have cut, as 16x2x2x1, not None"):
         cut_of(bare)
+    capped = {**record.conditions, "cut": "8x4x2x0 64 registers", "ring": "sectors"}
+    named = type(record)(record.name, record.shape, record.device, 1e-6, 30, capped, "test")
+    assert cut_of(named) == GemvCut(8, 4, 2, 0, 64, Ring.SECTORS) and cut_of(record).ring is Ring.BANKS
+    odd = type(record)(record.name, record.shape, record.device, 1e-6, 30, {**capped, "ring": "odd"}, "test")
+    with pytest.raises(ValueError, match="must be one of banks, sectors, not 'odd'"):
+        cut_of(odd)
     for value in ("many", "-1", "nan"):
         conditions = {**record.conditions, "bytes": value}
         with pytest.raises(ValueError, match=f"must have bytes, a number above 0, not '{value}'"):

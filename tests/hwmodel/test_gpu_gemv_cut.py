@@ -2,7 +2,7 @@
 
 import pytest
 
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, GemvCut, choose_cut, shared_bytes
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, GemvCut, Ring, choose_cut, row_pitch_words, shared_bytes
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import H100
 from kernels_gpu.gemv_launch import Shape, choose_shape, spec_of, tokens_at_once
@@ -32,7 +32,35 @@ def test_shared_memory_is_the_kernels(name):
         assert shared_bytes(encoding, tokens, k, GemvCut(*cut)) == theirs
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("gathered", [False, True])
+def test_rows_of_whole_sectors_begin_at_32_bytes(bits, gathered):
+    runs = 4 if gathered else 2
+    sectors = row_pitch_words(bits, runs, ring=Ring.SECTORS, gathered=gathered)
+    assert sectors % 8 == 0 and runs * 4 * bits <= sectors <= runs * 4 * bits + 32
+    # rows for banks begin at odd multiples of 16 bytes where bits are odd, and with 8
+    assert row_pitch_words(bits, runs, ring=Ring.BANKS) % 8 == (4 if bits in (3, 5, 7, 8) else 0)
+
+
+def test_four_runs_of_one_token_are_gathered():
+    four, two = (GemvCut(8, runs, 2, ring=Ring.SECTORS) for runs in (4, 2))
+    int4, nf4, mxfp4, int8 = (encoding_of(RECIPES[name]) for name in ("int4_g128", "nf4_g64", "mxfp4", "int8"))
+    assert four.gathers(int4, 1) and four.gathers(nf4, 1)  # groups of 128, and of 64
+    assert not any((four.gathers(int4, 2), two.gathers(int4, 1), four.gathers(mxfp4, 1), four.gathers(int8, 1)))
+    assert not GemvCut(8, 4, 2, ring=Ring.BANKS).gathers(int4, 1)
+
+
+def test_bytes_of_whole_sectors_by_hand():
+    # INT4, one token, 512 inputs, one warp, one stage of two runs: zeros of 8 words; two planes of 128 words and 8;
+    # four steps; 276 words are 280 in sectors of 8; 16 rows of 32 words and 16 apart, scale windows of one word, 784;
+    # and sums of 2 x 16 rows
+    encoding = encoding_of(RECIPES["int4_g128"])
+    words = 280 + (16 * 48 + 16) + 2 * 16
+    assert shared_bytes(encoding, 1, 512, GemvCut(1, 2, 1, ring=Ring.SECTORS)) == 4 * words
+
+
 def test_what_does_not_fit_has_no_cut():
     assert choose_cut(encoding_of(RECIPES["int4_g128"]), (1, 16, 200000), LIMIT) is None
-    with pytest.raises(ValueError, match="warps, runs and depth of a cut must be at least 1"):
-        GemvCut(0, 2, 1)
+    for wrong in ((0, 2, 1), (1, 2, 1, 0, -1)):
+        with pytest.raises(ValueError, match="warps, runs and depth of a cut must be at least 1, blocks and registers"):
+            GemvCut(*wrong)

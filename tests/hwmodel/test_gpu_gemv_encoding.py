@@ -94,3 +94,12 @@ def test_a_loop_over_halves_of_a_block_issues_the_products_of_both():
     assert [w.sums for w in work.values()] == [2, 4, 16]
     # 535 instructions a run in the loop's text, of which 16 tiles' turns are taken twice: more than 8 tiles of MXFP4
     assert work[8].instructions > instructions(encoding_of(RECIPES["mxfp4"]), 8).instructions
+
+
+@pytest.mark.parametrize("name", ["int4_g128", "bitmod3_g128", "nf4_g64", "uint4_g128", "learned4"])
+def test_gathered_runs_are_summed_once_for_a_group(name):
+    encoding = encoding_of(RECIPES[name])
+    apart, together = instructions(encoding, 1), instructions(encoding, 1, gathered=True)
+    assert together.products == apart.products  # columns of zeros for the other lanes' groups
+    assert together.sums == apart.sums * (2 if name == "nf4_g64" else 1) / 4  # four runs have eight groups of 64
+    assert together.instructions < apart.instructions and together.half_wide <= apart.half_wide
