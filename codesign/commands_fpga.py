@@ -110,7 +110,9 @@ def csim(
 def hls_report(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="csynth.xml, <top>_cosim.rpt, utilization report, timing summary; or those under --export."),
+        typer.Argument(
+            help="csynth.xml, <top>_cosim.rpt, utilization report, timing summary; or those under --export."
+        ),
     ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Folder of codesign export whose designs the reports are of.")
