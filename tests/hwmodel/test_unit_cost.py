@@ -38,11 +38,13 @@ def test_cells_of_a_wider_accumulator_hold_its_flip_flops():
 
 
 def test_integers_beyond_the_table_follow_the_closed_form():
-    cost = price_pe(pe_design(INT16, INTS[8]))
+    one = pe_design(INT16, INTS[8])
+    cost = price_pe(one, table=False)
     # 4 pairs of rows of 17 bits, 3 sums of 18, 34 bits of accumulator
     assert cost.luts.value == 4 * 17 + 3 * 18 + 34
     assert cost.luts.origin is Origin.CLOSED_FORM
     assert cost.flip_flops.value == 34
+    assert recorded(one, "lut6").luts == cost.luts.value  # a netlist that closed forms need none of
 
 
 def test_without_the_table_a_recorded_netlist_is_fitted_with_its_error():
