@@ -15,9 +15,7 @@ from hwmodel.report import Measurement
 
 _FOLDER = resources.files("kernels_gpu") / "measurements"
 # In this order, so that a kernel that was measured twice counts where it was measured first; others follow by name
-_FIRST = (
-    "gemv_h100.json", "gemv_h200.json", "gemv_formats_h100.json", "gemv_formats_h200.json", "gemv_tokens_h100.json",
-)  # fmt: skip
+_FIRST = ("gemv_h100.json", "gemv_h200.json", "gemv_tokens_h100.json")
 _NOT_COMPARED = "quantize"  # quantizers are no kernels of the model
 
 

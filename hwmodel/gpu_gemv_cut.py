@@ -22,6 +22,7 @@ TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/g
 _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
 _SECTOR_WORDS = 8  # that L2 delivers at once: kernels_gpu/gemv_spec.py
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
+_LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
 
 
 class Ring(Enum):
@@ -31,7 +32,7 @@ class Ring(Enum):
     SECTORS = "sectors"  # at whole sectors of 32 bytes; with one token and four runs a lane has 128 codes in a row
 
 
-LAUNCHED = Ring.BANKS  # what ``kernels_gpu`` launches today
+LAUNCHED = Ring.SECTORS  # what ``kernels_gpu`` launches today
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,54 @@ class GemvCut:
         return one and encoding.parts <= 2 and encoding.bits < BYTE_BITS
 
 
-# kernels_gpu/gemv_launch.py: cuts for few, more and many tiles of rows
-_BYTES = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2, 1), GemvCut(8, 4, 2))
-_FEWER_BITS = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 2, 2))
-_LOOKED_UP = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 1), GemvCut(8, 4, 2))
-_SIXTEEN_ENTRIES = (GemvCut(8, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 2, 2))
-_ONE_TABLE = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 2, 2))
-_TWO_DIGITS = (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 2, 2))
-_FLOATS = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2), GemvCut(16, 2, 2))
-_SHIFTED_FLOATS = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 2, 2))
+# kernels_gpu/gemv_cuts.py: cuts for few, more and many tiles of rows, one token
+_Cuts = tuple[GemvCut, GemvCut, GemvCut]
+_BYTES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2))
+_NIBBLES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 2, 2))
+_PLANES: Mapping[int, _Cuts] = {
+    5: (GemvCut(4, 4, 3), GemvCut(8, 4, 1), GemvCut(16, 4, 2)),
+    6: (GemvCut(8, 4, 1), GemvCut(4, 4, 3), GemvCut(16, 4, 2)),
+    7: (GemvCut(8, 4, 2), GemvCut(4, 4, 2), GemvCut(8, 4, 3)),
+}
+_SHIFTED_FLOATS: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 1), GemvCut(8, 2, 2))
+_FOUR_ENTRIES: _Cuts = (GemvCut(8, 4, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
+_EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
+_EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2))
+_SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
+_SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 2, 2))
+_SHORT_GROUPS: _Cuts = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 2, 2))
+_TWO_DIGITS: Mapping[int, _Cuts] = {
+    3: (GemvCut(8, 4, 3), GemvCut(16, 2, 1), GemvCut(16, 4, 1)),
+    4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
+}
+_LEARNED: Mapping[int, _Cuts] = {
+    3: (GemvCut(8, 4, 3), GemvCut(8, 2, 2), GemvCut(8, 4, 2)),
+    4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(4, 4, 3)),
+}
+_LONG_ROWS = GemvCut(16, 2, 2)
 _MANY_TOKENS = (
     GemvCut(16, 2, 2), GemvCut(16, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 4, 1), GemvCut(8, 2, 1), GemvCut(4, 2, 1),
 )  # fmt: skip
 _LAST = GemvCut(2, 2, 1)
 
 
-def _measured_cuts(encoding: GemvEncoding) -> tuple[GemvCut, GemvCut, GemvCut]:
-    if encoding.digits == 2:
-        return _TWO_DIGITS
+def _measured_cuts(encoding: GemvEncoding) -> _Cuts:
+    bits, chosen = encoding.bits, encoding.candidates > 1
+    if bits == BYTE_BITS:
+        return _BYTES
     if encoding.floats:
-        return _FLOATS if encoding.bits == BYTE_BITS else _SHIFTED_FLOATS
-    if encoding.looked_up and encoding.bits == 4:
-        return _SIXTEEN_ENTRIES if encoding.candidates > 1 else _ONE_TABLE
-    if encoding.looked_up:
-        return _LOOKED_UP
-    return _BYTES if encoding.bits == BYTE_BITS else _FEWER_BITS
+        return _SHIFTED_FLOATS
+    if not encoding.looked_up:
+        return _NIBBLES if bits == 4 else _PLANES[bits]
+    if encoding.digits == 2:
+        return (_LEARNED if encoding.learned else _TWO_DIGITS).get(bits, _FOUR_ENTRIES)
+    if bits == 2:
+        return _FOUR_ENTRIES
+    if bits == 3:
+        return _EIGHT_ENTRIES_CHOSEN if chosen else _EIGHT_ENTRIES
+    if encoding.parts > 2:
+        return _SHORT_GROUPS
+    return _SIXTEEN_ENTRIES_CHOSEN if chosen else _SIXTEEN_ENTRIES
 
 
 def choose_cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int) -> tuple[GemvCut, int] | None:
@@ -116,10 +140,13 @@ def choose_cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit
 def _cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int) -> GemvCut:
     tokens, n, k = shape
     tiles = ceil_div(n, TILE_ROWS)
-    best = _measured_cuts(encoding)[0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2]
+    size = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2
+    if size == 2 and k < _LONG and encoding.looked_up:
+        size = 1
+    best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
     # kernels of two digits, and of five tiles of columns, have too many registers for more than eight warps
     light = (encoding.digits == 1 or tokens <= 2) and ceil_div(tokens * encoding.parts, 4) <= 4
-    for cut in (*((best,) if tokens <= 4 else ()), *_MANY_TOKENS, _LAST):
+    for cut in (*((best,) if tokens == 1 else ()), *_MANY_TOKENS, _LAST):
         enough_work = cut.warps <= ceil_div(k, cut.runs * RUN)
         fits = shared_bytes(encoding, tokens, k, cut) <= shared_limit
         if enough_work and fits and (light or cut.warps <= 8):

@@ -36,6 +36,7 @@ from kernels_gpu.gemv_launch import (
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
+from kernels_gpu.gemv_spec import RING
 from kernels_gpu.launch import device_facts
 from kernels_gpu.native import BoundLaunch, shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
@@ -105,7 +106,7 @@ def time_kernel(
     limit = shared_limit(x.device)
     at_once = tokens_at_once(weight.plan, len(x), (n, k), limit) if cut is None else len(x)
     found = choose_shape(weight.plan, at_once, n, k, limit) if cut is None else cut
-    name = f"{found.warps}x{found.runs}x{found.depth}x{found.blocks_per_multiprocessor}"
+    name = str(found)
     name += f" {len(launches[0])} launches" if len(launches[0]) > 1 else ""
     name += "" if overlapped else " alone"
     return Row(
@@ -172,7 +173,7 @@ def _nf4(n: int, k: int, x: Tensor) -> Built:
 
 def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record."""
-    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "cut": row.cut}
+    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "cut": row.cut, "ring": RING}
     shape = (row.m, row.k, row.n)
     return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
 

@@ -42,7 +42,8 @@ class Ahead:
 
 def compile_one(kernel: Ahead) -> str:
     """PTX of a kernel, kept in the folder that ``native.PTX_FOLDER`` names."""
-    return compile_ptx(kernel.make(kernel.spec), kernel.arguments, kernel.key)
+    registers = getattr(kernel.spec, "registers", 0)
+    return compile_ptx(kernel.make(kernel.spec), kernel.arguments, kernel.key, registers=registers)
 
 
 def compile_all(kernels: Iterable[Ahead], jobs: int) -> None:

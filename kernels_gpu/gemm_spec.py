@@ -7,11 +7,11 @@ from functools import cached_property
 
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
-from kernels_gpu.gemv_spec import WARP, GemvSpec
+from kernels_gpu.gemv_spec import SECTOR, WARP, GemvSpec
 
 RUNS = 2  # of 128 inputs, in a warp's part of a stage
 TILE_TOKENS = 8  # columns of mma.m16n8k16
-BLOCK_WORDS = BLOCK // 2 + 4  # 32 inputs, and four words more, so that the four blocks of a run lie in different banks
+BLOCK_WORDS = BLOCK // 2  # of 32 inputs
 RESULT_PITCH = TILE_ROWS + 4  # words between tokens of a warp's results, for the same reason
 
 
@@ -86,8 +86,8 @@ class GemmSpec:
 
     @property
     def token_words(self) -> int:
-        """Words between tokens in a stage: four granules of 16 bytes more than blocks, for the banks."""
-        return self.stage_inputs // BLOCK * BLOCK_WORDS + 16
+        """Words of a token's inputs in a stage; granules of 16 bytes change places in a block, for the banks."""
+        return self.stage_inputs // BLOCK * BLOCK_WORDS
 
     @property
     def input_words(self) -> int:
@@ -107,7 +107,7 @@ class GemmSpec:
     @property
     def ring_at(self) -> int:
         """Word of the stages."""
-        return ceil_div(sum(map(len, self.plan.tables)), 4) * 4
+        return ceil_div(sum(map(len, self.plan.tables)), SECTOR) * SECTOR
 
     @property
     def result_words(self) -> int:

@@ -31,9 +31,12 @@ from numba import cuda, float32, int32, uint32
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders, make_scale
+from kernels_gpu.gemv_fields import make_fields
+from kernels_gpu.gemv_gathered import make_step_stage
 from kernels_gpu.gemv_inputs import make_stage_inputs
 from kernels_gpu.gemv_learned import make_learned_tables
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
+from kernels_gpu.gemv_planes import load_swapped
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 
 ARGUMENTS = "ppppppp" + "iiiiiii"
@@ -48,14 +51,12 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     halves = 2 if plan.group == 16 else 1
     column_tiles = spec.column_tiles
     results = 2 * column_tiles  # of a lane: rows g and g + 8 of each tile of columns
-    threads, groups, slots, stages = warps * WARP, spec.groups, spec.slots, spec.stages
+    threads, slots, stages = warps * WARP, spec.slots, spec.stages
     pitch, stage_words, whole = spec.pitch, spec.stage_words, spec.whole_stages
-    scale_field, zero_field, low_field, lowest_field, selector_field = spec.fields
-    scale_bits, scale_window, scale_at = scale_field.bits, scale_field.words, scale_field.at
-    zero_bits, zero_window, zero_at = zero_field.bits, zero_field.words, zero_field.at
-    low_bits, low_window, low_at = low_field.bits, low_field.words, low_field.at
-    lowest_bits, lowest_window, lowest_at = lowest_field.bits, lowest_field.words, lowest_field.at
-    choice_bits, choice_window, choice_at = selector_field.bits, selector_field.words, selector_field.at
+    scale_bits, scale_window, scale_at = spec.fields[0].bits, spec.fields[0].words, spec.fields[0].at
+    zero_window = spec.fields[1].words
+    fields = make_fields(spec)
+    position, zero_of, choices_of, choice_of = fields.position, fields.zero_of, fields.choices_of, fields.choice_of
     table_words = sum(plan.tables, ()) or (0,)
     one_table = len(plan.tables) <= 1
     table_total = len(table_words) if plan.tables and (one_table or plan.patched_bytes is None) else 0
@@ -66,7 +67,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     outer, outer_by_row = plan.outer is not None, plan.outer_by_row
     step, bfloat = float32(plan.step), spec.bfloat
     decoders = make_decoders(plan, tables_at)
-    load_block, products, tables_of = decoders.load_block, decoders.products, decoders.tables_of
+    load_block, tables_of = decoders.load_block, decoders.tables_of
+    accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
     scale_value, outer_value = make_scale(plan.scale), decoders.outer_value
     stage_inputs = make_stage_inputs(spec)
     copy_stage = make_copy_stage(spec)
@@ -76,50 +78,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     learned_tables = make_learned_tables(spec)
     fetch_codebooks, build_tables, held_words = learned_tables.fetch, learned_tables.build, learned_tables.words
     wait_for_stage = ptx_tile.wait_all_but(depth - 1)
-
-    @cuda.jit(device=True)
-    def position(row, first, bits):
-        """Bit of a row's first field in its window."""
-        return uint32(uint32(uint32(row * uint32(groups) + first) * uint32(bits)) & uint32(31))
-
-    @cuda.jit(device=True)
-    def small(shared, at, bit, bits):
-        """A field of at most 8 bits at a bit of the window that begins at word ``at``."""
-        byte = ptx_tile.shared_byte(shared, uint32(at * uint32(4) + (bit >> uint32(3))))
-        return uint32((byte >> uint32(bit & uint32(7))) & uint32((1 << bits) - 1))
-
-    @cuda.jit(device=True)
-    def zero_of(shared, at, row, g, first, field):
-        """Zero point of a row's group; ``g``: the row in its tile."""
-        bit = uint32(position(row, first, zero_bits) + field * uint32(zero_bits))
-        made = small(shared, uint32(at + uint32(zero_at) + g * uint32(zero_window)), bit, zero_bits)
-        if low_window > 0:
-            bit = uint32(position(row, first, low_bits) + field * uint32(low_bits))
-            low = small(shared, uint32(at + uint32(low_at) + g * uint32(low_window)), bit, low_bits)
-            made = uint32((made << uint32(low_bits)) | low)
-        if lowest_window > 0:
-            bit = uint32(position(row, first, lowest_bits) + field * uint32(lowest_bits))
-            low = small(shared, uint32(at + uint32(lowest_at) + g * uint32(lowest_window)), bit, lowest_bits)
-            made = uint32((made << uint32(lowest_bits)) | low)
-        return made
-
-    @cuda.jit(device=True)
-    def choices_of(shared, at, row, g, first):
-        """Candidates of a row's groups in a stage, the first one lowest, where they lie in one word."""
-        if choice_window != 1:
-            return uint32(0)
-        word = ptx_tile.shared_1(shared, uint32(at + uint32(choice_at) + g))
-        return uint32(word >> position(row, first, choice_bits))
-
-    @cuda.jit(device=True)
-    def choice_of(shared, at, row, g, first, field, choices):
-        """Candidate of a row's group."""
-        if choice_window == 1:
-            return uint32((choices >> uint32(field * uint32(choice_bits))) & uint32((1 << choice_bits) - 1))
-        if choice_window == 0:
-            return uint32(0)
-        bit = uint32(position(row, first, choice_bits) + field * uint32(choice_bits))
-        return small(shared, uint32(at + uint32(choice_at) + g * uint32(choice_window)), bit, choice_bits)
+    gathered, swapped = spec.gathered, spec.swapped
+    step_stage = make_step_stage(spec, decoders, fields)
+    sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
 
     @cuda.jit(device=True)
     def step_run(
@@ -131,8 +92,12 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
         run = uint32(stage * uint32(runs) + s)
         place = uint32(at + c * uint32(bits) + g * uint32(pitch) + s * uint32(4 * bits))
-        upper_codes = load_block(shared, place)
-        lower_codes = load_block(shared, uint32(place + uint32(8 * pitch)))
+        if swapped:
+            upper_codes = load_swapped(shared, place, g)
+            lower_codes = load_swapped(shared, uint32(place + uint32(8 * pitch)), g)
+        else:
+            upper_codes = load_block(shared, place)
+            lower_codes = load_block(shared, uint32(place + uint32(8 * pitch)))
         own = uint32(run * uint32(RUN) + c * uint32(BLOCK))  # of the codes; a run's candidates may differ by lane
         of_codes = uint32(own // uint32(group) - first)
         if learned:
@@ -198,10 +163,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     sum_at = uint32(sum_at + part * uint32(halves) + uint32(half))
                     found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
                     zero_sum = int32(ptx.signed(found) * int32(zero_step))
-                upper_sum, lower_sum = products(
-                    upper_codes, lower_codes, upper_tables, lower_tables, all_inputs, half,
-                    int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum),
-                )  # fmt: skip
+                sums = accumulate(upper_codes, lower_codes, upper_tables, lower_tables, all_inputs, half, no_sums())
+                upper_sum, lower_sum = finish(
+                    sums, int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum)
+                )
                 x_step = ptx.bits_float(
                     ptx_tile.shared_1(shared, uint32(uint32(scales_of_x) + of_sum * uint32(all_runs) + run))
                 )
@@ -249,7 +214,14 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     upper_set = choices_of(shared, done_at, upper, g, first)
                     lower_set = choices_of(shared, done_at, lower, uint32(g + uint32(8)), first)
                     own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
-                    for pair in range(runs // 2):  # two at a time, so that one waits while the other computes
+                    if gathered:
+                        step_stage(
+                            shared, stage, first, done_at, row0, lane, upper_scale_at, lower_scale_at, upper_set,
+                            lower_set, own_tables, y,
+                        )  # fmt: skip
+                    for pair in range(
+                        0 if gathered else runs // 2
+                    ):  # two at a time, so that one waits while the other computes
                         step_run(
                             shared, uint32(2 * pair), stage, first, done_at, row0, lane,
                             upper_scale_at, lower_scale_at, upper_set, lower_set, own_tables, y,
@@ -310,16 +282,16 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             for t in range(column_tiles):
                 upper_y, lower_y = y[2 * t], y[2 * t + 1]
                 y[2 * t], y[2 * t + 1] = float32(0), float32(0)
-                token = uint32(t * part_lanes + c // uint32(parts))
-                if parts > 1:
+                token = uint32(t * (4 // sums_of_lanes) + c // uint32(sums_of_lanes))
+                if sums_of_lanes > 1:
                     upper_y = ptx.add(upper_y, ptx.shuffle_xor(upper_y, 1))
                     lower_y = ptx.add(lower_y, ptx.shuffle_xor(lower_y, 1))
-                if parts > 2:
+                if sums_of_lanes > 2:
                     upper_y = ptx.add(upper_y, ptx.shuffle_xor(upper_y, 2))
                     lower_y = ptx.add(lower_y, ptx.shuffle_xor(lower_y, 2))
                 if learned:
                     upper_y, lower_y = ptx.mul(upper_y, upper_unit), ptx.mul(lower_y, lower_unit)
-                if token < uint32(tokens) and (c & uint32(parts - 1)) == uint32(0):
+                if token < uint32(tokens) and (c & uint32(sums_of_lanes - 1)) == uint32(0):
                     target = uint32(buffer + (warp * uint32(tokens) + token) * uint32(TILE_ROWS) + g)
                     ptx_tile.put_1(shared, target, ptx.float_bits(upper_y))
                     ptx_tile.put_1(shared, uint32(target + uint32(8)), ptx.float_bits(lower_y))

@@ -14,7 +14,7 @@ from kernels_gpu.gemv_spec import WARP, Field, GemvSpec
 def _make_copy_codes(spec: GemvSpec) -> Any:
     """Device function that starts copying a stage's codes: four lanes a row, so that places differ by constants."""
     row_words, row_stage, pitch = spec.row_words, spec.stage_row_words, spec.pitch
-    whole_rows, whole_stages, aligned = spec.whole_rows, spec.whole_stages, spec.aligned
+    whole_rows, whole_stages, aligned, swapped = spec.whole_rows, spec.whole_stages, spec.aligned, spec.swapped
     size = 4 if aligned else 1
     row_copies = row_stage // size
     rounds = -(-row_copies // 4)
@@ -24,7 +24,8 @@ def _make_copy_codes(spec: GemvSpec) -> Any:
         first = uint32(uint32(row0 + g) * uint32(row_words) + stage * uint32(row_stage) + c * uint32(size))
         upper = ptx_tile.place_of(words, first)
         lower = ptx_tile.place_of(words, uint32(first + uint32(8 * row_words)))
-        to_upper = uint32(at + g * uint32(pitch) + c * uint32(size))
+        place = uint32(c ^ (g & uint32(1))) if swapped else c
+        to_upper = uint32(at + g * uint32(pitch) + place * uint32(size))
         to_lower = uint32(to_upper + uint32(8 * pitch))
         left = uint32(uint32(row_words) - stage * uint32(row_stage) - c * uint32(size))
         upper_there = whole_rows or uint32(row0 + g) < n

@@ -21,10 +21,12 @@ from kernels_gpu.gemv_planes import looked_up_2, looked_up_3, looked_up_4, make_
 
 @dataclass(frozen=True)
 class Decoders:
-    """Device functions: words of a block, sums of products, table words, an outer scale."""
+    """Device functions: words of a block, products added to sums, sums as numbers, table words, an outer scale."""
 
     load_block: Any
-    products: Any
+    accumulate: Any
+    finish: Any
+    no_sums: Any
     tables_of: Any
     outer_value: Any
 
@@ -178,8 +180,8 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     load_block, tables_of = make_load_words(plan.bits), _make_tables_of(plan, tables_at)
     outer_value = make_stored_scale(plan.outer)
     if plan.halves:
-        products = make_half_products(plan)
-        return Decoders(load_block, products, tables_of, outer_value)
+        accumulate, finish, no_sums = make_half_products(plan)
+        return Decoders(load_block, accumulate, finish, no_sums, tables_of, outer_value)
     product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
     sets, split = plan.sets, plan.group == 16
     two_sided = plan.sets > plan.digits
@@ -189,10 +191,8 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     third, fourth = registers[min(2, sets - 1)], registers[min(3, sets - 1)]
 
     @cuda.jit(device=True)
-    def chain(a, b, x, half):
+    def chain(a, b, x, half, total):
         """Products of a block of 32 inputs, or of a half of it: (row g: high, low digit; row g + 8: high, low)."""
-        zero = int32(0)
-        total = (zero, zero, zero, zero)
         if not split or half == 0:
             total = product(a[0], b[0], a[1], b[1], x[0], x[1], total)
             total = product(a[2], b[2], a[3], b[3], x[2], x[3], total)
@@ -211,23 +211,34 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
         return int32(t[0] - u[0]), int32(t[1] - u[1]), int32(t[2] - u[2]), int32(t[3] - u[3])
 
     @cuda.jit(device=True)
-    def products(upper, lower, upper_tables, lower_tables, x, half, upper_zero, lower_zero):
-        """Sums of a block times the inputs for rows g and g + 8, float32, in units of both steps."""
-        total = chain(first(upper, upper_tables), first(lower, lower_tables), x, half)
-        if two_sided:
-            total = difference(total, chain(second(upper, upper_tables), second(lower, lower_tables), x, half))
+    def no_sums():
+        zero = int32(0)
+        none = (zero, zero, zero, zero)
+        return none, none, none, none
+
+    @cuda.jit(device=True)
+    def accumulate(upper, lower, upper_tables, lower_tables, x, half, sums):
+        """``sums`` with the products of a block for rows g and g + 8, one for each set of registers."""
+        made, more, third_made, fourth_made = sums
+        made = chain(first(upper, upper_tables), first(lower, lower_tables), x, half, made)
+        if sets > 1:
+            more = chain(second(upper, upper_tables), second(lower, lower_tables), x, half, more)
+        if sets > 2:
+            third_made = chain(third(upper, upper_tables), third(lower, lower_tables), x, half, third_made)
+            fourth_made = chain(fourth(upper, upper_tables), fourth(lower, lower_tables), x, half, fourth_made)
+        return made, more, third_made, fourth_made
+
+    @cuda.jit(device=True)
+    def finish(sums, upper_zero, lower_zero):
+        """Sums for rows g and g + 8, float32, in units of both steps."""
+        total = difference(sums[0], sums[1]) if two_sided else sums[0]
         upper_sum, lower_sum = joined(total)
         if two_digits:
-            if two_sided:
-                total = chain(third(upper, upper_tables), third(lower, lower_tables), x, half)
-                total = difference(total, chain(fourth(upper, upper_tables), fourth(lower, lower_tables), x, half))
-            else:
-                total = chain(second(upper, upper_tables), second(lower, lower_tables), x, half)
-            upper_low, lower_low = joined(total)
+            upper_low, lower_low = joined(difference(sums[2], sums[3]) if two_sided else sums[1])
             return (
                 ptx.fma(float32(upper_sum), float32(DIGIT_BASE), float32(upper_low)),
                 ptx.fma(float32(lower_sum), float32(DIGIT_BASE), float32(lower_low)),
             )
         return float32(int32(upper_sum - upper_zero)), float32(int32(lower_sum - lower_zero))
 
-    return Decoders(load_block, products, tables_of, outer_value)
+    return Decoders(load_block, accumulate, finish, no_sums, tables_of, outer_value)

@@ -80,16 +80,23 @@ def make_pairs(plan: Plan) -> Any:
     return pairs
 
 
-def make_half_products(plan: Plan) -> Any:
-    """Device function like the ``products`` of ``gemv_decode.Decoders``; there are no tables and no zero points."""
+def make_half_products(plan: Plan) -> tuple[Any, Any, Any]:
+    """Device functions like ``accumulate``, ``finish`` and ``no_sums`` of ``gemv_decode.Decoders``.
+
+    There are no tables and no zero points.
+    """
     split = plan.group == 16
     pairs, product = make_pairs(plan), ptx_tile.product_half
 
     @cuda.jit(device=True)
-    def products(upper, lower, upper_tables, lower_tables, x, half, upper_zero, lower_zero):
-        a, b = pairs(upper), pairs(lower)
+    def no_sums():
         zero = float32(0)
-        total = (zero, zero, zero, zero)
+        return zero, zero, zero, zero
+
+    @cuda.jit(device=True)
+    def accumulate(upper, lower, upper_tables, lower_tables, x, half, sums):
+        a, b = pairs(upper), pairs(lower)
+        total = sums
         if not split or half == 0:
             total = product(a[0], b[0], a[1], b[1], x[0], x[1], total)
             total = product(a[2], b[2], a[3], b[3], x[2], x[3], total)
@@ -100,6 +107,10 @@ def make_half_products(plan: Plan) -> Any:
             total = product(a[10], b[10], a[11], b[11], x[10], x[11], total)
             total = product(a[12], b[12], a[13], b[13], x[12], x[13], total)
             total = product(a[14], b[14], a[15], b[15], x[14], x[15], total)
-        return total[0], total[2]
+        return total
 
-    return products
+    @cuda.jit(device=True)
+    def finish(sums, upper_zero, lower_zero):
+        return sums[0], sums[2]
+
+    return accumulate, finish, no_sums

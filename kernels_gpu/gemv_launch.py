@@ -19,7 +19,8 @@ from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
-from kernels_gpu.gemv_plan import RUN, TILE_ROWS, Decoding, Plan, plan_of
+from kernels_gpu.gemv_cuts import Shape, wanted_cuts
+from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 from kernels_gpu.launch import require_cuda
 from kernels_gpu.native import (
@@ -96,56 +97,16 @@ def from_quantized(tensor: QuantizedTensor, device: torch.device | str) -> Packe
     return packed_matrix(pack_tensor(tensor), tensor.config, tensor.shape, device)
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How a launch is cut: warps of a block, runs of 128 inputs in a stage, stages of the ring, blocks."""
-
-    warps: int
-    runs: int
-    depth: int
-    blocks_per_multiprocessor: int = 0  # 0: as many as fit
-
-
 @lru_cache(maxsize=256)
 def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
-    return load(make_body(spec), ARGUMENTS, repr(spec))
-
-
-SMALL, LARGE = 264, 1320  # tiles of rows: two, and ten, for each multiprocessor of an H100
-# what measured best on an H100 at 4096 x 4096, 11008 x 4096 and 28672 x 8192 (NOTES.md): warps, runs, depth, blocks
-_MEASURED = {
-    Decoding.BYTES: (Shape(16, 2, 2, 1), Shape(16, 2, 2, 1), Shape(8, 4, 2)),
-    Decoding.NIBBLES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
-    Decoding.TABLE: (Shape(16, 2, 2, 1), Shape(16, 2, 1), Shape(8, 4, 2)),
-    Decoding.PLANES: (Shape(16, 2, 2, 1), Shape(8, 2, 3), Shape(16, 2, 2)),
-    Decoding.HALVES: (Shape(16, 2, 2, 1), Shape(16, 2, 2), Shape(16, 2, 2)),
-}
-_SIXTEEN_ENTRIES = (Shape(8, 2, 2, 1), Shape(8, 4, 1), Shape(16, 2, 2))
-_ONE_TABLE = (Shape(8, 2, 2, 1), Shape(8, 2, 2), Shape(16, 2, 2))
-_SHIFTED_HALVES = (Shape(16, 2, 2, 1), Shape(8, 2, 2), Shape(8, 2, 2))
-_TWO_DIGITS = (Shape(8, 2, 1), Shape(8, 4, 1), Shape(8, 2, 2))
-_MANY_TOKENS = (Shape(16, 2, 2), Shape(16, 2, 1), Shape(8, 2, 2), Shape(8, 4, 1), Shape(8, 2, 1), Shape(4, 2, 1))
+    return load(make_body(spec), ARGUMENTS, repr(spec), spec.registers)
 
 
 @lru_cache(maxsize=256)
 def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES) -> Shape:
-    """A launch shape that measured well (see NOTES.md), or the first of some that fits ``limit`` bytes of a block."""
-    measured = _MEASURED[plan.decoding]
-    if plan.digits == 2:
-        measured = _TWO_DIGITS
-    elif plan.halves and plan.bits < 8:
-        measured = _SHIFTED_HALVES
-    elif plan.decoding is Decoding.TABLE and plan.bits == 4:
-        measured = _SIXTEEN_ENTRIES if len(plan.tables) > 1 else _ONE_TABLE
-    tiles = ceil_div(n, TILE_ROWS)
-    best = measured[0 if tiles <= SMALL else 1 if tiles < LARGE else 2]
-    for cut in (*((best,) if tokens <= 4 else ()), *_MANY_TOKENS, Shape(2, 2, 1)):
-        # two-digit tables take up to 174 registers with many tokens: no more than eight warps
-        # and so do five tiles of columns, each with sums of its own
-        light = (plan.digits == 1 or tokens <= 2) and ceil_div(tokens * plan.parts, 4) <= 4
-        few_registers = light or cut.warps <= 8
-        enough_work = cut.warps <= ceil_div(k, cut.runs * RUN)
-        if enough_work and few_registers and spec_of(plan, tokens, (n, k), cut).shared_bytes <= limit:
+    """A launch shape that measured well (``gemv_cuts``), or the first of some that fits ``limit`` bytes of a block."""
+    for cut in wanted_cuts(plan, tokens, n, k):
+        if spec_of(plan, tokens, (n, k), cut).shared_bytes <= limit:
             return cut
     return Shape(1, 2, 1)
 
@@ -179,6 +140,7 @@ def spec_of(
         whole_rows=n % TILE_ROWS == 0,
         aligned_inputs=aligned,
         bfloat=bfloat,
+        registers=cut.registers,
     )
 
 
@@ -265,7 +227,7 @@ def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
 
 def compile_kernel(spec: GemvSpec) -> str:
     """PTX of one kernel (kept where ``native.PTX_FOLDER`` says)."""
-    return compile_ptx(make_body(spec), ARGUMENTS, repr(spec))
+    return compile_ptx(make_body(spec), ARGUMENTS, repr(spec), registers=spec.registers)
 
 
 def prepare_all(weight: PackedMatrix, x: Tensor, out: Tensor, *, overlapped: bool = True) -> list[BoundLaunch]:

@@ -77,6 +77,39 @@ def make_load_words(bits: int) -> Any:
 
 
 @cuda.jit(device=True)
+def load_swapped(shared, at, row):
+    """Words of a block of 8 bits; odd rows have the halves of each eight words swapped."""
+    odd = uint32((row & uint32(1)) << uint32(2))
+    return ptx_tile.shared_4(shared, uint32(at + odd)) + ptx_tile.shared_4(shared, uint32(at + uint32(4) - odd))
+
+
+def make_load_four(bits: int) -> Any:
+    """Device function ``(shared, at) -> words`` of four blocks next to one another, but for 4 bits."""
+
+    @cuda.jit(device=True)
+    def load_two(shared, at):
+        return ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+
+    @cuda.jit(device=True)
+    def load_three(shared, at):
+        return load_two(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(8)))
+
+    if bits < 4:
+        return load_two if bits == 2 else load_three
+
+    @cuda.jit(device=True)
+    def load_more(shared, at):
+        rest = uint32(at + uint32(12))
+        if bits == 5:
+            return load_three(shared, at) + load_two(shared, rest)
+        if bits == 6:
+            return load_three(shared, at) + load_three(shared, rest)
+        return load_three(shared, at) + load_two(shared, rest) + load_two(shared, uint32(at + uint32(20)))
+
+    return load_more
+
+
+@cuda.jit(device=True)
 def even_nibbles(word):
     return uint32((word << uint32(4)) & uint32(0xF0F0F0F0))
 

@@ -15,6 +15,8 @@ from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
 WORD = 32
+RING = "sectors"  # how a ring is laid out, for records: rows begin at whole sectors (``hwmodel.gpu_gemv_cut.Ring``)
+SECTOR = 8  # words that come from L2 at once: where they stand across two such places, shared memory fills half as fast
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class GemvSpec:
         whole_rows: the number of rows is a multiple of 16.
         aligned_inputs: x begins at a multiple of 16 bytes.
         bfloat: x is bfloat16 rather than float16, and so is the result.
+        registers: the most of a thread, so that more warps fit; 0 for as many as the assembler likes.
     """
 
     plan: Plan
@@ -51,6 +54,7 @@ class GemvSpec:
     whole_rows: bool
     aligned_inputs: bool = True
     bfloat: bool = False
+    registers: int = 0
 
     def __post_init__(self) -> None:
         if self.runs < 2 or self.runs % 2 or self.depth < 1 or not 1 <= self.warps <= 32:
@@ -110,9 +114,33 @@ class GemvSpec:
         return self.runs * 4 * self.plan.bits
 
     @property
+    def gathered(self) -> bool:
+        """Whether a lane takes four blocks of 32 codes next to one another rather than every fourth.
+
+        They are of one group or two, so their sums need one scale or two. Each of the four lanes of a row then has
+        groups of its own, and with one token there are columns enough to keep these apart.
+        """
+        return self.tokens == 1 and self.runs == 4 and self.plan.parts <= 2 and self.plan.bits < 8
+
+    @property
+    def turned(self) -> bool:
+        """Whether lanes 2 and 3 of a row take the second of two blocks first, so that lanes meet different banks."""
+        return self.gathered and self.plan.bits == 4
+
+    @property
+    def swapped(self) -> bool:
+        """Whether odd rows have the halves of each sector of codes swapped: two rows of a load then meet all banks."""
+        return self.plan.bits == 8 and self.aligned
+
+    @property
     def pitch(self) -> int:
-        """Words between rows of a stage, so that the lanes of a load meet different banks."""
-        allowed = {2: (8, 24), 4: (16,), 6: (8, 24)}.get(self.plan.bits, (4, 12, 20, 28))
+        """Words between rows of a stage: whole sectors, with few bank conflicts (two lanes at most)."""
+        if self.swapped:
+            allowed: tuple[int, ...] = (0,)
+        elif self.gathered:
+            allowed = {2: (0,), 4: (8, 24), 6: (0,)}.get(self.plan.bits, (16,))
+        else:
+            allowed = {4: (16,)}.get(self.plan.bits, (8, 24))
         return next(p for p in range(self.stage_row_words, self.stage_row_words + 64, 4) if p % 32 in allowed)
 
     def _window(self, bits: int) -> int:
@@ -144,7 +172,7 @@ class GemvSpec:
     def stage_words(self) -> int:
         """Words of a stage of one warp."""
         last = self.fields[-1]
-        return ceil_div(last.at + TILE_ROWS * last.words, 4) * 4
+        return ceil_div(last.at + TILE_ROWS * last.words, SECTOR) * SECTOR
 
     @property
     def sums_per_run(self) -> int:
@@ -201,7 +229,7 @@ class GemvSpec:
     @property
     def ring_at(self) -> int:
         """Word of the stages, by warp."""
-        return ceil_div(self.input_sums_at + self.tokens * self.sums_per_run * self.all_runs, 4) * 4
+        return ceil_div(self.input_sums_at + self.tokens * self.sums_per_run * self.all_runs, SECTOR) * SECTOR
 
     @property
     def reduction_at(self) -> int:

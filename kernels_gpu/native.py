@@ -34,15 +34,22 @@ PROGRAMMATIC_CAPABILITY = (9, 0)  # of griddepcontrol and its launch attribute: 
 Argument = Tensor | int
 
 
-def compile_ptx(body: Callable[..., None], kinds: str, key: str, capability: tuple[int, int] | None = None) -> str:
+def compile_ptx(
+    body: Callable[..., None],
+    kinds: str,
+    key: str,
+    capability: tuple[int, int] | None = None,
+    registers: int = 0,
+) -> str:
     """PTX for a compute capability, by default the current device's.
 
-    ``kinds`` has a letter for each argument: ``p`` for pointers, ``i`` for int32.
+    ``kinds`` has a letter for each argument: ``p`` for pointers, ``i`` for int32. ``registers`` is the most that a
+    thread may have (PTX ISA 8.7, section 11.4.1), 0 for as many as the assembler likes.
     """
     if capability is None:
         capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else (9, 0)
     folder = os.environ.get(PTX_FOLDER)
-    digest = hashlib.sha256(f"{key} {capability} {_sources()}".encode()).hexdigest()[:24]
+    digest = hashlib.sha256(f"{key} {capability} {registers} {_sources()}".encode()).hexdigest()[:24]
     kept = None if folder is None else Path(folder) / f"{digest}.ptx"
     if kept is not None and kept.exists():
         return kept.read_text(encoding="utf-8")
@@ -50,6 +57,9 @@ def compile_ptx(body: Callable[..., None], kinds: str, key: str, capability: tup
     text, _ = cuda.compile_ptx(body, signature, cc=capability)
     if capability < PROGRAMMATIC_CAPABILITY:  # kernels there run one after another: nothing to wait for
         text = re.sub(r"griddepcontrol\.\w+;", "", text)
+    if registers:
+        text, found = re.subn(r"(\.entry \w+\([^)]*\)\s*)\{", rf"\1.maxnreg {registers}\n{{", text)
+        assert found == 1
     if kept is not None:
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_text(text, encoding="utf-8")
@@ -89,14 +99,14 @@ def _checked(result: tuple[Any, ...]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def load(body: Callable[..., None], kinds: str, key: str) -> NativeKernel:
-    """Compile and load ``body`` on the current device."""
+def load(body: Callable[..., None], kinds: str, key: str, registers: int = 0) -> NativeKernel:
+    """Compile and load ``body`` on the current device; ``registers`` as in ``compile_ptx``."""
     if SIMULATED:
         return NativeKernel(cuda.jit(body), None, 0, 0)
     from cuda.bindings import driver
 
     torch.cuda.current_stream()  # makes torch's context current
-    text = compile_ptx(body, kinds, key)
+    text = compile_ptx(body, kinds, key, registers=registers)
     name = re.search(r"\.visible \.entry (\w+)\(", text)
     assert name is not None
     module = _checked(driver.cuModuleLoadData(text.encode()))

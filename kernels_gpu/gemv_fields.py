@@ -1,0 +1,84 @@
+"""Device functions of the GEMV that read what goes with a row's groups from a stage: zero points and candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import cuda, uint32
+
+from kernels_gpu import ptx_tile
+from kernels_gpu.gemv_spec import GemvSpec
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Device functions; ``row``: of the matrix, ``g``: in its tile, ``first``: group of the stage's first input.
+
+    Args:
+        position: ``(row, first, bits)``, bit of a row's first field in its window.
+        zero_of: ``(shared, at, row, g, first, field)``, zero point of group ``first + field``.
+        choices_of: ``(shared, at, row, g, first)``, candidates of a stage's groups where they lie in one word.
+        choice_of: ``(shared, at, row, g, first, field, choices)``, candidate of a group.
+    """
+
+    position: Any
+    zero_of: Any
+    choices_of: Any
+    choice_of: Any
+
+
+def make_fields(spec: GemvSpec) -> Fields:
+    """The device functions of one kernel."""
+    groups = spec.groups
+    _, zero_field, low_field, lowest_field, selector_field = spec.fields
+    zero_bits, zero_window, zero_at = zero_field.bits, zero_field.words, zero_field.at
+    low_bits, low_window, low_at = low_field.bits, low_field.words, low_field.at
+    lowest_bits, lowest_window, lowest_at = lowest_field.bits, lowest_field.words, lowest_field.at
+    choice_bits, choice_window, choice_at = selector_field.bits, selector_field.words, selector_field.at
+
+    @cuda.jit(device=True)
+    def position(row, first, bits):
+        """Bit of a row's first field in its window."""
+        return uint32(uint32(uint32(row * uint32(groups) + first) * uint32(bits)) & uint32(31))
+
+    @cuda.jit(device=True)
+    def small(shared, at, bit, bits):
+        """A field of at most 8 bits at a bit of the window that begins at word ``at``."""
+        byte = ptx_tile.shared_byte(shared, uint32(at * uint32(4) + (bit >> uint32(3))))
+        return uint32((byte >> uint32(bit & uint32(7))) & uint32((1 << bits) - 1))
+
+    @cuda.jit(device=True)
+    def zero_of(shared, at, row, g, first, field):
+        """Zero point of a row's group; ``g``: the row in its tile."""
+        bit = uint32(position(row, first, zero_bits) + field * uint32(zero_bits))
+        made = small(shared, uint32(at + uint32(zero_at) + g * uint32(zero_window)), bit, zero_bits)
+        if low_window > 0:
+            bit = uint32(position(row, first, low_bits) + field * uint32(low_bits))
+            low = small(shared, uint32(at + uint32(low_at) + g * uint32(low_window)), bit, low_bits)
+            made = uint32((made << uint32(low_bits)) | low)
+        if lowest_window > 0:
+            bit = uint32(position(row, first, lowest_bits) + field * uint32(lowest_bits))
+            low = small(shared, uint32(at + uint32(lowest_at) + g * uint32(lowest_window)), bit, lowest_bits)
+            made = uint32((made << uint32(lowest_bits)) | low)
+        return made
+
+    @cuda.jit(device=True)
+    def choices_of(shared, at, row, g, first):
+        """Candidates of a row's groups in a stage, the first one lowest, where they lie in one word."""
+        if choice_window != 1:
+            return uint32(0)
+        word = ptx_tile.shared_1(shared, uint32(at + uint32(choice_at) + g))
+        return uint32(word >> position(row, first, choice_bits))
+
+    @cuda.jit(device=True)
+    def choice_of(shared, at, row, g, first, field, choices):
+        """Candidate of a row's group."""
+        if choice_window == 1:
+            return uint32((choices >> uint32(field * uint32(choice_bits))) & uint32((1 << choice_bits) - 1))
+        if choice_window == 0:
+            return uint32(0)
+        bit = uint32(position(row, first, choice_bits) + field * uint32(choice_bits))
+        return small(shared, uint32(at + uint32(choice_at) + g * uint32(choice_window)), bit, choice_bits)
+
+    return Fields(position, zero_of, choices_of, choice_of)
