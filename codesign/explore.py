@@ -10,6 +10,7 @@ bandwidth costs nothing but energy in the model, so let it be an objective, or n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ COLUMNS = (
     "batch", "prompt", "tokens", "recipe", "accelerator", "prefill_array", "decode_array", "weight_buffer_kib",
     "activation_buffer_kib", "memory", "frequency_ghz", *OBJECTIVES,
 )  # fmt: skip
+_NUMBERS = ("weight_buffers_kib", "activation_buffers_kib", "bandwidths_gb_s", "frequencies_ghz", "batches", "prompts",
+            "tokens")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,10 @@ class ExploreSpec:
         for key in ("recipes", "accelerators", "batches", "prompts", "tokens", "objectives"):
             if not getattr(self, key):
                 raise ValueError(f"{key} of a design space must not be empty")
+        for key in _NUMBERS:
+            for value in getattr(self, key):
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{key} of a design space must be above 0 and finite, not {value!r}")
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise ValueError(f"objectives must be of {', '.join(OBJECTIVES)}, not {name!r}")
@@ -111,12 +118,20 @@ def spec_from(values: Mapping[str, Any], where: str) -> ExploreSpec:
             continue
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         items = [item.strip() if isinstance(item, str) else item for item in items]
-        read = int if "int" in str(kinds[key]) else float if "float" in str(kinds[key]) else str
+        read = _whole if "int" in str(kinds[key]) else float if "float" in str(kinds[key]) else str
+        name = "int" if read is _whole else read.__name__
         try:
             made[key] = tuple(read(item) for item in items if item != "")
-        except (TypeError, ValueError):
-            raise ValueError(f"{where}: {key} must be a list of {read.__name__}, not {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{where}: {key} must be a list of {name}, not {value!r}") from None
     return ExploreSpec(**made)
+
+
+def _whole(item: Any) -> int:
+    """A whole number, as text or as YAML has it; no truth value and no fraction."""
+    if isinstance(item, bool) or (isinstance(item, float) and item != int(item)):
+        raise ValueError(f"{item!r} is no whole number")
+    return int(item)
 
 
 def arrays_of(text: str) -> Arrays:

@@ -148,6 +148,12 @@ def test_losses_make_accuracy_an_objective(run, shapes):
         (("--arrays", "4x4/8x8"), "an array must have as many PEs in decode as in prefill"),
         (("--memories", "ddr9"), "memories must be of ddr4, .* not 'ddr9'"),
         (("--bandwidths", "fast"), "options: bandwidths_gb_s must be a list of float, not 'fast'"),
+        (("--frequencies", "0"), "frequencies_ghz of a design space must be above 0 and finite, not 0.0"),
+        (("--bandwidths", "8,-1"), "bandwidths_gb_s of a design space must be above 0 and finite, not -1.0"),
+        (("--buffers", "nan"), "weight_buffers_kib of a design space must be above 0 and finite, not nan"),
+        (("--activation-buffers", "inf"), "activation_buffers_kib of a design space must be above 0 and finite"),
+        (("--batches", "0"), "batches of a design space must be above 0 and finite, not 0"),
+        (("--prompts", "1.5"), "options: prompts must be a list of int, not '1.5'"),
         (("--objectives", "beauty"), "objectives must be of loss, .* not 'beauty'"),
         (("--objectives", "loss"), "losses must be given where loss is an objective"),
         (("--recipes", ","), "recipes of a design space must not be empty"),
@@ -160,6 +166,13 @@ def test_mistakes_are_one_sentence(run, shapes, options, message):
     status, out, err = run("explore", shapes, *options)
     assert status == 2 and out == ""
     assert re.search(message, " ".join(err.split()))
+
+
+@pytest.mark.parametrize("value", [1.5, True, float("nan"), float("inf"), None, {}, [[1]], "1e3"])
+def test_whole_numbers_of_a_file_are_whole(value):
+    assert spec_from({"prompts": [7.0, "8", 9]}, "f").prompts == (7, 8, 9)
+    with pytest.raises(ValueError, match="^f: prompts must be a list of int, not "):
+        spec_from({"prompts": [value]}, "f")
 
 
 def test_arrays_and_unknown_keys():
