@@ -169,14 +169,14 @@ def _product_alone(one: PeDesign, signed: int, largest: int, price: Pricer) -> P
     shift = shift_parts(signed, largest, 1)
     if wide <= 1:
         return {
-            "few_range": float(largest),
+            "few_range": float(1 + largest),
             "few_mantissa_range": float(largest * (wm + am)),
             "few_shift_bits": float(largest.bit_length()),
             "few_products": float(narrow),
         }
     if narrow == 0:
         return {
-            "power_levels": shift["levels"],
+            "power_levels": signed * math.log2(2 + largest),  # a level for the sign alone where nothing is shifted
             "power_muxes": shift["shift_muxes"],
             "power_range": float(largest),
             "power_hidden": float((we > 1) * wm + (ae > 1) * am),

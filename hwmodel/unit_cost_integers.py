@@ -85,6 +85,11 @@ def int_dot_luts(w: int, a: int, lanes: int, accumulator_bits: int, *, unsigned:
     return lanes * multiplier_luts(w, a, unsigned=unsigned) + tree_bits(w + a, lanes) + accumulator_bits
 
 
+PLAIN_ROWS = (
+    9  # beyond so many, recoding is always smaller (12 x 12 bits of SG13G2, in no table, 1 instead of 19 % off)
+)
+
+
 def radix_rows(rows: int, columns: int, lanes: int, *, signs: int, alone: bool = False) -> Parts:
     """Cells of ``lanes`` products in radix-4 rows (``synth -booth``).
 
@@ -105,7 +110,9 @@ def radix_rows(rows: int, columns: int, lanes: int, *, signs: int, alone: bool =
         "row_adders": float(lanes * (digits - 1) * (columns + 1)),
     }
     if alone:
-        parts["large_array"] = float(lanes * (rows - 1) * (columns - 1))  # where the library's flow does not recode
+        # where the library's flow does not recode: arrays of up to so many rows
+        narrow, wide = sorted((rows, columns))
+        parts["large_array"] = float(lanes * (min(narrow, PLAIN_ROWS) - 1) * (wide - 1))
         parts["last_row"] = float(lanes * (columns - 1) * (signs == 1 and rows % 2 == 0 and rows < columns))
     return parts
 
@@ -148,18 +155,35 @@ def merged_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator
     """Cells of a dot product of narrow integers: by their areas one compressor of products, tree and accumulator.
 
     Each bit of a partial product is a gate and an adder; each row of them, one for each bit of the narrower operand,
-    is extended above the product to the accumulator's width.
+    is extended above the product, as far as ``_above`` says.
 
-    >>> merged_cells(2, 3, 4, 15)
-    {'merged': 24.0, 'extension': 80.0, 'adder_bits': 15.0, 'clear_bits': 15.0}
+    >>> merged_cells(2, 3, 4, 15)["merged"], merged_cells(2, 3, 4, 15)["extension"]
+    (24.0, 80.0)
     """
-    narrow, above = min(weight_bits, activation_bits), max(accumulator_bits - weight_bits - activation_bits, 0)
+    width = weight_bits + activation_bits
+    above, _ = _above(width, accumulator_bits)
     return {
         "merged": float(lanes * weight_bits * activation_bits),
-        "extension": float(lanes * narrow * above),
+        "extension": float(lanes * min(weight_bits, activation_bits) * above),
+        "far_extension": _far_extension(width, lanes, accumulator_bits),
         "adder_bits": float(accumulator_bits),
         "clear_bits": float(accumulator_bits),
     }
+
+
+def _above(width: int, accumulator_bits: int) -> tuple[int, int]:
+    """Bits of an accumulator above a product: those next to it, and the far ones; without one as if it had the former.
+
+    Against netlists with accumulators of 20, 24 and 32 bits: each row of a compressor reaches the next ten bits; what
+    is above them adds copies of signs, which are shared.
+    """
+    above = max(accumulator_bits - width, 0) if accumulator_bits else GUARD_BITS
+    return min(above, GUARD_BITS), max(above - GUARD_BITS, 0)
+
+
+def _far_extension(width: int, lanes: int, accumulator_bits: int) -> float:
+    """Bits of the far part of an accumulator, for each doubling of the lanes."""
+    return _above(width, accumulator_bits)[1] * math.log2(lanes)
 
 
 def _integer_cells(one: PeDesign) -> Parts:
@@ -167,10 +191,6 @@ def _integer_cells(one: PeDesign) -> Parts:
     w, a, lanes, bits = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes, one.get("ACCUMULATOR_BITS")
     unsigned = one.get("ACTIVATION_UNSIGNED")
     signs = 2 - unsigned - one.get("WEIGHT_UNSIGNED")
-    # tree and accumulator are one compressor, whose rows reach above the products as far as recorded accumulators do;
-    # fitted, a bit of them comes out as a full adder of the library. Tried and lost: the tree's own bits (two lanes of
-    # W2A4 in OSU 17 instead of 14 %)
-    above = min(max(bits - w - a, 0), GUARD_BITS) if bits else GUARD_BITS
     recoded = w >= 4 and a + unsigned >= 4  # a product of 4 x 4 Yosys recodes in a dot product
     if one.family == "int_dot" and lanes > 1 and recoded:
         parts = radix_rows(a, w, lanes, signs=signs)
@@ -180,8 +200,11 @@ def _integer_cells(one: PeDesign) -> Parts:
         parts = product_cells(w, a, lanes, signs=signs, alone=one.family == "int_multiplier")
     if one.family == "int_dot":
         parts.pop("array_sign", None)  # in front of an accumulator the sign of the last row costs nothing more
+        # tree and accumulator are one compressor; fitted, a bit of its rows comes out as a full adder of the library.
+        # Tried and lost: the bits of the tree alone (two lanes of W2A4 in OSU 17 instead of 14 %)
         parts |= {
-            "sum_rows": float((lanes - 1) * (w + a + above)),
+            "sum_rows": float((lanes - 1) * (w + a + _above(w + a, bits)[0])),
+            "far_extension": _far_extension(w + a, lanes, bits),
             "adder_bits": float(bits),
             "clear_bits": float(bits),
         }

@@ -25,7 +25,7 @@ NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
 # Area of a two-input AND, the gate that clears a bit of an accumulator: sky130_fd_sc_hd__and2_0, sg13g2_and2_1 (um2),
 # OSU's AND2X1 (its own unit), from the liberty files that docs/synthesis.md names
 AND_AREA: Mapping[str, float] = {"sky130hd": 6.256, "sg13g2": 9.072, "osu018": 32.0}
-DOTS = "sg13g2"  # the library whose dot products of narrow integers are recorded
+DOTS = "sg13g2"  # the library whose dot products of narrow integers and wide accumulators are recorded
 FEW_ROWS = 3  # fewer recorded rows give no prices
 # Designs below so many LUTs or gates are small: one LUT is more than 5 % of them, so their errors count as of this size
 SMALL_LUTS = 20.0
@@ -203,8 +203,7 @@ def known_prices(group: str, target: str) -> dict[str, float]:
             known |= {"constant": 1.0}
     elif group == "integer":
         known["clear_bits"] = AND_AREA.get(target, 0.0)
-        if not any("merged" in sample.parts for sample in samples(group, target)):
-            known |= _merged_elsewhere(target)
+        known |= _dots_elsewhere(target)
     elif group != "integer multiplier":
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
@@ -232,9 +231,11 @@ def _borrowed_in_cells(group: str, target: str) -> dict[str, float]:
     return {}
 
 
-def _merged_elsewhere(target: str) -> dict[str, float]:
-    """Prices of narrow dot products from the library that has some, times the ratio of the MACs that both have."""
-    if target == DOTS:
+def _dots_elsewhere(target: str) -> dict[str, float]:
+    """Prices of dot products that a library has no netlists for, of another times the ratio of the MACs of both."""
+    chosen = samples("integer", target)
+    lacking = [name for name in ("merged", "extension", "far_extension") if not any(s.parts.get(name) for s in chosen)]
+    if target == DOTS or not lacking:
         return {}
     ours, theirs = ({s.row.design: s.value for s in samples("integer", name)} for name in (target, DOTS))
     both = sorted(ours.keys() & theirs.keys())
@@ -242,7 +243,7 @@ def _merged_elsewhere(target: str) -> dict[str, float]:
         return {}
     ratio = float(np.exp(np.mean([np.log(ours[name] / theirs[name]) for name in both])))
     prices = part_prices("integer", DOTS).prices
-    return {name: prices[name] * ratio for name in ("merged", "extension") if name in prices}
+    return {name: prices[name] * ratio for name in lacking if name in prices}
 
 
 def _borrowed(group: str, target: str, names: Sequence[str]) -> dict[str, float]:

@@ -104,6 +104,12 @@ def test_a_bit_of_a_compressor_of_products_is_fitted_to_a_full_adder(target, add
 
 def test_cells_of_a_narrow_dot_product_by_hand():
     # 2 x 8, four lanes, 20 bits: 4 x 16 gates; 4 x 2 rows, each extended over the ten bits above the product
-    assert merged_cells(2, 8, 4, 20) == {"merged": 64, "extension": 80, "adder_bits": 20, "clear_bits": 20}
+    assert merged_cells(2, 8, 4, 20) == {
+        "merged": 64,
+        "extension": 80,
+        "far_extension": 0,
+        "adder_bits": 20,
+        "clear_bits": 20,
+    }
     # an accumulator no wider than the product extends nothing
     assert merged_cells(2, 2, 4, 4)["extension"] == 0

@@ -39,13 +39,13 @@ def test_short_mantissas_are_counted_by_the_bits_of_the_shift():
         one = pe_design(MINIFLOATS[weight], MINIFLOATS[activation], arithmetic=Arithmetic.FIXED_PRODUCT)
         return parts_of(one, lut=True, price=lambda _: 1.0)
 
-    # two exponents of three bits shift by 12 places at most, four bits; powers of two have no product
-    none = {"few_range": 12, "few_mantissa_range": 0, "few_shift_bits": 4, "few_products": 0}
+    # two exponents of three bits shift to 13 places, by four bits; powers of two have no product
+    none = {"few_range": 13, "few_mantissa_range": 0, "few_shift_bits": 4, "few_products": 0}
     assert parts("e3m0", "e3m0") == none
     assert parts("e3m1", "e3m1") == {**none, "few_mantissa_range": 24, "few_products": 1}
-    # a power of two shifts the other significand: four bits with the sign, by up to eight places
+    # a power of two shifts the other significand: five bits with the sign, by up to eight places, or negates it
     shifted = parts("e3m0", "e2m3")
-    assert shifted["power_levels"] == pytest.approx((3 + 2) * math.log2(9))
+    assert shifted["power_levels"] == pytest.approx((3 + 2) * math.log2(10))
     assert "product" not in shifted
     assert "product" in parts("e3m1", "e2m3")
 
