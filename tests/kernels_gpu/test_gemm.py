@@ -1,7 +1,9 @@
 """The prefill GEMM in the simulator (and, marked gpu, on a device) against float64 products of decoded weights."""
 
+import itertools
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from kernels_gpu import ptx
 from kernels_gpu.compile_ahead import Ahead, compile_all, kept_ptx
-from kernels_gpu.gemm import ARGUMENTS, make_body
+from kernels_gpu.gemm import ARGUMENTS, make_body, moved_granules
 from kernels_gpu.gemm_launch import CUTS, choose_cut, gemm, most_tile_tokens, padded_inputs, prepare_gemm, rule, spec_of
 from kernels_gpu.gemm_reference import tolerance
 from kernels_gpu.gemm_spec import GemmSpec
@@ -77,6 +79,18 @@ def test_every_encoding_with_ragged_rows_tokens_and_inputs(recipe):
 )
 def test_cuts_of_the_work(recipe, n, k, m, cut):
     check(quantized(RECIPES[recipe], n, k), m, cut)
+
+
+def test_a_load_of_inputs_meets_all_banks_and_pairs_of_granules_stay_in_their_sector():
+    place = moved_granules.fn if ptx.SIMULATED else moved_granules.py_func
+    for granule, first_token, run in itertools.product(range(4), (0, 2, 4, 6), (0, 1)):
+        banks = set()
+        for token, lane in itertools.product((first_token, first_token + 1), range(4)):
+            block = 4 * run + lane
+            moved = granule ^ int(place(np.uint32(token), np.uint32(block)))
+            assert moved // 2 == (granule ^ 1 ^ int(place(np.uint32(token), np.uint32(block)))) // 2
+            banks.add((4 * block + moved) % 8)  # of 16 bytes; a token's inputs are a multiple of 128 bytes
+        assert len(banks) == 8
 
 
 @simulated

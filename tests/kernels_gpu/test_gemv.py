@@ -1,5 +1,6 @@
 """The GEMV kernel in the simulator (and, marked gpu, on a device) against float64 products of decoded weights."""
 
+import itertools
 import subprocess
 import sys
 
@@ -63,6 +64,18 @@ def test_every_encoding_with_ragged_inputs(recipe):
 @pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64"])
 def test_two_warps_two_tiles_a_ring_and_ragged_rows(recipe):
     check(quantized(recipe, 18, 600), random_inputs(2, 600, torch.bfloat16), Shape(warps=2, runs=2, depth=2))
+
+
+@simulated
+@pytest.mark.parametrize("recipe", ["bitmod4_g128", "uint2_g64"])
+def test_lanes_gather_four_blocks_of_one_token(recipe):
+    # 600 inputs: the second stage of 512 has one group and a part of one; the second tile two rows
+    check(quantized(recipe, 18, 600), random_inputs(1, 600), Shape(warps=2, runs=4, depth=1))
+
+
+@simulated
+def test_odd_rows_of_bytes_have_halves_of_sectors_swapped():
+    check(quantized("int8", 16, 256), random_inputs(1, 256), ONE_WARP)
 
 
 @simulated
@@ -154,6 +167,7 @@ def test_the_benchmark_says_so_and_exits_with_2():
 @pytest.mark.parametrize(("n", "k"), [(16, 256), (40, 1000), (33, 4100), (100, 1061), (272, 4096)])
 def test_on_a_device(recipe, n, k):
     tensor = quantized(recipe, n, k, "cuda")
-    for m, cut, dtype in ((1, Shape(2, 2, 1), torch.float16), (3, Shape(4, 4, 2), torch.bfloat16)):
+    cuts = ((1, Shape(2, 2, 1)), (1, Shape(4, 4, 2)), (1, Shape(4, 4, 1, registers=64)), (3, Shape(4, 4, 2)))
+    for (m, cut), dtype in zip(cuts, itertools.cycle((torch.float16, torch.bfloat16)), strict=False):
         check(tensor, random_inputs(m, k, dtype, "cuda"), cut)
     check(tensor, random_inputs(6, k, device="cuda"), None)
