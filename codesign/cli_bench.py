@@ -22,6 +22,7 @@ from codesign.cache import whole_file
 from codesign.console import show_json, show_table
 from codesign.extras import require
 from codesign.messages import say
+from codesign.outputs import check_output_file
 from kernels_gpu.gemv_recipes import RECIPES
 
 _COPY_BYTES = 2 << 32  # both buffers of kernels_gpu.timing.copy_bytes_per_s
@@ -37,8 +38,7 @@ def bench(
     """Time the GPU kernels and write records of it."""
     recipes = chosen_recipes(recipe)
     shapes = [parse_shape(text) for text in shape]
-    if out.is_dir():
-        raise ValueError(f"the output {out} must be a file, not a folder")
+    check_output_file(out)
     bench_gemv = load_benchmark()
     shapes = shapes or list(bench_gemv.SHAPES)
     rows, conditions, device = measure(bench_gemv, recipes, shapes, tokens, others=others)

@@ -7,6 +7,7 @@ from pathlib import Path
 from codesign.bits import bits_table, layer_bits, summed, write_bits
 from codesign.console import show_table
 from codesign.messages import say
+from codesign.outputs import check_output_file
 from codesign.steps import progress
 
 _SHOWN = ("layer", "weights", "planes", "twos_complement", "sign_magnitude", "booth", "naf", "wait_booth", "wait_naf",
@@ -19,8 +20,8 @@ _HEADINGS = {
 
 def bits(model: str, *, recipe_name: str, out: Path | None, every_layer: bool, as_json: bool) -> None:
     """Bit statistics of a model's layers."""
-    if out is not None and out.is_dir():
-        raise ValueError(f"the output {out} must be a file, not a folder")
+    if out is not None:
+        check_output_file(out)
     with progress() as bars:
         task = bars.add_task("counting", total=None)
         stats = dict(

@@ -12,6 +12,7 @@ import pandas as pd
 from codesign.console import records, show_json, show_table
 from codesign.explore import Explored, ExploreSpec, explore, spec_from
 from codesign.messages import say
+from codesign.outputs import check_output_file
 from codesign.steps import progress
 from codesign.store import write_atomic
 from hwmodel.yaml_file import read_yaml
@@ -25,6 +26,8 @@ def explore_space(
     """Price the designs of a space: of ``file``, and of what is ``given`` on the command line, which goes first."""
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"file for the fronts must end in .csv or .parquet, not {str(out)!r}")
+    if out is not None:
+        check_output_file(out)
     values = {} if file is None else read_yaml(file)
     values |= {key: value for key, value in given.items() if value is not None}
     if given["losses"] is not None and given["objectives"] is None:

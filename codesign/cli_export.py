@@ -19,6 +19,7 @@ from codesign.export_inputs import origin, text_inputs
 from codesign.export_options import CONTEXT, SEEDED
 from codesign.machines import accelerators_by_name
 from codesign.messages import say
+from codesign.outputs import check_output_folder
 from codesign.quantized_folder import QuantizedModel, load_quantized
 from codesign.steps import progress
 from codesign.text import check_text_name, load_text
@@ -58,6 +59,7 @@ def export(
     if inputs != SEEDED:
         check_text_name(inputs)
     check_replaceable(out)
+    check_output_folder(out)
     source = load_quantized(model)
     if block is not None:
         if layers:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from codesign.console import records, show_json, show_table
 from codesign.messages import say
+from codesign.outputs import check_output_file
 from hls.export_folder import BUILD, read_manifest
 from hls.vitis_report import ParsedReport, read_report
 from hwmodel.fpga import FpgaDevice, device_by_name
@@ -111,6 +112,8 @@ def hls_report(
         raise ValueError(f"clock must be above 0 MHz, not {clock!r}")
     if calibration is not None and export is None:
         raise ValueError("calibration needs the export whose estimates the reports are compared with: --export")
+    if calibration is not None:
+        check_output_file(calibration)
     manifest = None if export is None else read_manifest(export)
     paths = list(files)
     if manifest is not None and export is not None and not paths:

@@ -22,6 +22,7 @@ from codesign.console import number, records, show_json, show_table, two_columns
 from codesign.machines import accelerators_by_name
 from codesign.messages import say
 from codesign.models import ModelSource, resolve_model
+from codesign.outputs import check_output_folder
 from codesign.pricing import (
     Generation,
     configs_by_own_layer,
@@ -40,7 +41,7 @@ from codesign.recipes import Recipe, recipe
 from codesign.run_study import protocol_of, run_study
 from codesign.steps import progress
 from codesign.study_file import read_study
-from codesign.study_folder import check_output, write_study
+from codesign.study_folder import write_study
 from codesign.tasks import load_task
 from codesign.text import check_text_name, load_text
 from codesign.tokens import first_token, tokenize, windows
@@ -115,7 +116,7 @@ def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
     with _in_file(file, "calibration"):
         check_text_name(spec.calibration_text)
     checked_device(device)
-    check_output(out)
+    check_output_folder(out)
     with progress() as bars:
         shown = _Bars(bars, spec.name, len(spec.recipes))
         with _in_file(file, "model"):
@@ -133,6 +134,7 @@ def quantize(
     """Quantize a model into a folder."""
     made = recipe(recipe_name)
     check_text_name(calibration_text)
+    check_output_folder(out)
     source = resolve_model(model)
     checked_device(device)
     with progress() as bars:

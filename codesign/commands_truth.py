@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from codesign.commands import Json, work
+from codesign.outputs import check_output_file
 
 MOST_TOKENS = 16  # of a decode GEMV: kernels_gpu.gemv_launch
 
@@ -27,6 +28,8 @@ def validate(
         raise ValueError("rows must be left out with --gpu, which compares records of codesign bench")
     if not gpu and (measured or page is not None):
         raise ValueError("measured files and --page must come with --gpu")
+    if page is not None:
+        check_output_file(page)
     if gpu:
         work("cli_validate_gpu").validate_gpu(tuple(measured or ()), every=details, page=page, as_json=as_json)
         return

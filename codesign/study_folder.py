@@ -8,39 +8,26 @@ temporary name and renamed.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
 
 from codesign.cache import whole_file
 from codesign.dashboard.page import write_dashboard
+from codesign.outputs import check_output_folder
 from codesign.store import jsonable, write_atomic
 from codesign.study import StudyResult
 
 _TABLES = ("trials", "layers", "machines")
 
 
-def check_output(folder: Path) -> None:
-    """Makes sure that files can be written to ``folder``, which need not exist yet; writes nothing.
-
-    Raises:
-        ValueError: it is a file, lies below one, or may not be written to.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"the output {folder} must be a folder, not a file")
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"the output {folder} must be where files may be written, which {place} is not")
-
-
 def write_study(result: StudyResult, folder: Path) -> Path:
     """Write a study's files; returns the path of its page.
 
     Raises:
-        ValueError: as ``check_output``.
+        ValueError: as ``check_output_folder``.
     """
-    check_output(folder)
+    check_output_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in (("trials", result.trials), ("layers", result.layers), ("machines", result.machines)):
         with whole_file(folder / f"{name}.parquet") as temporary:

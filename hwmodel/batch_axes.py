@@ -134,6 +134,9 @@ class DesignAxes:
             values = getattr(self, axis.name)
             if not isinstance(values, tuple) or not values:
                 raise ValueError(f"{axis.name} of design axes must be a tuple of at least one value, not {values!r}")
+            for value in values:
+                if isinstance(value, int | float) and not 0 < value < math.inf:
+                    raise ValueError(f"{axis.name} of design axes must be above 0 and finite, not {value!r}")
         for accelerator in self.accelerators:
             if not isinstance(accelerator, Accelerator | Gpu):
                 raise TypeError(f"accelerators of design axes must be Accelerators or GPUs, not {accelerator!r}")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from codesign.study import LAYER_COLUMNS, MACHINE_COLUMNS, TRIAL_COLUMNS, StudyResult
-from codesign.study_folder import check_output, read_study_folder, write_study
+from codesign.study_folder import read_study_folder, write_study
 
 
 @pytest.fixture
@@ -53,13 +53,3 @@ def test_what_a_folder_lacks_is_named(study, tmp_path, missing):
     (folder / missing).unlink()
     with pytest.raises(ValueError, match=f"out must be the folder of a finished study, but {missing} is not there$"):
         read_study_folder(folder)
-
-
-def test_an_output_that_cannot_be_written_is_said_before_anything_is(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match="file must be a folder, not a file"):
-        check_output(tmp_path / "file")
-    with pytest.raises(ValueError, match="must be where files may be written, which .*file is not"):
-        check_output(tmp_path / "file" / "below" / "it")
-    check_output(tmp_path / "new" / "folder")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,5 +1,6 @@
 """Whole design spaces against ``evaluate``, design by design, over every axis, machine, option and kind of config."""
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -391,6 +392,10 @@ def test_bad_spaces() -> None:
     scenarios = (_scenario(1, 8, 1),)
     with pytest.raises(TypeError, match="accelerators of design axes must be Accelerators or GPUs, not 'bitmod'"):
         DesignAxes(("bitmod",))  # type: ignore[arg-type]
+    for axis in ("weight_buffer_bytes", "activation_buffer_bytes", "drams", "frequencies_hz"):
+        for value in (0, -1.0, math.nan, math.inf):
+            with pytest.raises(ValueError, match=f"{axis} of design axes must be above 0 and finite, not {value}"):
+                DesignAxes((BITMOD,), **{axis: (value,)})
     with pytest.raises(ValueError, match="drams of design axes must be a tuple of at least one value, not \\(\\)"):
         DesignAxes((BITMOD,), drams=())
     with pytest.raises(ValueError, match="capacity_bytes of an SRAM must lie in the table"):
