@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 from hls.block_loops import BLOCK_CODES, Record, records
 from hls.block_plan import BlockPlan
-from hls.estimate_logic import MULTIPLEXED, operator_part, port_parts
+from hls.estimate_logic import operator_part, port_parts
 from hls.hls_operators import ADDER, DIVIDER, MULTIPLIER, to_float
 from hls.layer_plan import StagePlan
 from hls.stage_loops import PARTIAL_SUMS
+from hls.structure_prices import Structure, picker_luts, structure_figure
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin
 
@@ -37,13 +38,9 @@ def _logic(name: str, count: int, luts: float, source: str) -> FpgaPart:
     return FpgaPart(name, count, figure(luts), figure(0.0), figure(0.0))
 
 
-def _picked(width_bits: int, inputs: int) -> float:
-    """LUTs that pick one of some words: fours at a time, down to one."""
-    luts = 0
-    while inputs > 1:
-        inputs = -(-inputs // MULTIPLEXED)
-        luts += inputs * width_bits
-    return float(luts)
+def _multiplexers(name: str, count: int, luts: float, source: str) -> FpgaPart:
+    none = Figure(0.0, Origin.CLOSED_FORM, None, None, source)
+    return FpgaPart(name, count, structure_figure(Structure.PICKER, luts, source), none, none)
 
 
 def _record_parts(record: Record, stage: StagePlan, name: str) -> Iterator[FpgaPart]:
@@ -56,8 +53,8 @@ def _record_parts(record: Record, stage: StagePlan, name: str) -> Iterator[FpgaP
         source = "a carry chain of the code's bits, for each code of a block"
         yield _logic(f"zero points taken off {name}", BLOCK_CODES, float(bits), source)
     codes = min(BLOCK_CODES, stage.columns)
-    source = "multiplexers of four inputs over the banks of a head"
-    yield _logic(f"codes of {name} picked", record.heads, _picked(bits, codes), source)
+    source = "multiplexers over the banks of a head"
+    yield _multiplexers(f"codes of {name} picked", record.heads, bits * picker_luts(codes), source)
     if record.converted:
         yield operator_part(f"codes of {name} to float", record.heads, to_float(bits))
 
@@ -82,8 +79,8 @@ def block_parts(plan: BlockPlan, *, on_chip: bool) -> tuple[list[FpgaPart], list
     # of totals, a head a cycle: partial sums, tiles; scale of the tile and of all scores
     parts += _operators("totals of scores", PARTIAL_SUMS, 1 + int(plan.key.scale is not None))
     order = "the partial sums of one head, and which comes first"
-    width = 32 * PARTIAL_SUMS
-    parts.append(_logic("partial sums in order", 1, _picked(width, heads) + PARTIAL_SUMS * _picked(32, 8), order))
+    ordered = 32 * PARTIAL_SUMS * (picker_luts(heads) + picker_luts(PARTIAL_SUMS))
+    parts.append(_multiplexers("partial sums in order", 1, ordered, order))
     # less the largest, and its sum
     parts += _operators("softmax", _EXP_ADDERS + 2, _EXP_MULTIPLIERS)
     parts.append(operator_part("roundings of softmax", _EXP_CONVERTERS, to_float(32)))

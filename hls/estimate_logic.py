@@ -6,6 +6,7 @@ PEs are those of ``hls.estimate_pe``. Each part says what its figures are; what 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hls.bitmod_arithmetic import BITMOD_LANES, RUNTIME_FORMATS
 from hls.cpp_types import parse_type, value_bits
@@ -18,11 +19,11 @@ from hls.layer_plan import LayerPlan, PartPlan, StagePlan
 from hls.loop import BEAT_BITS, WORD_BITS, line_entries, plane_widths
 from hls.part_shape import PartShape, is_rounded, line_blocks, part_shape
 from hls.stage_loops import PARTIAL_SUMS
+from hls.structure_prices import Structure, picker_luts, structure_figure, window_luts
 from hwmodel.fpga_accelerator import FpgaPart
 from hwmodel.unit_cost import Figure, Origin, price_pe
 from hwmodel.unit_cost_design import design
 
-MULTIPLEXED = 4  # inputs that a LUT6 picks from: AMD UG574
 MASTERS, CONTROL = "AXI masters of 512 bits", "AXI-Lite control"  # parts that a kernel has once
 _ELSEWHERE = ("mask", "column_scale", "gather")  # fields beside those of a row's own entries
 
@@ -66,7 +67,7 @@ def _pe_parts(part: PartPlan, index: int, rows: int, lanes: int) -> Iterator[Fpg
         bits = part.arithmetic.activation_bits
         yield FpgaPart(
             f"inputs of part {index} picked by its mask", rows * lanes,
-            _figure(float(bits * -(-part.block // MULTIPLEXED)), "a multiplexer a bit over the inputs of a block"),
+            _picked(bits, part.block, "one a bit over the inputs of a block"),
             _figure(0.0, "combinational"), _figure(0.0, "LUT logic"),
         )  # fmt: skip
 
@@ -110,9 +111,14 @@ def _scaling_operators(part: PartPlan, plan: LayerPlan, *, added: bool) -> dict[
     return {"adders": adders, "multipliers": multipliers, "sums to float": converted}
 
 
-def _shared(ways: int) -> float:
-    """LUTs a bit of a multiplexer: LUT6s of four inputs and their joins, half shared."""
-    return -(-ways // MULTIPLEXED) / 2 if ways > 1 else 0.0
+def _picked(bits: float, ways: int, what: str) -> Figure:
+    """Multiplexers of so many bits."""
+    return structure_figure(Structure.PICKER, bits * picker_luts(ways), f"{ways}-way multiplexers, {what}")
+
+
+def _windows(bits: float, places: int, what: str) -> Figure:
+    """So many neighbouring bits of two words, from any of ``places`` on."""
+    return structure_figure(Structure.WINDOW, bits * window_luts(places), f"windows of {places} places, {what}")
 
 
 def _unpacker_parts(part: PartPlan, index: int, rows: int, shape: PartShape, lanes: int) -> Iterator[FpgaPart]:
@@ -121,50 +127,47 @@ def _unpacker_parts(part: PartPlan, index: int, rows: int, shape: PartShape, lan
     if part.code_bits < 16:
         codes = lanes // part.code_dim
         held = line_blocks(part.code_bits, part.row_codes)
+        width = shape.blocks_read * part.code_bits * WORD_BITS
         yield FpgaPart(
             f"blocks of part {index} out of their lines", rows // part.outputs,
-            _figure(shape.blocks_read * part.code_bits * WORD_BITS * _shared(held), "a multiplexer a bit over a line"),
-            _figure(float(shape.blocks_read * part.code_bits * WORD_BITS), "a register a bit"), none,
+            _picked(width, held, "one a bit over a line"), _figure(float(width), "a register a bit"), none,
         )  # fmt: skip
         # whole steps start at a multiple of their codes, so that a lane has few places to look at
-        ways = 32 // codes if shape.blocks_read == 1 and 32 % codes == 0 else 32
+        aligned = shape.blocks_read == 1 and 32 % codes == 0
+        ways, pick = (32 // codes, _picked) if aligned else (32, _windows)
+        name, count = f"unpackers of part {index}", rows // part.outputs * codes
+        held_codes = _figure(float(part.code_bits), "a register a code")
         if part.runtime_bits:
             widths = {formats[0].bits for formats in RUNTIME_FORMATS.values()}
+            luts = pick(sum(widths), ways, "one a code's bit for each width, and one over the widths")
             yield FpgaPart(
-                f"unpackers of part {index} for {', '.join(str(width) for width in sorted(widths))} bits",
-                rows // part.outputs * codes,
-                _figure(sum(widths) * _shared(ways) + part.code_bits,
-                        f"a {ways}-way multiplexer a bit for each width, half shared, and one over the widths"),
-                _figure(float(part.code_bits), "a register a code"), none,
+                f"{name} for {', '.join(str(width) for width in sorted(widths))} bits", count,
+                replace(luts, value=luts.value + part.code_bits * picker_luts(len(widths))), held_codes, none,
             )  # fmt: skip
             return
-        yield FpgaPart(
-            f"unpackers of part {index}", rows // part.outputs * codes,
-            _figure(part.code_bits * _shared(ways), f"a {ways}-way multiplexer a bit, half shared"),
-            _figure(float(part.code_bits), "a register a code"), none,
-        )  # fmt: skip
+        yield FpgaPart(name, count, pick(part.code_bits, ways, "one a code's bit"), held_codes, none)
     if not shape.aligned:
+        bits = part.arithmetic.activation_bits
         yield FpgaPart(
             f"windows of part {index} between two words", shape.window,
-            _figure(part.arithmetic.activation_bits * _shared(shape.window), "a multiplexer a bit over the lanes"),
-            _figure(float(part.arithmetic.activation_bits), "a register a bit"), none,
+            _windows(bits, shape.window, "over the lanes"), _figure(float(bits), "a register a bit"), none,
         )  # fmt: skip
 
 
 def _line_parts(part: PartPlan, index: int) -> Iterator[FpgaPart]:
     """Lines cut out of two beats (``beat_window`` in ``streams.h``): a shift by whole entries, one for each plane."""
-    bits = 0.0
+    luts = 0.0
     if part.code_bits < 16:
         held = line_blocks(part.code_bits, part.row_codes) * part.code_bits * WORD_BITS
-        bits += held * 2 * _shared(BEAT_BITS // WORD_BITS)  # of both beats
+        luts += held * window_luts(BEAT_BITS // WORD_BITS)
     for name, field in part.fields.items():
         if name not in ("gather", "column_scale"):
             columns = part.stored_columns if name == "mask" else part.columns
             for width in plane_widths(value_bits(field.value)):
-                bits += line_entries(field, columns) * width * 2 * _shared(BEAT_BITS // width)
+                luts += line_entries(field, columns) * width * window_luts(BEAT_BITS // width)
     yield FpgaPart(
         f"beats of part {index} into lines", 1,
-        _figure(bits, "multiplexers a bit over the places of two beats, half shared"),
+        structure_figure(Structure.WINDOW, luts, "windows over two beats, one for each plane"),
         _figure(2.0 * BEAT_BITS, "two beats"), _figure(0.0, "LUT logic"),
     )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """Operators that Vitis HLS builds a kernel of: cycles from input to output, and what one takes on the fabric.
 
 Recorded ones come from published reports of Vitis HLS for an Alveo U250 (``hls.operator_reports``): the tool's own
-estimates before place and route; errors are those against other published reports. Others have a closed form from
-their structure, without a known error.
+estimates before place and route; errors are those against other published reports. Conversions and dividers, of which
+reports count no LUTs, are netlists of our own RTL (``hls.structure_netlists``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hls.operator_reports import ReportedPart, operator_figures, report_errors
+from hls.structure_prices import Structure, divider_figure, structure_figure, to_float_luts
 from hwmodel.unit_cost import Figure, Origin
 
 REFERENCE_CLOCK_HZ = 300e6  # of the recorded stages
@@ -78,16 +79,17 @@ def _reported(part: ReportedPart, width_bits: int = 32) -> OperatorCost:
     return OperatorCost(*made)
 
 
-def _closed(luts: float, flip_flops: float, source: str) -> OperatorCost:
-    return OperatorCost(*(Figure(value, Origin.CLOSED_FORM, None, None, source) for value in (luts, flip_flops, 0.0)))
+def _registers(bits: float, source: str) -> tuple[Figure, Figure]:
+    """Flip-flops by a rule of their own, and no DSPs."""
+    held, none = (Figure(value, Origin.CLOSED_FORM, None, None, source) for value in (bits, 0.0))
+    return held, none
 
 
 ADDER = _reported(ReportedPart.ADDER)
 MULTIPLIER = _reported(ReportedPart.MULTIPLIER)
 AXI_MASTER = _reported(ReportedPart.MASTER, 512)  # 64-bit addresses
-_SIGNIFICAND = 24  # float32 with its hidden bit
-# A subtraction of 25 bits for each of 26 quotient bits (24, guard and round), each row registered with what goes on.
-DIVIDER = _closed(26 * 25, 26 * 50, "26 subtractions of 25 bits, a row a quotient bit; never synthesised")
+# Our own RTL's rows of 26 bits; each is registered with what goes on: 26 quotient bits (24, guard and round)
+DIVIDER = OperatorCost(divider_figure(), *_registers(26 * 50, "a register of 50 bits a row"))
 
 
 def axi_lite(pointers: int, scalars: int) -> OperatorCost:
@@ -100,12 +102,7 @@ def axi_lite(pointers: int, scalars: int) -> OperatorCost:
 
 
 def to_float(bits: int) -> OperatorCost:
-    """A two's complement integer of ``bits`` to float32.
-
-    Magnitude (a bit each), count of leading zeros (a LUT a bit), shift (four-way multiplexers: half the levels of
-    log2, a LUT a bit), rounding of 24 bits with the exponent's 8.
-    """
-    levels = -(-max(bits - 1, 1).bit_length() // 2)
-    luts = bits + bits + levels * bits + _SIGNIFICAND + 8
+    """A two's complement integer of ``bits`` to float32: our own RTL's LUTs; reports count none for conversions."""
     held = stages(Operator.TO_FLOAT) * max(bits, 32)
-    return _closed(luts, held, "magnitude, leading zeros, shift, rounding; never synthesised")
+    luts = structure_figure(Structure.TO_FLOAT, to_float_luts(bits), f"{bits} bits to float32")
+    return OperatorCost(luts, *_registers(float(held), "a register of the wider side a stage"))
