@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 
-from hwmodel.unit_cost_books import constant_luts
+from hwmodel.unit_cost_books import LUT_INPUTS, constant_luts
 from hwmodel.unit_cost_design import PeDesign, design, float_range
 from hwmodel.unit_cost_integers import Parts, Pricer, sum_bits, table_parts, tree_bits, unsigned_product
 
@@ -167,6 +167,8 @@ def _product_alone(one: PeDesign, signed: int, largest: int, price: Pricer) -> P
     we, wm, ae, am = float_fields(one)
     narrow, wide = sorted((wm, am))
     shift = shift_parts(signed, largest, 1)
+    if we + wm + ae + am + 2 <= LUT_INPUTS:  # each bit is one function of all signals
+        return {"plain": float(wm + am + 3 + largest)}
     if wide <= 1:
         return {
             "few_range": float(1 + largest),
