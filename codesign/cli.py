@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -82,9 +84,17 @@ def _not_empty(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def _open_streams() -> None:
+    """Standard output and error that a shell closed (``>&-``) go nowhere: Python has ``None`` in their place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; mistakes become one sentence on standard error."""
     warnings.filterwarnings("ignore", module=r"(torch|transformers)\b.*")
+    _open_streams()
     try:
         # not standalone: typer would end the program by itself, without a word after an interrupt
         status = app(_not_empty(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)

@@ -271,6 +271,17 @@ def test_help_starts_without_loading_a_model():
         assert command in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "closed", "status"),
+    [("formats e2m1", ">&-", 0), ("formats no-such", "2>&-", 2), ("estmate", "2>&-", 2)],
+)
+def test_a_closed_stream_is_no_mistake(arguments, closed, status):
+    command = f"exec '{sys.executable}' -m codesign.cli {arguments} {closed}"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
 def test_the_version_is_that_of_the_project(run):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert run("--version")[1].strip() in (
