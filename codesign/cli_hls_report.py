@@ -85,7 +85,7 @@ def estimated_report(layer: Mapping[str, Any], device: str) -> ResourceReport:
 
 def _board_of(manifest: Mapping[str, Any], export: Path) -> FpgaDevice:
     """The device that an export was made for."""
-    device = manifest["device"]
+    device = manifest.get("device")
     if not isinstance(device, dict) or not isinstance(device.get("name"), str):
         raise ValueError(f"device in the manifest of {export} must be an object with a name, not {device!r}")
     return device_by_name(device["name"])

@@ -129,6 +129,7 @@ def test_mistakes_are_one_sentence(exported, tmp_path, run):
         (("estimate",), "none", "layer model.q must have an estimate in its manifest: export it again"),
         (None, {"part": "x"}, "must be an object with a name, not {'part': 'x'}"),
         (None, None, "must be an object with a name, not None"),
+        (None, "", "must be an object with a name, not None"),  # left out
     ],
 )  # fmt: skip
 def test_a_broken_manifest_is_one_sentence(exported, tmp_path, refused, place, value, message):
@@ -140,6 +141,8 @@ def test_a_broken_manifest_is_one_sentence(exported, tmp_path, refused, place, v
     for key in place[:-1]:
         at = at[key]
     at[place[-1]] = value
+    if value == "":
+        del at[place[-1]]
     (broken / "manifest.json").write_text(json.dumps(manifest))
     calibration = tmp_path / "mine.json"
     assert message in refused("hls-report", report, "--export", broken, "--calibration", calibration)
