@@ -27,6 +27,11 @@ struct activations {
   ap_uint<bits> code[TOKENS][STAGE::columns];
   float scale[TOKENS][tiles];  // 1 where the format has none
 
+  // Tile of a column: no divider where a token has one alone.
+  static int tile_of(int column) {
+#pragma HLS INLINE
+    return tiles == 1 ? 0 : column / tile_columns;
+  }
   // The number in code units: exact.
   static float value(ap_uint<bits> code) {
 #pragma HLS INLINE
@@ -37,7 +42,7 @@ struct activations {
   float number(int token, int column) const {
 #pragma HLS INLINE
     const float plain = value(code[token][column]);
-    if constexpr (scaled) return plain * scale[token][column / tile_columns];
+    if constexpr (scaled) return plain * scale[token][tile_of(column)];
     else return plain;
   }
 };
@@ -148,7 +153,7 @@ tokens_seen:
   columns_seen:
     for (int column = 0; column < STAGE::columns; ++column) {
 #pragma HLS PIPELINE II = 1
-      const int tile = column / STAGE::tile_columns, within = column % STAGE::tile_columns;
+      const int tile = activations<STAGE, TOKENS>::tile_of(column), within = column - tile * STAGE::tile_columns;
       const float value = x[token][column];
       if (within == 0 || float_order(value) > float_order(most)) most = value;
       if (within == 0 || float_order(value) < float_order(least)) least = value;
@@ -245,7 +250,7 @@ void quantize(const float (&x)[TOKENS][STAGE::columns], int tokens, activations<
     encoded_columns:
       for (int column = 0; column < STAGE::columns; ++column) {
 #pragma HLS PIPELINE II = 1
-        const int tile = column / STAGE::tile_columns;
+        const int tile = made::tile_of(column);
         const float y = x[token][column] / out.scale[from][tile];
         if constexpr (made::asymmetric) {
           const ap_uint<quantizer::bits> code = quantizer::encode(round_even(y) + zero[from][tile]);

@@ -40,7 +40,8 @@ struct code_tile {
     words_of_block:
       for (int part = 0; part < BITS; ++part) {
 #pragma HLS UNROLL
-        words[block][part] = word[row][at / line_blocks][at % line_blocks * BITS + part];
+        const int line = lines == 1 ? 0 : at / line_blocks;
+        words[block][part] = word[row][line][(at - line * line_blocks) * BITS + part];
       }
     }
   codes_met:

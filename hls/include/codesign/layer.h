@@ -158,13 +158,13 @@ void finish_tile(hls::stream<row_values<C::parallel_rows>>& totals, float_stream
   const int first = index * C::tile_rows, rows = rows_from<C>(first);
   float bias[C::tile_rows];
   row_values<C::parallel_rows> block;
-  int token = 0, row = 0;
+  int token = 0, row = 0, of_block = 0;
 rows_out:
   for (int i = 0; i < tokens * C::tile_rows; ++i) {
 #pragma HLS PIPELINE II = 1
-    if (row % C::parallel_rows == 0) block = totals.read();
+    if (of_block == 0) block = totals.read();
     if (row < rows) {
-      float y = block.of[row % C::parallel_rows];
+      float y = block.of[of_block];
       if constexpr (C::low_rank_b::present) y = y + branch[token][first + row];
       if constexpr (C::outliers::columns_layout || C::outliers::rows_layout) y = y + outliers.read();
       if constexpr (C::bias::present) {
@@ -173,6 +173,7 @@ rows_out:
       }
       out.write(y);
     }
+    if (++of_block == C::parallel_rows) of_block = 0;
     if (++row == C::tile_rows) {
       row = 0;
       ++token;

@@ -195,7 +195,7 @@ steps:
       entries_of_rows<PARALLEL>(tile.row_scale, first, block, 0, finished.row_scale);
       if constexpr (runtime_format_of<PART>::value) finished.format = tile.code.format;
       if constexpr (PART::gather::present) finished.activation_scale = inputs.scale[token][group];
-      else finished.activation_scale = x.scale[token][begin / activations<INPUT, TOKENS>::tile_columns];
+      else finished.activation_scale = x.scale[token][activations<INPUT, TOKENS>::tile_of(begin)];
       out.write(finished);
     }
     if constexpr (shape::in_turns) {

@@ -68,7 +68,7 @@ void take_inputs(beat_stream& in, const ACTIVATIONS& x, int tokens, part_inputs<
         if constexpr (gather::present) {
           input = from[column].to_int();
           if (column % PART::group == 0) {
-            inputs.scale[token][column / PART::group] = x.scale[token][input / ACTIVATIONS::tile_columns];
+            inputs.scale[token][column / PART::group] = x.scale[token][ACTIVATIONS::tile_of(input)];
           }
         }
         ap_uint<ACTIVATIONS::bits> code = x.code[token][input / elements];

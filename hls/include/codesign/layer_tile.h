@@ -53,11 +53,15 @@ struct field_tile {
 #pragma HLS ARRAY_RESHAPE variable = entry complete dim = 3
   }
 
-  // Entry for row `row` of the tile, whose first row is `first`, and a column.
+  // Entry for row `row` of the tile, whose first row is `first`, and a column: without dividers where all of them are one
+  // tile of the field, and a row's entries one line.
   ap_uint<FIELD::bits> at(int first, int row, int column, int of_tile = 0) const {
 #pragma HLS INLINE
-    const int index = column / FIELD::tile_columns * FIELD::per_tile + of_tile;
-    return entry[(first + row) / FIELD::tile_rows - first / FIELD::tile_rows][index / each][index % each];
+    constexpr bool single = rows == 1 || (FIELD::tile_rows > 1 && FIELD::count == per_row);  // row of tiles
+    const int of_field = single ? 0 : (first + row) / FIELD::tile_rows - first / FIELD::tile_rows;
+    const int index = (per_row == FIELD::per_tile ? 0 : column / FIELD::tile_columns * FIELD::per_tile) + of_tile;
+    const int line = lines == 1 ? 0 : index / each;
+    return entry[of_field][line][index - line * each];
   }
 };
 
