@@ -191,8 +191,8 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
     In cells a bit of an adder is that of integers, and a register that can be cleared has an AND gate more: recorded
     accumulators follow the width of the product, so a fit could not tell them apart. Tables of floats cost what they do
-    in code books and mixtures, and their products and sums there what they do in code books; OliVe's products and sums
-    what flint's do. On LUTs nothing of a pair of flints is fitted to such pairs.
+    in code books, OliVe's products and sums, and sums of terms and of pairs of flints, what flint's do. On LUTs nothing
+    of a pair of flints is fitted to such pairs.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0}
     if is_lut(target):
@@ -208,7 +208,6 @@ def known_prices(group: str, target: str) -> dict[str, float]:
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
         known |= _borrowed("code book", target, ("constant", "look_up", "muxes", "write"))
-        known |= _borrowed("mixture", target, ("table",))
     if not is_lut(target):
         known |= _borrowed_in_cells(group, target)
     if group == "flint pair" and is_lut(target):
@@ -222,8 +221,6 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
 def _borrowed_in_cells(group: str, target: str) -> dict[str, float]:
     """Prices of kinds of few netlists that are those of another kind of the same sums."""
-    if group == "mixture":
-        return _borrowed("code book", target, ("entry_products", "tree_rows"))
     if group == "OliVe":
         return _borrowed("flint", target, ("product", "sum_bits"))
     if group in ("flint pair", "term-serial"):

@@ -30,9 +30,8 @@ def test_a_mixture_reads_code_and_selector_in_each_lane():
     )
     # six signals: a LUT for each of 4 x 6 bits
     assert book_parts(one, True, lanes_of) == {"dot": 4.0, "constant": 24.0}
-    # in cells gates for 6 x 8 bits and a table of 6 x 6 in each lane; three rows of 14 bits add the lanes
-    cells = {"entry_products": 4 * 48.0, "table": 4 * 36.0, "tree_rows": 3 * 14.0, "adder_bits": 24, "clear_bits": 24}
-    assert book_parts(one, False, lanes_of) == cells
+    # in cells the dot product holds the table
+    assert book_parts(one, False, lanes_of) == {"product": 4.0, "adder_bits": 24, "clear_bits": 24}
     assert registers(one) == 24
 
 
@@ -80,7 +79,16 @@ def test_books_left_out_are_within_the_goal(group, target):
     assert errors.max() <= 0.15
 
 
-@pytest.mark.parametrize("target", ["lut6", "sg13g2"])
+def test_mixtures_in_cells_are_within_the_goal_on_average():
+    """Netlists of four lanes jump: BitMoD's FP3 by 4 bits takes 4922 um2 without registers, by 6 bits 8866."""
+    errors = held_out_errors("mixture", "sg13g2")["error"].abs()
+    assert len(errors) >= 18
+    assert errors.mean() <= 0.055
+    assert (errors > 0.15).sum() <= 4
+    assert errors.max() <= 0.22
+
+
+@pytest.mark.parametrize("target", ["lut6", "sg13g2", "sky130hd"])
 def test_float_accumulators_and_blocks_left_out_are_within_the_goal(target):
     errors = held_out_errors("float accumulator", target)["error"].abs()
     assert errors.mean() <= 0.05
