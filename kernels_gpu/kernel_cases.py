@@ -86,7 +86,7 @@ def all_cases(capability: tuple[int, int] = (9, 0)) -> Iterator[Case]:
                 gemv.ARGUMENTS,
                 repr(spec),
                 spec.runs * RUN * TILE_ROWS // WARP,
-                spec.runs // 2,  # two runs at a time
+                1 if spec.gathered else spec.runs // 2,  # two runs at a time
             )
     for bits in (8, 4):
         for suffix, group in HEADS.items():
