@@ -72,8 +72,8 @@ def test_a_flip_flop_costs_what_the_library_says():
 
 
 def test_too_few_netlists_are_one_sentence():
-    with pytest.raises(ValueError, match="target osu018 must have 3 recorded designs of kind BitMoD or more"):
-        part_prices("BitMoD", "osu018")
+    with pytest.raises(ValueError, match="target osu018 must have 3 recorded designs of kind Tender or more"):
+        part_prices("Tender", "osu018")
 
 
 def test_a_target_without_flip_flops_has_no_register():
