@@ -201,7 +201,8 @@ def _layer(record: Measurement) -> Predicted:
 def _tiles(record: Measurement) -> Predicted:
     case = tile_case_of(record)
     time, (_, n, k) = case.predicted(), case.shape
-    return Predicted(OWN_TILES, "tiles", time.bound, use_of_tiles(case.name, n, k, sheet_name(case.gpu)), time.seconds)
+    use = use_of_tiles(case.name, n, k, sheet_name(case.gpu), case.cut.ring)
+    return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds)
 
 
 def _dequantize(record: Measurement) -> Predicted:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +41,7 @@ COLUMNS = (
 )  # fmt: skip
 _US = 1e-6
 AGAIN = "measured again"
+OWN_EXPLORED, _EXPLORED = f"{OWN_TILES}, other cuts", "_cuts_"  # that the launcher does not take; in a file's name
 _STATED_BOUNDS = ("tiles", "dequantizer")  # models whose rows are bound by bytes or by operations, as recorded
 _Key = tuple[str, tuple[int, int, int], GemvCut]
 Case = TypeVar("Case", GemvCase, TileCase, BranchCase)
@@ -73,6 +74,8 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
         for record in read_measurements(path):
             try:
                 made = predicted_of(record)
+                if made.kernel == OWN_TILES and _EXPLORED in path.name:
+                    made = replace(made, kernel=OWN_EXPLORED)
                 use = "not fitted" if extra else AGAIN if _again(record, made, seen) else made.use
                 rows.append(_row(record, made, use))
             except NotImplementedError as error:

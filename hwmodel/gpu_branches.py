@@ -6,13 +6,13 @@ The project's kernels (``kernels_gpu.low_rank``, ``outliers``, ``layer``) are la
     columns    x without them for the dense product, where their slots are left out; y += W x[columns] after it
     rows       y += outliers x after it (compressed rows)
 
-    launch     what programmatic overlap leaves, as of the GEMV
+    launch     what programmatic overlap leaves
     memory     bytes at the measured copy rate
     turns      of a thin product: inputs that a thread puts into shared memory, one after another; then token by token
                y is read, added to and written. Blocks beyond those that the SMs hold wait for them
     gathers    of rows: every outlier picks an input of every token; SMs take whole blocks
 
-Four constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
+Five constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
 than 16 tokens, for which there are no such kernels.
 """
 
@@ -33,7 +33,7 @@ from hwmodel.gpu_branches_cut import (
     cut_of_rows,
     factor_has_kernel,
 )
-from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
+from hwmodel.gpu_gemv import rounded_maximum
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES
 from hwmodel.gpu_turns import TurnConstants, turn_constants
 from hwmodel.units import BYTE_BITS, KIB, ceil_div
@@ -75,7 +75,7 @@ class Beside:
     @property
     def launch_s(self) -> float:
         """Of a launch."""
-        return gemv_constants().launch_s + self.more_s
+        return self.fitted.launch_s + self.more_s
 
     def turn_s(self, source: Source) -> float:
         """Of an input: one load, or its column's and its own."""

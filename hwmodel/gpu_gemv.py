@@ -13,7 +13,7 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
     chain       of an SM: a stage takes what its warps occupy the SM with, or, where that is longer, what one warp takes
                 from its first code to its last sum, which waits for itself; and where the ring is too short, the
                 latency of memory over ``depth`` (Little's law). A tile ends with a barrier and a sum over warps
-    last stage  is computed when memory has nothing left to bring
+    last stage  of one of an SM's blocks is computed when memory has nothing left to bring
     seconds  =  launches x (launch + inputs + ((memory + last stage)**p + chain**p)**(1/p))
 
 Where kernels that leave the memory idle run just before it, as in a decode step, the ring fills meanwhile: that much is
@@ -41,10 +41,13 @@ from hwmodel.units import BYTE_BITS, ceil_div
 CONSTANTS = DATA / "gpu_gemv.csv"
 _SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of them logical, shift, permute: the same
-# L2 delivers 32 bytes at once: CUDA C++ Programming Guide, Device Memory Accesses, 32-byte transactions. ASSUMPTION:
-# one that does not fit into 32 aligned bytes of shared memory takes two cycles of an SM. It suits every recorded row
-# (8 bits stop at 13.5 bytes a cycle, 4 and 6 bits pass 16) and has not been measured by itself: docs/gpu_kernels.md
+# L2 delivers 32 bytes at once: CUDA C++ Programming Guide, Device Memory Accesses, 32-byte transactions. One that does
+# not fit into 32 aligned bytes of shared memory takes two cycles of an SM: found in the H200's rows of 8 bits, and
+# measured since: the tile kernel is fed 16.5 bytes a cycle across sectors and 32.2 at whole ones (docs/gpu_kernels.md)
 _SECTOR_BYTES, _UNALIGNED_BYTES_PER_CYCLE = 32, 16
+# Instructions that the SM issues for each counted one, addresses and moves among them: 1.4 to 2.1 in the disassembly
+# (kernels_gpu/NOTES.md) for kernels of many sums, whose warps fill its slots; a warp alone waits for what is counted
+_EXECUTED = 1.8
 _GRANULE_BYTES = 64  # that L2 fetches at least: default of cudaLimitMaxL2FetchGranularity, CUDA Runtime API
 _UNIT, _BATCHES = 8, (4, 3, 2, 1)  # inputs that a thread fetches at once, and how often: kernels_gpu/gemv_inputs.py
 _ROUND_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
@@ -169,7 +172,7 @@ def gemv_time(
     ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * _stage_bytes(encoding, cut)
     ring_s = ring_bytes * read_s_per_byte
     memory_s -= max(0.0, min(ahead_s, ring_s, memory_s - chain_s))
-    seconds = c.launch_s + inputs_s + rounded_maximum(memory_s + stage_s, chain_s, c.overlap_norm)
+    seconds = c.launch_s + inputs_s + rounded_maximum(memory_s + stage_s / blocks, chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
@@ -198,7 +201,9 @@ def _stage_s(
     """Seconds in which each warp of an SM's blocks computes a stage."""
     more = RUN * TILE_ROWS / WARP * c.float_instructions if encoding.floats else 0.0
     issued = work.instructions + more + (c.shared_table_instructions if encoding.shared_table else 0.0)
-    sm_cycles = max(issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) + c.sum_sm_cycles * work.sums
+    sm_cycles = (
+        max(_EXECUTED * issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) + c.sum_sm_cycles * work.sums
+    )
     warp_cycles = issued + c.product_cycles * work.products + c.sum_cycles * work.sums
     warp_s = (cut.runs * warp_cycles + c.stage_cycles) / frequency_hz
     one_s = rounded_maximum(warp_s, (c.memory_latency_s + warp_s) / cut.depth, _ROUND_NORM)

@@ -15,7 +15,7 @@ from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_kernel_fit import ProductCase, fit_logs, use_in_fit
 
 # Held out: of every family of decoding one format or more (lookups with and without selectors, two digits, zero points,
-# small groups), the shape between the others, and the number of tokens between the others.
+# small groups), the shape between the others and those of a whole decoder, and the number of tokens between the others.
 HELD_FORMATS = (
     "bitmod4_g128", "uint8_g128", "uint2_g64", "fp3_g128", "mxfp4", "nf3_g64", "int6_g128", "uint5_g128", "int7_g128",
     "uint7_g128", "e3m2_g128", "mxfp6", "e4m3_g128", "e5m2_g128", "mxfp8", "learned3",
@@ -24,7 +24,7 @@ HELD_FORMATS = (
 LATER_FORMATS = ("int5_g128", "uint6_g128", "e2m3_g128", "e4m3", "learned4")
 LATER = ("float_instructions", "refetched")
 FIRST = tuple(name for name in FITTED if name not in LATER)
-HELD_SHAPES = ((11008, 4096),)
+HELD_SHAPES = ((11008, 4096), (12288, 4096), (22016, 4096), (4096, 11008))
 HELD_TOKENS = (4,)
 # constant: (lowest, start, highest). Latencies and shares keep to what is physical; read_over_copy may pass 1 because
 # a copy turns the memory's bus around.

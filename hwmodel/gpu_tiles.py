@@ -3,24 +3,25 @@
 A block makes ``row_warps`` times 16 rows of up to 128 tokens; a stage brings it two runs of 128 inputs a warp, and the
 weights of these. So
 
-    feed        a stage's inputs and weights, from L2 or memory into an SM's shared memory; and where a thread copies
-                sixteen pieces or more, the compiler keeps a loop whose addresses are made anew for each
-    work        of a warp: two runs, each decoded once, and multiplied with every tile of eight tokens; the warps of a
-                block run beside each other, and take as long as one. An instruction of the half-wide pipe takes two
-                slots
-    stage     = (feed**p + work**p)**(1/p)
+    feed        a stage's inputs and weights, from L2 or memory into an SM's shared memory: one rate for all blocks of
+                an SM, and half of it where rows begin across sectors of 32 bytes (``Ring.BANKS``)
+    work        of a warp: two runs, each decoded once, and multiplied with every tile of eight tokens; an instruction
+                of the half-wide pipe takes two slots. The warps of an SM run beside each other
+    SM          what all its warps take together: four slots a cycle, a tile of tokens 16 cycles of tensor cores and of
+                shared memory alike
+    stage     = (feed**p + work**p + SM**p)**(1/p)
     block     = start + a part for each tile of tokens (results through shared memory) + stages; and the lesser of feed
                 and work once more, since the first stage is only fed and the last one only computed
-    seconds   = launch + norm(turns x block, memory); SMs take whole blocks, so turns = ceil(blocks / SMs), but where
-                the next launch crowds on idle SMs (``turns_of``)
+    seconds   = launch + norm(blocks of the fullest SM, as many at a time as fit; memory), but where the next launch
+                crowds on idle SMs (``_blocks_s``)
 
-Instructions of a run are counted (``decode_slots``), launch, memory's rate and its norm are those of ``gpu_gemv``; nine
-constants are fitted (``hwmodel.gpu_tiles_fit``).
+Instructions of a run are counted (``decode_slots``), launch, memory's rate and its norm are those of ``gpu_gemv``;
+seven constants are fitted (``hwmodel.gpu_tiles_fit``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -36,8 +37,13 @@ from hwmodel.units import BYTE_BITS, ceil_div
 CONSTANTS = DATA / "gpu_tiles.csv"
 TILE_TOKENS, RUNS = 8, 2  # tokens of mma.m16n8k16; runs of a warp's part of a stage: kernels_gpu/gemm_spec.py
 _WIDE_BYTES = 2  # FP16
-_PIECE_BYTES = 16  # of cp.async: kernels_gpu/gemm.py
-_LOOPED_PIECES = 16  # of a thread: twelve are written out, sixteen left as a loop (disassembly, NOTES.md)
+# Of an SM: schedulers, registers, warps: CUDA C++ Programming Guide, compute capabilities 8.0 and 9.0
+_SCHEDULERS, _SM_REGISTERS, _SM_WARPS = 4, 65536, 64
+# Of a warp's run and tile of tokens: instructions (disassembly, NOTES.md), and cycles of an SM for its 16 x 8 x 128
+# products at 1024 a cycle, or its 2 KiB of inputs at 128 bytes a cycle (NOTES.md, floor of the tile kernel)
+_TILE_INSTRUCTIONS, _TILE_CYCLES = 12, 16
+# Roughly those of the records, of warps that share no rows and that do: least, for a tile of tokens, for tables
+_OWN_ROWS, _SHARED_ROWS, _GROUP_REGISTERS = (48, 12, 8), (96, 5, 16), 16
 # Instructions of a weight, by digits and tables, after its bytes are there: a permutation and a logical one for two
 # weights and set of bytes, then fused products of two weights: kernels_gpu/gemm_decode.py, ``make_values``
 _FUSED: Mapping[tuple[int, int], float] = {(1, 1): 1 / 2, (1, 2): 2 / 2, (2, 1): 3 / 2, (2, 2): 4 / 2}
@@ -73,12 +79,10 @@ class TileConstants:
     Args:
         block_s: of a block, before its first stage and after its last.
         token_tile_s: of a block, for each tile of tokens.
-        fed_bytes_per_cycle: that reach an SM's shared memory.
-        instruction_cycles: of each slot of a run's counted instructions.
-        token_cycles: of a run, for each tile of tokens: eight products and their inputs.
-        looped_copy_cycles: of a piece that a thread copies in a loop.
-        table_cycles: of a run, for each digit of a table of sixteen entries in shared memory.
-        group_cycles: of a run, for each of its groups of inputs beyond the first.
+        fed_bytes_per_cycle: that reach an SM's shared memory where rows begin at whole sectors.
+        instruction_cycles: of a warp, for each slot of a run's counted instructions.
+        token_cycles: of a warp's run, for each tile of tokens: eight products and their inputs.
+        group_cycles: of a warp's run whose groups are 16 inputs.
         stage_norm: p above; 1 is one after the other.
     """
 
@@ -87,8 +91,6 @@ class TileConstants:
     fed_bytes_per_cycle: float
     instruction_cycles: float
     token_cycles: float
-    looped_copy_cycles: float
-    table_cycles: float
     group_cycles: float
     stage_norm: float
 
@@ -155,22 +157,29 @@ def shared_bytes(encoding: GemvEncoding, k: int, cut: TileCut) -> int:
     return WORD_BYTES * (ceil_div(tables, aligned) * aligned + max(cut.depth * stage, warps * tokens * _RESULT_WORDS))
 
 
-def turns_of(blocks: int, resident: int, multiprocessors: int) -> float:
-    """Blocks that follow one another on the fullest SM.
+def resident_blocks(encoding: GemvEncoding, k: int, cut: TileCut, gpu: Gpu) -> int:
+    """Blocks that an SM holds: by shared memory, threads, and registers, roughly those of the records."""
+    warps = cut.row_warps * cut.k_warps
+    least, each, tables = _OWN_ROWS if cut.k_warps == 1 else _SHARED_ROWS
+    made = least + each * cut.token_tiles + (tables if encoding.looked_up else 0)
+    made += _GROUP_REGISTERS if encoding.group == TILE_ROWS else 0
+    by_registers = _SM_REGISTERS // (ceil_div(made, 8) * 8 * WARP * warps)
+    by_memory = gpu.shared_bytes // (shared_bytes(encoding, k, cut) + RESERVED_BYTES)
+    return max(1, min(by_memory, by_registers, _SM_WARPS // warps))
 
-    Where every SM holds ``resident`` blocks and one launch leaves many idle, all blocks of the next one, which comes
-    early, are put on those, several on each, and take as long as one after another (measured where blocks are more
-    than SMs). It leaves the others idle in turn, so that every second launch finds room: the mean of both is returned.
 
-    >>> turns_of(133, 1, 132), turns_of(86, 1, 132), turns_of(86, 2, 132)
-    (2.0, 1.0, 1.5)
+def _blocks_s(blocks: int, resident: int, multiprocessors: int, at_once_s: Callable[[int], float]) -> float:
+    """Seconds of all blocks on the fullest SM, ``at_once_s`` being those of so many side by side.
+
+    Where one launch leaves SMs idle and several blocks fit on each, the next one, which comes early, puts two on some
+    of these; it leaves others idle in turn, so that every second launch finds room: the mean of both is returned.
     """
     idle = multiprocessors - blocks
-    if idle < 0:
-        return float(ceil_div(blocks, multiprocessors))
-    if idle >= blocks or idle * resident < blocks:
-        return 1.0
-    return (1 + ceil_div(blocks, idle)) / 2
+    if idle >= 0:
+        crowded = resident > 1 and 0 < idle < blocks
+        return (at_once_s(1) + at_once_s(2)) / 2 if crowded else at_once_s(1)
+    full, rest = divmod(ceil_div(blocks, multiprocessors), resident)
+    return full * at_once_s(resident) + (at_once_s(rest) if rest else 0.0)
 
 
 def tile_time(
@@ -206,24 +215,28 @@ def tile_time(
         raise NotImplementedError("weights of the tile kernel must be of a fixed format, not learned codebooks")
     c, gemv = tile_constants() if constants is None else constants, gemv_constants()
     warps, tokens = cut.row_warps * cut.k_warps, cut.token_tiles * TILE_TOKENS
-    inputs_bytes = tokens * cut.k_warps * RUNS * RUN * _WIDE_BYTES
-    pieces = inputs_bytes / _PIECE_BYTES / (warps * WARP)
-    feed = (inputs_bytes + warps * TILE_ROWS * RUNS * RUN * encoding.bits / BYTE_BITS) / c.fed_bytes_per_cycle
-    feed += pieces * c.looped_copy_cycles if pieces >= _LOOPED_PIECES else 0.0
-    run = c.instruction_cycles * decode_slots(encoding) + c.token_cycles * cut.token_tiles
-    run += c.table_cycles * encoding.digits if encoding.shared_table else 0.0
-    run += c.group_cycles * (ceil_div(RUN, encoding.group) - 1 if encoding.group else 0)
-    work, stages = RUNS * run, ceil_div(k, cut.k_warps * RUNS * RUN)
-    stage_s = rounded_maximum(feed, work, c.stage_norm) / gpu.frequency_hz
+    stage_bytes = tokens * cut.k_warps * RUNS * RUN * _WIDE_BYTES
+    stage_bytes += warps * TILE_ROWS * RUNS * RUN * encoding.bits / BYTE_BITS
+    feed = stage_bytes / c.fed_bytes_per_cycle * (2 if cut.ring is Ring.BANKS else 1)
+    slots = decode_slots(encoding)
+    work = RUNS * (c.instruction_cycles * slots + c.token_cycles * cut.token_tiles)
+    work += RUNS * c.group_cycles if encoding.group == TILE_ROWS else 0.0
+    issued = slots / _SCHEDULERS + _TILE_INSTRUCTIONS / _SCHEDULERS * cut.token_tiles
+    shared = warps * RUNS * max(_TILE_CYCLES * cut.token_tiles, issued)
+    stages = ceil_div(k, cut.k_warps * RUNS * RUN)
+
+    def at_once_s(many: int) -> float:
+        norm = c.stage_norm
+        stage = rounded_maximum(rounded_maximum(many * feed, work, norm), many * shared, norm)
+        cycles = stages * stage + min(many * feed, work)
+        return c.block_s + c.token_tile_s * cut.token_tiles + cycles / gpu.frequency_hz
+
     blocks = ceil_div(n, cut.row_warps * TILE_ROWS) * ceil_div(m, tokens)
-    resident = gpu.shared_bytes // (shared_bytes(encoding, k, cut) + RESERVED_BYTES)
-    turns = turns_of(blocks, resident, gpu.multiprocessors)
-    ends_s = c.block_s + c.token_tile_s * cut.token_tiles + min(feed, work) / gpu.frequency_hz
-    blocks_s = turns * (ends_s + stages * stage_s)
+    blocks_s = _blocks_s(blocks, resident_blocks(encoding, k, cut, gpu), gpu.multiprocessors, at_once_s)
     memory_s = weight_bytes / copy_bytes_per_s / gemv.read_over_copy
-    each = turns * stages / gpu.frequency_hz
+    each = ceil_div(blocks, gpu.multiprocessors) * stages / gpu.frequency_hz
     seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, gemv.overlap_norm)
-    return TileTime(seconds, gemv.launch_s, blocks_s, each * feed, each * work, memory_s)
+    return TileTime(seconds, gemv.launch_s, blocks_s, each * feed, each * max(work, shared), memory_s)
 
 
 @cache

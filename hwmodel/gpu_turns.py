@@ -22,6 +22,7 @@ class TurnConstants:
     """Fitted constants (``hwmodel.gpu_branches_fit``).
 
     Args:
+        launch_s: of a kernel beside a product, which overlaps with its neighbours.
         turn_s: of a load from L2 that waits for the one before it, with what is done to it.
         cold_s: by which a turn is longer whose line lies in memory.
         gather_cycles: of an SM for an input that a thread picks for itself, times its weight, into shared memory and
@@ -29,6 +30,7 @@ class TurnConstants:
         missed_cycles: more, where the inputs do not fit into the SM's level-1 cache.
     """
 
+    launch_s: float
     turn_s: float
     cold_s: float
     gather_cycles: float

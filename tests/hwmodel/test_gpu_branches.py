@@ -28,7 +28,7 @@ from hwmodel.gpu_branches import (
 )
 from hwmodel.gpu_branches_cut import cut_of_a, cut_of_b, cut_of_columns, cut_of_rows, factor_has_kernel
 from hwmodel.gpu_branches_fit import BOUNDS, HELD_LAYERS, BranchCase, fit, use_of
-from hwmodel.gpu_gemv import gemv_constants, gemv_time
+from hwmodel.gpu_gemv import gemv_time
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import H100
@@ -38,12 +38,12 @@ from kernels_gpu.low_rank_spec import Factor, FactorKind, factor_of, thin_cut
 from kernels_gpu.outliers import row_blocks
 
 COPY = 3e12
-TRUE = TurnConstants(turn_s=0.5e-6, cold_s=0.1e-6, gather_cycles=1.5, missed_cycles=0.5)
+TRUE = TurnConstants(launch_s=0.9e-6, turn_s=0.5e-6, cold_s=0.1e-6, gather_cycles=1.5, missed_cycles=0.5)
 WHERE = Beside(H100, COPY, constants=TRUE)
 WIDE = TensorConfig((FP16,), scale=None)
 BYTES = TensorConfig((INTS_SYMMETRIC[8],), PerGroup(128), ScaleConfig(FP16))
 COLUMNS = OutlierConfig(OutlierLayout.COLUMNS, 0.01, keep_dense_slot=False)
-LAUNCH_S = gemv_constants().launch_s
+LAUNCH_S = TRUE.launch_s
 
 
 @pytest.mark.parametrize("columns", [16, 32, 41, 64, 100, 4096, 8192, 11008])
@@ -174,7 +174,7 @@ def test_constants_come_from_the_table_or_not_at_all(tmp_path):
         assert low < getattr(turn_constants(), name) < high and low < start < high
     path = tmp_path / "constants.csv"
     path.write_text("constant,value,source\nturn_s,1e-6,test\n")
-    with pytest.raises(ValueError, match="constants of the branches model must be a CSV table with turn_s, "):
+    with pytest.raises(ValueError, match="constants of the branches model must be a CSV table with launch_s, "):
         turn_constants(path)
 
 
@@ -187,7 +187,7 @@ def test_a_fit_predicts_other_layers_of_the_machine_that_made_its_rows():
     found = fit([case(name, (m, n, 4096)) for name in names for m in (1, 16) for n in (4096, 28672)])
     for held in (case("lqer32_mxint8", (4, 11008, 4096)), case("rows1", (8, 11008, 4096))):
         assert held.predicted_s(found) == pytest.approx(held.seconds, rel=0.02)
-    with pytest.raises(ValueError, match="rows to fit must be at least 4, one for each constant, not 1"):
+    with pytest.raises(ValueError, match="rows to fit must be at least 5, one for each constant, not 1"):
         fit([case("rows1", (1, 4096, 4096))])
 
 

@@ -7,7 +7,7 @@ import pytest
 from codesign.gpu_records import read_measurements, recorded_files
 from codesign.gpu_rows import case_of
 from hwmodel.gpu_gemv import FITTED, gemv_constants, gemv_time
-from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_cut import GemvCut, Ring
 from hwmodel.gpu_gemv_encoding import encoding_of, registers
 from hwmodel.gpu_presets import H100
 from hwmodel.units import BYTE_BITS
@@ -58,7 +58,7 @@ def test_the_largest_part_is_the_bound():
     assert time_of("int8", (1, 28672, 8192), GemvCut(8, 4, 2)).bound == "memory"
     assert time_of("int4_g128", (1, 16, 128), GemvCut(1, 2, 1)).bound == "chain"  # one block waits for itself
     assert time_of("int4_g128", (16, 16, 4096)).bound == "inputs"
-    assert time_of("nf4_g64", (1, 4096, 4096), GemvCut(8, 2, 1)).bound == "chain"
+    assert time_of("nvfp4", (4, 4096, 4096), GemvCut(8, 2, 1)).bound == "chain"
 
 
 def test_every_recorded_shape_of_memory_is_in_the_formats_bytes():
@@ -99,12 +99,13 @@ def test_rows_at_odd_places_fill_shared_memory_more_slowly():
     shape, endless = (1, 28672, 8192), 1e15
     # 16 bytes a cycle of 132 SMs at 1.83 GHz: rows of 8 bits begin at multiples of 16 bytes, of 6 bits at ones of 32
     bytes_of_8 = RECIPES["int8"].storage_bits(shape[1:]).total / BYTE_BITS
-    assert time_of("int8", shape, GemvCut(8, 4, 2), copy=endless).memory_s == pytest.approx(
-        bytes_of_8 / (16 * 132 * 1.83e9), rel=1e-6
-    )
-    assert time_of("int6_g128", shape, copy=endless).memory_s < 1e-6
+    banks = GemvCut(8, 4, 2, ring=Ring.BANKS)
+    filled = bytes_of_8 / (16 * 132 * 1.83e9)
+    assert time_of("int8", shape, banks, copy=endless).memory_s == pytest.approx(filled, rel=1e-6)
+    assert time_of("int6_g128", shape, replace(banks, runs=2), copy=endless).memory_s < 1e-6
+    assert time_of("int8", shape, GemvCut(8, 4, 2), copy=endless).memory_s < 1e-6  # at whole sectors
     # a memory of 3 TB/s, 12.4 bytes a cycle, is hardly slower for it
-    slow = time_of("int8", shape, GemvCut(8, 4, 2)).memory_s * COPY * gemv_constants().read_over_copy / bytes_of_8
+    slow = time_of("int8", shape, banks).memory_s * COPY * gemv_constants().read_over_copy / bytes_of_8
     assert 1 < slow < 1.03
 
 
@@ -119,7 +120,7 @@ def test_more_registers_leave_fewer_blocks():
                 found = registers(case.encoding, tokens), -(-int(record.conditions["registers"]) // 8) * 8
                 ours, recorded = (min(65536 // (r * 32 * case.cut.warps), 3) for r in found)
                 same, rows = same + (ours == recorded), rows + 1
-    assert rows > 400 and same > 0.7 * rows
+    assert rows > 300 and same > 0.7 * rows
 
 
 def test_a_ring_filled_ahead_takes_memory_off_but_not_the_chain():
@@ -133,5 +134,5 @@ def test_a_ring_filled_ahead_takes_memory_off_but_not_the_chain():
     blocks = round((alone.memory_s - time_of("int4_g128", shape, cut, ahead_s=1.0).memory_s) * rate / 8.65e6, 2)
     assert blocks in (1.0, 2.0, 3.0)
     # where the chain is as long as memory, nothing is gained
-    slow = time_of("nf4_g64", (1, 4096, 4096), GemvCut(8, 2, 1))
-    assert slow.bound == "chain" and time_of("nf4_g64", (1, 4096, 4096), GemvCut(8, 2, 1), ahead_s=1.0) == slow
+    slow = time_of("nvfp4", (4, 4096, 4096), GemvCut(8, 2, 1))
+    assert slow.bound == "chain" and time_of("nvfp4", (4, 4096, 4096), GemvCut(8, 2, 1), ahead_s=1.0) == slow

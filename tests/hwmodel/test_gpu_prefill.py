@@ -42,7 +42,7 @@ def test_the_presets_price_is_that_of_the_faster_measured_way():
             best[key] = min(best.get(key, 1.0), record.seconds)
     errors = [seconds(spec_of(m, n, k), name) / timed - 1 for (name, (m, k, n)), timed in best.items()]
     # before this project's kernels were priced: 26 % in the mean, 66 % too fast at worst
-    assert len(errors) == 168 and np.abs(errors).mean() < 0.06 and np.abs(errors).max() < 0.4
+    assert len(errors) == 168 and np.abs(errors).mean() < 0.06 and np.abs(errors).max() < 0.45
 
 
 @pytest.mark.parametrize("name", ["int4_g128", "bitmod3_g128", "nvfp4", "learned4", "e4m3_g128"])

@@ -11,7 +11,6 @@ from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, ScaleConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu import Gpu, GpuKernels
-from hwmodel.gpu_gemv import gemv_constants
 from hwmodel.gpu_operands import (
     INTEGER_SCALE,
     INTEGER_UNPACK,
@@ -23,6 +22,7 @@ from hwmodel.gpu_operands import (
 )
 from hwmodel.gpu_presets import A100, GPUS, H100
 from hwmodel.gpu_price import lower_bound_cycles
+from hwmodel.gpu_turns import turn_constants
 from hwmodel.gpu_validate import COLUMNS, attention_seconds, gpu_errors, link_errors
 from hwmodel.options import HONEST
 from hwmodel.paper import paper_workload
@@ -209,7 +209,7 @@ def test_tensor_cores_take_what_the_sheet_has() -> None:
     assert tensor_kind(TensorConfig((NF4,)), eight, A100) == "fp16"
 
 
-@pytest.mark.parametrize(("gpu", "launch_s"), [(H100, gemv_constants().launch_s), (A100, A100.library.launch_s)])
+@pytest.mark.parametrize(("gpu", "launch_s"), [(H100, turn_constants().launch_s), (A100, A100.library.launch_s)])
 def test_side_branches_cost_launches(gpu: Gpu, launch_s: float) -> None:
     spec = LayerSpec("x", LayerKind.LINEAR, 1, 4096, 4096)
     plain = _price(spec, LayerConfig(weight=_weights(4)), gpu)

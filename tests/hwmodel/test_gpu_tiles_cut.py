@@ -4,7 +4,7 @@ import pytest
 
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import H100
-from hwmodel.gpu_tiles import TileCut, tile_time
+from hwmodel.gpu_tiles import tile_time
 from hwmodel.gpu_tiles_cut import TILE_CUTS, choose_tile_cut, shared_bytes
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_launch import CUTS, choose_cut, spec_of
@@ -40,7 +40,7 @@ def test_the_launcher_takes_the_least_of_those_that_fit():
         for one in TILE_CUTS
         if shared_bytes(encoding, shape[2], one) <= MAX_SHARED_BYTES
     }
-    assert seconds == min(times.values()) == times[cut] and TileCut(16, 8, 1, 2) not in times
+    assert seconds == min(times.values()) == times[cut]
     assert choose_cut(config, 512, shape[1:]) == (cut.token_tiles, cut.row_warps, cut.k_warps, cut.depth)
     small, slower = chosen(100_000)
     assert slower > seconds and shared_bytes(encoding, 8192, small) <= 100_000
