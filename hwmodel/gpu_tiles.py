@@ -215,7 +215,7 @@ def tile_time(
         raise NotImplementedError("weights of the tile kernel must be of a fixed format, not learned codebooks")
     c, gemv = tile_constants() if constants is None else constants, gemv_constants()
     warps, tokens = cut.row_warps * cut.k_warps, cut.token_tiles * TILE_TOKENS
-    stage_bytes = tokens * cut.k_warps * RUNS * RUN * _WIDE_BYTES
+    stage_bytes = float(tokens * cut.k_warps * RUNS * RUN * _WIDE_BYTES)
     stage_bytes += warps * TILE_ROWS * RUNS * RUN * encoding.bits / BYTE_BITS
     feed = stage_bytes / c.fed_bytes_per_cycle * (2 if cut.ring is Ring.BANKS else 1)
     slots = decode_slots(encoding)
