@@ -1,7 +1,7 @@
 """What does a 3-bit weight buy, on an H100 as measured and on a BitMoD-like ASIC as modelled?
 
 The linear layers of a block of Llama-2-7B (``hwmodel/data/bitmod_model_shapes.csv``), one decode step, the same formats
-on both machines. H100: this project's GEMV kernels and cuBLAS, as measured (``measurements/gemv_h100.json``) where a
+on both machines. H100: this project's GEMV kernels and cuBLAS, as measured (``MEASURED``) where a
 layer's shape and tokens are recorded, as predicted by ``hwmodel.gpu_gemv`` where not; ``measured_share`` of a
 row's time says how much is which. ASIC: the preset ``bitmod``, and ``fp16_baseline`` for FP16, priced by ``evaluate``;
 nothing of it is measured. Attention, norms and the head are left out: they are the same for every format.
@@ -46,6 +46,7 @@ GPU = GPUS["h100_cublas13"]
 _ASIC, _CUBLAS = "bitmod ASIC", "fp16 cuBLAS"
 _THREE = {"int3_g128": "int4_g128", "bitmod3_g128": "bitmod4_g128"}  # and four bits of the same family
 _US = 1e-6
+MEASURED = ("gemv_h100.json", "gemv_tokens_h100.json")
 RESULT, PAGE = (Path(__file__).with_suffix(suffix) for suffix in (".csv", ".md"))
 Records = Mapping[tuple[str, int, int, int], Measurement]
 
@@ -60,9 +61,15 @@ class Step:
     energy_mj: float | None = None
 
 
-def records_of(path: Path) -> Records:
-    """Measurements by name, m, n and k."""
-    return {(r.name, r.shape[0], r.shape[2], r.shape[1]): r for r in read_measurements(path)}
+def records_of(paths: Sequence[Path]) -> Records:
+    """Measurements by name, m, n and k; of those measured twice the one that comes first."""
+    found = [record for path in paths for record in read_measurements(path)]
+    return {(r.name, r.shape[0], r.shape[2], r.shape[1]): r for r in reversed(found)}
+
+
+def measured_files() -> tuple[Path, ...]:
+    """The H100's records of the GEMV and of cuBLAS."""
+    return tuple(path for path in recorded_files() if path.name in MEASURED)
 
 
 def shapes_of(model: str) -> tuple[tuple[str, int, int], ...]:
@@ -160,9 +167,9 @@ bytes say. At {most} tokens BitMoD's gain is {gpu_most:.2f}× on the H100 and {a
 So three bits pay on the ASIC for as long as a step is bound by memory. On the H100 they pay in capacity, and in time
 for much larger matrices: BitMoD-4 took {large4:.1f} µs and BitMoD-3 {large3:.1f} µs at 28672×8192 ({large:.2f}×).
 
-What was not measured on the H100 carries the model's error (5 % in the mean on held-out rows, docs/gpu_kernels.md) into
-the ratio by its share. The ASIC stands on the published simulator's constants (docs/hardware_model.md), the H100 on
-version 4 of the kernels: cheaper decoding would move its figures, and the bytes are the limit.
+What was not measured on the H100 carries the model's error (5.5 % in the mean on held-out rows, docs/gpu_kernels.md)
+into the ratio by its share. The ASIC stands on the published simulator's constants (docs/hardware_model.md), the H100
+on the kernels of its records: cheaper decoding would move its figures, and the bytes are the limit.
 """
 
 
@@ -199,7 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m studies.three_bits", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULT.parent, help="folder of three_bits.csv and three_bits.md")
     folder = parser.parse_args().out
-    records = records_of(recorded_files()[0])
+    records = records_of(measured_files())
     table = pd.DataFrame(rows(records))
     with whole_file(folder / RESULT.name) as temporary:
         table.to_csv(temporary, index=False, float_format="%.5g", lineterminator="\n")
