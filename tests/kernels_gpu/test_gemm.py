@@ -1,7 +1,9 @@
 """The prefill GEMM in the simulator (and, marked gpu, on a device) against float64 products of decoded weights."""
 
 import itertools
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from kernels_gpu.gemv_launch import allocate_result, from_quantized
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import HALF_STEP
+from kernels_gpu.gemv_spec import RING
 from kernels_gpu.native import MAX_SHARED_BYTES, shared_limit
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
@@ -189,6 +192,23 @@ MANY_INPUTS_VISIBLE = 400  # half steps: worst-case bounds of sums grow with k, 
 
 DEVICE_SHAPES = ((4096, 4096), (1000, 1061), (33, 4100))
 TURNS = 8  # a kernel takes seconds to compile: of the cuts an encoding takes one in so many, at each shape others
+
+
+def test_the_chosen_cuts_are_close_to_the_best_that_were_measured():
+    # every cut of four encodings, three shapes and four numbers of tokens on an H100, by bench_gemm --explore
+    folder, found = Path(__file__).parents[2] / "kernels_gpu" / "measurements", {}
+    for name in ("gemm_h100.json", "gemm_cuts_h100.json"):
+        for record in json.loads((folder / name).read_text()):
+            cut = record["conditions"]["way or cut"]
+            if record["name"].endswith(" tiles") and record["conditions"].get("ring") == RING:
+                key = (record["name"].removesuffix(" tiles"), *record["shape"])
+                found.setdefault(key, {}).setdefault(cut, []).append(record["seconds"])
+    lost = []
+    for (recipe, m, k, n), times in found.items():
+        if len(times) >= 3:
+            best = {cut: min(seconds) for cut, seconds in times.items()}
+            lost.append(best["x".join(map(str, choose_cut(RECIPES[recipe], m, (n, k))))] / min(best.values()))
+    assert len(lost) == 4 * 3 * 4 and sum(lost) / len(lost) < 1.02 and max(lost) < 1.1
 
 
 def cuts_in_turn(recipe, shape, limit):
