@@ -6,8 +6,8 @@ Versions
 
 How it works. A block is ``warps`` warps that share a tile of 16 rows; each takes every ``warps``-th stage of ``runs``
 times 128 inputs. Codes, scales, zero points and selectors of a stage come by ``cp.async`` into a ring of ``depth``
-stages, so that loads in flight cost no registers. Rows begin at whole sectors of 32 bytes there: shared memory fills half
-as fast at odd places (``gemv_spec``). Blocks stay and walk over tiles.
+stages, so that loads in flight cost no registers. Rows begin at whole sectors of 32 bytes there: shared memory fills
+half as fast at odd places (``gemv_spec``). Blocks stay and walk over tiles.
 
 The inputs become two signed bytes each, ``x = scale * (256 * high + low)`` with one scale for each run of 128 inputs
 of a token: 16-bit fixed point, an error of at most 2**-16 of the run's largest magnitude. Both bytes are columns of
