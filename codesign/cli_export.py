@@ -16,7 +16,7 @@ from codesign.block_table import block_steps
 from codesign.console import show_json, show_table
 from codesign.export_block import golden_inputs, write_block
 from codesign.export_inputs import origin, text_inputs
-from codesign.export_options import CONTEXT, SEEDED
+from codesign.export_options import CONTEXT, POSITIONS, SEEDED
 from codesign.machines import accelerators_by_name
 from codesign.messages import say
 from codesign.outputs import check_output_folder
@@ -40,11 +40,13 @@ _MEGA = 1e6
 
 
 def export(
-    model: str, out: Path, *, layers: Sequence[str], block: int | None, positions: int, accelerator: str | None,
+    model: str, out: Path, *, layers: Sequence[str], block: int | None, positions: int | None, accelerator: str | None,
     device: str, clock: float | None, lanes: int, rows: int, accumulator: str, mapping: IntMapping,
     runtime_formats: bool, tokens: int, inputs: str, seed: int, on_chip: int, calibration: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write layers or a block of a quantized model as C++ for Vitis HLS."""
+    if block is None and positions is not None:
+        raise ValueError(f"--positions must come with --block, whose KV cache it sizes, not alone as {positions!r}")
     board = device_by_name(device)
     machine = _machine(accelerator)
     options = LayerOptions(
@@ -64,7 +66,7 @@ def export(
     if block is not None:
         if layers:
             raise ValueError(f"layers must not be chosen beside block {block}, which has its own")
-        golden_block = golden_inputs(source, inputs, positions=positions, tokens=tokens, seed=seed)
+        golden_block = golden_inputs(source, inputs, positions=positions or POSITIONS, tokens=tokens, seed=seed)
         _show_block(
             write_block(source, block, golden_block, out, target, accelerator=accelerator), out, as_json=as_json
         )

@@ -42,8 +42,9 @@ def export(
         int | None, typer.Option(min=0, help="A whole decoder block, by its number, in place of single layers.")
     ] = None,
     positions: Annotated[
-        int, typer.Option(min=1, max=MAX_POSITIONS, help="Positions that the KV cache of a block holds.")
-    ] = POSITIONS,
+        int | None,
+        typer.Option(min=1, max=MAX_POSITIONS, help=f"Positions that the KV cache of a --block holds: {POSITIONS}."),
+    ] = None,
     accelerator: Annotated[
         str | None,
         typer.Option("--accelerator", "-a", help="Preset or YAML file whose PEs multiply; by default plain MACs."),

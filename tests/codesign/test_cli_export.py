@@ -183,6 +183,7 @@ def test_biases_go_with_their_layers_and_embeddings_stay_out(run, refused, tiny_
         (("-l", Q, "-a", "fp16_baseline"), f"layer {Q} cannot be exported: PEs of fp16_baseline multiply FP16"),
         (("-l", Q, "--inputs", "no-such-text"), "no-such-text"),
         (("-l", Q, "--lanes", "0"), "--lanes"),
+        (("-l", Q, "--positions", "8"), "--positions must come with --block"),
         (("-l", Q, "--tokens", "1000000000000"), "tokens of a layer must be 1 to 65536"),
         (("-l", Q, "--accumulator", "fp32"), "accumulator must be the bits of a float such as e8m23, not 'fp32'"),
         (("-l", Q, "--accumulator", "e9m23"), "accumulator must have 2 to 8 exponent"),
