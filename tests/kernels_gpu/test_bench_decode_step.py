@@ -58,7 +58,7 @@ def test_a_step_is_compared_and_timed_and_its_state_stays():
 def test_the_kernels_compiled_ahead_are_those_that_are_launched(column, batch, monkeypatch):
     asked = set()
 
-    def load(body, kinds, key):
+    def load(body, kinds, key, registers=0):
         asked.add(key)
         return native.NativeKernel(None, None, 0, 0)
 
