@@ -1,7 +1,7 @@
 """How a launch of the decode GEMV is cut, and what it takes of shared memory: ``choose_cut``.
 
-The choices are those of ``kernels_gpu.gemv_launch``, which measured best on an H100 (kernels_gpu/NOTES.md); a test
-compares them, and the bytes.
+The choices measured best on an H100 (kernels_gpu/NOTES.md). ``kernels_gpu.gemv_launch`` takes them from here; a test
+compares what fits, and the bytes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from datatypes.planes import WORD_BITS, plane_widths
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, GemvEncoding
@@ -20,7 +21,7 @@ RESERVED_BYTES = KIB  # of shared memory for each block: CUDA C++ Programming Gu
 MOST_TOKENS = 16  # kernels_gpu/gemv_launch.py
 TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/gemv_plan.py
 _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
-_SECTOR_WORDS = 8  # that L2 delivers at once: kernels_gpu/gemv_spec.py
+SECTOR_WORDS = 8  # that L2 delivers at once; across two such places shared memory fills half as fast (NOTES.md)
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
 _LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
 
@@ -61,13 +62,36 @@ class GemvCut:
                 f"warps, runs and depth of a cut must be at least 1, blocks and registers at least 0, not {self!r}"
             )
 
+    def __str__(self) -> str:
+        cut = f"{self.warps}x{self.runs}x{self.depth}x{self.blocks}"
+        return f"{cut} {self.registers} registers" if self.registers else cut
+
     def gathers(self, encoding: GemvEncoding, tokens: int) -> bool:
         """Whether a lane takes four blocks of codes next to one another, so that their sums take one scale or two."""
         one = self.ring is Ring.SECTORS and tokens == 1 and self.runs == _GATHERED_RUNS
         return one and encoding.parts <= 2 and encoding.bits < BYTE_BITS
 
 
-# kernels_gpu/gemv_cuts.py: cuts for few, more and many tiles of rows, one token
+class Decoded(Protocol):
+    """What of an encoding decides how its work is cut; see ``GemvEncoding``."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def floats(self) -> bool: ...
+    @property
+    def looked_up(self) -> bool: ...
+    @property
+    def digits(self) -> int: ...
+    @property
+    def learned(self) -> bool: ...
+    @property
+    def candidates(self) -> int: ...
+    @property
+    def parts(self) -> int: ...
+
+
+# kernels_gpu/NOTES.md: what measured best for few, more and many tiles of rows, one token
 _Cuts = tuple[GemvCut, GemvCut, GemvCut]
 _BYTES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2))
 _NIBBLES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 2, 2))
@@ -95,10 +119,11 @@ _LONG_ROWS = GemvCut(16, 2, 2)
 _MANY_TOKENS = (
     GemvCut(16, 2, 2), GemvCut(16, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 4, 1), GemvCut(8, 2, 1), GemvCut(4, 2, 1),
 )  # fmt: skip
-_LAST = GemvCut(2, 2, 1)
+_TWO_WARPS = GemvCut(2, 2, 1)
+LAST_CUT = GemvCut(1, 2, 1)  # where none of the wanted ones fits
 
 
-def _measured_cuts(encoding: GemvEncoding) -> _Cuts:
+def _measured_cuts(encoding: Decoded) -> _Cuts:
     bits, chosen = encoding.bits, encoding.candidates > 1
     if bits == BYTE_BITS:
         return _BYTES
@@ -137,21 +162,33 @@ def choose_cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit
     return None
 
 
-def _cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int) -> GemvCut:
-    tokens, n, k = shape
+def wanted_cuts(encoding: Decoded, tokens: int, n: int, k: int) -> tuple[GemvCut, ...]:
+    """Cuts to try, the best first; each has work for all its warps, and registers for all its threads.
+
+    Args:
+        encoding: of the weight.
+        tokens: m.
+        n, k: the weight's shape.
+    """
     tiles = ceil_div(n, TILE_ROWS)
     size = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2
     if size == 2 and k < _LONG and encoding.looked_up:
-        size = 1
+        size = 1  # measured at 22016 x 4096
     best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
-    # kernels of two digits, and of five tiles of columns, have too many registers for more than eight warps
+    # two-digit tables take up to 174 registers with many tokens: no more than eight warps
+    # and so do five tiles of columns, each with sums of its own
     light = (encoding.digits == 1 or tokens <= 2) and ceil_div(tokens * encoding.parts, 4) <= 4
-    for cut in (*((best,) if tokens == 1 else ()), *_MANY_TOKENS, _LAST):
-        enough_work = cut.warps <= ceil_div(k, cut.runs * RUN)
-        fits = shared_bytes(encoding, tokens, k, cut) <= shared_limit
-        if enough_work and fits and (light or cut.warps <= 8):
-            return cut
-    return GemvCut(1, 2, 1)
+    return tuple(
+        cut
+        for cut in (*((best,) if tokens == 1 else ()), *_MANY_TOKENS, _TWO_WARPS)
+        if cut.warps <= ceil_div(k, cut.runs * RUN) and (light or cut.warps <= 8)
+    )
+
+
+def _cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int) -> GemvCut:
+    tokens, n, k = shape
+    fitting = (c for c in wanted_cuts(encoding, tokens, n, k) if shared_bytes(encoding, tokens, k, c) <= shared_limit)
+    return next(fitting, LAST_CUT)
 
 
 def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> int:
@@ -216,7 +253,7 @@ def _window_words(bits: int, group: int, k: int, runs: int) -> int:
 
 def _alignment(ring: Ring) -> int:
     """Words at whose multiples stages begin."""
-    return 4 if ring is Ring.BANKS else _SECTOR_WORDS
+    return 4 if ring is Ring.BANKS else SECTOR_WORDS
 
 
 def _whole_vectors(words: int) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hwmodel.gpu_gemv_cut import LAUNCHED
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record, dequantize, gemm
 from kernels_gpu.bench_gemv import SHAPES, inputs, packed, shape_argument
@@ -33,7 +34,6 @@ from kernels_gpu.gemm_reference import tolerance
 from kernels_gpu.gemv_launch import PackedMatrix, allocate_result
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
-from kernels_gpu.gemv_spec import RING
 from kernels_gpu.launch import device_facts
 from kernels_gpu.native import shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_graph
@@ -191,7 +191,7 @@ def time_library(shape: tuple[int, int], tokens: Sequence[int], rates: Rates) ->
 
 def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record; a dequantizer has no tokens."""
-    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "way or cut": row.cut, "ring": RING}
+    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "way or cut": row.cut, "ring": LAUNCHED.value}
     shape = (row.m, row.k, row.n)
     return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hwmodel.gpu_gemv_cut import LAUNCHED, GemvCut
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
 from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, table, write_json
 from kernels_gpu.gemv_launch import (
     PackedMatrix,
-    Shape,
     allocate_result,
     choose_shape,
     compile_kernel,
@@ -36,7 +36,6 @@ from kernels_gpu.gemv_launch import (
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
-from kernels_gpu.gemv_spec import RING
 from kernels_gpu.launch import device_facts
 from kernels_gpu.native import BoundLaunch, shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
@@ -46,7 +45,7 @@ COMMAND = "python -m kernels_gpu.bench_gemv"
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
 # warps, runs, depth, blocks on a multiprocessor (0: as many as fit)
 CUTS = tuple(
-    Shape(*cut)
+    GemvCut(*cut)
     for cut in (
         (8, 2, 1, 0), (8, 2, 2, 0), (8, 2, 3, 0), (8, 2, 2, 1), (16, 2, 1, 0), (16, 2, 2, 0), (16, 2, 2, 1),
         (8, 4, 1, 0), (8, 4, 2, 0), (8, 4, 3, 0), (16, 4, 1, 0), (4, 2, 2, 0), (4, 4, 2, 0),
@@ -69,7 +68,7 @@ def inputs(tokens: int, k: int) -> Tensor:
 
 
 def bind(
-    weight: PackedMatrix, x: Tensor, out: Tensor, cut: Shape | None, *, overlapped: bool = True
+    weight: PackedMatrix, x: Tensor, out: Tensor, cut: GemvCut | None, *, overlapped: bool = True
 ) -> list[BoundLaunch]:
     """Launches with the work cut as asked for, or as the launcher chooses."""
     if cut is None:
@@ -77,7 +76,7 @@ def bind(
     return [prepare(weight, x, out, shape=cut, overlapped=overlapped)]
 
 
-def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: Shape | None) -> float:
+def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: GemvCut | None) -> float:
     """Largest error over its tolerance, of two launches on poisoned results.
 
     Raises:
@@ -96,7 +95,7 @@ def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: Shape | None) -> 
 
 
 def time_kernel(
-    recipe: str, weight: PackedMatrix, x: Tensor, copy_rate: float, cut: Shape | None, *, overlapped: bool = True
+    recipe: str, weight: PackedMatrix, x: Tensor, copy_rate: float, cut: GemvCut | None, *, overlapped: bool = True
 ) -> Row:
     """Time one kernel over rotating weights; not checked here."""
     n, k = weight.shape
@@ -173,7 +172,7 @@ def _nf4(n: int, k: int, x: Tensor) -> Built:
 
 def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record."""
-    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "cut": row.cut, "ring": RING}
+    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "cut": row.cut, "ring": LAUNCHED.value}
     shape = (row.m, row.k, row.n)
     return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
 
@@ -184,7 +183,7 @@ def conditions(copy_rate: float) -> dict[str, str]:
 
 
 def compile_all(
-    recipes: list[str], shapes: list[tuple[int, int]], tokens: list[int], cuts: list[Shape | None], jobs: int
+    recipes: list[str], shapes: list[tuple[int, int]], tokens: list[int], cuts: list[GemvCut | None], jobs: int
 ) -> None:
     """Compile every kernel to come in processes of their own (useful only with ``native.PTX_FOLDER``)."""
     specs = set()
@@ -201,7 +200,7 @@ def compile_all(
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
 
 
-def run(arguments: argparse.Namespace, cuts: list[Shape | None], rate: float) -> list[Row]:
+def run(arguments: argparse.Namespace, cuts: list[GemvCut | None], rate: float) -> list[Row]:
     """All rows that the command line asks for, at a copy rate of ``rate`` bytes a second."""
     rows: list[Row] = []
     for shape in arguments.shapes:
@@ -239,7 +238,7 @@ def main() -> int:
     parser.add_argument("--no-public", action="store_true", help="leave out other people's kernels")
     parser.add_argument("--jobs", type=int, default=0, help="compile in so many processes first")
     arguments = parser.parse_args()
-    cuts: list[Shape | None] = list(CUTS) if arguments.explore else [None]
+    cuts: list[GemvCut | None] = list(CUTS) if arguments.explore else [None]
     if arguments.jobs:
         compile_all(arguments.recipes, arguments.shapes, arguments.tokens, cuts, arguments.jobs)
     exit_without_cuda()

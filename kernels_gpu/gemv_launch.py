@@ -17,9 +17,9 @@ from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
+from hwmodel.gpu_gemv_cut import LAST_CUT, GemvCut, wanted_cuts
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
-from kernels_gpu.gemv_cuts import Shape, wanted_cuts
 from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 from kernels_gpu.launch import require_cuda
@@ -103,12 +103,12 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
 
 
 @lru_cache(maxsize=256)
-def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES) -> Shape:
-    """A launch shape that measured well (``gemv_cuts``), or the first of some that fits ``limit`` bytes of a block."""
+def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES) -> GemvCut:
+    """A cut that measured well (``hwmodel.gpu_gemv_cut``), or the first of some that fits ``limit`` bytes of a block."""
     for cut in wanted_cuts(plan, tokens, n, k):
         if spec_of(plan, tokens, (n, k), cut).shared_bytes <= limit:
             return cut
-    return Shape(1, 2, 1)
+    return LAST_CUT
 
 
 @lru_cache(maxsize=256)
@@ -126,7 +126,7 @@ def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int], limit: int =
 
 
 def spec_of(
-    plan: Plan, tokens: int, shape: tuple[int, int], cut: Shape, *, aligned: bool = True, bfloat: bool = False
+    plan: Plan, tokens: int, shape: tuple[int, int], cut: GemvCut, *, aligned: bool = True, bfloat: bool = False
 ) -> GemvSpec:
     """The kernel of a launch; ``aligned`` says that the inputs begin at a multiple of 16 bytes."""
     n, k = shape
@@ -145,7 +145,7 @@ def spec_of(
 
 
 def prepare(
-    weight: PackedMatrix, x: Tensor, out: Tensor, *, shape: Shape | None = None, overlapped: bool = True
+    weight: PackedMatrix, x: Tensor, out: Tensor, *, shape: GemvCut | None = None, overlapped: bool = True
 ) -> BoundLaunch:
     """Bind a launch.
 
@@ -183,8 +183,8 @@ def prepare(
         )
     tiles = ceil_div(n, TILE_ROWS)
     fit = blocks_per_multiprocessor(kernel, cut.warps * WARP, spec.shared_bytes)
-    if cut.blocks_per_multiprocessor:
-        fit = min(fit, cut.blocks_per_multiprocessor)
+    if cut.blocks:
+        fit = min(fit, cut.blocks)
     grid = min(tiles, max(1, fit) * multiprocessors(x.device))
     none = x.new_zeros(8)
     arrays = {name: weight.arrays.get(name, none) for name in ("scale", "zero_point", "selector", "outer_scale")}

@@ -196,6 +196,21 @@ class Plan:
         return self.decoding is Decoding.HALVES
 
     @property
+    def floats(self) -> bool:
+        """``halves``, and the two below: by the names that ``hwmodel.gpu_gemv_cut`` knows encodings by."""
+        return self.halves
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether codes go through a table."""
+        return self.decoding is Decoding.TABLE
+
+    @property
+    def candidates(self) -> int:
+        """Tables to select from, 1 or more."""
+        return max(1, len(self.tables))
+
+    @property
     def learned_words(self) -> int:
         """Words of a row's digit tables, made on the device from its codebook; 0 for formats that are not learned."""
         return {3: 4, 4: 8}[self.bits] if self.learned else 0

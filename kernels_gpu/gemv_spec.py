@@ -10,13 +10,12 @@ import math
 from dataclasses import dataclass
 
 from datatypes.planes import plane_widths, row_words
+from hwmodel.gpu_gemv_cut import SECTOR_WORDS as SECTOR
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
 WORD = 32
-RING = "sectors"  # how a ring is laid out, for records: rows begin at whole sectors (``hwmodel.gpu_gemv_cut.Ring``)
-SECTOR = 8  # words that come from L2 at once: where they stand across two such places, shared memory fills half as fast
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from codesign.gpu_rows import OTHERS
 from datatypes.layer_config import FP16_WEIGHT, LayerConfig, TensorConfig
 from hwmodel.evaluate import evaluate
 from hwmodel.gpu_gemv import gemv_time
-from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import GPUS
 from hwmodel.gpu_price import gpu_price
@@ -100,8 +99,7 @@ def predicted_s(name: str, tokens: int, n: int, k: int, copy_bytes_per_s: float)
         price = gpu_price(LayerSpec(name, LayerKind.LINEAR, tokens, k, n), OTHERS[_CUBLAS], GPU, HONEST)
         return cycles_to_s(price.cycles, GPU.frequency_hz)
     plan = plan_of(RECIPES[name])
-    chosen = choose_shape(plan, tokens_at_once(plan, tokens, (n, k)), n, k)
-    cut = GemvCut(chosen.warps, chosen.runs, chosen.depth, chosen.blocks_per_multiprocessor)
+    cut = choose_shape(plan, tokens_at_once(plan, tokens, (n, k)), n, k)
     return gemv_time(
         encoding_of(RECIPES[name]), (tokens, n, k), cut,
         weight_bytes=RECIPES[name].storage_bits((n, k)).total / BYTE_BITS, gpu=GPU, copy_bytes_per_s=copy_bytes_per_s,

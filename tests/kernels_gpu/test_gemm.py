@@ -12,6 +12,7 @@ import torch
 from datatypes.catalog import FP32, INTS_SYMMETRIC
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
+from hwmodel.gpu_gemv_cut import LAUNCHED
 from kernels_gpu import ptx
 from kernels_gpu.compile_ahead import Ahead, compile_all, kept_ptx
 from kernels_gpu.gemm import ARGUMENTS, make_body, moved_granules
@@ -22,7 +23,6 @@ from kernels_gpu.gemv_launch import allocate_result, from_quantized
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import HALF_STEP
-from kernels_gpu.gemv_spec import RING
 from kernels_gpu.native import MAX_SHARED_BYTES, shared_limit
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
@@ -200,7 +200,7 @@ def test_the_chosen_cuts_are_close_to_the_best_that_were_measured():
     for name in ("gemm_h100.json", "gemm_cuts_h100.json"):
         for record in json.loads((folder / name).read_text()):
             cut = record["conditions"]["way or cut"]
-            if record["name"].endswith(" tiles") and record["conditions"].get("ring") == RING:
+            if record["name"].endswith(" tiles") and record["conditions"].get("ring") == LAUNCHED.value:
                 key = (record["name"].removesuffix(" tiles"), *record["shape"])
                 found.setdefault(key, {}).setdefault(cut, []).append(record["seconds"])
     lost = []

@@ -11,13 +11,14 @@ from datatypes.catalog import NF4
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
+from hwmodel.gpu_gemv_cut import GemvCut
 from kernels_gpu import ptx
-from kernels_gpu.gemv_launch import Shape, allocate_result, from_quantized, gemv, packed_matrix, prepare
+from kernels_gpu.gemv_launch import allocate_result, from_quantized, gemv, packed_matrix, prepare
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
-ONE_WARP = Shape(warps=1, runs=2, depth=1)
+ONE_WARP = GemvCut(warps=1, runs=2, depth=1)
 
 
 def quantized(recipe, n, k, device="cpu", seed=0):
@@ -63,14 +64,14 @@ def test_every_encoding_with_ragged_inputs(recipe):
 @simulated
 @pytest.mark.parametrize("recipe", ["bitmod3_g128", "uint2_g64"])
 def test_two_warps_two_tiles_a_ring_and_ragged_rows(recipe):
-    check(quantized(recipe, 18, 600), random_inputs(2, 600, torch.bfloat16), Shape(warps=2, runs=2, depth=2))
+    check(quantized(recipe, 18, 600), random_inputs(2, 600, torch.bfloat16), GemvCut(warps=2, runs=2, depth=2))
 
 
 @simulated
 @pytest.mark.parametrize("recipe", ["bitmod4_g128", "uint2_g64"])
 def test_lanes_gather_four_blocks_of_one_token(recipe):
     # 600 inputs: the second stage of 512 has one group and a part of one; the second tile two rows
-    check(quantized(recipe, 18, 600), random_inputs(1, 600), Shape(warps=2, runs=4, depth=1))
+    check(quantized(recipe, 18, 600), random_inputs(1, 600), GemvCut(warps=2, runs=4, depth=1))
 
 
 @simulated
@@ -167,7 +168,7 @@ def test_the_benchmark_says_so_and_exits_with_2():
 @pytest.mark.parametrize(("n", "k"), [(16, 256), (40, 1000), (33, 4100), (100, 1061), (272, 4096)])
 def test_on_a_device(recipe, n, k):
     tensor = quantized(recipe, n, k, "cuda")
-    cuts = ((1, Shape(2, 2, 1)), (1, Shape(4, 4, 2)), (1, Shape(4, 4, 1, registers=64)), (3, Shape(4, 4, 2)))
+    cuts = ((1, GemvCut(2, 2, 1)), (1, GemvCut(4, 4, 2)), (1, GemvCut(4, 4, 1, registers=64)), (3, GemvCut(4, 4, 2)))
     for (m, cut), dtype in zip(cuts, itertools.cycle((torch.float16, torch.bfloat16)), strict=False):
         check(tensor, random_inputs(m, k, dtype, "cuda"), cut)
     check(tensor, random_inputs(6, k, device="cuda"), None)
