@@ -31,13 +31,13 @@ from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_copies import make_copy_stage
-from kernels_gpu.gemv_decode import make_decoders, make_scale
-from kernels_gpu.gemv_fields import make_fields
+from kernels_gpu.gemv_decode import make_decoders
+from kernels_gpu.gemv_fields import make_fields, make_row_pair
 from kernels_gpu.gemv_gathered import make_step_stage
 from kernels_gpu.gemv_inputs import make_stage_inputs
 from kernels_gpu.gemv_learned import make_learned_tables
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
-from kernels_gpu.gemv_planes import load_swapped
+from kernels_gpu.gemv_planes import load_swapped, make_load_inputs
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 
 ARGUMENTS = "ppppppp" + "iiiiiii"
@@ -55,22 +55,19 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     threads, slots, stages = warps * WARP, spec.slots, spec.stages
     pitch, stage_words, whole = spec.pitch, spec.stage_words, spec.whole_stages
     scale_bits, scale_window, scale_at = spec.fields[0].bits, spec.fields[0].words, spec.fields[0].at
-    zero_window = spec.fields[1].words
     fields = make_fields(spec)
-    position, zero_of, choices_of, choice_of = fields.position, fields.zero_of, fields.choices_of, fields.choice_of
+    position, choices_of = fields.position, fields.choices_of
     table_words = sum(plan.tables, ()) or (0,)
     one_table = len(plan.tables) <= 1
     table_total = len(table_words) if plan.tables and (one_table or plan.patched_bytes is None) else 0
     tables_at, inputs_at, plane, all_runs = spec.tables_at, spec.inputs_at, spec.plane, spec.all_runs
     scales_of_x, sums_of_x = spec.input_scales_at, spec.input_sums_at
     ring_at, reduction_at, sums_per_run = spec.ring_at, spec.reduction_at, spec.sums_per_run
-    zero_step, scaled = plan.zero_step, plan.scale is not None
     outer, outer_by_row = plan.outer is not None, plan.outer_by_row
     step, bfloat = float32(plan.step), spec.bfloat
     decoders = make_decoders(plan, tables_at)
-    load_block, tables_of = decoders.load_block, decoders.tables_of
+    load_block, outer_value, zero_step = decoders.load_block, decoders.outer_value, plan.zero_step
     accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
-    scale_value, outer_value = make_scale(plan.scale), decoders.outer_value
     stage_inputs = make_stage_inputs(spec)
     copy_stage = make_copy_stage(spec)
     zeros_count = spec.zeros
@@ -80,7 +77,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     fetch_codebooks, build_tables, held_words = learned_tables.fetch, learned_tables.build, learned_tables.words
     wait_for_stage = ptx_tile.wait_all_but(depth - 1)
     gathered, swapped = spec.gathered, spec.swapped
-    step_stage = make_step_stage(spec, decoders, fields)
+    row_pair, load_inputs = make_row_pair(spec, decoders, fields), make_load_inputs(plan.halves)
+    tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
+    step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
     sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
 
     @cuda.jit(device=True)
@@ -101,16 +100,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             lower_codes = load_block(shared, uint32(place + uint32(8 * pitch)))
         own = uint32(run * uint32(RUN) + c * uint32(BLOCK))  # of the codes; a run's candidates may differ by lane
         of_codes = uint32(own // uint32(group) - first)
-        if learned:
-            tables_at_g = uint32(own_tables + g * uint32(learned_pitch))
-            upper_tables = tables_of(shared, tables_at_g)
-            lower_tables = tables_of(shared, uint32(tables_at_g + uint32(8 * learned_pitch)))
-        else:
-            upper_tables = tables_of(shared, choice_of(shared, at, upper, g, first, of_codes, upper_set))
-            lower_tables = upper_tables
-        if not one_table:
-            lower_choice = choice_of(shared, at, lower, uint32(g + uint32(8)), first, of_codes, lower_set)
-            lower_tables = tables_of(shared, lower_choice)
+        upper_tables, lower_tables = tables_of_rows(
+            shared, at, upper, lower, g, first, of_codes, upper_set, lower_set, own_tables
+        )
         # this lane's sums: token c // parts, part c % parts
         part = uint32(c & uint32(parts - 1))
         input0 = uint32(run * uint32(RUN) + part * uint32(RUN // parts))
@@ -121,15 +113,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         for half in range(halves):
             here = uint32(field + uint32(half))
             inside = whole or uint32(input0 + uint32(16 * half)) < uint32(k)
-            upper_step, lower_step = float32(1), float32(1)
-            if scaled:
-                moved = uint32(here * uint32(scale_bits // 8))
-                upper_step = scale_value(shared, uint32(upper_scale_at + moved))
-                lower_step = scale_value(shared, uint32(lower_scale_at + moved))
-            upper_zero, lower_zero = uint32(0), uint32(0)
-            if zero_window > 0:
-                upper_zero = zero_of(shared, at, upper, g, first, here)
-                lower_zero = zero_of(shared, at, lower, uint32(g + uint32(8)), first, here)
+            upper_step, lower_step = steps_of_rows(shared, upper_scale_at, lower_scale_at, here)
+            upper_zero, lower_zero = zeros_of_rows(shared, at, upper, lower, g, first, here)
             for t in range(column_tiles):
                 # columns of tokens that there are not are computed and dropped
                 token = uint32(t * part_lanes + column // uint32(parts))
@@ -149,22 +134,14 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     )  # fmt: skip
                 if parts > 1:
                     source = uint32(0) if idle else source
-                b0 = ptx_tile.shared_4(shared, source)
-                b1 = ptx_tile.shared_4(shared, uint32(source + uint32(4)))
-                inputs = b0 + b1
-                if as_halves:
-                    b2 = ptx_tile.shared_4(shared, uint32(source + uint32(8)))
-                    b3 = ptx_tile.shared_4(shared, uint32(source + uint32(12)))
-                    all_inputs = inputs + b2 + b3
-                else:
-                    all_inputs = inputs
+                inputs = load_inputs(shared, source)
                 zero_sum = int32(0)
                 if sums_per_run > 0:
                     sum_at = uint32((of_sum * uint32(all_runs) + run) * uint32(sums_per_run))
                     sum_at = uint32(sum_at + part * uint32(halves) + uint32(half))
                     found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
                     zero_sum = int32(ptx.signed(found) * int32(zero_step))
-                sums = accumulate(upper_codes, lower_codes, upper_tables, lower_tables, all_inputs, half, no_sums())
+                sums = accumulate(upper_codes, lower_codes, upper_tables, lower_tables, inputs, half, no_sums())
                 upper_sum, lower_sum = finish(
                     sums, int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum)
                 )

@@ -1,13 +1,14 @@
-"""Device functions of the GEMV that read what goes with a row's groups from a stage: zero points and candidates."""
+"""Device functions of the GEMV that read what goes with groups from a stage: scales, zero points, candidates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from numba import cuda, uint32
+from numba import cuda, float32, uint32
 
 from kernels_gpu import ptx_tile
+from kernels_gpu.gemv_decode import Decoders, make_scale
 from kernels_gpu.gemv_spec import GemvSpec
 
 
@@ -82,3 +83,60 @@ def make_fields(spec: GemvSpec) -> Fields:
         return small(shared, uint32(at + uint32(choice_at) + g * uint32(choice_window)), bit, choice_bits)
 
     return Fields(position, zero_of, choices_of, choice_of)
+
+
+@dataclass(frozen=True)
+class RowPair:
+    """Device functions for rows g and g + 8 of a tile, ``upper`` and ``lower`` in the matrix, in one group.
+
+    Args:
+        tables: ``(shared, at, upper, lower, g, first, field, upper_set, lower_set, own_tables)``, their table words.
+        steps: ``(shared, upper_scale_at, lower_scale_at, field)``, their scales.
+        zeros: ``(shared, at, upper, lower, g, first, field)``, their zero points.
+    """
+
+    tables: Any
+    steps: Any
+    zeros: Any
+
+
+def make_row_pair(spec: GemvSpec, decoders: Decoders, fields: Fields) -> RowPair:
+    """The device functions of one kernel."""
+    plan, learned_pitch = spec.plan, spec.learned_pitch
+    learned, one_table, scaled = plan.learned, len(plan.tables) <= 1, plan.scale is not None
+    scale_bits, zero_window = spec.fields[0].bits, spec.fields[1].words
+    tables_of, scale_value = decoders.tables_of, make_scale(plan.scale)
+    zero_of, choice_of = fields.zero_of, fields.choice_of
+
+    @cuda.jit(device=True)
+    def tables(shared, at, upper, lower, g, first, field, upper_set, lower_set, own_tables):
+        if learned:
+            tables_at_g = uint32(own_tables + g * uint32(learned_pitch))
+            upper_tables = tables_of(shared, tables_at_g)
+            lower_tables = tables_of(shared, uint32(tables_at_g + uint32(8 * learned_pitch)))
+        else:
+            upper_tables = tables_of(shared, choice_of(shared, at, upper, g, first, field, upper_set))
+            lower_tables = upper_tables
+        if not one_table:
+            lower_choice = choice_of(shared, at, lower, uint32(g + uint32(8)), first, field, lower_set)
+            lower_tables = tables_of(shared, lower_choice)
+        return upper_tables, lower_tables
+
+    @cuda.jit(device=True)
+    def steps(shared, upper_scale_at, lower_scale_at, field):
+        upper_step, lower_step = float32(1), float32(1)
+        if scaled:
+            moved = uint32(field * uint32(scale_bits // 8))
+            upper_step = scale_value(shared, uint32(upper_scale_at + moved))
+            lower_step = scale_value(shared, uint32(lower_scale_at + moved))
+        return upper_step, lower_step
+
+    @cuda.jit(device=True)
+    def zeros(shared, at, upper, lower, g, first, field):
+        upper_zero, lower_zero = uint32(0), uint32(0)
+        if zero_window > 0:
+            upper_zero = zero_of(shared, at, upper, g, first, field)
+            lower_zero = zero_of(shared, at, lower, uint32(g + uint32(8)), first, field)
+        return upper_zero, lower_zero
+
+    return RowPair(tables, steps, zeros)

@@ -10,67 +10,50 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import cuda, float32, int32, uint32
+from numba import cuda, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.gemv_decode import Decoders, make_scale
-from kernels_gpu.gemv_fields import Fields
+from kernels_gpu.gemv_decode import Decoders
+from kernels_gpu.gemv_fields import RowPair
 from kernels_gpu.gemv_plan import RUN
-from kernels_gpu.gemv_planes import make_load_four
+from kernels_gpu.gemv_planes import make_load_four, make_load_inputs
 from kernels_gpu.gemv_spec import GemvSpec
 
 
-def make_step_stage(spec: GemvSpec, decoders: Decoders, fields: Fields) -> Any:
+def make_step_stage(spec: GemvSpec, decoders: Decoders, row_pair: RowPair) -> Any:
     """Device function that adds the products of a stage to ``y``."""
     plan, k = spec.plan, spec.k
     bits, parts, group = plan.bits, plan.parts, plan.group if plan.group else 1 << 30
-    learned, one_table, scaled = plan.learned, len(plan.tables) <= 1, plan.scale is not None
-    learned_pitch, pitch, plane, block_words = spec.learned_pitch, spec.pitch, spec.plane, spec.block_words
-    scale_bits, zero_window, zero_step = spec.fields[0].bits, spec.fields[1].words, plan.zero_step
+    pitch, plane, block_words, sums_per_run = spec.pitch, spec.plane, spec.block_words, spec.sums_per_run
     inputs_at, scales_of_x, sums_of_x = spec.inputs_at, spec.input_scales_at, spec.input_sums_at
-    as_halves, whole, turned = plan.halves, spec.whole_stages, spec.turned
+    as_halves, whole, turned, zero_step = plan.halves, spec.whole_stages, spec.turned, plan.zero_step
     two, three = 2 * bits, 3 * bits
-    load_block, load_four, tables_of = decoders.load_block, make_load_four(min(bits, 7)), decoders.tables_of
+    load_block, load_four, load_inputs = decoders.load_block, make_load_four(bits), make_load_inputs(plan.halves)
     accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
-    scale_value, zero_of, choice_of = make_scale(plan.scale), fields.zero_of, fields.choice_of
+    tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
 
     @cuda.jit(device=True)
     def add_block(shared, upper_codes, lower_codes, upper_tables, lower_tables, source, sums):
         """``sums`` with the products of a block of 32 inputs that begin at word ``source``."""
-        inputs = ptx_tile.shared_4(shared, source) + ptx_tile.shared_4(shared, uint32(source + uint32(4)))
-        if as_halves:
-            inputs = inputs + ptx_tile.shared_4(shared, uint32(source + uint32(8)))
-            inputs = inputs + ptx_tile.shared_4(shared, uint32(source + uint32(12)))
+        inputs = load_inputs(shared, source)
         return accumulate(upper_codes, lower_codes, upper_tables, lower_tables, inputs, 0, sums)
 
     @cuda.jit(device=True)
-    def tables_of_rows(shared, at, upper, lower, g, first, field, upper_set, lower_set, own_tables):
-        """Table words of rows g and g + 8 in one group."""
-        if learned:
-            tables_at_g = uint32(own_tables + g * uint32(learned_pitch))
-            upper_tables = tables_of(shared, tables_at_g)
-            lower_tables = tables_of(shared, uint32(tables_at_g + uint32(8 * learned_pitch)))
-        else:
-            upper_tables = tables_of(shared, choice_of(shared, at, upper, g, first, field, upper_set))
-            lower_tables = upper_tables
-        if not one_table:
-            lower_choice = choice_of(shared, at, lower, uint32(g + uint32(8)), first, field, lower_set)
-            lower_tables = tables_of(shared, lower_choice)
-        return upper_tables, lower_tables
+    def add_two_turned(shared, even, odd, upper_tables, lower_tables, even_source, odd_source, sums):
+        """``sums`` with the products of two blocks of codes, at ``even`` and at ``odd`` in row g."""
+        a, b = load_block(shared, even), load_block(shared, uint32(even + uint32(8 * pitch)))
+        sums = add_block(shared, a, b, upper_tables, lower_tables, even_source, sums)
+        a, b = load_block(shared, odd), load_block(shared, uint32(odd + uint32(8 * pitch)))
+        return add_block(shared, a, b, upper_tables, lower_tables, odd_source, sums)
 
     @cuda.jit(device=True)
     def close_group(shared, at, upper, lower, g, first, field, run, piece, upper_scale_at, lower_scale_at, sums, y):
         """Add a group's sums, with one token, to ``y``."""
-        upper_step, lower_step = float32(1), float32(1)
-        if scaled:
-            moved = uint32(field * uint32(scale_bits // 8))
-            upper_step = scale_value(shared, uint32(upper_scale_at + moved))
-            lower_step = scale_value(shared, uint32(lower_scale_at + moved))
-        upper_zero, lower_zero, zero_sum = uint32(0), uint32(0), int32(0)
-        if zero_window > 0:
-            upper_zero = zero_of(shared, at, upper, g, first, field)
-            lower_zero = zero_of(shared, at, lower, uint32(g + uint32(8)), first, field)
-            found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + run * uint32(parts) + uint32(piece)))
+        upper_step, lower_step = steps_of_rows(shared, upper_scale_at, lower_scale_at, field)
+        upper_zero, lower_zero = zeros_of_rows(shared, at, upper, lower, g, first, field)
+        zero_sum = int32(0)
+        if sums_per_run > 0:
+            found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + run * uint32(sums_per_run) + uint32(piece)))
             zero_sum = int32(ptx.signed(found) * int32(zero_step))
         upper_sum, lower_sum = finish(sums, int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum))
         x_step = ptx.bits_float(ptx_tile.shared_1(shared, uint32(uint32(scales_of_x) + run)))
@@ -91,6 +74,7 @@ def make_step_stage(spec: GemvSpec, decoders: Decoders, fields: Fields) -> Any:
         run = uint32(stage * uint32(4) + c)
         field = uint32(run * uint32(RUN) // uint32(group) - first)
         u, v = tables_of_rows(shared, at, upper, lower, g, first, field, upper_set, lower_set, own_tables)
+        # lane 4 g + c hands in inputs of column g; written as g, it compiles otherwise than what was timed
         column = uint32(lane >> uint32(2))
         idle = uint32(column >> uint32(1)) != c
         # words of zeros for lanes whose inputs are not the column's
@@ -107,10 +91,7 @@ def make_step_stage(spec: GemvSpec, decoders: Decoders, fields: Fields) -> Any:
             odd = uint32(place + uint32(bits) - turn * uint32(bits))
             even_source = uint32(source + turn * step)
             odd_source = uint32(source + step - turn * step)
-            b0, b1 = load_block(shared, even), load_block(shared, uint32(even + uint32(8 * pitch)))
-            sums = add_block(shared, b0, b1, u, v, even_source, sums)
-            b0, b1 = load_block(shared, odd), load_block(shared, uint32(odd + uint32(8 * pitch)))
-            sums = add_block(shared, b0, b1, u, v, odd_source, sums)
+            sums = add_two_turned(shared, even, odd, u, v, even_source, odd_source, sums)
         else:
             a, b = load_four(shared, place), load_four(shared, uint32(place + uint32(8 * pitch)))
             sums = add_block(shared, a[:bits], b[:bits], u, v, source, sums)
@@ -125,10 +106,7 @@ def make_step_stage(spec: GemvSpec, decoders: Decoders, fields: Fields) -> Any:
         if turned:
             even, odd = uint32(even + uint32(two)), uint32(odd + uint32(two))
             even_source, odd_source = uint32(even_source + step + step), uint32(odd_source + step + step)
-            b0, b1 = load_block(shared, even), load_block(shared, uint32(even + uint32(8 * pitch)))
-            sums = add_block(shared, b0, b1, u, v, even_source, sums)
-            b0, b1 = load_block(shared, odd), load_block(shared, uint32(odd + uint32(8 * pitch)))
-            sums = add_block(shared, b0, b1, u, v, odd_source, sums)
+            sums = add_two_turned(shared, even, odd, u, v, even_source, odd_source, sums)
         else:
             sums = add_block(shared, a[two:three], b[two:three], u, v, source, sums)
             sums = add_block(shared, a[three:], b[three:], u, v, uint32(source + step), sums)

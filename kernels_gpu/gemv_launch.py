@@ -104,7 +104,7 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
 
 @lru_cache(maxsize=256)
 def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES) -> GemvCut:
-    """A cut that measured well (``hwmodel.gpu_gemv_cut``), or the first of some that fits ``limit`` bytes of a block."""
+    """A cut that measured well (``hwmodel.gpu_gemv_cut``), or the first of some that fits ``limit`` bytes."""
     for cut in wanted_cuts(plan, tokens, n, k):
         if spec_of(plan, tokens, (n, k), cut).shared_bytes <= limit:
             return cut

@@ -76,6 +76,20 @@ def make_load_words(bits: int) -> Any:
     return load_words
 
 
+def make_load_inputs(as_halves: bool) -> Any:
+    """Device function ``(shared, at) -> words`` of a block of 32 inputs: bytes of one digit, or halves."""
+
+    @cuda.jit(device=True)
+    def load_inputs(shared, at):
+        words = ptx_tile.shared_4(shared, at) + ptx_tile.shared_4(shared, uint32(at + uint32(4)))
+        if as_halves:
+            more = ptx_tile.shared_4(shared, uint32(at + uint32(8)))
+            return words + more + ptx_tile.shared_4(shared, uint32(at + uint32(12)))
+        return words
+
+    return load_inputs
+
+
 @cuda.jit(device=True)
 def load_swapped(shared, at, row):
     """Words of a block of 8 bits; odd rows have the halves of each eight words swapped."""
