@@ -29,7 +29,7 @@ from hls.rtl_simulation import netlist_of
 from hls.synthesis_cells import CELL_FLOWS, CellLibrary, cell_library, cell_rows
 from hls.synthesis_ecp5 import ECP5_FLOWS, ecp5_rows
 from hls.synthesis_store import add_rows, missing, row_of
-from hls.synthesis_yosys import LUT6_FLOWS, SynthesisError, lut6_commands, require_yosys, run_batch
+from hls.synthesis_yosys import DSP_FLOWS, LUT6_FLOWS, SynthesisError, lut6_commands, require_yosys, run_batch
 from hwmodel.synthesis_table import DATA, SynthesisRow
 
 FAILURES = (SynthesisError, NotImplementedError, ValueError)  # of one design; the others go on
@@ -92,7 +92,7 @@ def sweep(
 
 def suited(chosen: Sequence[Design], flow: str) -> list[Design]:
     """Designs that a flow is for: those made for DSP slices go through no other."""
-    return [design for design in chosen if flow == "dsp" or design.module not in DSP_MODULES]
+    return [design for design in chosen if flow in DSP_FLOWS or design.module not in DSP_MODULES]
 
 
 def _record(part: Sequence[Design], flow: str, measure: Measure, folder: Path) -> None:
@@ -107,7 +107,7 @@ def measure_of(target: str, library: CellLibrary | None) -> tuple[Measure, tuple
         ValueError: a cell library is missing, or given for an FPGA.
     """
     fpgas: dict[str, tuple[Measure, tuple[str, ...]]] = {
-        "lut6": (lut6_rows, ("rowpair", "rowpair_gates", "gates", "default", "booth")),
+        "lut6": (lut6_rows, tuple(flow for flow in LUT6_FLOWS if flow not in DSP_FLOWS)),
         "ecp5": (ecp5_rows, tuple(ECP5_FLOWS)),
     }
     if target in fpgas:
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ValueError(f"only must match a design of {' '.join(options.sweep)}, not {' '.join(options.only)!r}")
         library = cell_library(options.target, options.liberty, options.dont_use) if options.liberty else None
         measure, flows = measure_of(options.target, library)
-        unknown = sorted(set(options.flow or ()) - set(flows) - ({"dsp"} if options.target == "lut6" else set()))
+        unknown = sorted(set(options.flow or ()) - set(flows) - (DSP_FLOWS if options.target == "lut6" else set()))
         if unknown:
             raise ValueError(f"flow of {options.target} must be of {', '.join(flows)}, not {', '.join(unknown)}")
     except (ValueError, OSError) as error:

@@ -21,16 +21,30 @@ PREPARE = ("proc", "flatten", "opt", "wreduce", "opt_clean")
 # synth_xilinx without its memory stages: no design has one, and reading their libraries takes longer than the rest
 _XILINX = "synth_xilinx -family xcup -top batch -noiopad -noclkbuf -flatten"
 _ROWPAIR = (f"techmap -autoproc -map {ROWPAIR_MAP}", "opt")
+_ROWPAIR_GATES = (*_ROWPAIR, "select -set chains t:$alu", "techmap t:* @chains %d", "opt -full")
+_GATES = (*_ROWPAIR, "techmap", "opt -full")
+_ROUND = "dch,-f;if,-K,6,-a;mfs2,-a,-e"
+_ROUNDS = f"strash;ifraig;scorr;dc2;{_ROUND};strash;{_ROUND};strash;{_ROUND};lutpack,-S,1"
 LUT6_FLOWS: Mapping[str, tuple[str, ...]] = {
     "rowpair": _ROWPAIR,
     "default": (),
     "booth": ("booth", "opt"),
     # Shifters, decoders and selectors become gates before anything else is mapped, so that they are optimised together;
     # adders stay on carry chains, or ("gates") become gates as well, which small products gain from.
-    "rowpair_gates": (*_ROWPAIR, "select -set chains t:$alu", "techmap t:* @chains %d", "opt -full"),
-    "gates": (*_ROWPAIR, "techmap", "opt -full"),
+    "rowpair_gates": _ROWPAIR_GATES,
+    "gates": _GATES,
+    # The same onto LUTs alone: with multiplexers that join two or four of them small products take up to a third more.
+    "gates_nomux": _GATES,
+    # Gates mapped onto LUTs for area and minimised by don't-cares, three times, before the flow's own mapping.
+    "gates_rounds": (*_GATES, f"abc -lut 6 -script +{_ROUNDS}", "opt"),
+    "rowpair_gates_nomux": _ROWPAIR_GATES,
     "dsp": (),
+    # Sums become carry chains before DSPs are chosen, where Yosys would merge three terms into wide compressors; then
+    # the products that are left become row pairs.
+    "dsp_chains": (f"techmap -autoproc -map {ROWPAIR_MAP} t:$add t:$sub", "opt"),
 }
+DSP_FLOWS = frozenset({"dsp", "dsp_chains"})
+_NO_WIDE_MUXES = frozenset({"gates_nomux", "gates_rounds", "rowpair_gates_nomux"})
 
 
 class SynthesisError(RuntimeError):
@@ -61,9 +75,14 @@ def lut6_commands(flow: str) -> tuple[str, ...]:
     """Commands from the elaborated designs to LUT6, carry chains and flip-flops."""
     if flow not in LUT6_FLOWS:
         raise ValueError(f"flow must be one of {', '.join(LUT6_FLOWS)}, not {flow!r}")
-    xilinx = _XILINX if flow == "dsp" else f"{_XILINX} -nodsp"
-    stages = (f"{xilinx} -run begin:map_memory", f"{xilinx} -run map_ffram:check")
-    return (*PREPARE, *LUT6_FLOWS[flow], *stages)
+    xilinx = _XILINX if flow in DSP_FLOWS else f"{_XILINX} -nodsp"
+    if flow in _NO_WIDE_MUXES:
+        xilinx = f"{xilinx} -nowidelut"
+    stages = ("begin:coarse", "coarse:map_memory") if flow == "dsp_chains" else ("begin:map_memory",)
+    runs = [f"{xilinx} -run {stage}" for stage in (*stages, "map_ffram:check")]
+    if flow == "dsp_chains":
+        runs[1:1] = _ROWPAIR
+    return (*PREPARE, *LUT6_FLOWS[flow], *runs)
 
 
 @dataclass(frozen=True)

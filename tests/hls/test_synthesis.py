@@ -9,7 +9,7 @@ import pytest
 from hls.rtl_constructors import int_dot, int_pair_dot
 from hls.synthesis import main, measure_of, suited, sweep
 from hls.synthesis_store import add_rows, missing, row_of
-from hls.synthesis_yosys import SynthesisError, lut6_commands
+from hls.synthesis_yosys import DSP_FLOWS, LUT6_FLOWS, SynthesisError, lut6_commands
 from hwmodel.synthesis_table import read_rows, table_path
 
 DESIGNS = [int_dot(w, 4) for w in (2, 3, 4, 5)]
@@ -48,7 +48,7 @@ def test_rows_of_other_rtl_are_measured_again(tmp_path):
 
 def test_designs_for_dsp_slices_go_through_no_other_flow():
     chosen = [DESIGNS[0], int_pair_dot(4, 8)]
-    assert suited(chosen, "dsp") == chosen
+    assert suited(chosen, "dsp") == suited(chosen, "dsp_chains") == chosen
     assert suited(chosen, "rowpair") == chosen[:1]
 
 
@@ -75,11 +75,18 @@ def test_what_was_measured_survives_an_interruption(tmp_path):
 
 
 def test_flows_are_literal():
-    with pytest.raises(
-        ValueError, match="flow must be one of rowpair, default, booth, rowpair_gates, gates, dsp, not 'fast'"
-    ):
+    with pytest.raises(ValueError, match=r"flow must be one of rowpair, default, booth, .*, dsp_chains, not 'fast'"):
         lut6_commands("fast")
-    assert "-nodsp" not in " ".join(lut6_commands("dsp"))
+
+
+def test_flows_differ_in_dsps_and_wide_multiplexers():
+    for flow in LUT6_FLOWS:
+        commands = lut6_commands(flow)
+        mappings = [command for command in commands if command.startswith("synth_xilinx")]
+        assert all(("-nodsp" in command) != (flow in DSP_FLOWS) for command in mappings), flow
+        assert all(("-nowidelut" in command) == flow.endswith(("nomux", "rounds")) for command in mappings), flow
+        assert mappings[0].endswith(("-run begin:map_memory", "-run begin:coarse")), flow
+        assert mappings[-1].endswith("-run map_ffram:check"), flow
 
 
 @pytest.mark.parametrize(
@@ -100,7 +107,8 @@ def test_a_cell_library_needs_its_file(target, message):
         (["--target", "lut6", "--only", "int_dot.w9*"], "only must match a design of all, not 'int_dot.w9*'"),
         (
             ["--target", "lut6", "--flow", "fast"],
-            "flow of lut6 must be of rowpair, rowpair_gates, gates, default, booth, not fast",
+            "flow of lut6 must be of rowpair, default, booth, rowpair_gates, gates, gates_nomux, gates_rounds, "
+            "rowpair_gates_nomux, not fast",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datatypes.catalog import MINIFLOATS
-from hls.rtl_constructors import int_dot, minifloat_dot
+from hls.rtl_constructors import int_dot, minifloat_dot, minifloat_unit
 from hls.synthesis import lut6_rows
 from hls.synthesis_cells import cell_library, cell_rows, sta_program
 from hls.synthesis_ecp5 import ecp5_rows
@@ -16,6 +16,7 @@ from hls.synthesis_yosys import yosys_version
 from hwmodel.synthesis_table import synthesis_rows
 
 pytestmark = pytest.mark.synth
+PAIR = MINIFLOATS["e1m1"], MINIFLOATS["e3m1"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,30 @@ def test_shifters_as_gates_compute_the_same_in_fewer_luts(tmp_path):
         assert row.checked > 0
         luts[flow] = row.luts
     assert luts["rowpair_gates"] < min(luts["rowpair"], luts["gates"])
+
+
+def test_products_of_short_mantissas_take_fewer_luts_without_wide_multiplexers(tmp_path):
+    """Yosys' mapper counts a multiplexer of LUTs as dear as one, which netlists of few signals suffer from."""
+    luts = {}
+    for flow in ("gates", "gates_nomux", "gates_rounds"):
+        folder = tmp_path / flow
+        folder.mkdir()
+        (row,) = lut6_rows([minifloat_unit("minifloat_product", *PAIR)], flow, folder)
+        assert row.checked == 8 * 32  # every pair of codes
+        luts[flow] = row.luts
+    assert max(luts["gates_nomux"], luts["gates_rounds"]) < luts["gates"]
+
+
+def test_sums_beside_dsps_stay_on_carry_chains(tmp_path):
+    """Four products of 4 x 8 bits: adders of 13, 13 and 14 bits in the tree, 22 bits of accumulator."""
+    luts = {}
+    for flow in ("dsp", "dsp_chains"):
+        folder = tmp_path / flow
+        folder.mkdir()
+        (row,) = lut6_rows([int_dot(4, 8, lanes=4)], flow, folder)
+        assert row.checked > 0 and row.dsps == 4
+        luts[flow] = row.luts
+    assert luts["dsp_chains"] == 13 + 13 + 14 + 22 < luts["dsp"]
 
 
 def test_an_int4_mac_is_placed_and_routed(tmp_path):

@@ -65,14 +65,24 @@ def test_every_recorded_netlist_with_dsps_was_simulated_and_has_the_dsps_of_the_
             assert row.checked, row.design
 
 
-def test_the_form_meets_netlists_whose_trees_are_carry_chains():
-    """Two and four lanes; where more than two terms remain, Yosys merges their tree into compressors (docs)."""
+def test_the_form_meets_every_netlist_with_dsps():
+    """The goal of 5 % and 15 %, with sums on carry chains; MACs and dot products of whole DSPs are met exactly."""
     table = dsp_summary().set_index(["family", "lanes"])
-    for key in (("int_pair_dot", 2), ("int_pair_dot", 4), ("int_dot", 1)):
-        assert table["worst"][key] <= 0.05, key
+    assert len(table) >= 6
+    assert (table["mean"] <= 0.04).all()
+    assert (table["worst"] <= 0.08).all()
+    assert table["worst"]["int_dot"].max() == 0.0
+
+
+def test_a_design_of_several_flows_counts_once_with_its_smallest():
+    errors = dsp_errors().set_index("design")
+    assert errors.index.is_unique
+    flows = {row.flow: row.luts for row in synthesis_rows("lut6") if row.design == "int_dot.w8a8.x4" and row.dsps}
+    assert set(flows) == {"dsp", "dsp_chains"}
+    assert errors["truth"]["int_dot.w8a8.x4"] == min(flows.values())
 
 
 def test_every_recorded_pair_is_one_that_fits():
     rows = [row for row in synthesis_rows("lut6") if row.family == "int_pair_dot"]
     assert len(rows) >= 30
-    assert all(fits_dsp(design_of_row(row)) and row.flow == "dsp" for row in rows)
+    assert all(fits_dsp(design_of_row(row)) and row.flow in ("dsp", "dsp_chains") for row in rows)
