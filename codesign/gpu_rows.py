@@ -186,7 +186,9 @@ def tile_case_of(record: Measurement) -> TileCase:
         ValueError: a condition is missing.
     """
     (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
-    cut = TileCut(*_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record))
+    cut = TileCut(
+        *_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record), registers=int(record.conditions.get("registers", 0))
+    )
     return TileCase(
         name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu_of(record.device),
         condition(record, "copy_bytes_per_s"), record.seconds,

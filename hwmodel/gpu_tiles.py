@@ -1,22 +1,21 @@
 """Time of a product of more than 16 tokens straight from packed codes on tensor cores (``kernels_gpu.gemm``).
 
 A block makes ``row_warps`` times 16 rows of up to 128 tokens; a stage brings it two runs of 128 inputs a warp, and the
-weights of these. So
+weights of these. A barrier a stage keeps the block's warps in step, so that they do one thing after another:
 
-    feed        a stage's inputs and weights, from L2 or memory into an SM's shared memory: one rate for all blocks of
-                an SM, and half of it where rows begin across sectors of 32 bytes (``Ring.BANKS``)
-    work        of a warp: two runs, each decoded once, and multiplied with every tile of eight tokens; an instruction
-                of the half-wide pipe takes two slots. The warps of an SM run beside each other
-    SM          what all its warps take together: four slots a cycle, a tile of tokens 16 cycles of tensor cores and of
-                shared memory alike
-    stage     = (feed**p + work**p + SM**p)**(1/p)
-    block     = start + a part for each tile of tokens (results through shared memory) + stages; and the lesser of feed
-                and work once more, since the first stage is only fed and the last one only computed
-    seconds   = launch + norm(blocks of the fullest SM, as many at a time as fit; memory), but where the next launch
-                crowds on idle SMs (``_blocks_s``)
+    issue       instructions of a stage, copies and decoding, of the warps that share a scheduler, one a cycle;
+                those of the half-wide pipe take two slots
+    products    of every tile of eight tokens with the decoded weights, at the rate of the tensor cores; a warp alone on
+                its scheduler waits for its own sums
+    feed        a stage's inputs and weights, at the 64 bytes a cycle that an SM takes from L2, and half of it where
+                rows begin across sectors of 32 bytes (``Ring.BANKS``); codes that two lanes read from a bank
+    stage     = issue + products + feed, for a block alone on its SM
+              = (that**p + issue**p + (products + feed)**p)**(1/p) for several, the latter of all of them together
+    seconds   = launch + the larger of stages of the blocks of the fullest SM, as many at a time as fit, and memory;
+                but the next launch crowds on idle SMs (``_blocks_s``)
 
-Instructions of a run are counted (``decode_slots``), launch, memory's rate and its norm are those of ``gpu_gemv``;
-seven constants are fitted (``hwmodel.gpu_tiles_fit``).
+All is counted but three constants (``hwmodel.gpu_tiles_fit``); launch and memory's rate are those of ``gpu_gemv``. Left
+out: how far the compiler mixes decoding with products, which would overlap them (docs/gpu_kernels.md).
 """
 
 from __future__ import annotations
@@ -39,11 +38,22 @@ TILE_TOKENS, RUNS = 8, 2  # tokens of mma.m16n8k16; runs of a warp's part of a s
 _WIDE_BYTES = 2  # FP16
 # Of an SM: schedulers, registers, warps: CUDA C++ Programming Guide, compute capabilities 8.0 and 9.0
 _SCHEDULERS, _SM_REGISTERS, _SM_WARPS = 4, 65536, 64
-# Of a warp's run and tile of tokens: instructions (disassembly, NOTES.md), and cycles of an SM for its 16 x 8 x 128
-# products at 1024 a cycle, or its 2 KiB of inputs at 128 bytes a cycle (NOTES.md, floor of the tile kernel)
-_TILE_INSTRUCTIONS, _TILE_CYCLES = 12, 16
+# Clock of the records' SMs (clocks.sm, MHz) over the one of an H100's data sheet (``gpu_presets.H100``), which its peak
+# rates stand for. ASSUMPTION: so on other GPUs
+_CLOCK = 1980 / 1830
+# Bytes a cycle that an SM takes from L2 (NOTES.md, prefill); a fit that leaves it free gives 69
+_FED_BYTES = 64
+# Of a warp's run and tile of tokens: cycles of its scheduler's tensor core for 16 x 8 x 128 products at 256 a cycle
+# (NOTES.md, floor of the tile kernel), in which shared memory delivers the inputs of four warps
+_TILE_CYCLES = 64
+_TILE_INSTRUCTIONS = 12  # of a warp's run and tile of tokens (disassembly, NOTES.md)
+# Instructions of a copy of 16 bytes for each thread; of inputs, those beyond eight a stage are left in a loop, which
+# makes their addresses anew (disassembly of seven cuts, sm_90: 13 of 174, 153 for four)
+_COPY_INSTRUCTIONS, _LOOPED_INSTRUCTIONS, _WRITTEN_OUT = 13, 38, 8
+_COPY_BYTES = 16
 # Roughly those of the records, of warps that share no rows and that do: least, for a tile of tokens, for tables
 _OWN_ROWS, _SHARED_ROWS, _GROUP_REGISTERS = (48, 12, 8), (96, 5, 16), 16
+_MAXIMUM_NORM = 8.0  # a maximum with its corner rounded; a norm that is fitted comes out there
 # Instructions of a weight, by digits and tables, after its bytes are there: a permutation and a logical one for two
 # weights and set of bytes, then fused products of two weights: kernels_gpu/gemm_decode.py, ``make_values``
 _FUSED: Mapping[tuple[int, int], float] = {(1, 1): 1 / 2, (1, 2): 2 / 2, (2, 1): 3 / 2, (2, 2): 4 / 2}
@@ -59,17 +69,28 @@ _BLOCK_WORDS, _BLOCK_GAP, _TOKEN_GAP, _RESULT_WORDS, _SECTOR_WORDS = BLOCK // 2,
 
 @dataclass(frozen=True)
 class TileCut:
-    """How a launch is cut: tiles of eight tokens, row warps, warps that share rows, stages under way; the ring."""
+    """How a launch is cut.
+
+    Args:
+        token_tiles: of eight tokens, of a block.
+        row_warps, k_warps: warps of 16 rows, and warps that share rows.
+        depth: stages under way.
+        ring: how stages lie in shared memory.
+        registers: of a thread, where the compiled kernel is known; else a rough count.
+    """
 
     token_tiles: int
     row_warps: int
     k_warps: int
     depth: int
     ring: Ring = LAUNCHED
+    registers: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.token_tiles, self.row_warps, self.k_warps) < 1 or self.depth < 2:
-            raise ValueError(f"tiles and warps of a cut must be at least 1 and depth at least 2, not {self!r}")
+        if min(self.token_tiles, self.row_warps, self.k_warps) < 1 or self.depth < 2 or self.registers < 0:
+            raise ValueError(
+                f"tiles and warps of a cut must be at least 1, depth at least 2 and registers at least 0, not {self!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -77,22 +98,14 @@ class TileConstants:
     """Fitted constants.
 
     Args:
-        block_s: of a block, before its first stage and after its last.
-        token_tile_s: of a block, for each tile of tokens.
-        fed_bytes_per_cycle: that reach an SM's shared memory where rows begin at whole sectors.
-        instruction_cycles: of a warp, for each slot of a run's counted instructions.
-        token_cycles: of a warp's run, for each tile of tokens: eight products and their inputs.
-        group_cycles: of a warp's run whose groups are 16 inputs.
-        stage_norm: p above; 1 is one after the other.
+        lone_tile_cycles: of a warp's run and tile of tokens, of a warp alone on its scheduler.
+        group_slots: of a run whose groups are 16 inputs, beyond the counted ones.
+        sharing_norm: p above.
     """
 
-    block_s: float
-    token_tile_s: float
-    fed_bytes_per_cycle: float
-    instruction_cycles: float
-    token_cycles: float
-    group_cycles: float
-    stage_norm: float
+    lone_tile_cycles: float
+    group_slots: float
+    sharing_norm: float
 
 
 FITTED = tuple(f.name for f in fields(TileConstants))
@@ -100,20 +113,20 @@ FITTED = tuple(f.name for f in fields(TileConstants))
 
 @dataclass(frozen=True)
 class TileTime:
-    """Predicted time of one product and its parts; feed and work overlap, and both with memory."""
+    """Predicted time of one product; issue, products and feed are parts of ``blocks_s``, which overlaps with memory."""
 
     seconds: float
     launch_s: float
     blocks_s: float
+    issue_s: float
+    products_s: float
     feed_s: float
-    work_s: float
     memory_s: float
 
     @property
     def bound(self) -> str:
         """The largest part."""
-        ends_s = max(0.0, self.blocks_s - max(self.feed_s, self.work_s))
-        parts = {"memory": self.memory_s, "feed": self.feed_s, "work": self.work_s, "ends of blocks": ends_s}
+        parts = {"memory": self.memory_s, "feed": self.feed_s, "issue": self.issue_s, "products": self.products_s}
         return max(parts, key=lambda name: parts[name])
 
 
@@ -157,13 +170,31 @@ def shared_bytes(encoding: GemvEncoding, k: int, cut: TileCut) -> int:
     return WORD_BYTES * (ceil_div(tables, aligned) * aligned + max(cut.depth * stage, warps * tokens * _RESULT_WORDS))
 
 
+def copy_instructions(encoding: GemvEncoding, cut: TileCut) -> float:
+    """Instructions with which a lane copies its pieces of a stage.
+
+    >>> from datatypes.catalog import FP16, INTS_SYMMETRIC
+    >>> from datatypes.granularity import PerGroup
+    >>> from datatypes.layer_config import ScaleConfig, TensorConfig
+    >>> from hwmodel.gpu_gemv_encoding import encoding_of
+    >>> int4 = encoding_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16)))
+    >>> copy_instructions(int4, TileCut(8, 8, 1, 2)), copy_instructions(int4, TileCut(3, 2, 4, 2))  # 8 of inputs, 12
+    (156, 508)
+    """
+    input_bytes = cut.token_tiles * TILE_TOKENS * cut.k_warps * RUNS * RUN * _WIDE_BYTES
+    inputs = ceil_div(input_bytes, _COPY_BYTES * WARP * cut.row_warps * cut.k_warps)
+    weights = TILE_ROWS * RUNS * RUN * encoding.bits // (BYTE_BITS * _COPY_BYTES * WARP)
+    each = _COPY_INSTRUCTIONS if inputs <= _WRITTEN_OUT else _LOOPED_INSTRUCTIONS
+    return inputs * each + weights * _COPY_INSTRUCTIONS
+
+
 def resident_blocks(encoding: GemvEncoding, k: int, cut: TileCut, gpu: Gpu) -> int:
-    """Blocks that an SM holds: by shared memory, threads, and registers, roughly those of the records."""
+    """Blocks that an SM holds: by shared memory, threads, and registers, the recorded ones or roughly so."""
     warps = cut.row_warps * cut.k_warps
     least, each, tables = _OWN_ROWS if cut.k_warps == 1 else _SHARED_ROWS
     made = least + each * cut.token_tiles + (tables if encoding.looked_up else 0)
     made += _GROUP_REGISTERS if encoding.group == TILE_ROWS else 0
-    by_registers = _SM_REGISTERS // (ceil_div(made, 8) * 8 * WARP * warps)
+    by_registers = _SM_REGISTERS // (ceil_div(cut.registers or made, 8) * 8 * WARP * warps)
     by_memory = gpu.shared_bytes // (shared_bytes(encoding, k, cut) + RESERVED_BYTES)
     return max(1, min(by_memory, by_registers, _SM_WARPS // warps))
 
@@ -171,13 +202,15 @@ def resident_blocks(encoding: GemvEncoding, k: int, cut: TileCut, gpu: Gpu) -> i
 def _blocks_s(blocks: int, resident: int, multiprocessors: int, at_once_s: Callable[[int], float]) -> float:
     """Seconds of all blocks on the fullest SM, ``at_once_s`` being those of so many side by side.
 
-    Where one launch leaves SMs idle and several blocks fit on each, the next one, which comes early, puts two on some
-    of these; it leaves others idle in turn, so that every second launch finds room: the mean of both is returned.
+    Where one launch leaves SMs idle and several blocks fit on each, the next ones, which come early, put two on some of
+    these, and that SM ends last. None does while four launches fit side by side (32 blocks of 132: 0 in the mean of
+    what was measured), nearly each where one leaves hardly an SM (128: 0.94). Between lies a straight line (64, 86 and
+    96 blocks: 0.36, 0.61, 0.88 for 0.31, 0.54, 0.64); a single row lies anywhere between both, and so it was measured.
     """
     idle = multiprocessors - blocks
     if idle >= 0:
-        crowded = resident > 1 and 0 < idle < blocks
-        return (at_once_s(1) + at_once_s(2)) / 2 if crowded else at_once_s(1)
+        crowded = max(0.0, (4 * blocks / multiprocessors - 1) / 3) if resident > 1 and idle else 0.0
+        return at_once_s(1) + crowded * (at_once_s(2) - at_once_s(1)) if crowded else at_once_s(1)
     full, rest = divmod(ceil_div(blocks, multiprocessors), resident)
     return full * at_once_s(resident) + (at_once_s(rest) if rest else 0.0)
 
@@ -217,26 +250,51 @@ def tile_time(
     warps, tokens = cut.row_warps * cut.k_warps, cut.token_tiles * TILE_TOKENS
     stage_bytes = float(tokens * cut.k_warps * RUNS * RUN * _WIDE_BYTES)
     stage_bytes += warps * TILE_ROWS * RUNS * RUN * encoding.bits / BYTE_BITS
-    feed = stage_bytes / c.fed_bytes_per_cycle * (2 if cut.ring is Ring.BANKS else 1)
-    slots = decode_slots(encoding)
-    work = RUNS * (c.instruction_cycles * slots + c.token_cycles * cut.token_tiles)
-    work += RUNS * c.group_cycles if encoding.group == TILE_ROWS else 0.0
-    issued = slots / _SCHEDULERS + _TILE_INSTRUCTIONS / _SCHEDULERS * cut.token_tiles
-    shared = warps * RUNS * max(_TILE_CYCLES * cut.token_tiles, issued)
-    stages = ceil_div(k, cut.k_warps * RUNS * RUN)
+    across = 2 if cut.ring is Ring.BANKS else 1
+    feed = across * stage_bytes / _FED_BYTES + warps * RUNS * _bank_cycles(encoding, cut)
+    slots = RUNS * (decode_slots(encoding) + (c.group_slots if encoding.group == TILE_ROWS else 0.0))
+    slots += copy_instructions(encoding, cut)
+    stages, hz = ceil_div(k, cut.k_warps * RUNS * RUN), gpu.frequency_hz * _CLOCK
+
+    def parts(many: int) -> tuple[float, float, float]:
+        """Instructions, products and products' instructions of so many blocks on an SM, in cycles of a scheduler."""
+        sharing = max(1.0, many * warps / _SCHEDULERS)
+        products = RUNS * cut.token_tiles * max(_TILE_CYCLES * sharing, c.lone_tile_cycles)
+        return sharing * slots, products, sharing * RUNS * _TILE_INSTRUCTIONS * cut.token_tiles
 
     def at_once_s(many: int) -> float:
-        norm = c.stage_norm
-        stage = rounded_maximum(rounded_maximum(many * feed, work, norm), many * shared, norm)
-        cycles = stages * stage + min(many * feed, work)
-        return c.block_s + c.token_tile_s * cut.token_tiles + cycles / gpu.frequency_hz
+        issue, products, _ = parts(1)
+        stage = issue + products + feed
+        if many > 1:
+            issue, products, beside = parts(many)
+            stage = rounded_maximum(stage, issue + beside, c.sharing_norm)
+            stage = rounded_maximum(stage, products + many * feed, c.sharing_norm)
+        return stages * stage / hz
 
     blocks = ceil_div(n, cut.row_warps * TILE_ROWS) * ceil_div(m, tokens)
     blocks_s = _blocks_s(blocks, resident_blocks(encoding, k, cut, gpu), gpu.multiprocessors, at_once_s)
     memory_s = weight_bytes / copy_bytes_per_s / gemv.read_over_copy
-    each = ceil_div(blocks, gpu.multiprocessors) * stages / gpu.frequency_hz
-    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, gemv.overlap_norm)
-    return TileTime(seconds, gemv.launch_s, blocks_s, each * feed, each * max(work, shared), memory_s)
+    each = ceil_div(blocks, gpu.multiprocessors) * stages / hz
+    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, _MAXIMUM_NORM)
+    issue, products, _ = parts(1)
+    return TileTime(seconds, gemv.launch_s, blocks_s, each * issue, each * products, each * feed, memory_s)
+
+
+def _bank_cycles(encoding: GemvEncoding, cut: TileCut) -> int:
+    """Cycles of shared memory for a run of a warp, in which lanes read codes from a bank that others read from.
+
+    Codes of an odd number of bits are read word by word; rows of the ring begin at odd multiples of eight words
+    (``row_pitch_words``), so that each word of a row meets that of four rows further.
+
+    >>> from datatypes.catalog import FP16, INTS_SYMMETRIC
+    >>> from datatypes.granularity import PerGroup
+    >>> from datatypes.layer_config import ScaleConfig, TensorConfig
+    >>> from hwmodel.gpu_gemv_encoding import encoding_of
+    >>> [_bank_cycles(encoding_of(TensorConfig((INTS_SYMMETRIC[bits],), PerGroup(128), ScaleConfig(FP16))),
+    ...               TileCut(8, 8, 1, 2)) for bits in (3, 4, 5)]  # three words of each of two rows; five
+    [6, 0, 10]
+    """
+    return 2 * encoding.bits if encoding.bits % 2 and cut.ring is not Ring.BANKS else 0
 
 
 @cache

@@ -15,12 +15,9 @@ from hwmodel.gpu_kernel_fit import ProductCase, fit_logs, use_in_fit
 from hwmodel.gpu_tiles import TileConstants, TileCut, TileTime, tile_time
 
 FITTED_FORMATS = ("int4_g128", "int8", "nf4_g64", "nvfp4")
-# constant: (lowest, start, highest). An SM takes 64 bytes a cycle from L2 at most (NVIDIA A100 architecture: 5,120 a
-# cycle for 108 SMs are 47); eight products of a scheduler take 32 cycles at least, and their inputs 16
+# constant: (lowest, start, highest). Eight products of a warp take 64 cycles at least; one after another, 8 x 33
 BOUNDS: Mapping[str, tuple[float, float, float]] = {
-    "block_s": (0, 1e-6, 8e-6), "token_tile_s": (0, 0.3e-6, 2e-6), "fed_bytes_per_cycle": (8, 30, 64),
-    "instruction_cycles": (0.2, 1.2, 10), "token_cycles": (10, 80, 400), "group_cycles": (0, 300, 2000),
-    "stage_norm": (1, 2, 8),
+    "lone_tile_cycles": (64, 90, 264), "group_slots": (0, 300, 2000), "sharing_norm": (1, 2, 8),
 }  # fmt: skip
 
 

@@ -152,9 +152,14 @@ def test_prefill_and_steps_are_compared_and_held_rows_are_not_fitted():
     tiles = every[every["kernel"] == OWN_TILES]  # the launcher's cuts; others were explored
     held = tiles[tiles["use"].str.contains("held")]
     other = every[every["kernel"] == OWN_EXPLORED]
-    assert len(held) == 64 and len(other) == 768 and other["error"].abs().mean() < 0.08
-    # docs/gpu_kernels.md: the goal of 0.05 is missed on encodings that were held out
-    assert found.loc[(OWN_TILES, "h100", "fitted"), "mean_error"] < 0.05 and held["error"].abs().mean() < 0.08
+    assert len(held) == 64 and len(other) == 768 and other["error"].abs().mean() < 0.06
+    # the goals of issue 5, on what was held out and on another GPU; one row of 64 is 17 % off (docs/gpu_kernels.md)
+    assert found.loc[(OWN_TILES, "h100", "fitted"), "mean_error"] < 0.035 and held["error"].abs().mean() < 0.05
+    assert sorted(held["error"].abs())[-2] <= 0.15 and held["error"].abs().max() < 0.18
+    other_gpu = found.loc[(OWN_TILES, "h200", "other GPU")]
+    assert other_gpu["rows"] == 48 and other_gpu["mean_error"] < 0.05 and other_gpu["worst_error"] <= 0.15
+    earlier = found.loc[(OWN_TILES, "h100", "earlier kernel")]  # its rows lay across sectors
+    assert earlier["rows"] == 48 and earlier["mean_error"] < 0.065 and earlier["worst_error"] <= 0.15
     assert {"int4_g128 tiles", "bitmod4_g128 tiles"} <= set(tiles["format"])
     assert found.loc[(OWN_DEQUANTIZER, "h100", "held out"), "mean_error"] < 0.05  # the goal of issue 5
     library = found.loc[(OWN_LIBRARY, "h100", "not fitted")]
