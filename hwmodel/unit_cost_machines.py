@@ -51,13 +51,17 @@ def serial_parts(one: PeDesign, lut: bool) -> Parts:
         long = float(lanes * max(signed - LUT_INPUTS + 2, 0)) if signed + 1 > LUT_INPUTS else 0.0
         return {**terms, "long_terms": long, **_shifts(signed, largest, lanes), **adders}
     parallel, serial = one.get("PARALLEL_BITS"), one.get("SERIAL_BITS")
-    total = parallel + (lanes - 1).bit_length()
-    running = total + serial + accumulator if one.get("ACCUMULATE", 1) else accumulator
+    total, tree = parallel + (lanes - 1).bit_length(), float(tree_bits(parallel, lanes))
+    accumulated = bool(one.get("ACCUMULATE", 1))
+    running = float(total + serial if accumulated else accumulator)
+    held = accumulator if accumulated else 0.0
+    if lut:  # the gates are inside the tree's first level, whose sites they lengthen by one for each adder
+        return {"gates": lanes / 2, "negation": float(total), **_adders(tree, running + held, lut)}
     return {
-        # on LUTs the gates are inside the tree's first level, whose sites they lengthen by one for each adder
-        "gates": lanes / 2 if lut else float(lanes * parallel),
+        "gates": float(lanes * parallel),
         "negation": float(total),  # the last bit of a two's complement operand is subtracted
-        **_adders(float(tree_bits(parallel, lanes)), running, lut),
+        "enabled": held,  # until the last bit
+        **_adders(tree, running + held, lut),
     }
 
 

@@ -25,6 +25,9 @@ NOT_FITTED = frozenset({"ecp5"})  # few rows, for ratios of frequency
 # Area of a two-input AND, the gate that clears a bit of an accumulator: sky130_fd_sc_hd__and2_0, sg13g2_and2_1 (um2),
 # OSU's AND2X1 (its own unit), from the liberty files that docs/synthesis.md names
 AND_AREA: Mapping[str, float] = {"sky130hd": 6.256, "sg13g2": 9.072, "osu018": 32.0}
+# Area of a bit that a register keeps unless it is enabled: a mux before it, sg13g2_mux2_1 and OSU's MUX2X1, or what
+# sky130_fd_sc_hd__edfxtp_1 has more than dfxtp_1, from the same files
+ENABLE_AREA: Mapping[str, float] = {"sky130hd": 10.0096, "sg13g2": 18.144, "osu018": 48.0}
 DOTS = "sg13g2"  # the library whose dot products of narrow integers and wide accumulators are recorded
 FEW_ROWS = 3  # fewer recorded rows give no prices
 # Designs below so many LUTs or gates are small: one LUT is more than 5 % of them, so their errors count as of this size
@@ -180,7 +183,8 @@ def samples(group: str, target: str) -> tuple[Sample, ...]:
         else:
             assert row.area_um2 is not None
             whole = row.area_um2
-            value = whole - (row.area_sequential_um2 or 0.0)
+            # plain flip-flops alone: what enabled ones have more, sky130's cells hold, others have muxes for
+            value = whole - (row.flip_flops * register_um2(target) if row.flip_flops else 0.0)
         if value > 0:
             found.append(Sample(row, one, parts, value, whole, max(whole, small_size(target))))
     return tuple(found)
@@ -194,7 +198,7 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     in code books, OliVe's products and sums, and sums of terms and of pairs of flints, what flint's do. On LUTs nothing
     of a pair of flints is fitted to such pairs.
     """
-    known = {"products": 1.0, "dot": 1.0, "group": 1.0}
+    known = {"products": 1.0, "dot": 1.0, "group": 1.0, "enabled": ENABLE_AREA.get(target, 0.0)}
     if is_lut(target):
         known |= {"closed_form": 1.0, "accumulator": 1.0, "tree": 1.0}
         if group == "bit-serial":

@@ -47,7 +47,10 @@ def test_commands_name_the_library_and_the_cells_to_avoid(tmp_path):
     commands = cell_commands("booth", cell_library("tiny", [path], ["*probe*"]))
     assert commands[0].endswith("-booth")
     assert f"-liberty {path} -dont_use *probe*" in commands[2]
-    with pytest.raises(ValueError, match="flow must be one of booth, plain, not 'rowpair'"):
+    assert "-script" not in commands[2]
+    again = cell_commands("booth_twice", cell_library("tiny", [path], ["*probe*"]))
+    assert again[2].startswith(commands[2]) and again[2].count("&nf") == 2  # mapped, and mapped once more
+    with pytest.raises(ValueError, match="flow must be one of booth, plain, booth_twice, not 'rowpair'"):
         cell_commands("rowpair", cell_library("tiny", [path]))
 
 
