@@ -209,8 +209,9 @@ def _tiles(record: Measurement) -> Predicted:
 
 def _dequantize(record: Measurement) -> Predicted:
     (name, weight_bytes), (_, k, n) = _recipe(record), record.shape
-    seconds = dequantize_s(weight_bytes, (n, k), condition(record, "copy_bytes_per_s"))
-    if sheet_name(gpu_of(record.device)) != FITTED_GPU:
+    gpu, encoding = gpu_of(record.device), encoding_of(RECIPES[name])
+    seconds = dequantize_s(encoding, weight_bytes, (n, k), gpu, condition(record, "copy_bytes_per_s"))
+    if sheet_name(gpu) != FITTED_GPU:
         use = "other GPU"
     else:
         use = "fitted" if name in _DEQUANTIZER_FORMATS and (n, k) in _DEQUANTIZER_SHAPES else "held out"
@@ -218,8 +219,9 @@ def _dequantize(record: Measurement) -> Predicted:
 
 
 def _library(record: Measurement) -> Predicted:
-    (_, weight_bytes), (m, k, n) = _recipe(record), record.shape
-    seconds = library_s(weight_bytes, (m, n, k), gpu_of(record.device), condition(record, "copy_bytes_per_s"))
+    (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
+    gpu, encoding = gpu_of(record.device), encoding_of(RECIPES[name])
+    seconds = library_s(encoding, weight_bytes, (m, n, k), gpu, condition(record, "copy_bytes_per_s"))
     return Predicted(OWN_LIBRARY, "dequantizer", "", "not fitted", seconds)
 
 

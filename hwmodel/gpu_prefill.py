@@ -46,7 +46,7 @@ def project_prefill(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Prefill | 
         return None
     shape, weight_bytes = (spec.m, spec.n, spec.k), operands.weight_bits / spec.copies / BYTE_BITS
     copy_bytes_per_s = gpu.dram.bytes_per_s * COPY_SHARE
-    by_library_s = library_s(weight_bytes, shape, gpu, copy_bytes_per_s) + _LIBRARY_LAUNCHES * alone_s(gpu)
+    by_library_s = library_s(encoding, weight_bytes, shape, gpu, copy_bytes_per_s) + _LIBRARY_LAUNCHES * alone_s(gpu)
     chosen = None
     if encoding.tiled:
         chosen = choose_tile_cut(

@@ -37,10 +37,10 @@ CONSTANTS = DATA / "gpu_tiles.csv"
 TILE_TOKENS, RUNS = 8, 2  # tokens of mma.m16n8k16; runs of a warp's part of a stage: kernels_gpu/gemm_spec.py
 _WIDE_BYTES = 2  # FP16
 # Of an SM: schedulers, registers, warps: CUDA C++ Programming Guide, compute capabilities 8.0 and 9.0
-_SCHEDULERS, _SM_REGISTERS, _SM_WARPS = 4, 65536, 64
+SCHEDULERS, _SM_REGISTERS, _SM_WARPS = 4, 65536, 64
 # Clock of the records' SMs (clocks.sm, MHz) over the one of an H100's data sheet (``gpu_presets.H100``), which its peak
 # rates stand for. ASSUMPTION: so on other GPUs
-_CLOCK = 1980 / 1830
+CLOCK_OVER_SHEET = 1980 / 1830
 # Bytes a cycle that an SM takes from L2 (NOTES.md, prefill); a fit that leaves it free gives 69
 _FED_BYTES = 64
 # Of a warp's run and tile of tokens: cycles of its scheduler's tensor core for 16 x 8 x 128 products at 256 a cycle
@@ -53,7 +53,7 @@ _COPY_INSTRUCTIONS, _LOOPED_INSTRUCTIONS, _WRITTEN_OUT = 13, 38, 8
 _COPY_BYTES = 16
 # Roughly those of the records, of warps that share no rows and that do: least, for a tile of tokens, for tables
 _OWN_ROWS, _SHARED_ROWS, _GROUP_REGISTERS = (48, 12, 8), (96, 5, 16), 16
-_MAXIMUM_NORM = 8.0  # a maximum with its corner rounded; a norm that is fitted comes out there
+MAXIMUM_NORM = 8.0  # a maximum with its corner rounded; a norm that is fitted comes out there
 # Instructions of a weight, by digits and tables, after its bytes are there: a permutation and a logical one for two
 # weights and set of bytes, then fused products of two weights: kernels_gpu/gemm_decode.py, ``make_values``
 _FUSED: Mapping[tuple[int, int], float] = {(1, 1): 1 / 2, (1, 2): 2 / 2, (2, 1): 3 / 2, (2, 2): 4 / 2}
@@ -254,11 +254,11 @@ def tile_time(
     feed = across * stage_bytes / _FED_BYTES + warps * RUNS * _bank_cycles(encoding, cut)
     slots = RUNS * (decode_slots(encoding) + (c.group_slots if encoding.group == TILE_ROWS else 0.0))
     slots += copy_instructions(encoding, cut)
-    stages, hz = ceil_div(k, cut.k_warps * RUNS * RUN), gpu.frequency_hz * _CLOCK
+    stages, hz = ceil_div(k, cut.k_warps * RUNS * RUN), gpu.frequency_hz * CLOCK_OVER_SHEET
 
     def parts(many: int) -> tuple[float, float, float]:
         """Instructions, products and products' instructions of so many blocks on an SM, in cycles of a scheduler."""
-        sharing = max(1.0, many * warps / _SCHEDULERS)
+        sharing = max(1.0, many * warps / SCHEDULERS)
         products = RUNS * cut.token_tiles * max(_TILE_CYCLES * sharing, c.lone_tile_cycles)
         return sharing * slots, products, sharing * RUNS * _TILE_INSTRUCTIONS * cut.token_tiles
 
@@ -275,7 +275,7 @@ def tile_time(
     blocks_s = _blocks_s(blocks, resident_blocks(encoding, k, cut, gpu), gpu.multiprocessors, at_once_s)
     memory_s = weight_bytes / copy_bytes_per_s / gemv.read_over_copy
     each = ceil_div(blocks, gpu.multiprocessors) * stages / hz
-    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, _MAXIMUM_NORM)
+    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, MAXIMUM_NORM)
     issue, products, _ = parts(1)
     return TileTime(seconds, gemv.launch_s, blocks_s, each * issue, each * products, each * feed, memory_s)
 
