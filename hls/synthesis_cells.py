@@ -24,8 +24,8 @@ from hwmodel.synthesis_table import SynthesisRow
 
 # Booth recoding pays above about 5 bits; small multipliers and minifloats are a little smaller without.
 CELL_FLOWS: Mapping[str, str] = {"booth": "-booth", "plain": "", "booth_twice": "-booth"}
-# Mapping nearly equal netlists gives areas that differ by 10 to 20 % now and then: the same design beside other ones, say.
-# A second start finds the smaller of both: Yosys' script for areas, whose cells are made into gates and mapped again.
+# Mapping nearly equal netlists gives areas that differ by 10 to 20 % now and then (the same design beside other ones),
+# and a second start the smaller of both: Yosys' own script, whose cells are made into gates and mapped again.
 _MAPPED = "&get,-n;&dch,-f;&nf;&put"
 ABC_SCRIPTS: Mapping[str, str] = {
     "booth_twice": f"+strash;&get,-n;&fraig,-x;&put;scorr;dc2;dretime;strash;{_MAPPED};strash;dc2;{_MAPPED};topo",

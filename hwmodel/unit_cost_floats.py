@@ -248,7 +248,7 @@ def float_accumulated_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     if family == "mixture_float_mac":
         inputs = one.get("CODE_BITS") + one.get("SELECTOR_BITS")
         entry = one.get("ENTRY_BITS")
-        parts |= {"constant": entry * constant_luts(inputs)} if lut else {"look_up": float(entry * inputs)}
+        parts |= {"constant": entry * constant_luts(inputs)} if lut else {"constant": float(entry << inputs)}
     if family == "codebook_float_mac":
         parts |= table_parts(one.get("CODE_BITS", 4), 16, 1, written=bool(one.get("PROGRAMMABLE")), lut=lut)
     return parts

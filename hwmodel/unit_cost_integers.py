@@ -215,14 +215,31 @@ def table_parts(code_bits: int, entry_bits: int, lanes: int, *, written: bool, l
     """A code book: constants are a LUT for each two bits up to 16 entries; written ones mux their registers.
 
     An entry is written by the enable of its registers: on LUTs a decoder of its own, however wide it is; in cells a
-    mux before each bit. In cells codes are decoded for each bit of an entry, constant or not.
+    mux before each bit. In cells what looks up constants is part of the product behind it (a gate for each bit of code
+    and entry, tried and lost, has no price beside ``padded``).
     """
-    decoded = {} if lut else {"look_up": float(lanes * entry_bits * code_bits)}
     if not written:
-        return {"constant": lanes * entry_bits / 2} if lut else decoded
-    return decoded | {
+        return {"constant": lanes * entry_bits / 2} if lut else {}
+    return {
         "muxes": float(lanes * entry_bits * ((1 << code_bits) - 1)),
         "write": float((1 if lut else entry_bits) << code_bits),
+    }
+
+
+def entry_products(entry_bits: int, activation_bits: int, lanes: int) -> Parts:
+    """Cells of ``lanes`` products of an entry that is looked up, and of the rows that add them.
+
+    A product of few values is no multiplier's: a gate for each bit of both sides. Yosys' ``booth`` widens the narrower
+    operand to the other one's width (4 x 8, 8 x 4 and 8 x 8 bits are the same cells then); what mapping leaves of the
+    copies of its sign grows with the difference.
+
+    >>> entry_products(4, 8, 2)
+    {'entry_products': 64.0, 'padded': 8.0, 'tree_rows': 12.0}
+    """
+    return {
+        "entry_products": float(lanes * entry_bits * activation_bits),
+        "padded": float(lanes * abs(entry_bits - activation_bits)),
+        "tree_rows": float((lanes - 1) * (entry_bits + activation_bits)),
     }
 
 

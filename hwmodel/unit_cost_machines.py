@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from hwmodel.unit_cost_design import PeDesign, design
 from hwmodel.unit_cost_floats import shift_luts, shift_muxes, shift_parts
-from hwmodel.unit_cost_integers import Parts, Pricer, sum_bits, table_parts, tree_bits, unsigned_product
+from hwmodel.unit_cost_integers import (
+    Parts,
+    Pricer,
+    entry_products,
+    sum_bits,
+    table_parts,
+    tree_bits,
+    unsigned_product,
+)
 
 LUT_INPUTS = 6
 
@@ -101,9 +109,7 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         alone = {"dot": lanes * price(dot.replaced(LANES=1, ACCUMULATOR_BITS=0)), **extra}
         return {**alone, "tree_rows": float((lanes - 1) * (w + a)), **_adders(0.0, float(accumulator), lut)}
     if not lut and one.family == "codebook_dot":
-        # a product of few values of an entry is no multiplier's: a gate for each bit of both, and rows that add them
-        looked_up = {"entry_products": float(lanes * w * a), "tree_rows": float((lanes - 1) * (w + a))}
-        return {**looked_up, **extra, **_adders(0.0, float(accumulator), lut)}
+        return {**entry_products(w, a, lanes), **extra, **_adders(0.0, float(accumulator), lut)}
     if not shift:
         return {"dot": price(dot), **extra}
     # products that are shifted before they are added are priced each alone: no compressor can merge them

@@ -211,7 +211,7 @@ def known_prices(group: str, target: str) -> dict[str, float]:
     elif group != "integer multiplier":
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
-        known |= _borrowed("code book", target, ("constant", "look_up", "muxes", "write"))
+        known |= _borrowed("code book", target, ("constant", "muxes", "write"))
     if not is_lut(target):
         known |= _borrowed_in_cells(group, target)
     if group == "flint pair" and is_lut(target):
@@ -225,6 +225,10 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
 def _borrowed_in_cells(group: str, target: str) -> dict[str, float]:
     """Prices of kinds of few netlists that are those of another kind of the same sums."""
+    if group == "float accumulator":
+        return _borrowed("mixture", target, ("constant",))
+    if group == "mixture":
+        return _borrowed("code book", target, ("entry_products", "padded", "tree_rows"))
     if group == "OliVe":
         return _borrowed("flint", target, ("product", "sum_bits"))
     if group in ("flint pair", "term-serial"):

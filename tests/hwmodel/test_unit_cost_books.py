@@ -30,8 +30,11 @@ def test_a_mixture_reads_code_and_selector_in_each_lane():
     )
     # six signals: a LUT for each of 4 x 6 bits
     assert book_parts(one, True, lanes_of) == {"dot": 4.0, "constant": 24.0}
-    # in cells the dot product holds the table
-    assert book_parts(one, False, lanes_of) == {"product": 4.0, "adder_bits": 24, "clear_bits": 24}
+    # in cells the products of a code book (3 rows of 6 + 8 bits add 4 of them), and 2 ** 6 constants for each bit
+    assert book_parts(one, False, lanes_of) == {
+        "entry_products": 4 * 6 * 8, "padded": 4 * 2, "tree_rows": 3 * 14, "constant": 24 * 64,
+        "adder_bits": 24, "clear_bits": 24,
+    }  # fmt: skip
     assert registers(one) == 24
 
 

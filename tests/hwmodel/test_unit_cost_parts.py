@@ -167,3 +167,29 @@ def test_two_lanes_of_two_bits_are_not_merged():
     assert "merged" not in dot(2, 2)
     assert "merged" in dot(2, 4)
     assert "merged" in dot(3, 2)
+
+
+def test_a_bit_serial_pe_in_cells_by_hand():
+    def parts(accumulate):
+        one = design("bit_serial_dot", PARALLEL_BITS=8, SERIAL_BITS=4, LANES=4, ACCUMULATOR_BITS=22,
+                     ACCUMULATE=accumulate)  # fmt: skip
+        return parts_of(one, lut=False, price=lambda _: 0.0)
+
+    # two adders of nine bits and one of ten; a running sum of 8 + 2 + 4 bits; 22 of the accumulator, which waits
+    both = parts(1)
+    assert both == {"gates": 32, "negation": 10, "enabled": 22, "adder_bits": 28 + 14 + 22, "clear_bits": 14 + 22}
+    # the running sum alone is the accumulator
+    assert parts(0) == {**both, "enabled": 0, "adder_bits": 28 + 22, "clear_bits": 22}
+
+
+def test_products_of_looked_up_entries_in_cells_by_hand():
+    def parts(family, entry, activation, **more):
+        one = design(family, ENTRY_BITS=entry, ACTIVATION_BITS=activation, LANES=4, ACCUMULATOR_BITS=20, **more)
+        return parts_of(one, lut=False, price=lambda _: 0.0)
+
+    book = parts("codebook_dot", 4, 8, CODE_BITS=3, PROGRAMMABLE=0)
+    assert book == {"entry_products": 4 * 32, "padded": 4 * 4, "tree_rows": 3 * 12, "adder_bits": 20, "clear_bits": 20}
+    assert parts("codebook_dot", 8, 4, CODE_BITS=3, PROGRAMMABLE=0)["padded"] == 16  # either side is widened
+    assert parts("codebook_dot", 6, 6, CODE_BITS=3, PROGRAMMABLE=0)["padded"] == 0
+    # a mixture is a code book with a table of 2 ** (3 + 2) constants before each bit of an entry
+    assert parts("mixture_dot", 4, 8, CODE_BITS=3, SELECTOR_BITS=2) == {**book, "constant": 4 * 4 * 32}
