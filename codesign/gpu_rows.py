@@ -27,6 +27,7 @@ from hwmodel.gpu_gemv_cut import GemvCut, Ring
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import GemvCase, use_of
 from hwmodel.gpu_kernel_fit import FITTED_GPU
+from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import TileCut
 from hwmodel.gpu_tiles_fit import TileCase
@@ -263,10 +264,10 @@ def _attention(record: Measurement) -> Predicted:
     own = relation != "not fitted"
     use = "other GPU" if own and sheet_name(gpu) != FITTED_GPU else relation
     kernel = OWN_ATTENTION if own else record.name
-    return Predicted(kernel, "attention", "", use, _attention_s(record, config, gpu))
+    return Predicted(kernel, "attention", "", use, _attention_s(record, config, gpu, own=own))
 
 
-def _attention_s(record: Measurement, config: LayerConfig, gpu: Gpu) -> float:
+def _attention_s(record: Measurement, config: LayerConfig, gpu: Gpu, *, own: bool) -> float:
     """Predicted time of both products of a decode attention.
 
     Raises:
@@ -278,6 +279,9 @@ def _attention_s(record: Measurement, config: LayerConfig, gpu: Gpu) -> float:
         raise ValueError(f"conditions of measurement {record.name} must have {_CASE_CONDITION}, not {stated!r}")
     sequences, heads, queries, context = (int(number) for number in found.groups())
     copies = sequences * heads
+    if own:  # the device's copy rate, as for every kernel of this project
+        rate = condition(record, "copy_bytes_per_s") / COPY_SHARE
+        gpu = replace(gpu, dram=replace(gpu.dram, bytes_per_s=rate))
     halves = (
         LayerSpec("qk", LayerKind.ATTENTION_QK, queries, _HEAD_DIM, context, copies),
         LayerSpec("pv", LayerKind.ATTENTION_PV, queries, context, _HEAD_DIM, copies),

@@ -2,13 +2,16 @@
 
 ``general_attention`` is any library's kernel, fitted on torch's (cuDNN) over FP16 caches. One token a sequence over a
 cache of 8- or 4-bit integers runs on this project's decode kernel (``kernels_gpu.attention``) where ``Gpu.kernels``
-says so: a start, the cache at a share of the copy rate, and the parts of a context that are merged at the end. Its
-three constants are fitted to the seven INT8 rows of ``kernels_gpu/measurements/attention_h100.json``; the INT4 rows are
-held out (``codesign validate --gpu``).
+says so: a start, the cache at a share of the copy rate, and the parts of a context that are merged at the end. A warp
+loads a step of 32 tokens and then computes with it, so that memory is busy only while some warp of an SM waits for it
+(``busy_share``): eight queries, whose kernel leaves an SM half as many warps, cannot take what an H200 brings. Its four
+constants are fitted to the seven INT8 rows of ``kernels_gpu/measurements/attention_h100.json``; the INT4 rows are held
+out (``codesign validate --gpu``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from datatypes.catalog import FP16
@@ -16,8 +19,10 @@ from datatypes.format import IntFormat
 from datatypes.layer_config import TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_energy import timed
+from hwmodel.gpu_gemv_encoding import WARP
 from hwmodel.gpu_narrow import COPY_SHARE, LEAST_CAPABILITY
 from hwmodel.gpu_operands import Operands, cache_bits, cache_shape, cache_tensor, decode_operations
+from hwmodel.gpu_tiles import CLOCK_OVER_SHEET
 from hwmodel.operands import Config, OperandBits
 from hwmodel.options import ModelOptions
 from hwmodel.pe import WIDE_BITS
@@ -42,18 +47,26 @@ class DecodeAttention:
         start_s: launches, queries to digits, and the end.
         part_s: of merging one part of a context.
         copy_share: of the copy rate at which the cache is read.
+        think_cycles: of a warp that has its step, for each of its counted instructions.
     """
 
     start_s: float
     part_s: float
     copy_share: float
+    think_cycles: float
 
 
 # Least squares on log errors of the seven INT8 rows: tests/hwmodel/test_gpu_attention.py fits them again
-DECODE_ATTENTION = DecodeAttention(start_s=6.34e-6, part_s=71e-9, copy_share=0.959)
+DECODE_ATTENTION = DecodeAttention(start_s=6.36e-6, part_s=77e-9, copy_share=0.969, think_cycles=5.28)
 _HEAD_DIMS, _MOST_QUERIES, _CACHE_BITS = (64, 128), 8, (4, 8)  # kernels_gpu/attention_spec.py
-_PART_TOKENS = 32 * 8 * 2  # at least, of a part: steps of 32 tokens, 8 warps, two of each: attention_launch.py
-_RESIDENT_BLOCKS = 2  # on an SM: 78 to 134 registers (NOTES.md) of 256 threads
+_STEP_TOKENS, _WARPS, _TILE_QUERIES = 32, 8, 4  # of a step; of a block; of a tile: the same, attention_launch.py
+_PART_TOKENS = _STEP_TOKENS * _WARPS * 2  # at least, of a part: two steps of each warp: attention_launch.py
+# By bits of the cache and tiles of queries: registers (measurements/attention_h100.json), and instructions of a step
+# for each element of keys and values that a lane holds (NOTES.md, disassembly of every kernel: attention)
+_REGISTERS: Mapping[tuple[int, int], int] = {(8, 1): 90, (4, 1): 80, (8, 2): 134, (4, 2): 125}
+_INSTRUCTIONS: Mapping[tuple[int, int], float] = {(8, 1): 1.66, (4, 1): 1.86, (8, 2): 2.62, (4, 2): 2.68}
+_HALVES = (LayerKind.ATTENTION_QK, LayerKind.ATTENTION_PV)
+_SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 
 
 def fused_attention(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOptions) -> Price:
@@ -90,24 +103,87 @@ def _cache_has_kernel(cache: TensorConfig | None, shape: tuple[int, int]) -> boo
     return integers and scales and not cache.hadamard and all(part is None for part in beside)
 
 
-def parts_of_context(pairs: int, tokens: int, gpu: Gpu) -> int:
+def resident_blocks(bits: int, queries: int) -> int:
+    """Blocks of the decode kernel that an SM's registers hold, by bits of the cache and queries of a key head.
+
+    >>> [resident_blocks(*given) for given in ((8, 1), (4, 4), (8, 8), (4, 8))]
+    [2, 3, 1, 2]
+    """
+    registers = ceil_div(_REGISTERS[bits, ceil_div(queries, _TILE_QUERIES)], 8) * 8
+    return _SM_REGISTERS // (registers * WARP * _WARPS)
+
+
+def parts_of_context(pairs: int, tokens: int, gpu: Gpu, blocks: int = 2) -> int:
     """Blocks that share a sequence and key head (``kernels_gpu.attention_launch.choose_splits``).
 
     Args:
         pairs: sequences times key heads.
         tokens: of the context.
         gpu: what it runs on.
+        blocks: that an SM holds.
     """
-    resident = gpu.multiprocessors * _RESIDENT_BLOCKS
+    resident = gpu.multiprocessors * blocks
     return 1 if pairs >= resident else min(max(1, tokens // _PART_TOKENS), resident // pairs)
 
 
+def busy_share(warps: int, load_s: float, think_s: float) -> float:
+    """Share of the time in which memory is busy with an SM's warps, each of which loads a step and then thinks.
+
+    One server, ``warps`` customers who come back after ``think_s`` (machine repair; Kleinrock, Queueing Systems I,
+    section 3.8): 1 less the share in which all of them think.
+
+    >>> busy_share(1, 1.0, 3.0), round(busy_share(2, 1.0, 1.0), 6)  # 1 - 1 / (1 + 2 + 2)
+    (0.25, 0.8)
+    """
+    states, ways = 1.0, 1.0
+    for waiting in range(warps):
+        ways *= (warps - waiting) * load_s / think_s
+        states += ways
+    return 1 - 1 / states
+
+
+def reading_slowdown(
+    shape: tuple[int, int, int],
+    step_bytes: float,
+    bits: int,
+    gpu: Gpu,
+    copy_bytes_per_s: float,
+    constants: DecodeAttention = DECODE_ATTENTION,
+) -> float:
+    """Time of reading a cache over that at the rate of memory, 1 or more.
+
+    Args:
+        shape: blocks of the launch, queries of a key head, elements of a head.
+        step_bytes: of 32 tokens, keys and values.
+        bits: of the cache.
+        gpu: data sheet: SMs and clock are used.
+        copy_bytes_per_s: measured, read plus written.
+        constants: fitted.
+    """
+    blocks, queries, width = shape
+    load_s = step_bytes * gpu.multiprocessors / (copy_bytes_per_s * constants.copy_share)
+    lane_elements = 2 * _STEP_TOKENS * width / WARP
+    instructions = _INSTRUCTIONS[bits, ceil_div(queries, _TILE_QUERIES)] * lane_elements
+    think_s = constants.think_cycles * instructions / (gpu.frequency_hz * CLOCK_OVER_SHEET)
+    resident = resident_blocks(bits, queries)
+    full, rest = divmod(blocks, resident * gpu.multiprocessors)
+    if not full:  # all begin together, and end together
+        return 1 / busy_share(resident * _WARPS, load_s, think_s)
+    last = 1 / busy_share(ceil_div(rest, gpu.multiprocessors) * _WARPS, load_s, think_s) if rest else 0.0
+    whole = full * resident * gpu.multiprocessors
+    return (whole / busy_share(resident * _WARPS, load_s, think_s) + rest * last) / blocks
+
+
 def decode_attention_s(
-    cache_bytes: float, parts: int, copy_bytes_per_s: float, constants: DecodeAttention = DECODE_ATTENTION
+    cache_bytes: float,
+    parts: int,
+    copy_bytes_per_s: float,
+    constants: DecodeAttention = DECODE_ATTENTION,
+    slowdown: float = 1.0,
 ) -> float:
     """Seconds of the project's kernel over a cache (keys and values) of ``cache_bytes``."""
     merged_s = constants.part_s * parts if parts > 1 else 0.0
-    return constants.start_s + merged_s + cache_bytes / copy_bytes_per_s / constants.copy_share
+    return constants.start_s + merged_s + cache_bytes / copy_bytes_per_s / constants.copy_share * slowdown
 
 
 def _decode_attention(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
@@ -118,8 +194,13 @@ def _decode_attention(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
     operands = Operands(cache, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
     copy_bytes_per_s = gpu.dram.bytes_per_s * COPY_SHARE
     constants = DECODE_ATTENTION if scores else replace(DECODE_ATTENTION, start_s=0.0, part_s=0.0)
-    parts = parts_of_context(spec.copies, tokens, gpu)
-    seconds = decode_attention_s((cache + queries) / BYTE_BITS, parts, copy_bytes_per_s, constants)
+    sides = [side for side in (cache_tensor(replace(spec, kind=kind), config) for kind in _HALVES)
+             if isinstance(side, TensorConfig)]  # fmt: skip
+    bits = max(side.formats[0].bits for side in sides)
+    step_bytes = sum(side.traffic_bits((_STEP_TOKENS, width)) for side in sides) / BYTE_BITS
+    parts = parts_of_context(spec.copies, tokens, gpu, resident_blocks(bits, spec.m))
+    slowdown = reading_slowdown((spec.copies * parts, spec.m, width), step_bytes, bits, gpu, copy_bytes_per_s)
+    seconds = decode_attention_s(cache / BYTE_BITS, parts, copy_bytes_per_s, constants, slowdown)
     return timed(spec.macs, operands, seconds, gpu)
 
 
