@@ -55,6 +55,7 @@ class FormTable:
         self._layers: dict[tuple[Any, ...], tuple[int, int, bool]] = {}
         self._contexts: dict[tuple[Any, ...], list[tuple[LayerSpec, int]]] = {}
         self._blocks: dict[tuple[Any, ...], np.ndarray] = {}
+        self._alike: dict[tuple[str, Phase], list[list[LayerSpec]]] = {}
         axes = space.axes
         self._rooms = [
             (
@@ -101,7 +102,10 @@ class FormTable:
 
     def groups(self, scenario: Scenario, phase: Phase, name: str) -> list[tuple[LayerSpec, Config, Any, int]]:
         """The distinct layers of a phase under the config of a name: layer, config, statistics, how many are alike."""
-        return self._groups(_alike(scenario, phase), name)
+        key = (scenario.name, phase)
+        if key not in self._alike:
+            self._alike[key] = _alike(scenario, phase)
+        return self._groups(self._alike[key], name)
 
     def _groups(self, alike: list[list[LayerSpec]], name: str) -> list[tuple[LayerSpec, Config, Any, int]]:
         configs = self.space.configs[name]
