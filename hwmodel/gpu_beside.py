@@ -14,9 +14,10 @@ from dataclasses import replace
 
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierLayout
 from hwmodel.gpu import Gpu, GpuKernels
-from hwmodel.gpu_branches import Beside, beside_without_kernel, branch_s, columns_s, dense_inputs, rows_s
+from hwmodel.gpu_branches import Beside, beside_without_kernel, branch_s, columns_s, dense_inputs, ring_s, rows_s
 from hwmodel.gpu_energy import timed
-from hwmodel.gpu_narrow import ALONE_S, COPY_SHARE, LEAST_CAPABILITY, NARROW_TOKENS, alone_s
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
+from hwmodel.gpu_narrow import ALONE_S, COPY_SHARE, LEAST_CAPABILITY, NARROW_TOKENS, alone_s, project_encoding
 from hwmodel.gpu_operands import Operands, operands_of
 from hwmodel.gpu_product import decoded_product, product, tiled_product
 from hwmodel.operands import Config
@@ -36,10 +37,21 @@ def products_price(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOpti
     operands = operands_of(spec, config, gpu, options)
     if not isinstance(config, LayerConfig) or spec.kind in ATTENTION_KINDS:
         return product(spec, operands, gpu)
-    total = _with_outliers(spec, operands, config, gpu)
+    fill_s = _ring_s(spec, operands, config, gpu)
+    total = _with_outliers(spec, operands, config, gpu, fill_s)
     if config.low_rank is not None:
-        total += _branch(spec, config, config.low_rank, gpu, options)
+        total += _branch(spec, config, config.low_rank, gpu, options, fill_s)
     return total
+
+
+def _ring_s(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu: Gpu) -> float:
+    """Seconds in which the rings of a dense product of few tokens fill while a kernel before it runs."""
+    encoding = project_encoding(spec, operands, gpu)
+    if encoding is None or not _has_kernels(spec, config, gpu):
+        return 0.0
+    chosen = choose_cut(encoding, (spec.m, spec.n, spec.k), gpu.shared_bytes - RESERVED_BYTES)
+    weight_bytes = operands.weight_bits / spec.copies / BYTE_BITS
+    return 0.0 if chosen is None else ring_s(encoding, chosen[0], weight_bytes, _where(gpu))
 
 
 def _where(gpu: Gpu) -> Beside:
@@ -54,7 +66,9 @@ def _has_kernels(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> bool:
     return own and wide_inputs and spec.m <= NARROW_TOKENS and beside_without_kernel(config) is None
 
 
-def _branch(spec: LayerSpec, config: LayerConfig, branch: LowRankConfig, gpu: Gpu, options: ModelOptions) -> Price:
+def _branch(
+    spec: LayerSpec, config: LayerConfig, branch: LowRankConfig, gpu: Gpu, options: ModelOptions, fill_s: float
+) -> Price:
     """Two products; what lies between them is written and read."""
     rank = min(branch.rank, spec.n, spec.k)
     down, up = replace(spec, n=rank, absorbed=0), replace(spec, k=rank, absorbed=0)
@@ -70,7 +84,9 @@ def _branch(spec: LayerSpec, config: LayerConfig, branch: LowRankConfig, gpu: Gp
     price = _wide_product(down, first, gpu) + _wide_product(up, second, gpu)
     if spec.m > NARROW_TOKENS:
         return price
-    down_s, up_s = (spec.copies * seconds for seconds in branch_s(branch, (spec.m, spec.n, spec.k), _where(gpu)))
+    down_s, up_s = (
+        spec.copies * seconds for seconds in branch_s(branch, (spec.m, spec.n, spec.k), _where(gpu), fill_s)
+    )
     own = timed(down.macs, first, down_s, gpu) + timed(up.macs, second, up_s, gpu)
     return min(own, price, key=lambda one: one.cycles)
 
@@ -81,7 +97,7 @@ def _wide_product(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Price:
     return tiled_product(spec, replace(operands, weight_bits=wide_bits, decode_per_weight=0.0), gpu)
 
 
-def _with_outliers(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu: Gpu) -> Price:
+def _with_outliers(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu: Gpu, fill_s: float) -> Price:
     """The dense product and outliers beside it."""
     outliers = config.outliers
     if outliers is None:
@@ -91,7 +107,7 @@ def _with_outliers(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu
     alone = replace(alone, macs=spec.macs)  # those of outliers take the place of the ones left out
     moved = _moved(spec, config)
     if outliers.layout is OutlierLayout.COLUMNS:
-        return alone + _columns(spec, config, moved, gpu)
+        return alone + _columns(spec, config, moved, gpu, fill_s)
     if outliers.layout is OutlierLayout.BITMAP:
         return alone + timed(0, moved, _streamed_s(moved, gpu), gpu)
     gathered = alone + timed(0, moved, _gathered_s(spec, config, gpu), gpu)
@@ -117,7 +133,7 @@ def _streamed_s(moved: Operands, gpu: Gpu) -> float:
     return bits / BYTE_BITS / gpu.streamed_bytes_per_s + gpu.library.launch_s
 
 
-def _columns(spec: LayerSpec, config: LayerConfig, moved: Operands, gpu: Gpu) -> Price:
+def _columns(spec: LayerSpec, config: LayerConfig, moved: Operands, gpu: Gpu, fill_s: float) -> Price:
     outliers = config.outliers
     assert outliers is not None
     count = outliers.count((spec.n, spec.k))
@@ -128,7 +144,7 @@ def _columns(spec: LayerSpec, config: LayerConfig, moved: Operands, gpu: Gpu) ->
     price = replace(price, macs=0)
     if not _has_kernels(spec, config, gpu):
         return price
-    own_s = spec.copies * sum(columns_s(outliers, (spec.m, spec.n, spec.k), _where(gpu)))
+    own_s = spec.copies * sum(columns_s(outliers, (spec.m, spec.n, spec.k), _where(gpu), fill_s))
     return min(timed(0, moved, own_s, gpu), price, key=lambda one: one.cycles)
 
 

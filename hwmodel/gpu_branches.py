@@ -10,6 +10,8 @@ The project's kernels (``kernels_gpu.low_rank``, ``outliers``, ``layer``) are la
     memory     bytes at the measured copy rate
     turns      of a thin product: inputs that a thread puts into shared memory, one after another; then token by token
                y is read, added to and written. Blocks beyond those that the SMs hold wait for them
+    ring       of the dense product, whose weight is read before its inputs are there: while the kernel before it is at
+               its turns, that much of them is not charged
     gathers    of rows: every outlier picks an input of every token; SMs take whole blocks
 
 Five constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
@@ -33,8 +35,9 @@ from hwmodel.gpu_branches_cut import (
     cut_of_rows,
     factor_has_kernel,
 )
-from hwmodel.gpu_gemv import rounded_maximum
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES
+from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut
+from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, GemvEncoding
 from hwmodel.gpu_turns import TurnConstants, turn_constants
 from hwmodel.units import BYTE_BITS, KIB, ceil_div
 
@@ -83,24 +86,46 @@ class Beside:
         return self.fitted.turn_s * source.turns + cold_s
 
 
-def branch_s(branch: LowRankConfig, shape: tuple[int, int, int], where: Beside) -> tuple[float, float]:
-    """Seconds of ``A x`` and of ``y += B t``, the shape being m (1 to 16), n, k."""
+def ring_s(encoding: GemvEncoding, cut: GemvCut, weight_bytes: float, where: Beside) -> float:
+    """Seconds in which memory fills the rings of a dense product, a block on each SM, or brings all of its weight.
+
+    0 where kernels do not overlap (``more_s``).
+    """
+    if where.more_s:
+        return 0.0
+    stages_bytes = cut.warps * cut.depth * cut.runs * RUN * TILE_ROWS * encoding.bits / BYTE_BITS
+    filled_bytes = min(where.gpu.multiprocessors * stages_bytes, weight_bytes)
+    return filled_bytes / where.copy_bytes_per_s / gemv_constants().read_over_copy
+
+
+def _before_s(seconds: float, where: Beside, ring_s: float) -> float:
+    """A kernel before the dense product whose ring fills meanwhile: its launch, and what it takes beyond that."""
+    return where.launch_s + max(0.0, seconds - where.launch_s - ring_s)
+
+
+def branch_s(
+    branch: LowRankConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0
+) -> tuple[float, float]:
+    """Seconds of ``A x`` and of ``y += B t``, the shape being m (1 to 16), n, k; ``ring_s`` of the product between."""
     m, n, k = shape
     rank = min(branch.rank, n, k)
     first, second = cut_of_a(branch.a, k), cut_of_b(branch.b, rank)
     down_bytes = branch.a.storage_bits((rank, k)).total / BYTE_BITS
     up_bytes = branch.b.storage_bits((n, rank)).total / BYTE_BITS
     down_s = _thin_s(first, (m, rank), Source.INPUTS, down_bytes, where, added=False)
-    return down_s, _thin_s(second, (m, n), Source.SUMS, up_bytes, where, added=True)
+    return _before_s(down_s, where, ring_s), _thin_s(second, (m, n), Source.SUMS, up_bytes, where, added=True)
 
 
-def columns_s(outliers: OutlierConfig, shape: tuple[int, int, int], where: Beside) -> tuple[float, float]:
+def columns_s(
+    outliers: OutlierConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0
+) -> tuple[float, float]:
     """Seconds of taking the other inputs (0 where dense slots stay) and of the product of outlier columns."""
     m, n, k = shape
     count = outliers.count((n, k))
     if not count:
         return 0.0, 0.0
-    taken_s = 0.0 if outliers.keep_dense_slot else where.launch_s + where.turn_s(Source.INPUTS)
+    taken_s = where.launch_s + where.turn_s(Source.INPUTS)
+    taken_s = 0.0 if outliers.keep_dense_slot else _before_s(taken_s, where, ring_s)
     cut = cut_of_columns(outliers.format.bits, count)
     moved_bytes = outliers.storage_bits((n, k)).total / BYTE_BITS
     return taken_s, _thin_s(cut, (m, n), Source.COLUMNS, moved_bytes, where, added=True)
@@ -134,8 +159,8 @@ def rows_s(outliers: OutlierConfig, shape: tuple[int, int, int], where: Beside) 
     return where.launch_s + rounded_maximum(max(gathers_s, memory_s), turns_s, _NORM)
 
 
-def beside_s(config: LayerConfig, shape: tuple[int, int, int], where: Beside) -> float:
-    """Seconds of all kernels beside a layer's dense product of m (1 to 16), n, k.
+def beside_s(config: LayerConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0) -> float:
+    """Seconds of all kernels beside a layer's dense product of m (1 to 16), n, k, whose rings fill in ``ring_s``.
 
     Raises:
         NotImplementedError: a branch or outliers without kernels.
@@ -145,10 +170,14 @@ def beside_s(config: LayerConfig, shape: tuple[int, int, int], where: Beside) ->
         raise NotImplementedError(f"kernels beside a product must take the layer, not {reason}")
     seconds = 0.0
     if config.low_rank is not None:
-        seconds += sum(branch_s(config.low_rank, shape, where))
+        seconds += sum(branch_s(config.low_rank, shape, where, ring_s))
     if config.outliers is not None:
         by_column = config.outliers.layout is OutlierLayout.COLUMNS
-        seconds += sum(columns_s(config.outliers, shape, where)) if by_column else rows_s(config.outliers, shape, where)
+        seconds += (
+            sum(columns_s(config.outliers, shape, where, ring_s))
+            if by_column
+            else rows_s(config.outliers, shape, where)
+        )
     return seconds
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.gpu import Gpu
-from hwmodel.gpu_branches import Beside, beside_s, dense_inputs
+from hwmodel.gpu_branches import Beside, beside_s, dense_inputs, ring_s
 from hwmodel.gpu_gemv import gemv_time
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
 from hwmodel.gpu_gemv_encoding import encoding_of
@@ -67,12 +67,13 @@ class BranchCase:
         if chosen is None:
             raise NotImplementedError(f"inputs of a measured layer must fit into shared memory, not {dense[1]!r}")
         c = turn_constants() if constants is None else constants
+        cut, weight_bytes = chosen[0], weight.storage_bits(dense).total / BYTE_BITS
         product_s = gemv_time(
-            encoding, (m, *dense), chosen[0], weight_bytes=weight.storage_bits(dense).total / BYTE_BITS, gpu=self.gpu,
-            copy_bytes_per_s=self.copy_bytes_per_s, turn_s=c.turn_s,
+            encoding, (m, *dense), cut, weight_bytes=weight_bytes, gpu=self.gpu, copy_bytes_per_s=self.copy_bytes_per_s,
+            turn_s=c.turn_s,
         ).seconds  # fmt: skip
         where = Beside(self.gpu, self.copy_bytes_per_s, cold=self.cold, constants=c)
-        return product_s + beside_s(self.config, self.shape, where)
+        return product_s + beside_s(self.config, self.shape, where, ring_s(encoding, cut, weight_bytes, where))
 
 
 def use_of(case: BranchCase, gpu: str) -> str:

@@ -210,9 +210,9 @@ def test_layers_are_compared_and_held_ones_are_not_fitted():
     layers = rows[(rows["kernel"] == OWN_LAYER) & (rows["gpu"] == "h100")]
     assert len(list(fitted_layers())) == int((layers["use"] == "fitted").sum()) == 18 and len(layers) == 54
     held = layers[layers["use"].str.contains("held out")]
-    # docs/gpu_kernels.md: the goal of 0.05 is missed by branches with four tokens at 4096 x 4096
-    assert len(held) == 27 and held["error"].abs().mean() < 0.065 and held["error"].abs().max() < 0.22
-    assert (held["error"].abs() <= 0.15).mean() > 0.85 and held["roofline_error"].abs().mean() > 0.5
+    # the goal of issue 5 in the mean; at worst missed by columns with four tokens at 11008 x 4096
+    assert len(held) == 27 and held["error"].abs().mean() < 0.05 and held["error"].abs().max() < 0.19
+    assert sorted(held["error"].abs())[-2] <= 0.15 and held["roofline_error"].abs().mean() > 0.5
 
 
 def test_other_models_and_unknown_layers_are_left_out_or_refused(tmp_path):

@@ -12,15 +12,20 @@ from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, OutlierLayout, ScaleConfig, TensorConfig
 from hwmodel.gpu import GpuKernels
-from hwmodel.gpu_branches import Beside, branch_s, columns_s, rows_s
+from hwmodel.gpu_branches import Beside, branch_s, columns_s, ring_s, rows_s
+from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import GPUS, H100
 from hwmodel.gpu_price import gpu_price
 from hwmodel.options import HONEST
 from hwmodel.workload import LayerKind, LayerSpec
+from kernels_gpu.gemv_recipes import RECIPES
 
 PUBLIC = replace(H100, kernels=GpuKernels.PUBLIC)
 WHERE = Beside(H100, H100.dram.bytes_per_s * COPY_SHARE)
+# INT4's ring of 16 warps with two stages of two runs of 1 KiB on 132 SMs holds 4096 x 4096 but a few groups' scales
+RING_S = ring_s(encoding_of(RECIPES["int4_g128"]), GemvCut(16, 2, 2), 4096 * 4096 * (4 + 16 / 128) / 8, WHERE)
 INT4, ROWS, COLUMNS, BRANCH = (MEASURED_LAYERS[name] for name in ("int4_g128", "rows1", "columns1", "lqer32_fp16"))
 
 
@@ -37,13 +42,13 @@ def test_measured_layers_of_few_tokens_are_within_the_models_errors():
         if m <= 4 and n < 20000:  # beyond, the measured inputs lie in memory; with 16 tokens other ways are charged
             errors.append(seconds(case.config, m, n, k) / case.seconds - 1)
     assert len(errors) == 24
-    assert np.abs(errors).mean() < 0.09 and np.abs(errors).max() < 0.22  # docs/gpu_kernels.md: 20 and 21 % at worst
+    assert np.abs(errors).mean() < 0.06 and np.abs(errors).max() < 0.2  # docs/gpu_kernels.md: columns, 18 % at worst
 
 
 @pytest.mark.parametrize(
     ("config", "beside"),
     [
-        (BRANCH, lambda shape: sum(branch_s(BRANCH.low_rank, shape, WHERE))),
+        (BRANCH, lambda shape: sum(branch_s(BRANCH.low_rank, shape, WHERE, RING_S))),
         (replace(COLUMNS, outliers=replace(COLUMNS.outliers, keep_dense_slot=True)),
          lambda shape: columns_s(replace(COLUMNS.outliers, keep_dense_slot=True), shape, WHERE)[1]),
         (ROWS, lambda shape: rows_s(ROWS.outliers, shape, WHERE)),

@@ -24,11 +24,12 @@ from hwmodel.gpu_branches import (
     branch_s,
     columns_s,
     dense_inputs,
+    ring_s,
     rows_s,
 )
 from hwmodel.gpu_branches_cut import cut_of_a, cut_of_b, cut_of_columns, cut_of_rows, factor_has_kernel
 from hwmodel.gpu_branches_fit import BOUNDS, HELD_LAYERS, BranchCase, fit, use_of
-from hwmodel.gpu_gemv import gemv_time
+from hwmodel.gpu_gemv import gemv_constants, gemv_time
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import H100
@@ -100,6 +101,23 @@ def test_a_branch_by_hand():
         assert up == pytest.approx(LAUNCH_S + of_b * 0.5e-6 + 32 * 4096 * 2 / COPY)
     cold, _ = branch_s(branch, (1, 4096, 4096), replace(WHERE, cold=True))
     assert cold - branch_s(branch, (1, 4096, 4096), WHERE)[0] == pytest.approx(2 * 0.1e-6)
+
+
+def test_rings_fill_while_the_kernel_before_is_at_its_turns():
+    encoding, cut = encoding_of(RECIPES["int4_g128"]), GemvCut(16, 2, 2)
+    # 16 warps of two stages of two runs of 16 x 128 nibbles on each of 132 SMs, or all of a smaller weight
+    rate, stored = COPY * gemv_constants().read_over_copy, 16 * 2 * 2 * 1024 * 132
+    assert ring_s(encoding, cut, 1e9, WHERE) == pytest.approx(stored / rate)
+    assert ring_s(encoding, cut, 1e6, WHERE) == pytest.approx(1e6 / rate)
+    assert ring_s(encoding, cut, 1e9, replace(WHERE, more_s=1e-6)) == 0  # kernels that do not overlap
+    branch, shape = LowRankConfig(32, WIDE, WIDE), (4, 4096, 4096)
+    down, up = branch_s(branch, shape, WHERE)
+    assert branch_s(branch, shape, WHERE, ring_s=1e-6) == pytest.approx((down - 1e-6, up))
+    assert branch_s(branch, shape, WHERE, ring_s=1.0) == pytest.approx((LAUNCH_S, up))
+    assert columns_s(COLUMNS, shape, WHERE, ring_s=1.0)[0] == pytest.approx(LAUNCH_S)
+    both = MEASURED_LAYERS["lqer32_fp16"], MEASURED_LAYERS["rows1"]  # nothing runs before the product of rows
+    saved = [beside_s(config, shape, WHERE) - beside_s(config, shape, WHERE, ring_s=1e-6) for config in both]
+    assert saved == pytest.approx([1e-6, 0.0])
 
 
 def test_outlier_columns_by_hand():
