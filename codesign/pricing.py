@@ -79,14 +79,19 @@ class Generation:
         return self.prompt + (self.tokens + 1) // 2
 
 
+# Of a workload: as many as shapes on paper are held without overflow, and decode steps are priced one by one
+LARGEST: Mapping[str, int] = {"batch": 1 << 24, "prompt": 1 << 30, "tokens": 1 << 20}
+
+
 def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, tokens: int = 256) -> Generation:
     """Trace a model's prompt and decode steps from its config alone; one pass where it writes no tokens.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: a size below 1, or beyond ``LARGEST``.
     """
-    if prompt < 1 or tokens < 1:
-        raise ValueError(f"prompt and tokens must be at least 1, not {prompt!r} and {tokens!r}")
+    for what, size in (("batch", batch), ("prompt", prompt), ("tokens", tokens)):
+        if not 1 <= size <= LARGEST[what]:
+            raise ValueError(f"{what} must be 1 to {LARGEST[what]:,}, not {size!r}")
     prefill = trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
     try:
         traced = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)

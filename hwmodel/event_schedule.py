@@ -15,7 +15,7 @@ import numpy as np
 
 from hwmodel.accelerator import Accelerator, Array
 from hwmodel.event_options import Feed, Refill, SimulationOptions
-from hwmodel.event_tiles import Ints, Pieces, jit
+from hwmodel.event_tiles import Ints, Pieces, check_pieces, jit
 from hwmodel.units import BYTE_BITS, ceil_div
 
 TICKS = 1 << 16  # in a cycle: a burst's time is rounded to a 65536th of a cycle
@@ -80,9 +80,14 @@ class Schedule:
 def schedule(
     plans: Sequence[LayerPlan], accelerator: Accelerator, array: Array, options: SimulationOptions
 ) -> Schedule:
-    """Join layers, each with at least one part."""
+    """Join layers, each with at least one part.
+
+    Raises:
+        ValueError: more pieces than ``hwmodel.event_tiles.MOST_PIECES``.
+    """
     burst = options.dram.burst_bytes * BYTE_BITS
     parts = [part for plan in plans for part in plan.parts]
+    check_pieces(sum(len(part.cycles) for part in parts))
     weight_need, weight_ends = _bursts([p.weight_bits for p in parts], burst)
     input_need, input_ends = _bursts([p.input_bits for p in parts], burst)
     output_ready, output_ends = _bursts([p.output_bits for p in parts], burst, whole=True)

@@ -27,6 +27,7 @@ from hwmodel.units import ceil_div
 Ints = np.ndarray  # int64 [pieces] or [tiles]
 
 _MOST = 4  # times ``piece_limit``: 8 million pieces take 2 GB
+MOST_PIECES = 32_000_000  # at once: 8 GB
 
 jit = njit(nogil=True, cache=True, error_model="numpy")
 
@@ -117,6 +118,9 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
         slice_bytes: of one operand of a piece, at least one step.
         piece_limit: slices grow where there would be more pieces, to a quarter of their buffer: longer ones would not
             be fetched beside the one in use, which shows. They do beyond ``_MOST`` times as many pieces.
+
+    Raises:
+        ValueError: more than ``MOST_PIECES`` even so.
     """
     product, shape, tiling = plan.product, plan.shape, tiling_of(plan.shape)
     (weight_times, input_times), (weights_again, inputs_again) = plan.times, plan.again
@@ -132,6 +136,7 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
         if slice_steps >= int(steps.max()) or (2 * slice_steps > calm and count <= _MOST * piece_limit):
             break
         slice_steps *= 2
+    check_pieces(count)
     edges = np.array([min(shape.rows, tiling.outputs - i * shape.rows) for i in range(output_tiles)], np.int64)
     tiles = tiling.copies * int(visible.sum())
     made = np.zeros((6, count), np.int64)
@@ -166,6 +171,15 @@ def cut(plan: TilePlan, accelerator: Accelerator, *, slice_bytes: int, piece_lim
         held_weights=held_weights,
         blocks=blocks,
     )
+
+
+def check_pieces(count: int) -> None:
+    """Raises ValueError for more pieces than memory should be asked for."""
+    if count > MOST_PIECES:
+        raise ValueError(
+            f"pieces that are simulated at once must be at most {MOST_PIECES:,}, not {count:,}: ask for a shorter "
+            "prompt or a smaller batch, leave prefetching out, or price by the closed form (codesign estimate)"
+        )
 
 
 def _step_bytes(product: Product, tiling: Tiling) -> tuple[float, float]:

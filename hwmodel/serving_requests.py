@@ -51,8 +51,11 @@ class Lengths:
     most: int = 1 << 30
 
     def __post_init__(self) -> None:
-        if not (self.mean >= 1 and self.variation >= 0 and 1 <= self.least <= self.most):
-            raise ValueError(f"lengths must have mean >= 1, variation >= 0 and 1 <= least <= most, not {self!r}")
+        finite = np.isfinite([self.mean, self.variation]).all()
+        if not (finite and self.mean >= 1 and self.variation >= 0 and 1 <= self.least <= self.most):
+            raise ValueError(
+                f"lengths must have a finite mean >= 1, a finite variation >= 0 and 1 <= least <= most, not {self!r}"
+            )
 
     def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
         """``count`` lengths, int64."""
@@ -69,8 +72,10 @@ def poisson_requests(
     Raises:
         ValueError: a rate not above 0, or no request.
     """
-    if not rate_per_s > 0 or count < 1:
-        raise ValueError(f"rate_per_s must be above 0 and count at least 1, not {rate_per_s!r} and {count!r}")
+    if not 0 < rate_per_s < float("inf") or count < 1:
+        raise ValueError(
+            f"rate_per_s must be above 0 and finite and count at least 1, not {rate_per_s!r} and {count!r}"
+        )
     generator = np.random.default_rng(seed)
     arrivals = np.cumsum(generator.exponential(1 / rate_per_s, count))
     prompts, answers = prompt.draw(count, generator), generate.draw(count, generator)

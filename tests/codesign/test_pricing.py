@@ -151,3 +151,16 @@ def test_a_recipe_configures_layers_with_weights_and_the_head_only_if_it_says_so
     linear = {layer.name for layer in generation.prefill.layers if layer.kind is LayerKind.LINEAR}
     made = configs_of(recipe("int4_g32_fp16"), generation)
     assert set(made) == linear - {"lm_head"} and "lm_head" in linear
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"batch": 10**14}, "batch must be 1 to 16,777,216, not 100000000000000"),
+        ({"prompt": 0}, "prompt must be 1 to 1,073,741,824, not 0"),
+        ({"tokens": 10**8}, "tokens must be 1 to 1,048,576, not 100000000"),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused(tiny_llama_dir, size, message):
+    with pytest.raises(ValueError, match=message):
+        trace_generation(resolve_model(str(tiny_llama_dir)), **size)

@@ -216,3 +216,10 @@ def test_large_totals_are_shared_out_exactly(huge: int) -> None:
     pieces = _cut(replace(_product(10, 10, 1), output=Stream(huge, 0, 0)), shape)
     assert pieces.output_bits[-1] == huge
     assert int(pieces.output_bits[0]) == huge * 6 // (3000 * 2000)
+
+
+def test_more_pieces_than_memory_holds_are_refused() -> None:
+    """3,000 x 40,000 tiles of 3 x 2: 120 million, of one piece each at least."""
+    shape = dense_shape(9_000, 80_000, 9, ARRAY, lanes=4, copies=1, shared=False)
+    with pytest.raises(ValueError, match="simulated at once must be at most 32,000,000, not 120,000,000: ask for a sh"):
+        _cut(_product(100, 100, 1), shape, slice_bytes=10**9)

@@ -47,7 +47,10 @@ def test_bad_traces_are_named(tmp_path, text, message):
 
 
 def test_bad_distributions_are_named():
-    with pytest.raises(ValueError, match="rate_per_s must be above 0 and count at least 1, not 0 and 3"):
+    with pytest.raises(ValueError, match="rate_per_s must be above 0 and finite and count at least 1, not 0 and 3"):
         poisson_requests(0, 3, Lengths(1), Lengths(1))
-    with pytest.raises(ValueError, match="lengths must have mean >= 1"):
-        Lengths(0.5)
+    with pytest.raises(ValueError, match="rate_per_s must be above 0 and finite .*, not inf and 3"):
+        poisson_requests(float("inf"), 3, Lengths(1), Lengths(1))
+    for wrong in ((0.5, 0.0), (64, float("inf")), (float("nan"), 0.0)):
+        with pytest.raises(ValueError, match="lengths must have a finite mean >= 1, a finite variation >= 0"):
+            Lengths(*wrong)
