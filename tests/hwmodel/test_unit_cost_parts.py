@@ -34,20 +34,25 @@ def test_a_decoder_has_no_parts():
         group_of("flint_decode")
 
 
-def test_short_mantissas_are_counted_by_the_bits_of_the_shift():
+def test_products_in_fixed_point_on_luts_by_hand():
     def parts(weight, activation):
         one = pe_design(MINIFLOATS[weight], MINIFLOATS[activation], arithmetic=Arithmetic.FIXED_PRODUCT)
         return parts_of(one, lut=True, price=lambda _: 1.0)
 
-    # two exponents of three bits shift to 13 places, by four bits; powers of two have no product
-    none = {"few_range": 13, "few_mantissa_range": 0, "few_shift_bits": 4, "few_products": 0}
+    # two exponents of three bits, which are added, shift by up to 12 places; powers of two have no product
+    none = {"few_bits": 15, "few_mantissa_range": 0, "few_exponent_sum": 6, "few_products": 0}
     assert parts("e3m0", "e3m0") == none
-    assert parts("e3m1", "e3m1") == {**none, "few_mantissa_range": 24, "few_products": 1}
+    assert parts("e3m1", "e3m1") == {**none, "few_bits": 17, "few_mantissa_range": 24, "few_products": 1}
+    assert parts("e1m1", "e5m0")["few_exponent_sum"] == 0  # an exponent of one bit shifts nothing: nothing is added
     # a power of two shifts the other significand: five bits with the sign, by up to eight places, or negates it
     shifted = parts("e3m0", "e2m3")
     assert shifted["power_levels"] == pytest.approx((3 + 2) * math.log2(10))
     assert "product" not in shifted
-    assert "product" in parts("e3m1", "e2m3")
+    # significands of two and four bits; an exponent of three bits has one beyond two; both hidden bits are decoded
+    product = parts("e3m1", "e2m3")
+    assert (product["product"], product["product_bits"], product["wide_exponent_bits"]) == (1.0, 2 * 4, 1)
+    assert product["hidden_rows"] == 3 + 1
+    assert product["reach"] == (1 + 3 + 3) * 8  # seven bits with the sign, by up to 6 + 2 places
 
 
 def test_parts_of_a_float_product_in_cells_by_hand():
