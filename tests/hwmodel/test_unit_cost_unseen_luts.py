@@ -4,7 +4,7 @@ from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost import price_pe
 from hwmodel.unit_cost_design import PeDesign, design, design_of_row, fixed_product_bits
 
-# Packed LUT6s of the modules of hls/rtl, pyosys 0.70: hls.synthesis_yosys.run_batch, then hls.lut_packing.count_luts; the
+# Packed LUT6s of modules of hls/rtl, pyosys 0.70: hls.synthesis_yosys.run_batch and hls.lut_packing.count_luts; the
 # smallest of the flows that the tables have of each family (rowpair; rowpair_gates up to four lanes; of products in
 # fixed point also gates, gates_nomux, gates_rounds and default). None was fitted, and no form was chosen by them.
 FLOATS = [  # family, exponent and mantissa bits of weight and activation, lanes
@@ -32,8 +32,9 @@ FLOATS = [  # family, exponent and mantissa bits of weight and activation, lanes
     ("minifloat_dot", (4, 4, 4, 4), 1, 136),
 ]
 INTEGERS = [  # weight, activation, lanes, accumulator (0: a multiplier)
-    (0: a multiplier), (9, 9, 1, 0, 83), (4, 10, 1, 0, 35), (8, 12, 1, 0, 94), (12, 12, 1, 0, 147), (9, 9, 1, 28, 110),
-    (8, 12, 1, 30, 124), (6, 12, 2, 28, 181), (10, 10, 4, 30, 502), (2, 10, 4, 22, 109), (5, 7, 3, 22, 144), (4, 8, 6, 22, 259),
+    (9, 9, 1, 0, 83), (4, 10, 1, 0, 35), (8, 12, 1, 0, 94), (12, 12, 1, 0, 147), (9, 9, 1, 28, 110),
+    (8, 12, 1, 30, 124), (6, 12, 2, 28, 181), (10, 10, 4, 30, 502), (2, 10, 4, 22, 109), (5, 7, 3, 22, 144),
+    (4, 8, 6, 22, 259),
     (4, 8, 32, 22, 1363), (3, 8, 32, 21, 995), (8, 8, 4, 40, 354), (2, 2, 8, 32, 103),
 ]  # fmt: skip
 OTHERS = [
