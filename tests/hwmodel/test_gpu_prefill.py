@@ -9,6 +9,7 @@ import pytest
 from codesign.gpu_records import RECORDED, read_measurements, recorded_files
 from datatypes.layer_config import LayerConfig
 from hwmodel.gpu import GpuKernels
+from hwmodel.gpu_gemv_cut import LAUNCHED
 from hwmodel.gpu_operands import operands_of
 from hwmodel.gpu_prefill import project_prefill
 from hwmodel.gpu_presets import GPUS, H100
@@ -16,6 +17,7 @@ from hwmodel.gpu_price import gpu_price
 from hwmodel.options import HONEST
 from hwmodel.units import cycles_to_s
 from hwmodel.workload import LayerKind, LayerSpec
+from kernels_gpu.gemm_launch import choose_cut
 from kernels_gpu.gemv_recipes import RECIPES
 
 H100_13 = GPUS["h100_cublas13"]
@@ -33,16 +35,27 @@ def prefill(spec, name, gpu=H100_13):
     return project_prefill(spec, operands_of(spec, LayerConfig(weight=RECIPES[name]), gpu, HONEST), gpu)
 
 
+def measured_ways():
+    """Seconds of each product of many tokens by way: the library, and the cuts of today's tile kernel."""
+    found = {}
+    for file in ("gemm_h100.json", "gemm_cuts_h100.json"):
+        for record in read_measurements(recorded_files()[RECORDED.index(file)]):
+            name, _, way = record.name.partition(" ")
+            if way == "library" or (way == "tiles" and record.conditions.get("ring") == LAUNCHED.value):
+                cut = record.conditions["way or cut"] or "library"
+                found.setdefault((name, record.shape), {}).setdefault(cut, record.seconds)
+    return found
+
+
 def test_the_presets_price_is_that_of_the_faster_measured_way():
-    best = {}
-    for record in read_measurements(recorded_files()[RECORDED.index("gemm_h100.json")]):
-        name, _, way = record.name.partition(" ")
-        if way in ("tiles", "library"):
-            key = name, record.shape
-            best[key] = min(best.get(key, 1.0), record.seconds)
-    errors = [seconds(spec_of(m, n, k), name) / timed - 1 for (name, (m, k, n)), timed in best.items()]
+    errors = []
+    for (name, (m, k, n)), ways in measured_ways().items():
+        cut = "x".join(map(str, choose_cut(RECIPES[name], m, (n, k))))
+        if cut in ways or len(ways) == 1:  # else the launcher has taken another cut since
+            timed = min(ways["library"], ways.get(cut, 1.0))
+            errors.append(seconds(spec_of(m, n, k), name) / timed - 1)
     # before this project's kernels were priced: 26 % in the mean, 66 % too fast at worst
-    assert len(errors) == 168 and np.abs(errors).mean() < 0.06 and np.abs(errors).max() < 0.45
+    assert len(errors) >= 150 and np.abs(errors).mean() < 0.04 and np.abs(errors).max() < 0.18
 
 
 @pytest.mark.parametrize("name", ["int4_g128", "bitmod3_g128", "nvfp4", "learned4", "e4m3_g128"])
