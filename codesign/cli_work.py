@@ -15,6 +15,7 @@ from rich.progress import Progress, TaskID
 
 from codesign.accuracy import AccuracyResult, perplexity
 from codesign.apply import KVFormats
+from codesign.bits import read_bits
 from codesign.blocks import BlockModel
 from codesign.calibrate_model import GRADIENTS
 from codesign.cli_report import show_study
@@ -50,6 +51,7 @@ from datatypes.layer_config import LayerConfig
 from hwmodel.capacity import cache_bits, weight_bits
 from hwmodel.gpu import Gpu
 from hwmodel.options import ModelOptions
+from hwmodel.pe import PeKind
 from hwmodel.units import BYTE_BITS, cycles_to_s, pj_to_mj
 from hwmodel.workload import Phase
 
@@ -247,15 +249,24 @@ def traced_model(model: str, recipe_name: str, *, batch: int, prompt: int, gener
 
 def estimate(
     model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int,
-    options: ModelOptions, every_layer: bool, as_json: bool,
+    options: ModelOptions, every_layer: bool, as_json: bool, bits: Path | None = None,
 ) -> None:  # fmt: skip
-    """Price a model from its shapes."""
+    """Price a model from its shapes; with ``bits``, machines that skip zeros from the counts of its weights."""
     (machine,) = accelerators_by_name((accelerator,)).values()
     if isinstance(machine, Gpu) and (options.whole_tiles or options.fill_and_drain):
         raise ValueError(f"whole_tiles and fill_and_drain are of arrays: {machine.name} must be priced without them")
+    if bits is not None and (isinstance(machine, Gpu) or machine.pe.kind is not PeKind.TERM_SKIPPING):
+        raise ValueError(f"accelerator must skip the zeros of weights to be priced by their bits, not {machine.name}")
+    counted = {} if bits is None else read_bits(bits)
     traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
     generation, configs, name = traced.generation, traced.configs, traced.recipe
-    priced = price_generation(generation, configs, machine, options)
+    for layer in generation.prefill.layers:
+        stats = counted.get(layer.name)
+        if stats is not None and stats.weights != layer.weights:
+            raise ValueError(
+                f"{bits} must be of this model: {layer.name} has {layer.weights} weights, not {stats.weights}"
+            )
+    priced = price_generation(generation, configs, machine, options, counted)
     totals = _totals(generation, priced, configs) | {"stored_gb": _stored_gb(generation, configs)}
     if isinstance(machine, Gpu) and totals["stored_gb"] * _GB > machine.memory_bytes:
         room = f"the {number(machine.memory_bytes / _GB)} GB of {machine.name}"

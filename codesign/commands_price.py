@@ -36,6 +36,9 @@ def estimate(
     generate: Annotated[int, typer.Option(min=1, help="Tokens generated after it.")] = 256,
     whole_tiles: WholeTiles = False,
     fill_and_drain: FillAndDrain = False,
+    bits: Annotated[
+        Path | None, typer.Option(help="Counts of its weights (codesign bits --out), for machines that skip zeros.")
+    ] = None,
     layers: EveryLayer = False,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +46,7 @@ def estimate(
     work("cli_work").estimate(
         model, accelerator=accelerator, recipe_name=recipe, batch=batch, prompt=prompt, generate=generate,
         options=replace(HONEST, whole_tiles=whole_tiles, fill_and_drain=fill_and_drain), every_layer=layers,
-        as_json=as_json,
+        as_json=as_json, bits=bits,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from hwmodel.latent_attention import absorb_latent
 from hwmodel.options import HONEST, ModelOptions
 from hwmodel.price import Price, sum_prices
 from hwmodel.report import CostReport
+from hwmodel.term_skipping import CountedBits
 from hwmodel.units import cycles_to_s, pj_to_j
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, Workload, at_context
 
@@ -205,24 +206,38 @@ def price_generation(
     configs: Mapping[str, LayerConfig],
     accelerator: Machine,
     options: ModelOptions = HONEST,
+    bit_stats: Mapping[str, CountedBits] | None = None,
 ) -> Priced:
     """Price a prompt and its decode steps.
 
     Layers alike in shape and config are priced once in every step (a transformer of 500 layers has about 15).
 
+    Args:
+        generation: traced.
+        configs: by layer name.
+        accelerator: or GPU.
+        options: which effects count.
+        bit_stats: as in ``hwmodel.evaluate.evaluate``.
+
     Raises:
         NotImplementedError: the accelerator cannot run a format; names accelerator, format and layer.
-        ValueError: a config names no layer.
+        ValueError: a config or statistics name no layer.
     """
+    counted = dict(bit_stats or {})
     by_layer = configs_by_layer(generation.prefill, configs)
     if generation.last_step is None:  # no next token to be chosen: a head (of a masked language model) sees them all
         every_token = replace(options, last_token_head=False)
-        report = evaluate(generation.prefill, by_layer, accelerator, every_token)
+        report = evaluate(generation.prefill, by_layer, accelerator, every_token, bit_stats=counted)
         return Priced(report.total, report.total, report, None, 0)
-    report = evaluate(generation.prefill, by_layer, accelerator, options)
+    report = evaluate(generation.prefill, by_layer, accelerator, options, bit_stats=counted)
     of_step = configs_by_own_layer(generation.last_step, configs)
-    few, counts = _alike(generation.last_step, of_step)
-    pricer = Pricer({name: config for name, config in of_step.items() if name in counts}, accelerator, options)
+    names = {layer.name for layer in generation.last_step.layers}
+    counted = {name: stats for name, stats in counted.items() if name in names}
+    few, counts = _alike(generation.last_step, of_step, counted)
+    pricer = Pricer(
+        {name: config for name, config in of_step.items() if name in counts}, accelerator, options,
+        bit_stats={name: stats for name, stats in counted.items() if name in counts},
+    )  # fmt: skip
     prompt, tokens = generation.prompt, generation.tokens
     contexts = [(prompt + i + 1, 1) for i in range(tokens)] if options.growing_context else [(prompt, tokens)]
     steps = (
@@ -234,17 +249,22 @@ def price_generation(
         prefill=report.total,
         whole=sum_prices([report.total, *steps]),
         prefill_report=report,
-        middle_report=evaluate(generation.at(Phase.DECODE, generation.middle), of_step, accelerator, options),
+        middle_report=evaluate(
+            generation.at(Phase.DECODE, generation.middle), of_step, accelerator, options, bit_stats=counted
+        ),
         tokens=tokens,
     )
 
 
-def _alike(workload: Workload, configs: Mapping[str, LayerConfig]) -> tuple[Workload, dict[str, int]]:
-    """The first of each set of layers equal in shape and config; how many there are of each, by its name."""
+def _alike(
+    workload: Workload, configs: Mapping[str, LayerConfig], counted: Mapping[str, CountedBits]
+) -> tuple[Workload, dict[str, int]]:
+    """The first of each set of layers equal in shape, config and statistics; how many of each, by its name."""
     first: dict[tuple[object, ...], str] = {}
     counts: dict[str, int] = {}
     for layer in workload.layers:
-        name = first.setdefault((layer.shape_key, id(configs.get(layer.name))), layer.name)
+        key = layer.shape_key, id(configs.get(layer.name)), id(counted.get(layer.name))
+        name = first.setdefault(key, layer.name)
         counts[name] = counts.get(name, 0) + 1
     return replace(workload, layers=tuple(layer for layer in workload.layers if layer.name in counts), edges=()), counts
 

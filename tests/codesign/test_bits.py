@@ -1,7 +1,10 @@
 """Counting bits of models from the command line."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,3 +67,28 @@ def test_refusals(tiny_llama_dir: Path, tmp_path: Path) -> None:
         read_bits(tmp_path / "no.json")
     write_bits({}, tmp_path / "empty.json")
     assert read_bits(tmp_path / "empty.json") == {}
+
+
+def test_counted_bits_price_the_machines_that_skip_zeros(
+    tiny_llama_dir: Path, tmp_path: Path, run: Callable[..., tuple[Any, str, str]], refused: Callable[..., str]
+) -> None:
+    """BBS takes a cycle for each plane that is not empty: as many as the statistics say, in every layer and phase."""
+    counts = tmp_path / "bits.json"
+    status, _, err = run("bits", tiny_llama_dir, "-r", "int8_channel_a8", "--out", counts)
+    assert status == 0, err
+    ask = ("estimate", tiny_llama_dir, "-r", "int8_channel_a8", "--prompt", 512, "--generate", 2, "--json")
+    prices = []
+    for more in ((), ("--bits", counts)):
+        status, out, err = run(*ask, "-a", "bitvert", *more)
+        assert status == 0, err
+        prices.append({(row["phase"], row["layer"]): row["compute_cycles"] for row in json.loads(out)["layers"]})
+    stats = read_bits(counts)
+    assert len(stats) == len([key for key in prices[0] if key[0] == "prefill" and key[1] in stats])
+    for (phase, name), coins in prices[0].items():
+        share = stats[name].bidirectional_cycles(16, 8) / 8 if name in stats else 1.0  # 8 planes; 16 weights, 8 adders
+        assert prices[1][phase, name] == pytest.approx(coins * share, rel=1e-12, abs=1), (phase, name)
+    assert "must skip the zeros of weights to be priced by their bits, not bitmod" in refused(*ask, "--bits", counts)
+    wrong = dict(list(stats.items())[:1])
+    (name,) = wrong
+    write_bits({name: replace(wrong[name], weights=7)}, counts)
+    assert f"{name} has" in refused(*ask, "-a", "bitvert", "--bits", counts)
