@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from hwmodel.technology import node_scaling
 
-TARGET_NM = 28.0
-NANGATE_NM = 45.0
+TARGET_NM = 28.0  # node of the BitMoD study: TSMC 28 nm
+NANGATE_NM = 45.0  # Nangate 45 nm Open Cell Library 1.3
 # One INT8 x INT8 multiply-add with a 26-bit accumulator, Nangate45, without Booth recoding (as the OSU units below);
 # Yosys 0.70, synthesised for this project; 647 um2 with Booth recoding
 INT8_MAC_NANGATE_UM2 = 941.0

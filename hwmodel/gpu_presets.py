@@ -28,7 +28,7 @@ A100 = Gpu(
     dram=replace(HBM2E, name="hbm2e_a100", bytes_per_s=2039e9),  # NVIDIA A100 80GB data sheet, SXM
     memory_bytes=80e9, power_w=400,  # NVIDIA A100 80GB data sheet, SXM
     l2_bytes=40 * MIB, shared_bytes=164 * KIB, die_mm2=826,  # NVIDIA A100 architecture, table 4
-    link="nvlink3", library=_AMPERE,
+    link="nvlink3", library=_AMPERE,  # NVIDIA A100 data sheet: third-generation NVLink
     compute_capability=(8, 0),  # NVIDIA, CUDA GPUs
     source="NVIDIA A100 80GB SXM data sheet; NVIDIA A100 Tensor Core GPU Architecture, V1.0",
 )  # fmt: skip
@@ -39,7 +39,7 @@ A40 = Gpu(
     dram=replace(GDDR6, name="gddr6_a40", bytes_per_s=696e9),  # NVIDIA A40 data sheet
     memory_bytes=48e9, power_w=300,  # NVIDIA A40 data sheet
     l2_bytes=6 * MIB, shared_bytes=100 * KIB, die_mm2=628.4,  # NVIDIA Ampere GA102 GPU Architecture, V2
-    link="pcie4_x16", library=_AMPERE,
+    link="pcie4_x16", library=_AMPERE,  # NVIDIA A40 data sheet: PCI Express Gen 4 x16
     compute_capability=(8, 6),  # NVIDIA, CUDA GPUs
     source="NVIDIA A40 data sheet; NVIDIA Ampere GA102 GPU Architecture, V2",
 )  # fmt: skip
@@ -51,7 +51,7 @@ H100 = Gpu(
     dram=replace(HBM3, name="hbm3_h100", bytes_per_s=3350e9),  # NVIDIA H100 data sheet, SXM
     memory_bytes=80e9, power_w=700,  # NVIDIA H100 data sheet, SXM
     l2_bytes=50 * MIB, shared_bytes=228 * KIB, die_mm2=814,  # NVIDIA H100 architecture, table 2
-    link="nvlink4", library=_HOPPER,
+    link="nvlink4", library=_HOPPER,  # NVIDIA H100 data sheet: fourth-generation NVLink
     compute_capability=(9, 0),  # NVIDIA, CUDA GPUs
     source="NVIDIA H100 SXM data sheet; NVIDIA H100 Tensor Core GPU Architecture, V1.04",
 )  # fmt: skip
@@ -67,7 +67,7 @@ RTX4090 = Gpu(
     tensor_flops={"fp16": 165.2e12, "fp8": 330.3e12, "int8": 660.6e12, "int4": 1321.2e12},
     dram=replace(GDDR6, name="gddr6x_rtx4090", bytes_per_s=1008e9),  # the same; ASSUMPTION: energy as GDDR6
     memory_bytes=24e9, power_w=450, l2_bytes=72 * MIB, shared_bytes=100 * KIB, die_mm2=608.5,  # the same
-    link="pcie4_x16", library=_AMPERE,
+    link="pcie4_x16", library=_AMPERE,  # the same: PCI Express Gen 4
     compute_capability=(8, 9),  # NVIDIA, CUDA GPUs
     source="NVIDIA Ada GPU Architecture, V2.02",
 )  # fmt: skip
@@ -78,7 +78,7 @@ L40S = Gpu(
     dram=replace(GDDR6, name="gddr6_l40s", bytes_per_s=864e9),  # NVIDIA L40S data sheet
     memory_bytes=48e9, power_w=350,  # NVIDIA L40S data sheet
     l2_bytes=96 * MIB, shared_bytes=100 * KIB, die_mm2=608.5,  # NVIDIA Ada GPU Architecture, V2.02: AD102
-    link="pcie4_x16", library=_AMPERE,
+    link="pcie4_x16", library=_AMPERE,  # NVIDIA L40S data sheet: PCIe Gen4 x16
     compute_capability=(8, 9),  # NVIDIA, CUDA GPUs
     source="NVIDIA L40S data sheet; NVIDIA Ada GPU Architecture, V2.02",
 )  # fmt: skip
@@ -90,7 +90,7 @@ ORIN = Gpu(
     dram=replace(LPDDR5, name="lpddr5_orin", bytes_per_s=204.8e9, channels=16),  # the same: 256 bits at 6400 MT/s
     memory_bytes=64e9, power_w=60, l2_bytes=4 * MIB,  # the same, 64 GB module
     shared_bytes=164 * KIB,  # CUDA C++ Programming Guide, compute capability 8.7
-    die_mm2=None, link="pcie4_x8", library=_AMPERE,
+    die_mm2=None, link="pcie4_x8", library=_AMPERE,  # the technical brief: PCIe Gen4, up to x8; no die size printed
     compute_capability=(8, 7),  # NVIDIA, CUDA GPUs
     source="NVIDIA Jetson AGX Orin Series technical brief, v1.2",
 )  # fmt: skip

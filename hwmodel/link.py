@@ -114,13 +114,14 @@ _VIDUR = "microsoft/vidur, measured collectives inside one DGX (NCCL)"
 NVLINK3 = Link(
     "nvlink3", bytes_per_s=300e9,  # NVIDIA A100 data sheet: 600 GB/s in both directions
     ring_share=0.576, send_share=0.80, start_s=40.2e-6, step_s=1.95e-6, send_start_s=7.6e-6,  # sends: NVLink 4's
-    small_start_s=13.6e-6, small_step_s=0.43e-6, small_share=0.313,
+    small_start_s=13.6e-6, small_step_s=0.43e-6, small_share=0.313,  # the same tables, below 4 MiB
     source=f"NVIDIA A100 data sheet; {_VIDUR}",
 )  # fmt: skip
 NVLINK4 = Link(
     "nvlink4", bytes_per_s=450e9,  # NVIDIA H100 data sheet: 900 GB/s in both directions
+    # fitted to Vidur's tables, as above
     ring_share=0.787, send_share=0.803, start_s=25.0e-6, step_s=0.56e-6, send_start_s=7.6e-6,
-    small_start_s=5.14e-6, small_step_s=1.02e-6, small_share=0.301,
+    small_start_s=5.14e-6, small_step_s=1.02e-6, small_share=0.301,  # the same
     source=f"NVIDIA H100 data sheet; {_VIDUR}",
 )  # fmt: skip
 INFINIBAND_NDR = Link(

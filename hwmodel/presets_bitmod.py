@@ -26,7 +26,7 @@ VECTOR_64 = VectorUnit(
 )
 
 FP16_PE = PE(
-    name="fp16_mac", kind=PeKind.FP16_MAC, lanes=1, max_integer_bits=0,
+    name="fp16_mac", kind=PeKind.FP16_MAC, lanes=1, max_integer_bits=0,  # one FP16 product a cycle: test_baseline.py
     energy_pj_per_cycle=0.77, area_um2=1968.7,  # BitMoD simulator, test_baseline.py; the same in the authors' sheet
     source=f"{_SIMULATOR}; {_SHEET}",
 )  # fmt: skip
@@ -36,19 +36,19 @@ BITMOD_PE = PE(
     source=_SIMULATOR,
 )  # fmt: skip
 ANT_PE = PE(
-    name="ant", kind=PeKind.INT_MULTIPLIER, lanes=1, max_integer_bits=8,
+    name="ant", kind=PeKind.INT_MULTIPLIER, lanes=1, max_integer_bits=8,  # HPCA 2025, section V: 4 and 8 bits
     energy_pj_per_cycle=0.56, area_um2=1318.6,  # BitMoD simulator, test_ant.py; area of a FIGNA-like FP16 x INT8 MAC
     decoders=(FLINT3, FLINT4, FLINT5, POT3, POT4),  # Guo et al., ANT, MICRO 2022, section 4: decoded at the edge
     source=_SIMULATOR,
 )  # fmt: skip
 OLIVE_PE = PE(
-    name="olive", kind=PeKind.INT_MULTIPLIER, lanes=1, max_integer_bits=8,
+    name="olive", kind=PeKind.INT_MULTIPLIER, lanes=1, max_integer_bits=8,  # HPCA 2025, section V: 4 and 8 bits
     energy_pj_per_cycle=0.613, area_um2=1318.6,  # BitMoD simulator, test_olive.py; a FIGNA-like FP16 x INT8 MAC
     decoders=(OLIVE4_INT, OLIVE4_FLINT, FLINT4),  # Guo et al., OliVe, ISCA 2023, section 4: decoded at the edge
     source=_SIMULATOR,
 )  # fmt: skip
 FIGNA_PE = PE(
-    name="figna", kind=PeKind.INT_MULTIPLIER, lanes=1, max_integer_bits=8,
+    name="figna", kind=PeKind.INT_MULTIPLIER, lanes=1, max_integer_bits=8,  # authors' sheet: FP16 x INT8, 1 a cycle
     energy_pj_per_cycle=0.613, area_um2=1318.6,  # authors' sheet: FIGNA-like FP16 x INT8 MAC with registers
     source=_SHEET,
 )  # fmt: skip

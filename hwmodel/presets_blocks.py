@@ -19,13 +19,13 @@ _FP8_16 = area_28nm_of_osu018(244995.0)  # E4M3 x E4M3
 _INT8_16 = area_28nm_of_osu018(320666.0)  # INT8 x INT8
 
 MX_PE = PE(
-    name="mx_dot", kind=PeKind.BLOCK_DOT, lanes=16, max_integer_bits=0,
-    # a block of 32 4-bit elements in one cycle, of 8-bit elements in two (OCP MX 1.0: blocks of 32); 6-bit elements
-    # run as 8-bit ones
+    name="mx_dot", kind=PeKind.BLOCK_DOT, lanes=16, max_integer_bits=0,  # lanes as synthesised: 16, above
+    # a block of 32 4-bit elements in one cycle, of 8-bit elements in two; 6-bit elements run as 8-bit ones
     modes=(
+        # OCP MX 1.0: blocks of 32, elements of 4, 6 and 8 bits; two units of 16 lanes for the first
         Mode(4, integer=False, lanes=32, energy_pj_per_cycle=energy_pj(2 * _FP4_16)),
-        Mode(8, integer=False, lanes=16, energy_pj_per_cycle=energy_pj(_FP8_16)),
-        Mode(8, integer=True, lanes=16, energy_pj_per_cycle=energy_pj(_INT8_16)),
+        Mode(8, integer=False, lanes=16, energy_pj_per_cycle=energy_pj(_FP8_16)),  # MXFP8, half a block a cycle
+        Mode(8, integer=True, lanes=16, energy_pj_per_cycle=energy_pj(_INT8_16)),  # MXINT8, half a block a cycle
     ),
     energy_pj_per_cycle=energy_pj(_FP8_16),
     area_um2=2 * _FP4_16 + _FP8_16 + _INT8_16,  # ASSUMPTION: modes share nothing, an upper bound
@@ -48,7 +48,7 @@ LUT = bitmod_design(
     encoder=Encoder(
         # 64 tables for the 64 rows of the decode layout. ASSUMPTION: a look-up switches a tenth of a table
         energy_pj_per_cycle=energy_pj(64 * _TABLE_UM2) / 10,
-        area_um2=64 * _TABLE_UM2,
+        area_um2=64 * _TABLE_UM2,  # the same 64 tables
         source="flip-flops of hwmodel.cell_area; multiplexers are not counted",
     ),
 )  # fmt: skip

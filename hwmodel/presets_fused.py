@@ -30,7 +30,7 @@ BITFUSION_PE = PE(
 
 def _vector_at(node_nm: float) -> VectorUnit:
     """The shared vector unit in another node."""
-    scale = node_scaling(28, node_nm)
+    scale = node_scaling(28, node_nm)  # the shared unit's sheet is of 28 nm
     return replace(
         VECTOR_64,
         energy_pj_per_operation=VECTOR_64.energy_pj_per_operation * scale.energy,
@@ -72,16 +72,16 @@ OLIVE_INT_PE = replace(
     ANT_INT_PE, name="olive_int",
     decoders=(OLIVE4_INT, OLIVE4_FLINT, FLINT4),  # ISCA 2023, section 4: decoders on both edges
 )  # fmt: skip
-# MICRO 2022, section 6 and its simulator: 32 x 32 slots, 500 MHz, 128 KB for weights, 256 + 128 KB for activations,
-# 1024 bits of DRAM a cycle
+# ANT's simulator (github.com/clevercool/ANT-Quantization): 1024 bits of DRAM a cycle at 500 MHz
 _ANT_DRAM: Dram = replace(
     DDR4, name="ant_dram", bytes_per_s=1024 / 8 * 500e6, source="1024 bits a cycle at 500 MHz: ANT's simulator; as ddr4"
 )
 ANT_INT = replace(
+    # ANT's simulator: 32 x 32 slots. ASSUMPTION: laid out anew for few tokens, as the BitMoD study does
     bitmod_design("ant_int", ANT_INT_PE, (32, 32), (64, 16), source="Guo et al., ANT, MICRO 2022"),
     frequency_hz=500e6,  # ANT's simulator (github.com/clevercool/ANT-Quantization)
     weight_buffer=Sram(128 * KIB, "ANT, MICRO 2022: 128 KB"),
-    activation_buffer=Sram(384 * KIB, "ANT, MICRO 2022: 256 KB in, 128 KB out"),
+    activation_buffer=Sram(384 * KIB, "ANT, MICRO 2022: 256 KB in, 128 KB out"),  # the same simulator
     dram=_ANT_DRAM,
 )  # fmt: skip
 OLIVE_INT = replace(
@@ -96,7 +96,8 @@ TENDER_PE = replace(
 )  # fmt: skip
 TENDER = replace(
     bitmod_design(
-        "tender", TENDER_PE, (32, 32), (64, 16),  # ISCA 2024, section V: 64 x 64 PEs of 4 bits
+        # ISCA 2024, section V: 64 x 64 PEs of 4 bits. ASSUMPTION: laid out anew for few tokens, as in the BitMoD study
+        "tender", TENDER_PE, (32, 32), (64, 16),
         source="Lee et al., Tender, ISCA 2024",
     ),
     dram=replace(HBM2E, source=f"Tender has HBM2; {HBM2E.source}"),

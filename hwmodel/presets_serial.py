@@ -80,8 +80,8 @@ BITVERT_PE = replace(
 
 def _skipping(pe: PE, source: str) -> Accelerator:
     """A term-skipping array of BitSim's shape with the memory system of the BitMoD study."""
-    # BitSim, test_*.py: 32 x 16 PEs; the buffers there are 288 and 256 KB
     return replace(
+        # BitSim, test_*.py: 32 x 16 PEs. ASSUMPTION: laid out anew for few tokens, as the BitMoD study does
         bitmod_design(pe.name, pe, (32, 16), (64, 8), source=source),
         weight_buffer=Sram(288 * KIB, "BitSim: 288 KB"), activation_buffer=Sram(256 * KIB, "BitSim: 256 KB"),
     )  # fmt: skip
@@ -114,14 +114,14 @@ BISMO_PE = PE(
 # ASSUMPTION: vector work runs on the host's core: 8 FP16 lanes at the overlay's clock (NEON, 128 bits), 70 pJ for an
 # instruction (Horowitz, ISSCC 2014, 45 nm) over 8 lanes
 _HOST = VectorUnit(
-    lanes=8, energy_pj_per_operation=70 / 8, area_um2_per_lane=NAN,
+    lanes=8, energy_pj_per_operation=70 / 8, area_um2_per_lane=NAN,  # both as above
     source="NEON: assumption; instruction: Horowitz, ISSCC 2014",
 )  # fmt: skip
 
 
 def _fpga(name: str, node_nm: float) -> Technology:
-    # power of the whole board stands on the PEs: no layout factor, no static power beside it
     return Technology(
+        # power of the whole board stands on the PEs: no layout factor, no static power beside it
         name=name, node_nm=node_nm, layout_energy_factor=1.0, logic_leakage_uw_per_um2=0.0, static_power_mw=0.0,
         source="AMD device family; power: see the PE",
     )  # fmt: skip
@@ -132,7 +132,7 @@ BISMO_ULTRA96 = Accelerator(
     prefill_array=Array(10, 10), decode_array=Array(10, 10),  # TRETS 2019: 10 x 256 x 10 at 300 MHz
     # ASSUMPTION: 1024 rows of each buffer: 10 x 256 x 1024 bits
     weight_buffer=Sram(320 * KIB, "BISMO: 10 x 256 bits x 1024", node_nm=16),
-    activation_buffer=Sram(320 * KIB, "BISMO: 10 x 256 bits x 1024", node_nm=16),
+    activation_buffer=Sram(320 * KIB, "BISMO: 10 x 256 bits x 1024", node_nm=16),  # the same assumption
     dram=Dram(
         "ultra96_lpddr4",
         bytes_per_s=8.53e9,  # Avnet Ultra96 hardware user guide: LPDDR4, 32 bits at 2133 MT/s
@@ -141,6 +141,7 @@ BISMO_ULTRA96 = Accelerator(
         source="Avnet Ultra96; H. Ha, thesis, Stanford, 2018",
     ),
     frequency_hz=300e6,  # TRETS 2019: 300 MHz
+    # AMD, Zynq UltraScale+ MPSoC overview (DS891): 16 nm
     technology=_fpga("zynq_ultrascale_plus", 16), vector=_HOST, source=_BISMO,
 )  # fmt: skip
 BISMO_PYNQ = replace(
@@ -148,6 +149,7 @@ BISMO_PYNQ = replace(
     # ASSUMPTION: the energy of a cycle scales from 16 to 28 nm as logic does
     pe=replace(BISMO_PE, energy_pj_per_cycle=_BISMO_PJ * node_scaling(16, 28).energy),
     prefill_array=Array(8, 8), decode_array=Array(8, 8),  # FPL 2018: 8 x 256 x 8 at 200 MHz
+    # ASSUMPTION: 1024 rows of each buffer: 8 x 256 x 1024 bits
     weight_buffer=Sram(256 * KIB, "BISMO: 8 x 256 bits x 1024"),
     activation_buffer=Sram(256 * KIB, "BISMO: 8 x 256 bits x 1024"),
     dram=Dram(
@@ -158,5 +160,5 @@ BISMO_PYNQ = replace(
         source="Digilent PYNQ-Z1; Vogelsang, MICRO 2010",
     ),
     frequency_hz=200e6,  # FPL 2018: 200 MHz
-    technology=_fpga("zynq_7000", 28),
+    technology=_fpga("zynq_7000", 28),  # AMD, Zynq-7000 SoC overview (DS190): 28 nm
 )  # fmt: skip

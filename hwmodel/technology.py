@@ -106,16 +106,16 @@ class _Node:
 # Stillmaker and Baas 2017: table 1 (row 45 nm) and table 5 (HP; 65 to 130 nm bulk). Nominal voltages: of
 # the Predictive Technology Model's high-performance cards (ptm.asu.edu), bulk to 32 nm, multi-gate from 20 nm.
 _NODES: Mapping[float, _Node] = {
-    130: _Node(6.4, 1.3, (7.171, -6.709, 2.904)),
-    90: _Node(2.8, 1.2, (4.762, -4.781, 2.092)),
-    65: _Node(1.5, 1.1, (3.755, -4.398, 1.975)),
-    45: _Node(1.0, 1.0, (1.018, -0.3107, 0.1539)),
-    32: _Node(0.46, 0.9, (0.8367, -0.4341, 0.1701)),
-    20: _Node(0.21, 0.9, (0.373, -0.1582, 0.04104)),
-    16: _Node(0.19, 0.85, (0.2958, -0.1241, 0.03024)),
-    14: _Node(0.17, 0.8, (0.2363, -0.09675, 0.02239)),
-    10: _Node(0.1, 0.75, (0.2068, -0.09311, 0.02375)),
-    7: _Node(0.059, 0.7, (0.1776, -0.09097, 0.02447)),
+    130: _Node(6.4, 1.3, (7.171, -6.709, 2.904)),  # the same tables
+    90: _Node(2.8, 1.2, (4.762, -4.781, 2.092)),  # the same tables
+    65: _Node(1.5, 1.1, (3.755, -4.398, 1.975)),  # the same tables
+    45: _Node(1.0, 1.0, (1.018, -0.3107, 0.1539)),  # the same tables
+    32: _Node(0.46, 0.9, (0.8367, -0.4341, 0.1701)),  # the same tables
+    20: _Node(0.21, 0.9, (0.373, -0.1582, 0.04104)),  # the same tables
+    16: _Node(0.19, 0.85, (0.2958, -0.1241, 0.03024)),  # the same tables
+    14: _Node(0.17, 0.8, (0.2363, -0.09675, 0.02239)),  # the same tables
+    10: _Node(0.1, 0.75, (0.2068, -0.09311, 0.02375)),  # the same tables
+    7: _Node(0.059, 0.7, (0.1776, -0.09097, 0.02447)),  # the same tables
 }
 
 
