@@ -20,7 +20,7 @@ out: how far the compiler mixes decoding with products, which would overlap them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
 from hwmodel.gpu_gemv_cut import LAUNCHED, RESERVED_BYTES, TABLE_WORDS, WORD_BYTES, Ring, stage_words
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, WARP, GemvEncoding
 from hwmodel.gpu_library import DATA
+from hwmodel.gpu_tiles_decode import decode_slots
 from hwmodel.units import BYTE_BITS, ceil_div
 
 CONSTANTS = DATA / "gpu_tiles.csv"
@@ -54,15 +55,6 @@ _COPY_BYTES = 16
 # Roughly those of the records, of warps that share no rows and that do: least, for a tile of tokens, for tables
 _OWN_ROWS, _SHARED_ROWS, _GROUP_REGISTERS = (48, 12, 8), (96, 5, 16), 16
 MAXIMUM_NORM = 8.0  # a maximum with its corner rounded; a norm that is fitted comes out there
-# Instructions of a weight, by digits and tables, after its bytes are there: a permutation and a logical one for two
-# weights and set of bytes, then fused products of two weights: kernels_gpu/gemm_decode.py, ``make_values``
-_FUSED: Mapping[tuple[int, int], float] = {(1, 1): 1 / 2, (1, 2): 2 / 2, (2, 1): 3 / 2, (2, 2): 4 / 2}
-_ORDERED_FLOAT, _SCALED = 1 / 2, 1 / 2  # a permutation, and a product, for two weights
-_BYTES_TO_HALVES = 1.0
-# Of a run beside those, in the disassembly of 8 x 8 x 1 x 2 less 12 for each tile of tokens: loads of codes and one
-# scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
-_RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
-_HALF_WIDE_SELECTORS = 20  # of those: 204 of BitMoD-4's loop are on the half-wide pipe (NOTES.md), 184 of its decoding
 # Words of a block of 32 inputs, between blocks, between tokens beyond these, between tokens of results: gemm_spec.py
 _BLOCK_WORDS, _BLOCK_GAP, _TOKEN_GAP, _RESULT_WORDS, _SECTOR_WORDS = BLOCK // 2, 4, 16, TILE_ROWS + 4, 8
 
@@ -128,34 +120,6 @@ class TileTime:
         """The largest part."""
         parts = {"memory": self.memory_s, "feed": self.feed_s, "issue": self.issue_s, "products": self.products_s}
         return max(parts, key=lambda name: parts[name])
-
-
-def decode_instructions(encoding: GemvEncoding) -> float:
-    """Instructions of a run of 16 x 128 weights, a lane's, to make them scaled halves.
-
-    >>> from datatypes.catalog import FP16, INTS_SYMMETRIC
-    >>> from datatypes.granularity import PerGroup
-    >>> from datatypes.layer_config import ScaleConfig, TensorConfig
-    >>> from hwmodel.gpu_gemv_encoding import encoding_of
-    >>> decode_instructions(encoding_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))))
-    190.0
-    """
-    own = encoding.decode + _SCALED
-    if encoding.floats:
-        own += 0.0 if encoding.bits == BYTE_BITS else _ORDERED_FLOAT
-    else:
-        own += encoding.digits * encoding.tables * _BYTES_TO_HALVES + _FUSED[encoding.digits, encoding.tables]
-    own += _SCALED if encoding.power_scales else 0.0
-    beside = _RUN_LOADS + (_SELECTORS if encoding.selector_bits else 0) + (_TWO_FACTORS if encoding.power_scales else 0)
-    return TILE_ROWS * RUN / WARP * own + beside + (_TWO_GROUPS if encoding.group == TILE_ROWS else 0)
-
-
-def decode_slots(encoding: GemvEncoding) -> float:
-    """The same instructions with those of the half-wide pipe counted twice: logical ones, shifts, permutations."""
-    permuted = 0.0 if encoding.floats and encoding.bits == BYTE_BITS else _BYTES_TO_HALVES
-    permuted = _ORDERED_FLOAT if encoding.floats and permuted else permuted * encoding.digits * encoding.tables
-    half = TILE_ROWS * RUN / WARP * (encoding.decode + permuted)
-    return decode_instructions(encoding) + half + (_HALF_WIDE_SELECTORS if encoding.selector_bits else 0)
 
 
 def shared_bytes(encoding: GemvEncoding, k: int, cut: TileCut) -> int:

@@ -1,0 +1,50 @@
+"""Instructions with which the tile kernel decodes (``kernels_gpu.gemm_decode``): counted, and as issue slots.
+
+Counts are those of the kernel's text and agree with the disassembly of fifteen encodings within 16 % (a test). Copies
+and products are in ``gpu_tiles``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding
+from hwmodel.units import BYTE_BITS
+
+# Instructions of a weight, by digits and tables, after its bytes are there: a permutation and a logical one for two
+# weights and set of bytes, then fused products of two weights: kernels_gpu/gemm_decode.py, ``make_values``
+_FUSED: Mapping[tuple[int, int], float] = {(1, 1): 1 / 2, (1, 2): 2 / 2, (2, 1): 3 / 2, (2, 2): 4 / 2}
+_ORDERED_FLOAT, _SCALED = 1 / 2, 1 / 2  # a permutation, and a product, for two weights
+_BYTES_TO_HALVES = 1.0
+# Of a run beside those, in the disassembly of 8 x 8 x 1 x 2 less 12 for each tile of tokens: loads of codes and one
+# scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
+_RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
+_HALF_WIDE_SELECTORS = 20  # of those: 204 of BitMoD-4's loop are on the half-wide pipe (NOTES.md), 184 of its decoding
+
+
+def decode_instructions(encoding: GemvEncoding) -> float:
+    """Instructions of a run of 16 x 128 weights, a lane's, to make them scaled halves.
+
+    >>> from datatypes.catalog import FP16, INTS_SYMMETRIC
+    >>> from datatypes.granularity import PerGroup
+    >>> from datatypes.layer_config import ScaleConfig, TensorConfig
+    >>> from hwmodel.gpu_gemv_encoding import encoding_of
+    >>> decode_instructions(encoding_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))))
+    190.0
+    """
+    own = encoding.decode + _SCALED
+    if encoding.floats:
+        own += 0.0 if encoding.bits == BYTE_BITS else _ORDERED_FLOAT
+    else:
+        own += encoding.digits * encoding.tables * _BYTES_TO_HALVES + _FUSED[encoding.digits, encoding.tables]
+    own += _SCALED if encoding.power_scales else 0.0
+    beside = _RUN_LOADS + (_SELECTORS if encoding.selector_bits else 0) + (_TWO_FACTORS if encoding.power_scales else 0)
+    return TILE_ROWS * RUN / WARP * own + beside + (_TWO_GROUPS if encoding.group == TILE_ROWS else 0)
+
+
+def decode_slots(encoding: GemvEncoding) -> float:
+    """The same instructions with those of the half-wide pipe counted twice: logical ones, shifts, permutations."""
+    permuted = 0.0 if encoding.floats and encoding.bits == BYTE_BITS else _BYTES_TO_HALVES
+    permuted = _ORDERED_FLOAT if encoding.floats and permuted else permuted * encoding.digits * encoding.tables
+    half = TILE_ROWS * RUN / WARP * (encoding.decode + permuted)
+    return decode_instructions(encoding) + half + (_HALF_WIDE_SELECTORS if encoding.selector_bits else 0)
