@@ -1,14 +1,16 @@
 """Names of recipes: what ``gptq_int4_asym_g128_a8_kv8`` says about algorithm and encodings.
 
-    [algorithm_] element [_asym] [_g128 | _channel | _tensor] [_scale] [_a8] [_kv8]
+    [algorithm_] element [_asym] [_g128 | _channel | _tensor] [_scale] [_a8 | _amxfp8_e4m3] [_kv8]
 
 *element* is ``fp16``, ``intN`` (symmetric; ``_asym`` for a zero point), a BitMoD mixture ``bitmod3`` or ``bitmod4``,
 ``ant4``, ``olive4``, a block format (``mxfp4``, ``mxfp6_e2m3``, ``nvfp4``, ...) or any format of the catalogue; *scale*
 is ``fp16`` (default), ``bf16``, ``fp32``, ``e8m0``, ``uint8`` (under an FP16 step for each channel), for groups also
 ``dq`` (QLoRA's double quantization), or for groups of ``_asym`` ``uint3`` (SpQR's two levels of scales and zero
-points); ``_aN`` are N-bit integer activations with a scale for each token, ``_kvN`` an N-bit KV cache with a scale for
-each token and head, and a zero point below 8 bits. An algorithm that keeps something beside the weight gets it with its
-paper's defaults; ``tender`` has inputs in channel groups, as wide as the weight or of ``_aN`` bits.
+points); ``_aN`` are N-bit integer activations with a scale for each token, ``_a`` with a block format behind it
+(``_amxfp4``, ``_amxfp8_e4m3``, ``_amxint8``, ``_anvfp4``) inputs in blocks whose scales are computed at run time;
+``_kvN`` an N-bit KV cache with a scale for each token and head, and a zero point below 8 bits. An algorithm that keeps
+something beside the weight gets it with its paper's defaults; ``tender`` has inputs in channel groups, as wide as the
+weight or of ``_aN`` bits.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, Sc
 from datatypes.nearest import nearest
 
 _SYMMETRIC_CACHE = 8
-GRAMMAR = "[algorithm_]element[_asym][_g128|_channel|_tensor][_scale][_a8][_kv8]"
+GRAMMAR = "[algorithm_]element[_asym][_g128|_channel|_tensor][_scale][_a8|_amxfp8_e4m3][_kv8]"
 _SCALES: Mapping[str, ScaleConfig] = {
     "fp16": ScaleConfig(FP16),
     "bf16": ScaleConfig(BF16),
@@ -66,7 +68,7 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
     """
     parts = name.split("_")
     cache = _popped_number(parts, "kv")
-    activation = _popped_number(parts, "a")
+    activation = _popped_blocks(parts) or _token_integers(_popped_number(parts, "a"))
     scale = None
     if len(parts) > 1 and parts[-1] in (*_SCALES, *_TWO_LEVELS) and _is_granularity(parts[-2]):
         scale = parts.pop()
@@ -79,7 +81,7 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
         chosen = max((a for a in ALGORITHMS if element.startswith(a + "_")), key=len, default=None)
         element = element if chosen is None else element.removeprefix(chosen + "_")
     weight = _weight(name, element, granularity, scale, asymmetric, known_names)
-    linear = LayerConfig(weight=weight, activation=_token_integers(activation), key=_cache(cache), value=_cache(cache))
+    linear = LayerConfig(weight=weight, activation=activation, key=_cache(cache), value=_cache(cache))
     if weight is None:
         if chosen is not None:
             raise ValueError(f"recipe {name!r} must name a weight format for {chosen}, not fp16")
@@ -186,6 +188,16 @@ def _popped_number(parts: list[str], letters: str) -> int | None:
         raise ValueError(f"bits behind {letters!r} must be 2 to 8, not {bits}")
     parts.pop()
     return bits
+
+
+def _popped_blocks(parts: list[str]) -> TensorConfig | None:
+    """The block format behind ``a`` in the last parts, taken off, scaled at run time; ``None`` where it is no such."""
+    for block in _BLOCKS:
+        words = f"a{block}".split("_")
+        if len(parts) > len(words) and parts[-len(words) :] == words:
+            del parts[-len(words) :]
+            return replace(BLOCK_FORMATS[block], dynamic=True)
+    return None
 
 
 def _token_integers(bits: int | None) -> TensorConfig | None:

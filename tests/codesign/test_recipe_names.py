@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from codesign.activation import fake_quantize
 from codesign.algorithms.registry import ALGORITHMS
 from codesign.recipe_names import parse_recipe_name
 from datatypes.block_formats import BLOCK_FORMATS, bilevel, double_quantized
 from datatypes.catalog import BITMOD_FP3, E8M0, FP16, FP32, INTS_SYMMETRIC, MINIFLOATS, NF4, UINT8, UINTS
 from datatypes.granularity import PerChannel, PerGroup, PerTensor
 from datatypes.layer_config import LayerConfig, ScaleRule
+from datatypes.quantize import quantize_tensor
 
 
 @pytest.mark.parametrize(
@@ -144,3 +149,19 @@ def test_algorithms_get_what_they_keep_beside_the_weight() -> None:
 def test_names_that_say_nothing(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_recipe_name(name)
+
+
+@pytest.mark.parametrize("block", ["mxfp4", "mxfp6_e2m3", "mxfp8_e4m3", "mxint8", "nvfp4"])
+def test_inputs_in_blocks_are_those_of_the_block_format(block: str) -> None:
+    """What the MX machine multiplies: weights and inputs in blocks, those of inputs scaled at run time."""
+    algorithm, linear = parse_recipe_name(f"mxfp4_a{block}_kv8")
+    assert algorithm is not None and linear.weight == BLOCK_FORMATS["mxfp4"] and linear.key is not None
+    assert linear.activation == replace(BLOCK_FORMATS[block], dynamic=True)
+    x = torch.randn(3, 5, 96, generator=torch.Generator().manual_seed(0))
+    wanted = torch.stack([quantize_tensor(row, BLOCK_FORMATS[block]).dequantize() for row in x])
+    assert torch.equal(fake_quantize(x, linear.activation), wanted)
+
+
+def test_inputs_in_unknown_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="recipe must be one of the list .* not 'mxfp4_amxfp9'"):
+        parse_recipe_name("mxfp4_amxfp9")
