@@ -41,8 +41,9 @@ def test_bounds_are_kept(table: pd.DataFrame) -> None:
 
 def test_what_is_rebuilt_stays_within_what_the_docs_say(table: pd.DataFrame) -> None:
     rebuilt = table[table["standing"] == Standing.REBUILT.value]
-    small = rebuilt[rebuilt["quantity"] != "area of a fixed 2x2 unit, um2"]
-    assert small["error"].abs().max() < 0.23 and rebuilt["error"].abs().max() < 0.43  # docs/machines.md
+    assert rebuilt["error"].abs().max() < 0.19  # docs/machines.md
+    left = table[table["standing"] == Standing.OPEN.value].set_index("quantity")["error"]
+    assert set(left.round(2)) == {0.22, 0.25, 0.43}  # what could not be rebuilt, each with its reason there
     bitlet = rebuilt[rebuilt["subject"] == "Bitlet"]
     assert len(bitlet) == 2 and bitlet["error"].abs().max() < 0.015
 
