@@ -3,7 +3,8 @@
 Two laboratories: Vidur's profiles (microsoft/vidur, MIT; medians of Llama-2-7B and CodeLlama-34B layers on an A100 and
 an H100, cuBLAS of CUDA 12; not part of the project, looked for in ``CODESIGN_SHARED`` or ``../shared``), and the
 project's own (``data/gpu_measured_<gpu>.csv``, written by ``python -m kernels_gpu.bench_library``: H100 and H200 SXM of
-700 W, driver 580.159, torch 2.11, CUDA 13.0, random data, cold L2).
+700 W, driver 580.159, torch 2.11, CUDA 13.0, random data, cold L2). ``h100_cublas12`` holds products of the H100 with
+Vidur's library, and the kernel it took for each (``python -m kernels_gpu.bench_cublaslt``).
 """
 
 from __future__ import annotations

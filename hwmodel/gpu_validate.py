@@ -20,7 +20,7 @@ from hwmodel.gpu_gemm import gemm_seconds, wide_work
 from hwmodel.gpu_library import DATA
 from hwmodel.gpu_presets import A40, A100, GPUS, H100
 from hwmodel.gpu_price import gpu_price
-from hwmodel.gpu_truth import MEASURED_GPUS, measured, shared_file, vidur_gemms
+from hwmodel.gpu_truth import MEASURED_GPUS, PROJECTIONS, measured, shared_file, vidur_gemms
 from hwmodel.link import NVLINK4, all_reduce_s, send_s
 from hwmodel.link_fit import LARGE_BYTES, SYSTEMS, AllReduces
 from hwmodel.operands import FP16_LAYER
@@ -63,6 +63,7 @@ def gpu_errors() -> pd.DataFrame:
     )
     rows += _llmcompass_rows()
     rows += _low_bit_rows()
+    rows += _cublas12_rows()
     for name in MEASURED_GPUS:
         use = "fitted" if name == "h100" else "held out"
         gpu = GPUS[f"{name}_cublas13"]
@@ -150,6 +151,29 @@ def _llmcompass_rows() -> list[dict[str, object]]:
         )
         for part, library in (("as throttled at Vidur's", A100.library), ("no throttle", cool))
     ]  # fmt: skip
+
+
+def _cublas12_rows() -> list[dict[str, object]]:
+    """The library of Vidur's H100 on the project's own; its times, all by one factor, against Vidur's layers.
+
+    The latter says how far two measurements of the same kernels agree.
+    """
+    table = measured("h100_cublas12")
+    ours, truth = gemm_seconds(wide_work(table["m"], table["n"], table["k"]), H100), table["seconds"].to_numpy()
+    rows = [_row(ours, truth, truth="own, CUDA 12.1", gpu="h100", part="products", use="held out")]
+    if shared_file("vidur_gemm.csv") is None:
+        return rows
+    vidur = vidur_gemms()
+    again = vidur[vidur["gpu"] == "h100"].merge(
+        table[["m", "n", "k", "seconds"]], on=["m", "n", "k"], suffixes=("", "_own")
+    )
+    again["again"] = again["seconds_own"] * (again["seconds"] / again["seconds_own"]).median()
+    for model, part in again.groupby("model"):
+        layers = part.groupby(["tensor_parallel", "m"])[["again", "seconds"]]
+        whole = layers.sum()[layers.size() == len(PROJECTIONS)]
+        where = {"truth": "Vidur", "gpu": "h100", "part": f"layers, {model}, timed again", "use": "not fitted"}
+        rows.append(_row(whole["again"].to_numpy(), whole["seconds"].to_numpy(), **where))
+    return rows
 
 
 def _low_bit_rows() -> list[dict[str, object]]:

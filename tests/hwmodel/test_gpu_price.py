@@ -259,6 +259,11 @@ def test_errors_against_measured_times() -> None:
     assert own["h200", "attention, prompt"] < 0.06  # held out: 0.047
     assert own["h200", "attention, one token"] < 0.12
     assert table["mean_error"].notna().all()
+    shapes = table[table["truth"] == "own, CUDA 12.1"].iloc[0]
+    assert shapes["mean_error"] < 0.12  # no row fitted: 0.108, of which 0.083 is bias
+    again = table[table["part"].str.endswith("timed again")]
+    # docs/gpu.md: two measurements of the same kernels differ by 3.3 and 3.9 %
+    assert again["mean_error"].between(0.03, 0.045).all()
 
 
 def test_errors_of_links() -> None:
