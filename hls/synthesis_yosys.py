@@ -37,6 +37,8 @@ LUT6_FLOWS: Mapping[str, tuple[str, ...]] = {
     "gates_nomux": _GATES,
     # Gates mapped onto LUTs for area and minimised by don't-cares, three times, before the flow's own mapping.
     "gates_rounds": (*_GATES, f"abc -lut 6 -script +{_ROUNDS}", "opt"),
+    # Gates simplified as gates first: a second start, since netlists differ by a tenth with what a mapper begins with.
+    "gates_twice": (*_GATES, "abc -g AND,XOR,MUX", "opt"),
     "rowpair_gates_nomux": _ROWPAIR_GATES,
     "dsp": (),
     # Sums become carry chains before DSPs are chosen, where Yosys would merge three terms into wide compressors; then
@@ -44,7 +46,7 @@ LUT6_FLOWS: Mapping[str, tuple[str, ...]] = {
     "dsp_chains": (f"techmap -autoproc -map {ROWPAIR_MAP} t:$add t:$sub", "opt"),
 }
 DSP_FLOWS = frozenset({"dsp", "dsp_chains"})
-_NO_WIDE_MUXES = frozenset({"gates_nomux", "gates_rounds", "rowpair_gates_nomux"})
+_NO_WIDE_MUXES = frozenset({"gates_nomux", "gates_rounds", "gates_twice", "rowpair_gates_nomux"})
 
 
 class SynthesisError(RuntimeError):

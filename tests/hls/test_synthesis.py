@@ -84,7 +84,9 @@ def test_flows_differ_in_dsps_and_wide_multiplexers():
         commands = lut6_commands(flow)
         mappings = [command for command in commands if command.startswith("synth_xilinx")]
         assert all(("-nodsp" in command) != (flow in DSP_FLOWS) for command in mappings), flow
-        assert all(("-nowidelut" in command) == flow.endswith(("nomux", "rounds")) for command in mappings), flow
+        assert all(("-nowidelut" in command) == flow.endswith(("nomux", "rounds", "twice")) for command in mappings), (
+            flow
+        )
         assert mappings[0].endswith(("-run begin:map_memory", "-run begin:coarse")), flow
         assert mappings[-1].endswith("-run map_ffram:check"), flow
 
@@ -108,7 +110,7 @@ def test_a_cell_library_needs_its_file(target, message):
         (
             ["--target", "lut6", "--flow", "fast"],
             "flow of lut6 must be of rowpair, default, booth, rowpair_gates, gates, gates_nomux, gates_rounds, "
-            "rowpair_gates_nomux, not fast",
+            "gates_twice, rowpair_gates_nomux, not fast",
         ),
     ],
 )

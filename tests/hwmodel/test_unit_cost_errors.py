@@ -54,8 +54,7 @@ def test_integer_dots_left_out_are_within_the_goal(target, by):
     dots = errors[errors["kind"] == "integer, dot"]
     assert dots["design"].nunique() >= 28
     assert dots["error"].abs().mean() <= 0.05
-    # in OSU two lanes of W2A4 are 15.05 %, and sixteen of W2A2 priced from fewer lanes 15.6 % off
-    assert dots["error"].abs().max() <= (0.157 if target == "osu018" else 0.15)
+    assert dots["error"].abs().max() <= 0.15
 
 
 def test_narrow_integer_dots_are_no_worse_than_the_others():
@@ -132,13 +131,13 @@ def test_products_in_fixed_point_left_out_are_within_the_goal_in_cells(target):
 
 
 def test_products_in_fixed_point_left_out_are_near_the_goal_on_luts():
-    """Three of 293 are beyond 15 %: one flow found E1M3 x E4M0 in 22 LUTs, five others in 30 or 31."""
+    """Two of 292 are beyond 15 %: E1M3 x E4M0 and E2M2 x E3M1, 4 of 22 LUTs off, less than flows are apart."""
     errors = held_out_errors("minifloat product", "lut6")
     large = errors[~errors["small"]].groupby("design")["error"].agg(lambda some: some.abs().max())
     assert len(large) >= 290
     assert errors[~errors["small"]]["error"].abs().mean() <= 0.045
-    assert (large > 0.155).sum() <= 2
-    assert large.max() <= 0.22
+    assert (large > 0.15).sum() <= 2
+    assert large.max() <= 0.2
 
 
 @pytest.mark.parametrize("by", list(LeftOut), ids=[way.value for way in LeftOut])
@@ -199,7 +198,7 @@ def test_larger_multipliers_of_widths_left_out(target):
     errors = held_out_errors("integer multiplier", target)
     large = errors[~errors["small"]]["error"].abs()
     assert large.mean() <= 0.05
-    assert large.max() <= 0.151
+    assert large.max() <= 0.15
 
 
 @pytest.mark.parametrize("target", ["lut6", "sky130hd", "sg13g2", "osu018"])
