@@ -67,9 +67,15 @@ def test_cells_of_a_product_by_hand():
     # 3 x 4 signed: an array of two adders of three bits, the last row subtracted
     assert product_cells(3, 4, 1, signs=2) == {"array": 6, "array_sign": 3}
     # an unsigned narrow operand subtracts nothing
+    assert product_cells(3, 2, 2, signs=1) == {"array": 4, "array_sign": 0}
+    # 4 x 4 signed are recoded: two digits, rows of five bits, one adder of five; a product of seven bits is not
+    assert product_cells(4, 4, 1, signs=2) == {"rows": 2 * 5, "row_adders": 5, "padded": 0}
+    # 4 x 8: four digits of five bits, each widened by four copies of the sign; an unsigned operand is not widened
+    assert product_cells(4, 8, 2, signs=2) == {"rows": 2 * 4 * 5, "row_adders": 2 * 3 * 5, "padded": 2 * 4 * 4}
+    assert "padded" not in product_cells(4, 8, 2, signs=1)
     assert product_cells(4, 3, 2, signs=1) == {"array": 12, "array_sign": 0}
     # 8 x 8 signed: four radix-4 digits, rows of nine bits, three adders of nine
-    assert product_cells(8, 8, 1, signs=2) == {"rows": 4 * 9, "row_adders": 3 * 9}
+    assert product_cells(8, 8, 1, signs=2) == {"rows": 4 * 9, "row_adders": 3 * 9, "padded": 0}
     # unsigned activation of eight bits: a fifth digit that is 0 or 1
     assert product_cells(8, 8, 1, signs=1) == {"rows": 4 * 8, "row_adders": 4 * 9}
 
@@ -98,16 +104,18 @@ def test_bits_of_a_compressor_by_hand():
     # a full adder: sky130_fd_sc_hd__fa_1 (um2), OSU's FAX1 (its own unit), from the liberty files of docs/synthesis.md
     [("sky130hd", 20.02), ("osu018", 120.0)],
 )
-def test_a_bit_of_a_compressor_of_products_is_fitted_to_a_full_adder(target, adder):
-    assert part_prices("integer", target).prices["sum_rows"] == pytest.approx(adder, rel=0.12)
+def test_a_bit_of_a_compressor_of_products_is_fitted_to_a_full_adder_or_less(target, adder):
+    """Mapping shares what neighbouring columns have in common: down to four fifths of a full adder."""
+    assert 0.75 * adder <= part_prices("integer", target).prices["sum_rows"] <= 1.05 * adder
 
 
 def test_cells_of_a_narrow_dot_product_by_hand():
-    # 2 x 8, four lanes, 20 bits: 4 x 16 gates; 4 x 2 rows, each extended over the ten bits above the product
+    # 2 x 8, four lanes, 20 bits: 4 x 16 gates; 4 x 2 rows, each extended over eight bits above the product; two bits
+    # above these add copies of signs for three doublings of the rows
     assert merged_cells(2, 8, 4, 20) == {
         "merged": 64,
-        "extension": 80,
-        "far_extension": 0,
+        "extension": 64,
+        "far_extension": 6,
         "adder_bits": 20,
         "clear_bits": 20,
     }
