@@ -119,7 +119,7 @@ def serving(
 
 def effects(
     model: Annotated[str, typer.Argument(help="One of the published models (Llama-2-7B, ...).")] = "Llama-2-7B",
-    accelerator: Annotated[str, typer.Option("--accelerator", "-a")] = "bitmod",
+    accelerator: Annotated[str, typer.Option("--accelerator", "-a", help="Preset, or a YAML file.")] = "bitmod",
     recipe: Recipe = "bitmod4_g128",
     as_json: Json = False,
 ) -> None:
