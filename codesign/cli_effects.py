@@ -29,7 +29,7 @@ def effects(model: str, accelerator: str, *, as_json: bool, recipe_name: str = "
     headings = {name: name.removesuffix("_change_percent") for name in changes}
     headings |= {name: name.removesuffix("_on_top_percent").replace("generate", "on_top") for name in on_top}
     show_table(
-        table, title=f"{shape.name}, {recipe_name}, on {machine.name}: change by each option alone, in percent; on_top: "
-        "what it adds to all others",
+        table, title=f"{shape.name}, {recipe_name}, on {machine.name}: change by each option alone, in percent; "
+        "on_top: what it adds to all others",
         as_json=as_json, columns=("option", *changes, *on_top), headings=headings,
     )  # fmt: skip
