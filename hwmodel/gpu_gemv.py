@@ -3,29 +3,29 @@
 The kernel's work is known: blocks of ``warps`` warps share tiles of 16 rows; a warp takes stages of ``runs`` times 128
 inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 inputs) on integer tensor cores. So
 
-    launch      what programmatic overlap leaves of the start of a kernel; once more for tokens whose inputs do not fit
-                into shared memory, which then reads the weight again
+    launch      what programmatic overlap leaves of the start of a kernel, until its first inputs are there; once more
+                for tokens whose inputs do not fit into shared memory, which then reads the weight again
+    between     for which memory brings nothing from one kernel to the next
     inputs      every block turns all m x k inputs into digits before its first product; where rows of inputs are no
                 whole 16 bytes (k is no multiple of 8) a thread's eights are fetched one after another (``gpu_turns``)
-    memory      the weight's bytes at the measured copy rate, and a part of what L2 fetches beyond a stage's rows, in
-                granules of 64 bytes (5 and 7 bits, 3 bits in short stages); but no more than 16 bytes a cycle into an
-                SM where rows of the ring begin at odd multiples of 16 bytes (3, 5, 7 and 8 bits)
+    memory      the weight's bytes at the measured copy rate; but no more than 16 bytes a cycle into an SM where rows
+                of the ring begin at odd multiples of 16 bytes (rings up to version 4)
     chain       of an SM: a stage takes what its warps occupy the SM with, or, where that is longer, what one warp takes
                 from its first code to its last sum, which waits for itself; and where the ring is too short, the
-                latency of memory over ``depth`` (Little's law). A tile ends with a barrier and a sum over warps
+                latency of memory over ``depth`` (Little's law). A tile ends with a barrier and a sum over warps. One SM
+                at least has as many tiles as all of them over all SMs, rounded up
     last stage  of one of an SM's blocks is computed when memory has nothing left to bring
-    seconds  =  launches x (launch + inputs + ((memory + last stage)**p + chain**p)**(1/p))
+    seconds  =  launches x ((between + memory + last stage)**p + (launch + inputs + chain)**p)**(1/p)
 
-Where kernels that leave the memory idle run just before it, as in a decode step, the ring fills meanwhile: that much is
-taken off the memory, as far as memory takes longer than the chain, which starts with the inputs.
+Where blocks of the next kernel fit on an SM beside this one's, their ring fills during launch and inputs: that much is
+taken off the memory. So it is where kernels that leave the memory idle run just before, as in a decode step.
 
-Instructions, products and sums of a run are counted (``hwmodel.gpu_gemv_encoding``). Thirteen constants are fitted
+Instructions, products and sums of a run are counted (``hwmodel.gpu_gemv_encoding``). Twelve constants are fitted
 (``hwmodel.gpu_gemv_fit``). Weights are taken to be cold, as in decoding; small ones that stay in L2 are left out.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -48,7 +48,6 @@ _SECTOR_BYTES, _UNALIGNED_BYTES_PER_CYCLE = 32, 16
 # Instructions that the SM issues for each counted one, addresses and moves among them: 1.4 to 2.1 in the disassembly
 # (kernels_gpu/NOTES.md) for kernels of many sums, whose warps fill its slots; a warp alone waits for what is counted
 _EXECUTED = 1.8
-_GRANULE_BYTES = 64  # that L2 fetches at least: default of cudaLimitMaxL2FetchGranularity, CUDA Runtime API
 _UNIT, _BATCHES = 8, (4, 3, 2, 1)  # inputs that a thread fetches at once, and how often: kernels_gpu/gemv_inputs.py
 _ROUND_NORM = 8.0  # a maximum with its corner rounded, so that the fit can follow it
 
@@ -58,19 +57,18 @@ class GemvConstants:
     """Fitted constants.
 
     Args:
-        launch_s: of a kernel that may start before the one before it has ended.
+        launch_s: from the end of a kernel until the next one, which may have started before, has its first inputs.
         input_instructions: to turn eight inputs into digits.
         read_over_copy: rate of reading alone over that of a copy.
         stage_cycles: of a warp's stage, whatever it decodes: waiting, places of scales, the first code.
         product_cycles: of a warp for one tensor-core instruction.
         sum_cycles: of a warp from the last product of a sum until it is added.
-        sum_sm_cycles: of an SM for a sum, beyond its instructions: tensor cores and conversions.
+        tensor_cycles: of an SM's tensor cores for one such instruction.
+        between_s: for which memory brings nothing from one kernel to the next.
         tile_cycles: barrier and sum over warps at the end of a tile.
-        shared_table_instructions: of a run that reads tables of sixteen entries from shared memory.
         memory_latency_s: of a stage's loads.
         overlap_norm: p above; large is perfect overlap.
         float_instructions: of a weight that becomes a half-precision number, beyond those counted.
-        refetched: of the bytes that granules of L2 add to a stage's rows, the share that memory moves.
     """
 
     launch_s: float
@@ -79,13 +77,12 @@ class GemvConstants:
     stage_cycles: float
     product_cycles: float
     sum_cycles: float
-    sum_sm_cycles: float
+    tensor_cycles: float
+    between_s: float
     tile_cycles: float
-    shared_table_instructions: float
     memory_latency_s: float
     overlap_norm: float
     float_instructions: float = 0.0
-    refetched: float = 0.0
 
 
 FITTED = tuple(f.name for f in fields(GemvConstants))
@@ -155,24 +152,28 @@ def gemv_time(
     block_bytes = shared_bytes(encoding, ceil_div(m, launches), k, cut) + RESERVED_BYTES
     warp_registers = registers(encoding, ceil_div(m, launches), most=cut.registers) * WARP
     blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (warp_registers * cut.warps))
+    room = blocks
     blocks = max(1, min(blocks, ceil_div(tiles, gpu.multiprocessors), cut.blocks or blocks))
     inputs_s = blocks * tokens * k / _UNIT / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz
     if k % _UNIT:
         inputs_s += _waits(ceil_div(m, launches), k, cut) * (turn_constants().turn_s if turn_s is None else turn_s)
     stage_s = _stage_s(work, encoding, cut, blocks=blocks, c=c, frequency_hz=gpu.frequency_hz)
-    rounds = max(tiles / (gpu.multiprocessors * blocks), 1.0)
+    rounds = max(ceil_div(tiles, gpu.multiprocessors) / blocks, 1.0)
     slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.warps)
     chain_s = rounds * (slots * stage_s + c.tile_cycles / gpu.frequency_hz / blocks)  # others go on at a block's end
     read_s_per_byte = 1 / copy_bytes_per_s / c.read_over_copy
     if row_pitch_words(encoding.bits, cut.runs, ring=cut.ring, gathered=gathered) * WORD_BYTES % _SECTOR_BYTES:
         filled_bytes_per_s = _UNALIGNED_BYTES_PER_CYCLE * gpu.multiprocessors * gpu.frequency_hz
         read_s_per_byte = rounded_maximum(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
-    fetched_bytes = weight_bytes * (1 + c.refetched * (_fetched_over_stored(encoding.bits, cut.runs) - 1))
-    memory_s = fetched_bytes * read_s_per_byte
+    memory_s = weight_bytes * read_s_per_byte
     ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * _stage_bytes(encoding, cut)
     ring_s = ring_bytes * read_s_per_byte
-    memory_s -= max(0.0, min(ahead_s, ring_s, memory_s - chain_s))
-    seconds = c.launch_s + inputs_s + rounded_maximum(memory_s + stage_s / blocks, chain_s, c.overlap_norm)
+    if room >= 2 * blocks:
+        ahead_s += c.launch_s + inputs_s
+    memory_s -= max(0.0, min(ahead_s, ring_s, memory_s))
+    seconds = rounded_maximum(
+        c.between_s + memory_s + stage_s / blocks, c.launch_s + inputs_s + chain_s, c.overlap_norm
+    )
     return GemvTime(
         launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
         launches,
@@ -200,26 +201,13 @@ def _stage_s(
 ) -> float:
     """Seconds in which each warp of an SM's blocks computes a stage."""
     more = RUN * TILE_ROWS / WARP * c.float_instructions if encoding.floats else 0.0
-    issued = work.instructions + more + (c.shared_table_instructions if encoding.shared_table else 0.0)
-    sm_cycles = (
-        max(_EXECUTED * issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE) + c.sum_sm_cycles * work.sums
-    )
+    issued = work.instructions + more
+    issue = max(_EXECUTED * issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE)
+    sm_cycles = rounded_maximum(issue, c.tensor_cycles * work.products, _ROUND_NORM)
     warp_cycles = issued + c.product_cycles * work.products + c.sum_cycles * work.sums
     warp_s = (cut.runs * warp_cycles + c.stage_cycles) / frequency_hz
     one_s = rounded_maximum(warp_s, (c.memory_latency_s + warp_s) / cut.depth, _ROUND_NORM)
     return rounded_maximum(cut.runs * sm_cycles * cut.warps * blocks / frequency_hz, one_s, _ROUND_NORM)
-
-
-def _fetched_over_stored(bits: int, runs: int) -> float:
-    """Bytes of the granules that a row of a stage touches over its own, the mean over where it may begin.
-
-    >>> _fetched_over_stored(5, 2), _fetched_over_stored(6, 2)  # 160 bytes from a multiple of 32: three granules; 192
-    (1.2, 1.0)
-    """
-    own = runs * RUN * bits // BYTE_BITS
-    step = math.gcd(own, _GRANULE_BYTES)
-    starts = range(0, _GRANULE_BYTES, step)
-    return sum(ceil_div(start + own, _GRANULE_BYTES) for start in starts) * _GRANULE_BYTES / own / len(starts)
 
 
 def rounded_maximum(a: float, b: float, p: float) -> float:

@@ -6,8 +6,9 @@ Versions
 
 How it works. A block is ``warps`` warps that share a tile of 16 rows; each takes every ``warps``-th stage of ``runs``
 times 128 inputs. Codes, scales, zero points and selectors of a stage come by ``cp.async`` into a ring of ``depth``
-stages, so that loads in flight cost no registers. Rows begin at whole sectors of 32 bytes there: shared memory fills
-half as fast at odd places (``gemv_spec``). Blocks stay and walk over tiles.
+stages, so that loads in flight cost no registers. It fills stage by stage while the kernel before this one runs: all
+at once, the copies would keep its results and this one's inputs waiting in the memory's queues. Rows begin at whole
+sectors of 32 bytes: shared memory fills half as fast at odd places (``gemv_spec``). Blocks stay and walk over tiles.
 
 The inputs become two signed bytes each, ``x = scale * (256 * high + low)`` with one scale for each run of 128 inputs
 of a token: 16-bit fixed point, an error of at most 2**-16 of the run's largest magnitude. Both bytes are columns of
@@ -75,7 +76,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     learned_at, learned_pitch, learned_words = spec.learned_at, spec.learned_pitch, plan.learned_words
     learned_tables = make_learned_tables(spec)
     fetch_codebooks, build_tables, held_words = learned_tables.fetch, learned_tables.build, learned_tables.words
-    wait_for_stage = ptx_tile.wait_all_but(depth - 1)
+    wait_for_stage, wait_for_all = ptx_tile.wait_all_but(depth - 1), ptx_tile.wait_all_but(0)
     gathered, swapped = spec.gathered, spec.swapped
     row_pair, load_inputs = make_row_pair(spec, decoders, fields), make_load_inputs(plan.halves)
     tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
@@ -211,6 +212,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 ptx.sync_warp()
 
             # the next stage goes where the last one has just been read
+            if depth > 1 and not steady and filled > uint32(0):
+                wait_for_all()  # inputs, and results of the kernel before, would queue behind copies of a whole ring
             if tile < all_tiles:
                 stage = uint32(warp + slot * uint32(warps))
                 if stage < uint32(stages):

@@ -8,6 +8,7 @@ of many replays is reported with its spread. Kernels must launch on torch's curr
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 from kernels_gpu.launch import device_facts
 
 REPLAYS = 30  # of a CUDA graph; the median of their times is reported
+WARM_S = 0.03  # of replays before them: the first ones after a pause are up to 17 % apart (kernels_gpu/NOTES.md)
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,11 @@ def time_eager(calls: Sequence[Callable[[], object]], replays: int = 10) -> Timi
 
 
 def _time(run: Callable[[], object], replays: int, calls: int) -> Timing:
-    for _ in range(3):
-        run()
-    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    while time.perf_counter() < begin + WARM_S:
+        for _ in range(3):
+            run()
+        torch.cuda.synchronize()
     seconds = []
     for _ in range(replays):
         start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
