@@ -42,7 +42,7 @@ def test_measured_layers_of_few_tokens_are_within_the_models_errors():
         if m <= 4 and n < 20000:  # beyond, the measured inputs lie in memory; with 16 tokens other ways are charged
             errors.append(seconds(case.config, m, n, k) / case.seconds - 1)
     assert len(errors) == 24
-    assert np.abs(errors).mean() < 0.06 and np.abs(errors).max() < 0.2  # docs/gpu_kernels.md: columns, 18 % at worst
+    assert np.abs(errors).mean() < 0.085 and np.abs(errors).max() < 0.2  # docs/gpu_kernels.md: columns, 20 % at worst
 
 
 @pytest.mark.parametrize(

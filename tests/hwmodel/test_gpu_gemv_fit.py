@@ -14,7 +14,10 @@ from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import BOUNDS, HELD_FORMATS, GemvCase, fit, use_of
 from hwmodel.gpu_presets import H100
 
-TRUE = GemvConstants(1.5e-6, 120, 1.04, 200, 8, 120, 6, 600, 30, 0.5e-6, 4.0)
+TRUE = GemvConstants(
+    launch_s=1.5e-6, input_instructions=120, read_over_copy=1.04, stage_cycles=200, product_cycles=8, sum_cycles=120,
+    tensor_cycles=2.2, between_s=0.8e-6, tile_cycles=600, memory_latency_s=0.5e-6, overlap_norm=4.0,
+)  # fmt: skip
 
 
 def case(bits, shape, seconds=1.0):

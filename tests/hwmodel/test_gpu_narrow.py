@@ -55,12 +55,11 @@ def test_the_presets_price_is_within_the_models_errors_of_the_measured_kernels(g
 
 
 def test_the_copy_share_is_that_of_both_measured_gpus():
-    for path in recorded_files()[:2]:
-        record = read_measurements(path)[0]
-        gpu = H200 if "H200" in record.device else H100
-        assert float(record.conditions["copy_bytes_per_s"]) / gpu.dram.bytes_per_s == pytest.approx(
-            COPY_SHARE, abs=1e-3
-        )
+    for gpu, name in ((H100, "H100"), (H200, "H200")):
+        records = [r for path in recorded_files() for r in read_measurements(path) if name in r.device]
+        shares = [float(r.conditions["copy_bytes_per_s"]) / gpu.dram.bytes_per_s for r in records]
+        assert len(records) > 100 and np.median(shares) == pytest.approx(COPY_SHARE, abs=0.01)
+        assert np.abs(np.array(shares) - COPY_SHARE).max() < 0.02  # runs differ by that much
 
 
 def test_kernels_of_others_stream_by_hand():
