@@ -1,11 +1,11 @@
 """Which kernel a cuBLASLt takes, and its time: ``python -m kernels_gpu.bench_cublaslt --library FILE --output FILE``.
 
 For another generation of the library than torch brings along: ``libcublasLt.so.12`` of nvidia-cublas-cu12 12.1.3.1,
-the one of torch's builds for CUDA 12.1, is behind ``hwmodel/data/gpu_measured_h100_cublas12.csv``. 16-bit products
-summed in 32 bits, ``y[m, n] = x[m, k] @ w[n, k].T``, 32 MiB of workspace as torch gives it on Hopper, random data,
-weights taken in turn from 4 GiB. A time is the median of three replays of a CUDA graph of eight products, so that
-what lies between two kernels of a graph counts. Names of tiles and clusters are those of ``cublasLt.h``; outputs come
-first, then tokens.
+the one of torch's builds for CUDA 12.1, is behind ``hwmodel/data/gpu_measured_h100_cublas12.csv`` (taken with the same
+calls and a list of shapes of its own, before this file was written). 16-bit products summed in 32 bits,
+``y[m, n] = x[m, k] @ w[n, k].T``, 32 MiB of workspace as torch gives it on Hopper, random data, weights taken in turn
+from 4 GiB. A time is the median of three replays of a CUDA graph of eight products, so that what lies between two
+kernels of a graph counts. Names of tiles and clusters are those of ``cublasLt.h``; outputs come first, then tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from kernels_gpu.bench_library import SHAPES
+from kernels_gpu.bench_record import exit_without_cuda
 
 COLUMNS = ("kind", "m", "n", "k", "batch", "kv_heads", "us", "spread", "calls", "kernels")
 TOKENS = (1, 8, 64, 128, 136, 192, 256, 264, 320, 384, 392, 512, 520, 576, 640, 648, 768, 896, 904, 1024, 1040, 1280,
@@ -197,7 +198,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="table to be written")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long to go on with random shapes")
     arguments = parser.parse_args()
-    rows = list(times(Library(arguments.library), arguments.seconds))
+    exit_without_cuda()
+    try:
+        rows = list(times(Library(arguments.library), arguments.seconds))
+    except ValueError as error:
+        parser.error(str(error))
     temporary: Path = arguments.output.with_suffix(".tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
