@@ -271,6 +271,26 @@ def test_help_starts_without_loading_a_model():
         assert command in done.stdout
 
 
+def test_an_interrupt_while_the_command_line_loads_leaves_no_traceback():
+    interrupted = (  # a finder of modules that is interrupted when the command line is asked for
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'codesign.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from codesign.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", interrupted], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    whole = subprocess.run(
+        [sys.executable, "-m", "codesign", "formats", "nf9"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert whole.returncode == 2 and whole.stderr.startswith("codesign: format must be one of the catalogue")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"codesign": "codesign.__main__:main"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "closed", "status"),
     [("formats e2m1", ">&-", 0), ("formats no-such", "2>&-", 2), ("estmate", "2>&-", 2)],
