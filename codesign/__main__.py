@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 
-_EXIT_INTERRUPTED = 130  # codesign.messages, which is not loaded yet
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the process, until ``main`` has something to say
+
+from codesign import cli  # noqa: E402
 
 
 def main() -> None:
-    """Load the command line and run it."""
-    try:
-        from codesign import cli
-    except KeyboardInterrupt:
-        sys.exit(_EXIT_INTERRUPTED)
+    """Run the command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
 
 
