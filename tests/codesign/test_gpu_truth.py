@@ -62,17 +62,17 @@ def test_errors_on_the_fitted_gpu_keep_to_the_issues_goal_in_the_mean():
     held = [key for key in ours if key[2] != "fitted"]
     assert len(held) == 7  # a format, a shape, a number of tokens, and all that they make together
     mean = sum(found.loc[key, "mean_error"] * found.loc[key, "rows"] for key in held) / sum(found.loc[held, "rows"])
-    assert mean < 0.05  # the goal of issue 5
+    assert mean < 0.048  # the goal of issue 5 is 0.05
     for key in found.index:
         if key[0] == OWN:  # the model says more than its bytes do
             assert found.loc[key, "mean_error"] < found.loc[key, "roofline_mean_error"] / 4
     other = found.loc[(OWN, "h200", "other GPU")]
     assert found.loc[(OWN, "h100", "fitted"), "worst_error"] <= 0.15  # the goal at worst
     # the goals of 0.15 at worst, and of 0.05 in the mean on another GPU, are missed by some rows: docs/gpu_kernels.md
-    assert found.loc[ours, "worst_error"].max() < 0.28 and other["worst_error"] < 0.21
+    assert found.loc[ours, "worst_error"].max() < 0.27 and other["worst_error"] < 0.23
     inside = sum(found.loc[key, "within_15_percent"] * found.loc[key, "rows"] for key in held)
     assert inside / sum(found.loc[held, "rows"]) > 0.97
-    assert other["rows"] >= 100 and other["mean_error"] < 0.06 and other["within_15_percent"] > 0.95
+    assert other["rows"] >= 100 and other["mean_error"] < 0.065 and other["within_15_percent"] > 0.95
     for gpu in ("h100", "h200"):  # issue 5: the step of a whole model
         assert found.loc[(OWN_STEP, gpu, "not fitted"), "mean_error"] < 0.05
 
@@ -210,9 +210,9 @@ def test_layers_are_compared_and_held_ones_are_not_fitted():
     layers = rows[(rows["kernel"] == OWN_LAYER) & (rows["gpu"] == "h100")]
     assert len(list(fitted_layers())) == int((layers["use"] == "fitted").sum()) == 18 and len(layers) == 54
     held = layers[layers["use"].str.contains("held out")]
-    # the goals of issue 5 are missed: products take 2 to 14 % more at 11008 x 4096 in the law (docs/gpu_kernels.md)
-    assert len(held) == 27 and held["error"].abs().mean() < 0.07 and held["error"].abs().max() < 0.2
-    assert sorted(held["error"].abs())[-4] <= 0.15 and held["roofline_error"].abs().mean() > 0.5
+    # the goals of issue 5 are missed: INT4 takes 9 % more at 11008 x 4096 in the law (docs/gpu_kernels.md)
+    assert len(held) == 27 and held["error"].abs().mean() < 0.062 and held["error"].abs().max() < 0.19
+    assert sorted(held["error"].abs())[-3] <= 0.15 and held["roofline_error"].abs().mean() > 0.5
 
 
 def test_other_models_and_unknown_layers_are_left_out_or_refused(tmp_path):
