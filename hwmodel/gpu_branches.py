@@ -35,9 +35,9 @@ from hwmodel.gpu_branches_cut import (
     cut_of_rows,
     factor_has_kernel,
 )
-from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
+from hwmodel.gpu_gemv import gemv_constants, rounded_maximum, stage_bytes
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut
-from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, GemvEncoding
+from hwmodel.gpu_gemv_encoding import GemvEncoding
 from hwmodel.gpu_turns import TurnConstants, turn_constants
 from hwmodel.units import BYTE_BITS, KIB, ceil_div
 
@@ -93,8 +93,7 @@ def ring_s(encoding: GemvEncoding, cut: GemvCut, weight_bytes: float, where: Bes
     """
     if where.more_s:
         return 0.0
-    stages_bytes = cut.warps * cut.depth * cut.runs * RUN * TILE_ROWS * encoding.bits / BYTE_BITS
-    filled_bytes = min(where.gpu.multiprocessors * stages_bytes, weight_bytes)
+    filled_bytes = min(where.gpu.multiprocessors * cut.depth * stage_bytes(encoding, cut), weight_bytes)
     return filled_bytes / where.copy_bytes_per_s / gemv_constants().read_over_copy
 
 

@@ -169,7 +169,7 @@ def gemv_time(
         filled_bytes_per_s = _UNALIGNED_BYTES_PER_CYCLE * gpu.multiprocessors * gpu.frequency_hz
         read_s_per_byte = rounded_maximum(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
     memory_s = weight_bytes * read_s_per_byte
-    ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * _stage_bytes(encoding, cut)
+    ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * stage_bytes(encoding, cut)
     ring_s = ring_bytes * read_s_per_byte
     if room >= 2 * blocks:
         ahead_s += c.launch_s + inputs_s
@@ -194,7 +194,7 @@ def _waits(tokens: int, k: int, cut: GemvCut) -> int:
     return eights - eights // next(size for size in _BATCHES if eights % size == 0)
 
 
-def _stage_bytes(encoding: GemvEncoding, cut: GemvCut) -> float:
+def stage_bytes(encoding: GemvEncoding, cut: GemvCut) -> float:
     """Codes of a stage of all warps of a block."""
     return cut.warps * cut.runs * RUN * TILE_ROWS * encoding.bits / BYTE_BITS
 

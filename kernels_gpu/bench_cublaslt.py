@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kernels_gpu.bench_library import SHAPES
+from kernels_gpu.bench_library import COLUMNS, SHAPES
 from kernels_gpu.bench_record import exit_without_cuda
 
-COLUMNS = ("kind", "m", "n", "k", "batch", "kv_heads", "us", "spread", "calls", "kernels")
 TOKENS = (1, 8, 64, 128, 136, 192, 256, 264, 320, 384, 392, 512, 520, 576, 640, 648, 768, 896, 904, 1024, 1040, 1280,
           1536, 1792, 2048, 3072, 4096)  # fmt: skip
 # cublasMatmulTile_t and cublasLtClusterShape_t of cublasLt.h, CUDA 12.1: the number is the place in the list

@@ -47,7 +47,7 @@ VECTOR_TOKENS = (1, 4, 16, 64, 128, 256, 512, 1024, 2048, 4096)
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _LEAST_S = 0.02  # of timed work for each shape
 _ROTATED_BYTES = 1 << 28
-_COLUMNS = ("kind", "m", "n", "k", "batch", "kv_heads", "us", "spread", "calls", "kernels")
+COLUMNS = ("kind", "m", "n", "k", "batch", "kv_heads", "us", "spread", "calls", "kernels")
 
 Call = Callable[[int], object]  # i: which buffers
 
@@ -183,7 +183,7 @@ def main() -> None:
     (output / f"device_{name}.json").write_text(json.dumps(facts, indent=1))
     temporary = output / f"library_{name}.tmp"
     with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, restval="")
+        writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
     temporary.rename(output / f"library_{name}.csv")

@@ -6,27 +6,14 @@ import pytest
 
 from datatypes.catalog import FP16, INT16, INTS, MINIFLOATS
 from hwmodel.unit_cost import price_pe
-from hwmodel.unit_cost_design import PeDesign, design, fixed_product_bits, pe_design
+from hwmodel.unit_cost_design import PeDesign, design, pe_design
 from hwmodel.unit_cost_errors import held_out
 from hwmodel.unit_cost_prices import fitted_targets, is_lut, part_price, register_um2, small_size
+from tests.hwmodel.unseen_designs import float_design, int_design, listed
 
 TARGETS = fitted_targets()
 CELLS = [target for target in TARGETS if not is_lut(target)]
 EXPONENTS, MANTISSAS, WIDTHS, LANES = (1, 2, 3, 6), (0, 1, 2, 3, 8), (2, 3, 4, 5, 8, 9, 12, 15), (1, 2, 3, 6, 32)
-
-
-def float_design(family: str, fields: tuple[int, int, int, int], lanes: int = 1) -> PeDesign:
-    names = ("WEIGHT_EXPONENT_BITS", "WEIGHT_MANTISSA_BITS", "ACTIVATION_EXPONENT_BITS", "ACTIVATION_MANTISSA_BITS")
-    bits = {**dict(zip(names, fields, strict=True)), "ACCUMULATOR_BITS": 0}
-    if family == "minifloat_dot":
-        bits |= {"LANES": lanes, "ACCUMULATOR_BITS": fixed_product_bits(*fields) + 10}
-    return design(family, **bits)
-
-
-def int_design(w: int, a: int, lanes: int, *, unsigned: int = 0, accumulator: int | None = None) -> PeDesign:
-    bits = w + a + 10 if accumulator is None else accumulator
-    return design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACTIVATION_UNSIGNED=unsigned, LANES=lanes,
-                  ACCUMULATOR_BITS=bits)  # fmt: skip
 
 
 def drop(narrow: PeDesign, wide: PeDesign, target: str) -> float:
@@ -155,21 +142,12 @@ OTHERS = [
 ]
 
 
-def unseen() -> list[tuple[PeDesign, float]]:
-    """The designs with their areas."""
-    integers = [
-        (int_design(w, a, lanes, accumulator=bits) if bits else
-         design("int_multiplier", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACCUMULATOR_BITS=0), area)
-        for w, a, lanes, bits, area in INTEGERS
-    ]  # fmt: skip
-    return [(float_design(family, fields, lanes), area) for family, fields, lanes, area in FLOATS] + integers + OTHERS
-
-
 def test_designs_of_no_sweep_are_within_the_goal():
     """Wider formats, other lanes and accumulators: at most 5 % on average; one of 43 is beyond 15 %."""
     errors = {
-        one.name: price_pe(one, "sg13g2", table=False).area_um2.value / area - 1 for one, area in unseen()
-    }  # fmt: skip
+        one.name: price_pe(one, "sg13g2", table=False).area_um2.value / area - 1
+        for one, area in listed(FLOATS, INTEGERS) + OTHERS
+    }
     magnitudes = [abs(error) for error in errors.values()]
     assert len(errors) == 43
     assert sum(magnitudes) / 43 <= 0.05

@@ -2,7 +2,8 @@
 
 from hwmodel.synthesis_table import best_rows
 from hwmodel.unit_cost import price_pe
-from hwmodel.unit_cost_design import PeDesign, design, design_of_row, fixed_product_bits
+from hwmodel.unit_cost_design import design, design_of_row
+from tests.hwmodel.unseen_designs import listed
 
 # Packed LUT6s of modules of hls/rtl, pyosys 0.70: hls.synthesis_yosys.run_batch and hls.lut_packing.count_luts; the
 # smallest of the flows that the tables have of each family (rowpair; rowpair_gates up to four lanes; of products in
@@ -44,26 +45,11 @@ OTHERS = [
 ]
 
 
-def unseen() -> list[tuple[PeDesign, int]]:
-    """The designs with their LUTs."""
-    names = ("WEIGHT_EXPONENT_BITS", "WEIGHT_MANTISSA_BITS", "ACTIVATION_EXPONENT_BITS", "ACTIVATION_MANTISSA_BITS")
-    found: list[tuple[PeDesign, int]] = []
-    for family, fields, lanes, luts in FLOATS:
-        values = dict(zip(names, fields, strict=True)) | {"ACCUMULATOR_BITS": 0}
-        if family == "minifloat_dot":
-            values |= {"LANES": lanes, "ACCUMULATOR_BITS": fixed_product_bits(*fields) + 10}
-        found.append((design(family, **values), luts))
-    for w, a, lanes, bits, luts in INTEGERS:
-        values = {"WEIGHT_BITS": w, "ACTIVATION_BITS": a, "ACCUMULATOR_BITS": bits}
-        found.append((design("int_dot", LANES=lanes, **values) if bits else design("int_multiplier", **values), luts))
-    return found + OTHERS
-
-
 def test_luts_of_designs_of_no_sweep_are_within_the_goal():
     """At most 5 % on average and 15 % at worst."""
     recorded = {design_of_row(row) for row in best_rows("lut6").values()}
     errors = []
-    for one, luts in unseen():
+    for one, luts in listed(FLOATS, INTEGERS) + OTHERS:
         assert one not in recorded
         cost = price_pe(one, table=False).luts
         assert cost is not None
