@@ -56,7 +56,6 @@ class GemvEncoding:
         decode: logical, shift and permute instructions for a weight.
         digits: signed bytes of a value; two where values are no small multiples of a step (NF4).
         tables: lookups behind a value: two for tables of sixteen entries, which take a difference of two.
-        shared_table: the table of sixteen lies in shared memory, as it does where there is one and not several.
         group: inputs that share a scale; 0 for a row.
         scale_bits, zero_bits, selector_bits: of a group's scale, zero point and selector; 0 without.
         candidates: tables to select from, 1 or more.
@@ -72,7 +71,6 @@ class GemvEncoding:
     decode: float
     digits: int
     tables: int
-    shared_table: bool
     group: int
     scale_bits: int = 0
     zero_bits: int = 0
@@ -124,20 +122,18 @@ def _known_encoding(config: TensorConfig) -> GemvEncoding:
         (len(config.formats) - 1).bit_length(),
     )
     if isinstance(fmt, IntFormat) and bits >= 4:
-        return GemvEncoding(bits, _INTEGER_DECODE[bits], 1, 1, False, group, *fields)
+        return GemvEncoding(bits, _INTEGER_DECODE[bits], 1, 1, group, *fields)
     if isinstance(fmt, FloatFormat) and bits > 4:
         return GemvEncoding(
-            bits, _float_decode(fmt), 1, 1, False, group, *fields, floats=True, converted=fmt.variant is FloatVariant.FN
+            bits, _float_decode(fmt), 1, 1, group, *fields, floats=True, converted=fmt.variant is FloatVariant.FN
         )
     learned = isinstance(fmt, LearnedFormat)
     one_digit = not learned and all(_one_digit(np.asarray(f.code_values)) for f in config.formats)
-    digits, sixteen = 1 if one_digit else 2, bits == 4
+    digits, tables = 1 if one_digit else 2, 2 if bits == 4 else 1
     decode = _TABLE_DECODE[bits] + (digits - 1) * _SECOND_DIGIT[bits]
-    one, tables = len(config.formats) == 1, 2 if sixteen else 1
     return GemvEncoding(
-        bits, decode, digits, tables, sixteen and one, group, *fields, len(config.formats), looked_up=True,
-        learned=learned,
-    )  # fmt: skip
+        bits, decode, digits, tables, group, *fields, len(config.formats), looked_up=True, learned=learned
+    )
 
 
 def _float_decode(fmt: FloatFormat) -> float:
