@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Every fixture model: two layers, hidden 64, 320 tokens; random weights from this seed.
@@ -20,6 +21,11 @@ SENTENCES = (
 
 
 USER_CACHE = os.environ.get("CODESIGN_CACHE")
+
+# The same draws on every run, so that a failure tells of the change under test; ``explore`` draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None)
+hypothesis.settings.register_profile("explore", derandomize=False)
+hypothesis.settings.load_profile(os.environ.get("CODESIGN_DRAWS", "repeatable"))
 
 
 def use_cache(folder: str | None) -> None:
