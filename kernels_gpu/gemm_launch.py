@@ -84,7 +84,9 @@ def _read_twice(plan: Plan, tokens: int, shape: tuple[int, int], limit: int) -> 
 def spec_of(plan: Plan, shape: tuple[int, int], cut: tuple[int, int, int, int]) -> GemmSpec:
     """The kernel of a launch; ``cut``: token tiles, row warps, warps that share rows, stages."""
     token_tiles, row_warps, k_warps, depth = cut
-    return GemmSpec(plan, shape[1], token_tiles, row_warps, k_warps, depth, shape[0] % TILE_ROWS == 0)
+    # of a whole block: rows of its last warps may all lie beyond the weight's
+    whole_rows = shape[0] % (TILE_ROWS * row_warps) == 0
+    return GemmSpec(plan, shape[1], token_tiles, row_warps, k_warps, depth, whole_rows)
 
 
 @lru_cache(maxsize=1024)

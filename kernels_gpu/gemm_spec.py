@@ -26,7 +26,7 @@ class GemmSpec:
         row_warps: warps side by side, each with 16 rows.
         k_warps: warps that share rows, each with its runs of every stage.
         depth: stages under way, 2 or more.
-        whole_rows: the number of rows is a multiple of 16.
+        whole_rows: the number of rows is a multiple of those of a block.
     """
 
     plan: Plan

@@ -78,6 +78,7 @@ def test_every_encoding_with_ragged_rows_tokens_and_inputs(recipe):
         ("uint4_g128", 20, 130, 9, (2, 2, 1, 2)),  # two row warps, two tiles of tokens
         ("bitmod3_g128", 16, 520, 3, (1, 1, 2, 2)),  # two warps share rows, and one has no part of the last stage
         ("mxfp4", 5, 520, 2, (1, 1, 1, 3)),  # three stages, all under way
+        ("int4_g128", 16, 37, 3, (1, 2, 1, 2)),  # whole tiles of rows, but none for the second row warp
     ],
 )
 def test_cuts_of_the_work(recipe, n, k, m, cut):
