@@ -21,7 +21,7 @@ from kernels_gpu.attention import ARGUMENTS, make_body
 from kernels_gpu.attention_merge import MERGE_ARGUMENTS, MERGE_TEAMS, make_merge
 from kernels_gpu.attention_spec import STEP_TOKENS, AttentionSpec, cache_format
 from kernels_gpu.gemv_spec import WARP
-from kernels_gpu.launch import require_cuda
+from kernels_gpu.launch import require_cuda, to_device
 from kernels_gpu.native import BoundLaunch, NativeKernel, blocks_per_multiprocessor, load, multiprocessors
 from kernels_gpu.ptx import SIMULATED
 
@@ -80,7 +80,7 @@ def cache_side(tensor: QuantizedTensor, shape: tuple[int, int, int, int], device
         raise ValueError(f"a matrix of the cache {shape!r} must be {b * heads * capacity} x {d}, not {tensor.shape!r}")
     cache_format(tensor.config)
     arrays = pack_tensor(tensor)
-    return CacheSide(tensor.config, shape, arrays["codes"].to(device), arrays["scale"].to(device))
+    return CacheSide(tensor.config, shape, to_device(arrays["codes"], device), to_device(arrays["scale"], device))
 
 
 @lru_cache(maxsize=64)

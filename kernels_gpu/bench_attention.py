@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,11 +23,20 @@ from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.quantize import quantize_tensor
 from hwmodel.report import Measurement
 from kernels_gpu.attention_launch import WARPS, CacheSide, cache_side, prepare
-from kernels_gpu.bench_record import Row, conditions_of_run, exit_without_cuda, measurement, table, write_json
+from kernels_gpu.bench_record import (
+    Row,
+    add_output,
+    conditions_of_run,
+    exit_without_cuda,
+    gather,
+    measurement,
+    write_json,
+)
 from kernels_gpu.launch import device_facts
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_attention"
+MOST_WARPS = 32  # of a block: CUDA C++ Programming Guide, 1024 threads
 CONFIGS = {
     bits: TensorConfig((INTS_SYMMETRIC[bits],), PerChannel(), ScaleConfig(FP16), dynamic=True) for bits in (4, 8)
 }
@@ -123,12 +131,11 @@ def time_quantized(case: Case, bits: int, rate: float, splits: int | None, warps
     )  # fmt: skip
 
 
-def time_torch(case: Case, rate: float) -> list[Row]:
+def time_torch(case: Case, rate: float) -> Iterator[Row]:
     """``scaled_dot_product_attention`` on an FP16 cache, by backend."""
     query = query_of(case)[:, :, None]
     nbytes = 2 * 2 * case.sequences * case.heads * case.context * case.head_dim
     sides = [tuple(torch.randn(case.shape, device="cuda").half() for _ in range(2)) for _ in range(rotation(nbytes))]
-    made = []
     for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION):
 
         def caller(keys: Tensor, values: Tensor, backend: SDPBackend = backend) -> Callable[[], object]:
@@ -143,47 +150,54 @@ def time_torch(case: Case, rate: float) -> list[Row]:
         try:
             timing = time_graph([caller(k, v) for k, v in sides])
         except RuntimeError as error:
-            print(f"torch {backend.name} {case}: {str(error).splitlines()[0]}", flush=True)
+            print(f"torch {backend.name} {case}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
             continue
-        made.append(
-            Row(
-                f"torch {backend.name.partition('_')[0].lower()} fp16", case.sequences, case.heads * case.group,
-                case.context, str(case), nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, 0.0,
-            )
+        yield Row(
+            f"torch {backend.name.partition('_')[0].lower()} fp16", case.sequences, case.heads * case.group,
+            case.context, str(case), nbytes, nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, 0.0,
         )  # fmt: skip
-    return made
 
 
-def main() -> int:
-    """Run, print the table, write the records."""
+def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:
+    """All rows that the command line asks for; what fails is named and left out."""
+    for case in CASES:
+        for bits, splits, warps in itertools.product((8, 4), given.splits, given.warps):
+            try:
+                yield time_quantized(case, bits, rate, splits or None, warps)
+            except (AssertionError, NotImplementedError, RuntimeError) as error:
+                print(f"int{bits} {case}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+            torch.cuda.empty_cache()
+        if not given.no_public:
+            yield from time_torch(case, rate)
+        torch.cuda.empty_cache()
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    add_output(parser)
     parser.add_argument("--splits", nargs="+", type=int, default=[0], help="blocks for a head; 0 chooses")
     parser.add_argument("--warps", nargs="+", type=int, default=[WARPS], help="warps of a block")
     parser.add_argument("--no-public", action="store_true", help="leave out torch's kernels")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
+    if min(given.splits) < 0 or not all(1 <= warps <= MOST_WARPS for warps in given.warps):
+        parser.error(f"splits must be at least 0 and warps 1 to {MOST_WARPS}, not {given.splits!r} and {given.warps!r}")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the rows, write the records."""
+    given = parse(arguments)
     exit_without_cuda()
     rate = copy_bytes_per_s()
     print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
-    rows: list[Row] = []
-    for case in CASES:
-        for bits in (8, 4):
-            for splits, warps in itertools.product(arguments.splits, arguments.warps):
-                try:
-                    rows.append(time_quantized(case, bits, rate, splits or None, warps))
-                except (AssertionError, RuntimeError) as error:
-                    print(f"int{bits} {case}: {error}", flush=True)
-                torch.cuda.empty_cache()
-        if not arguments.no_public:
-            rows += time_torch(case, rate)
-        torch.cuda.empty_cache()
+    rows, status = gather(run(given, rate))
     name = device_facts().name
     print(name)
-    print(table(rows))
-    if arguments.output is not None:
+    if given.output is not None and rows:
         found = conditions_of_run(rate, "caches", "clocks.sm,clocks.mem")
-        write_json(arguments.output, [asdict(_measurement(row, found, name)) for row in rows])
-    return 0
+        write_json(given.output, [asdict(_measurement(row, found, name)) for row in rows])
+    return status
 
 
 def _measurement(row: Row, common: dict[str, str], device: str) -> Measurement:

@@ -23,7 +23,7 @@ from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_record import CLOCKS, Row, conditions_of_run, exit_without_cuda, write_json
+from kernels_gpu.bench_record import CLOCKS, Row, conditions_of_run, exit_without_cuda, gather, write_json
 from kernels_gpu.compile_ahead import add_jobs, compile_all, kept_ptx
 from kernels_gpu.decode_columns import CUBLAS, SEED, TINYGEMM, build, case_of, choose_distinct, type_of
 from kernels_gpu.decode_floor import StepCase, StepPrediction, data_sheet, predict
@@ -165,18 +165,14 @@ def time_column(column: str, bases: Sequence[StepCase], most: int, rate: float) 
         yield measure(column, case, decoder, distinct, rate, data_sheet(facts.name), time_step)
 
 
-def run(columns: Sequence[str], cases: Sequence[StepCase], most: int, rate: float) -> list[StepRow]:
+def run(columns: Sequence[str], cases: Sequence[StepCase], most: int, rate: float) -> Iterator[StepRow]:
     """All rows; a column that cannot run, or not on, says why in a sentence."""
-    rows: list[StepRow] = []
     for column in columns:
         try:
-            for row in time_column(column, cases, most, rate):
-                rows.append(row)
-                print(table([row]).splitlines()[1], flush=True)
+            yield from time_column(column, cases, most, rate)
         except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
             print(f"{column}: {str(error).splitlines()[0] if str(error) else repr(error)}", file=sys.stderr, flush=True)
         torch.cuda.empty_cache()
-    return rows
 
 
 def time_step(step: DecodeStep) -> Timing:
@@ -223,14 +219,15 @@ def main(given: Sequence[str] | None = None) -> int:
         compile_all(ahead(set().union(*found)), arguments.jobs)
         rate = copy_bytes_per_s()
         print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
-        rows = run(columns, cases, arguments.distinct or shape.layers, rate)
+        found_rows = run(columns, cases, arguments.distinct or shape.layers, rate)
+        rows, status = gather(found_rows, table([]), lambda row: table([row]).splitlines()[1])
     name = device_facts().name
     common = conditions_of_run(rate, "weights of layers", CLOCKS)
     print(f"{name}, {CLOCKS}: {common[CLOCKS.replace(',', ', ')]}")
     print(table(rows))
-    if arguments.output is not None:
+    if arguments.output is not None and rows:
         write_json(arguments.output, [asdict(measurement(row, common, name)) for row in rows])
-    return 0 if rows else 1
+    return status
 
 
 def _wrong(arguments: argparse.Namespace) -> str | None:
@@ -239,8 +236,9 @@ def _wrong(arguments: argparse.Namespace) -> str | None:
         return f"--batch must be 1 to {MAX_TOKENS}, not {arguments.batch!r}"
     if min(arguments.contexts) < 1 or arguments.layers < 1 or arguments.distinct < 0:
         return "--contexts and --layers must be at least 1, --distinct at least 0"
-    if arguments.output is not None and not arguments.output.resolve().parent.is_dir():
-        return f"the folder of --output must exist, not {str(arguments.output)!r}"
+    output: Path | None = arguments.output
+    if output is not None and (output.is_dir() or not output.resolve().parent.is_dir()):
+        return f"--output must be a file whose folder exists, not {str(output)!r}"
     return None
 
 

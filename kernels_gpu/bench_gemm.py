@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,8 +22,18 @@ from torch import Tensor
 from hwmodel.gpu_gemv_cut import LAUNCHED
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record, dequantize, gemm
-from kernels_gpu.bench_gemv import SHAPES, inputs, packed, shape_argument
-from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, gather, write_json
+from kernels_gpu.bench_gemv import SHAPES, inputs, packed
+from kernels_gpu.bench_record import (
+    CLOCKS,
+    Row,
+    add_output,
+    checked,
+    conditions_of_run,
+    exit_without_cuda,
+    gather,
+    shape_argument,
+    write_json,
+)
 from kernels_gpu.compile_ahead import Ahead, add_jobs, compile_all, kept_ptx
 from kernels_gpu.dequantize_launch import prepare_dequantize
 from kernels_gpu.dequantize_launch import spec_of as dequantize_spec
@@ -199,7 +208,7 @@ def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    add_output(parser)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES)
     parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int)

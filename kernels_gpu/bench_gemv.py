@@ -9,11 +9,11 @@ is installed, bitsandbytes' NF4. The bound is the bytes of the packed weight at 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,8 +21,19 @@ from torch import Tensor
 from hwmodel.gpu_gemv_cut import LAUNCHED, GemvCut
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, table, write_json
+from kernels_gpu.bench_record import (
+    CLOCKS,
+    Row,
+    add_output,
+    checked,
+    conditions_of_run,
+    exit_without_cuda,
+    gather,
+    shape_argument,
+    write_json,
+)
 from kernels_gpu.gemv_launch import (
+    MAX_TOKENS,
     PackedMatrix,
     allocate_result,
     choose_shape,
@@ -115,24 +126,26 @@ def time_kernel(
     )  # fmt: skip
 
 
-def public_kernels(shape: tuple[int, int], x: Tensor, copy_rate: float) -> list[Row]:
-    """Kernels that others wrote, on the same shape: cuBLAS, tinygemm, bitsandbytes (what is there)."""
+Key = tuple[str, int, int, int]  # kernel, m, n and k of a row
+
+
+def public_kernels(shape: tuple[int, int], x: Tensor, copy_rate: float, done: Collection[Key] = ()) -> Iterator[Row]:
+    """Kernels that others wrote, on the same shape: cuBLAS, tinygemm, bitsandbytes; what is there and not ``done``."""
     n, k = shape
-    made = []
     for name, build in (("fp16 cuBLAS", _cublas), ("tinygemm int4 g128", _tinygemm), ("bitsandbytes nf4 g64", _nf4)):
+        if (name, len(x), n, k) in done:
+            continue
         try:
             nbytes, first, clone = build(n, k, x)
             calls = [first, *(clone() for _ in range(rotation(nbytes) - 1))]
             timing = time_graph(calls)
         except Exception as error:
-            print(f"{name} {n}x{k} m={len(x)}: {str(error).splitlines()[0] if str(error) else error!r}")
+            text = str(error).splitlines()[0] if str(error) else repr(error)
+            print(f"{name} {n}x{k} m={len(x)}: {text}", file=sys.stderr, flush=True)
             continue
-        made.append(
-            Row(name, len(x), n, k, "", nbytes, nbytes / copy_rate * 1e6, timing.median_s * 1e6, timing.spread, 0.0)
-        )
         del calls, first, clone
         torch.cuda.empty_cache()
-    return made
+        yield Row(name, len(x), n, k, "", nbytes, nbytes / copy_rate * 1e6, timing.median_s * 1e6, timing.spread, 0.0)
 
 
 Built = tuple[int, Callable[[], object], Callable[[], Callable[[], object]]]
@@ -203,36 +216,40 @@ def compile_all(
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
 
 
-def run(arguments: argparse.Namespace, cuts: list[GemvCut | None], rate: float) -> list[Row]:
-    """All rows that the command line asks for, at a copy rate of ``rate`` bytes a second."""
-    rows: list[Row] = []
-    for shape in arguments.shapes:
+def run(
+    arguments: argparse.Namespace, cuts: Sequence[GemvCut | None], rate: float, done: Collection[Key] = ()
+) -> Iterator[Row]:
+    """The rows that the command line asks for and that are not ``done``, at a copy rate of ``rate`` bytes a second.
+
+    What fails is named on standard error and left out.
+    """
+    for n, k in arguments.shapes:
         for recipe in arguments.recipes:
-            weight, dense = packed(recipe, shape)
-            for m in arguments.tokens:
-                x = inputs(m, shape[1])
-                for cut in cuts:
-                    try:
-                        worst = check(weight, dense, x, cut)
-                    except (AssertionError, NotImplementedError, RuntimeError) as error:
-                        print(f"{recipe} {shape} m={m} {cut}: {error}", flush=True)
-                        continue
+            left = [m for m in arguments.tokens if (recipe, m, n, k) not in done]
+            if not left:
+                continue
+            weight, dense = packed(recipe, (n, k))
+            for m, cut in itertools.product(left, cuts):
+                x = inputs(m, k)
+                try:
+                    worst = check(weight, dense, x, cut)
                     for overlapped in (True, False) if arguments.alone else (True,):
                         made = time_kernel(recipe, weight, x, rate, cut, overlapped=overlapped)
-                        rows.append(replace(made, worst_error=worst))
-                    torch.cuda.empty_cache()
+                        yield replace(made, worst_error=worst)
+                except (AssertionError, NotImplementedError, RuntimeError) as error:
+                    print(f"{recipe} {n}x{k} m={m} {cut}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+                torch.cuda.empty_cache()
             del weight, dense
             torch.cuda.empty_cache()
         if not arguments.no_public:
             for m in arguments.tokens:
-                rows += public_kernels(shape, inputs(m, shape[1]), rate)
-    return rows
+                yield from public_kernels((n, k), inputs(m, k), rate, done)
 
 
-def main() -> int:
-    """Run, print the table, write the records."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    add_output(parser)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--shapes", nargs="+", type=shape_argument, default=list(SHAPES), metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int, default=[1])
@@ -240,28 +257,27 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="also without overlap of consecutive kernels")
     parser.add_argument("--no-public", action="store_true", help="leave out other people's kernels")
     parser.add_argument("--jobs", type=int, default=0, help="compile in so many processes first")
-    arguments = parser.parse_args()
-    cuts: list[GemvCut | None] = list(CUTS) if arguments.explore else [None]
-    if arguments.jobs:
-        compile_all(arguments.recipes, arguments.shapes, arguments.tokens, cuts, arguments.jobs)
+    given = parser.parse_args(arguments)
+    if not all(1 <= m <= MAX_TOKENS for m in given.tokens):
+        parser.error(f"tokens must be 1 to {MAX_TOKENS}, not {given.tokens!r}")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the rows, write the records."""
+    given = parse(arguments)
+    cuts: list[GemvCut | None] = list(CUTS) if given.explore else [None]
     exit_without_cuda()
+    if given.jobs:
+        compile_all(given.recipes, given.shapes, given.tokens, cuts, given.jobs)
     rate = copy_bytes_per_s()
     print(f"copy {rate / 1e12:.3f} TB/s", flush=True)
-    rows = run(arguments, cuts, rate)
+    rows, status = gather(run(given, cuts, rate))
     found, name = conditions(rate), device_facts().name
     print(f"{name}, {CLOCKS}: {found[CLOCKS.replace(',', ', ')]}")
-    print(table(rows))
-    if arguments.output is not None:
-        write_json(arguments.output, [asdict(measurement(row, found, name)) for row in rows])
-    return 0
-
-
-def shape_argument(text: str) -> tuple[int, int]:
-    """A shape of the command line, n and k."""
-    n, _, k = text.partition("x")
-    if not (n.isdigit() and k.isdigit()):
-        raise argparse.ArgumentTypeError(f"a shape must be NxK, not {text!r}")
-    return int(n), int(k)
+    if given.output is not None and rows:
+        write_json(given.output, [asdict(measurement(row, found, name)) for row in rows])
+    return status
 
 
 if __name__ == "__main__":

@@ -13,14 +13,23 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_gemv import SHAPES, inputs, shape_argument
-from kernels_gpu.bench_record import CLOCKS, Row, checked, conditions_of_run, exit_without_cuda, gather, write_json
+from kernels_gpu.bench_gemv import SHAPES, inputs
+from kernels_gpu.bench_record import (
+    CLOCKS,
+    Row,
+    add_output,
+    checked,
+    conditions_of_run,
+    exit_without_cuda,
+    gather,
+    shape_argument,
+    write_json,
+)
 from kernels_gpu.compile_ahead import Ahead, add_jobs, compile_all, kept_ptx
 from kernels_gpu.gemv_launch import MAX_TOKENS, allocate_result
 from kernels_gpu.launch import device_facts
@@ -73,7 +82,7 @@ def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON file of measurements to write")
+    add_output(parser)
     parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int)

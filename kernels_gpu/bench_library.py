@@ -162,7 +162,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     output: Path = parser.parse_args().output
     if not torch.cuda.is_available():
-        sys.exit("a CUDA device must be there to time its library")
+        print(f"a CUDA device and its driver must be there to time its library; torch {torch.__version__} finds none",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(2)
     name = torch.cuda.get_device_name().lower().split()[1]
     rows: list[dict[str, object]] = []
     for n, k in SHAPES:

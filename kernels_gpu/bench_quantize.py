@@ -9,10 +9,11 @@ is timed without saying so.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.packing import unpack
 from datatypes.quantize import quantize_tensor
-from kernels_gpu.bench_record import exit_without_cuda, today, write_json
+from kernels_gpu.bench_record import add_output, exit_without_cuda, gather, today, write_json
 from kernels_gpu.launch import device_facts, query_smi
 from kernels_gpu.quantize import PackedWeights, allocate, prepare, quantize_packed
 from kernels_gpu.timing import copy_bytes_per_s, rotation, time_eager, time_graph
@@ -147,41 +148,46 @@ def measure(recipe: str, dtype_name: str, shape: tuple[int, int], copy_rate: flo
     )
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as text."""
-    head = f"{'recipe':24s}{'input':10s}{'shape':>12s}{'us':>9s}{'spread':>8s}{'bound us':>9s}{'of bound':>9s}"
-    head += f"{'Gweights/s':>11s}{'other':>7s}{'torch us':>10s}{'library us':>11s}"
-    lines = [head]
-    for r in rows:
-        plain = "-" if r.plain_torch_us is None else f"{r.plain_torch_us:.0f}"
-        library = "-" if r.quantize_tensor_us is None else f"{r.quantize_tensor_us:.0f}"
-        lines.append(
-            f"{r.recipe:24s}{r.input:10s}{f'{r.n}x{r.k}':>12s}{r.median_us:9.1f}{r.spread:8.1%}{r.bound_us:9.1f}"
-            f"{r.fraction_of_bound:9.1%}{r.weights_per_s / 1e9:11.1f}{r.other_choices:7d}{plain:>10s}{library:>11s}"
-        )
-    return "\n".join(lines)
+HEAD = (
+    f"{'recipe':24s}{'input':10s}{'shape':>12s}{'us':>9s}{'spread':>8s}{'bound us':>9s}{'of bound':>9s}"
+    f"{'Gweights/s':>11s}{'other':>7s}{'torch us':>10s}{'library us':>11s}"
+)
 
 
-def main() -> int:
-    """Run, print the table, write the record."""
+def line(r: Row) -> str:
+    """A row as text, below ``HEAD``."""
+    plain = "-" if r.plain_torch_us is None else f"{r.plain_torch_us:.0f}"
+    library = "-" if r.quantize_tensor_us is None else f"{r.quantize_tensor_us:.0f}"
+    return (
+        f"{r.recipe:24s}{r.input:10s}{f'{r.n}x{r.k}':>12s}{r.median_us:9.1f}{r.spread:8.1%}{r.bound_us:9.1f}"
+        f"{r.fraction_of_bound:9.1%}{r.weights_per_s / 1e9:11.1f}{r.other_choices:7d}{plain:>10s}{library:>11s}"
+    )
+
+
+def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:
+    """All rows that the command line asks for; what fails is named and left out."""
+    for shape, recipe, dtype in itertools.product(SHAPES, given.recipes, DTYPES):
+        baselines = not given.no_baselines and recipe == "bitmod4_g128_fp16" and dtype == "float32"
+        try:
+            yield measure(recipe, dtype, shape, rate, baselines and shape == SHAPES[0])
+        except (AssertionError, NotImplementedError, RuntimeError) as error:
+            print(f"{recipe} {dtype} {shape}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+        torch.cuda.empty_cache()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print the rows, write the record."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="JSON record to write")
+    add_output(parser)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--no-baselines", action="store_true", help="leave out plain torch and quantize_tensor")
-    arguments = parser.parse_args()
+    given = parser.parse_args(arguments)
     exit_without_cuda()
     rate = copy_bytes_per_s()
-    rows = []
-    for shape in SHAPES:
-        for recipe in arguments.recipes:
-            for dtype in DTYPES:
-                baselines = not arguments.no_baselines and recipe == "bitmod4_g128_fp16" and dtype == "float32"
-                rows.append(measure(recipe, dtype, shape, rate, baselines and shape == SHAPES[0]))
-                torch.cuda.empty_cache()
+    rows, status = gather(run(given, rate), HEAD, line)
     clocks = query_smi("clocks.sm,clocks.mem,clocks.max.sm,power.draw")
     print(f"{device_facts().name}, copy {rate / 1e12:.3f} TB/s, clocks (SM, memory, highest SM, power): {clocks}")
-    print(table(rows))
-    if arguments.output is not None:
+    if given.output is not None and rows:
         record = {
             "made_by": COMMAND,
             "date": today(),
@@ -192,8 +198,8 @@ def main() -> int:
             "copy_bytes_per_s": rate,
             "rows": [asdict(row) for row in rows],
         }
-        write_json(arguments.output, record)
-    return 0
+        write_json(given.output, record)
+    return status
 
 
 if __name__ == "__main__":

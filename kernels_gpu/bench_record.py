@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from hwmodel.report import Measurement
-from kernels_gpu.launch import device_facts, query_smi, require_cuda
-from kernels_gpu.timing import REPLAYS
+from kernels_gpu.launch import device_facts, query_smi, require_cuda, require_free_memory
+from kernels_gpu.timing import COPY_BYTES, REPLAYS
 
 CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
 
@@ -45,12 +47,42 @@ class Row:
 
 
 def exit_without_cuda() -> None:
-    """End the benchmark with a sentence and code 2 where kernels cannot run."""
+    """End the benchmark with a sentence and code 2 where kernels cannot run, or memory cannot hold a copy."""
     try:
         require_cuda()
+        require_free_memory(2 * COPY_BYTES, "the copy that bounds the kernels")
     except RuntimeError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option ``--output``; where no file can be written is said before anything is timed."""
+    parser.add_argument("--output", type=output_argument, metavar="FILE", help="JSON file of measurements to write")
+
+
+def output_argument(text: str) -> Path:
+    """A file that can be written.
+
+    Raises:
+        argparse.ArgumentTypeError: a folder, or in none that is there.
+    """
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"it must be a file in a folder that exists, not {text!r}")
+    return path
+
+
+def shape_argument(text: str) -> tuple[int, int]:
+    """A shape of the command line, n and k.
+
+    Raises:
+        argparse.ArgumentTypeError: not two numbers above zero.
+    """
+    n, _, k = text.partition("x")
+    if not (n.isdecimal() and k.isdecimal() and int(n) and int(k)):
+        raise argparse.ArgumentTypeError(f"a shape must be NxK, not {text!r}")
+    return int(n), int(k)
 
 
 def checked(outs: Sequence[Tensor], expected: Tensor, allowed: Tensor) -> float:
@@ -71,7 +103,7 @@ HEAD = (
 )
 
 
-def line(r: Row) -> str:
+def line(r: Any) -> str:
     """A row as text, below ``HEAD``."""
     return (
         f"{r.kernel:26s}{r.m:5d}{f'{r.n}x{r.k}':>12s}{r.cut:>22s}{r.median_us:9.2f}{r.spread:8.1%}{r.bound_us:8.2f}"
@@ -84,23 +116,24 @@ def table(rows: list[Row]) -> str:
     return "\n".join([HEAD, *(line(r) for r in rows)])
 
 
+Timed = TypeVar("Timed")
 STOPPED = 130  # status of a command that was interrupted: POSIX shells, 128 and the number of SIGINT
 
 
-def gather(rows: Iterable[Row]) -> tuple[list[Row], int]:
-    """The rows, each printed as it comes, and the status to end with.
+def gather(rows: Iterable[Timed], head: str = HEAD, shown: Callable[[Timed], str] = line) -> tuple[list[Timed], int]:
+    """The rows, each printed below ``head`` as it comes, and the status to end with.
 
     SIGINT and SIGTERM end them early: what is there by then is kept, and the status is ``STOPPED``. Without any row it
     is 1.
     """
-    made: list[Row] = []
+    made: list[Timed] = []
     # SIGINT too: a shell starts commands in the background with it ignored
     kept = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        print(HEAD, flush=True)
+        print(head, flush=True)
         for row in rows:
             made.append(row)
-            print(line(row), flush=True)
+            print(shown(row), flush=True)
     except KeyboardInterrupt:
         print(f"stopped after {len(made)} rows", file=sys.stderr, flush=True)
         return made, STOPPED

@@ -22,7 +22,7 @@ from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
 from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec
-from kernels_gpu.launch import require_cuda
+from kernels_gpu.launch import require_cuda, to_device
 from kernels_gpu.native import (
     MAX_SHARED_BYTES,
     BoundLaunch,
@@ -67,6 +67,7 @@ def packed_matrix(
     Raises:
         ValueError: an array is missing or of another size than the config says.
         NotImplementedError: an encoding without a kernel.
+        RuntimeError: ``device`` cannot be used, or its memory is too small.
     """
     plan = plan_of(config)
     n, k = shape
@@ -89,7 +90,7 @@ def packed_matrix(
             raise ValueError(
                 f"{name} of a packed {n} x {k} matrix must take {4 * words} bytes, not {arrays[name].nbytes!r}"
             )
-    return PackedMatrix(config, shape, {name: arrays[name].contiguous().to(device) for name in wanted}, plan)
+    return PackedMatrix(config, shape, {name: to_device(arrays[name], device) for name in wanted}, plan)
 
 
 def from_quantized(tensor: QuantizedTensor, device: torch.device | str) -> PackedMatrix:

@@ -68,6 +68,35 @@ def _obstacle() -> str | None:
     return None if works else f"a first kernel on {_name()} must give right results, not wrong ones"
 
 
+def require_free_memory(needed_bytes: int, what: str) -> None:
+    """Do nothing where the current device has ``needed_bytes`` of free memory.
+
+    Raises:
+        RuntimeError: it has less.
+    """
+    free = torch.cuda.mem_get_info()[0]
+    if free < needed_bytes:
+        raise RuntimeError(
+            f"free memory of {_name()} must be at least {needed_bytes / 1e9:.1f} GB for {what}, not {free / 1e9:.1f}"
+        )
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """``tensor`` on ``device``, contiguous.
+
+    Raises:
+        RuntimeError: a CUDA device that cannot be used, or whose free memory is too small.
+    """
+    if torch.device(device).type == "cuda" and not tensor.is_cuda:
+        require_cuda()
+    try:
+        return tensor.contiguous().to(device)
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            f"memory of the device must hold {tensor.nbytes} more bytes for a packed array: too few are free"
+        ) from error
+
+
 def _store_thread_index(out: Any) -> None:
     out[cuda.threadIdx.x] = cuda.threadIdx.x
 

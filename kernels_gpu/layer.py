@@ -37,7 +37,7 @@ from kernels_gpu.gemv_launch import (
     prepare_all,
 )
 from kernels_gpu.gemv_spec import WARP
-from kernels_gpu.launch import require_cuda
+from kernels_gpu.launch import require_cuda, to_device
 from kernels_gpu.layer_inputs import ARGUMENTS, THREADS, InputsSpec, make_body
 from kernels_gpu.low_rank_launch import DeviceFactor, dense_factor, device_factor, prepare_columns, prepare_low_rank
 from kernels_gpu.native import BoundLaunch, NativeKernel, load
@@ -104,15 +104,15 @@ def device_layer(layer: QuantizedLayer, device: torch.device | str) -> DeviceLay
             wide = layer.shape[1] > 1 << 16
             chosen = layer.outliers.columns.to(torch.int32)
             chosen = chosen if wide else (chosen - ((chosen >> 15) << 16)).to(torch.int16)
-            columns = (dense_factor(values, device), chosen.to(device)) if len(chosen) else None
+            columns = (dense_factor(values, device), to_device(chosen, device)) if len(chosen) else None
         else:
             rows = device_outliers(values, layer.outliers.columns, layer.outliers.row_pointers, layer.shape, device)
     index = stored_order(layer)
     return DeviceLayer(
         layer.shape,
         from_quantized(layer.weight, device),
-        None if index is None else index.to(torch.int32).to(device),
-        None if layer.smoothing is None else layer.smoothing.to(torch.float32).to(device),
+        None if index is None else to_device(index.to(torch.int32), device),
+        None if layer.smoothing is None else to_device(layer.smoothing.to(torch.float32), device),
         low_rank,
         columns,
         rows,

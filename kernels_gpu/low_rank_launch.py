@@ -16,6 +16,7 @@ from datatypes.planes import flat_words, row_words
 from datatypes.tensor import QuantizedTensor
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv_spec import WARP
+from kernels_gpu.launch import to_device
 from kernels_gpu.low_rank import ARGUMENTS, make_body
 from kernels_gpu.low_rank_spec import Factor, FactorKind, Source, Target, ThinSpec, factor_of, thin_cut
 from kernels_gpu.native import BoundLaunch, NativeKernel, load
@@ -69,14 +70,14 @@ def device_factor(tensor: QuantizedTensor, device: torch.device | str) -> Device
     """
     factor = factor_of(tensor.config, tensor.shape[1])
     arrays = pack_tensor(tensor)
-    scale = arrays["scale"].to(device) if factor.scale is not None else None
-    return DeviceFactor(factor, tensor.shape[0], arrays["codes"].contiguous().to(device), scale)
+    scale = to_device(arrays["scale"], device) if factor.scale is not None else None
+    return DeviceFactor(factor, tensor.shape[0], to_device(arrays["codes"], device), scale)
 
 
 def dense_factor(values: Tensor, device: torch.device | str) -> DeviceFactor:
     """A matrix of float16, bfloat16 or float32 as a factor."""
     n, columns = values.shape
-    return DeviceFactor(Factor(_FLOATS[values.dtype], columns), n, values.contiguous().to(device))
+    return DeviceFactor(Factor(_FLOATS[values.dtype], columns), n, to_device(values, device))
 
 
 @lru_cache(maxsize=256)

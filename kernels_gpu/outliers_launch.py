@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv_spec import WARP
+from kernels_gpu.launch import to_device
 from kernels_gpu.native import BoundLaunch, NativeKernel, load
 from kernels_gpu.outliers import ARGUMENTS, CsrSpec, make_body, row_blocks
 from kernels_gpu.ptx import SIMULATED
@@ -98,10 +99,10 @@ def device_outliers(
     starts = row_blocks(pointers.cpu().numpy().astype(np.int64), most, ROWS)
     return DeviceOutliers(
         shape,
-        _padded(values).to(device),
-        _padded(index).to(device),
-        pointers.to(torch.int32).to(device),
-        torch.from_numpy(starts).to(device),
+        to_device(_padded(values), device),
+        to_device(_padded(index), device),
+        to_device(pointers.to(torch.int32), device),
+        to_device(torch.from_numpy(starts), device),
     )
 
 

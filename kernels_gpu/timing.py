@@ -96,7 +96,10 @@ def _time(run: Callable[[], object], replays: int, calls: int) -> Timing:
     return Timing(median_s=median, lower_quartile_s=lower, upper_quartile_s=upper, replays=replays)
 
 
-def copy_bytes_per_s(size_bytes: int = 1 << 32) -> float:
+COPY_BYTES = 1 << 32  # of each of the two buffers below
+
+
+def copy_bytes_per_s(size_bytes: int = COPY_BYTES) -> float:
     """Rate of a large device-to-device copy, bytes read plus bytes written: the best of torch's ways to do it."""
     source = torch.randint(-(2**31), 2**31 - 1, (size_bytes // 4,), dtype=torch.int32, device="cuda")
     target = torch.empty_like(source)

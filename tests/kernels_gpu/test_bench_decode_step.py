@@ -120,7 +120,7 @@ def test_columns():
     [
         (["--batch", "17"], "--batch must be 1 to 16, not 17"),
         (["--contexts", "0"], "--contexts and --layers must be at least 1"),
-        (["--output", "nowhere/x.json"], "the folder of --output must exist, not 'nowhere/x.json'"),
+        (["--output", "nowhere/x.json"], "--output must be a file whose folder exists, not 'nowhere/x.json'"),
     ],
 )
 def test_wrong_arguments_are_one_sentence(given, said, capsys):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kernels_gpu import bench_gemm, bench_layer, ptx
+from kernels_gpu import bench_attention, bench_gemm, bench_gemv, bench_layer, bench_quantize, ptx
 from kernels_gpu.bench_gemm import Rates, bytes_of, check, parse, ways
 from kernels_gpu.bench_record import Row
 from kernels_gpu.gemv_launch import allocate_result, from_quantized
@@ -12,6 +12,7 @@ from kernels_gpu.layer import device_layer
 from kernels_gpu.layer_recipes import LAYERS, RANK
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
+BENCHMARKS = (bench_attention, bench_gemm, bench_gemv, bench_layer, bench_quantize)
 ROW = Row("int4_g128 tiles", 32, 4096, 1024, "4x8x1x3", 1 << 20, 0.7, 1.4, 0.01, 0.25, 81)
 
 
@@ -33,18 +34,31 @@ def test_quick_runs_are_short_and_others_take_everything():
     assert whole.tokens == [1, 4, 16]
 
 
-@pytest.mark.parametrize(("bench", "tokens", "said"), [(bench_gemm, "0", "at least 1"), (bench_layer, "17", "1 to 16")])
-def test_wrong_numbers_of_tokens_are_one_sentence(bench, tokens, said, capsys):
+@pytest.mark.parametrize(
+    ("bench", "given", "said"),
+    [
+        (bench_gemm, "--tokens 0", "at least 1"),
+        (bench_layer, "--tokens 17", "1 to 16"),
+        (bench_gemv, "--tokens 17", "1 to 16"),
+        (bench_gemv, "--tokens 0", "1 to 16"),
+        (bench_gemv, "--shapes 0x8", "a shape must be NxK, not '0x8'"),
+        (bench_gemm, "--shapes 8x8x8", "a shape must be NxK, not '8x8x8'"),
+        (bench_attention, "--warps 33", "warps 1 to 32"),
+        *((bench, "--output nowhere/x.json", "a file in a folder that exists") for bench in BENCHMARKS),
+        (bench_quantize, "--output .", "a file in a folder that exists, not '.'"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(bench, given, said, capsys):
     with pytest.raises(SystemExit) as stopped:
-        bench.main(["--tokens", tokens])
+        bench.main(given.split())
     assert stopped.value.code == 2 and said in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available() and not ptx.SIMULATED, reason="there is a device")
-@pytest.mark.parametrize("bench", [bench_gemm, bench_layer])
+@pytest.mark.parametrize("bench", BENCHMARKS)
 def test_without_a_device_a_sentence_and_code_2(bench, capsys):
     with pytest.raises(SystemExit) as stopped:
-        bench.main(["--quick"])
+        bench.main([])
     told = capsys.readouterr()
     assert stopped.value.code == 2 and told.out == ""
     assert told.err.strip().count("\n") == 0 and "a CUDA device" in told.err
@@ -74,6 +88,33 @@ def test_measured_layers_are_what_their_names_say():
     assert counts.max() > 2 * counts.float().mean() and counts.min() < 3
     # dense slots are zero: stored values as they are
     assert device_layer(rows, "cpu").rows.values.dtype == torch.float16
+
+
+def test_a_run_leaves_out_what_is_done_and_what_fails(monkeypatch, capsys):
+    made = []
+
+    def packed(recipe, shape):
+        made.append((recipe, shape))
+        return recipe, None
+
+    def check(weight, dense, x, cut):
+        assert (weight, len(x)) != ("int8", 2), "error must be within its tolerance"
+        return 0.5
+
+    def time_kernel(recipe, weight, x, rate, cut, *, overlapped):
+        return Row(recipe, len(x), 8, 16, "", 1, 1.0, 2.0, 0.01, 0.0)
+
+    for name, stand_in in {"packed": packed, "check": check, "time_kernel": time_kernel}.items():
+        monkeypatch.setattr(bench_gemv, name, stand_in)
+    monkeypatch.setattr(bench_gemv, "inputs", lambda m, k: torch.zeros(m, k))
+    asked = "--recipes int4_g128 int8 --shapes 8x16 4x16 --tokens 1 2 --no-public"
+    given = bench_gemv.parse(asked.split())
+    done = {("int4_g128", 1, 8, 16), ("int8", 1, 8, 16), ("int8", 2, 4, 16), ("int8", 1, 4, 16)}
+    rows = list(bench_gemv.run(given, [None], 3e12, done))
+    # of 8 x 16 the second number of tokens, of which INT8 is wrong; of 4 x 16 nothing of INT8, which is not packed
+    assert [(r.kernel, r.m, r.worst_error) for r in rows] == [("int4_g128", m, 0.5) for m in (2, 1, 2)]
+    assert made == [("int4_g128", (8, 16)), ("int8", (8, 16)), ("int4_g128", (4, 16))]
+    assert "int8 8x16 m=2 None: error must be within its tolerance" in capsys.readouterr().err
 
 
 @simulated

@@ -9,7 +9,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from kernels_gpu.bench_record import Row, checked, gather, measurement, table, write_json
+from kernels_gpu import bench_record
+from kernels_gpu.bench_record import Row, checked, exit_without_cuda, gather, measurement, table, write_json
 
 ROW = Row("int4", 2, 4096, 1024, "8x2x1x0", 2 << 20, 0.7, 1.4, 0.0125, 0.25, 64)
 
@@ -71,3 +72,17 @@ def test_rows_are_printed_as_they_come_and_kept_when_stopped(capsys):
         assert len(told.out.splitlines()) == 2 and told.err == "stopped after 1 rows\n"
     assert [signal.getsignal(stop) for stop in (signal.SIGTERM, signal.SIGINT)] == before
     assert gather([]) == ([], 1)  # nothing was measured
+    assert gather([3], "number", str) == ([3], 0)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["number", "3"]
+
+
+def test_too_little_memory_is_a_sentence_and_code_2(monkeypatch, capsys):
+    monkeypatch.setattr(bench_record, "require_cuda", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Small")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (4e9, 8e9))
+    with pytest.raises(SystemExit) as stopped:
+        exit_without_cuda()
+    said = "free memory of NVIDIA Small must be at least 8.6 GB for the copy that bounds the kernels, not 4.0\n"
+    assert stopped.value.code == 2 and capsys.readouterr().err == said  # two buffers of 2**32 bytes
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (9e9, 9e9))
+    exit_without_cuda()
