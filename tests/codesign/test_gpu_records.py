@@ -1,0 +1,95 @@
+"""Records of measured kernels: files are read whole or refused, devices mean data sheets, conditions are numbers."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from codesign.gpu_records import (
+    DEVICES,
+    RECORDED,
+    condition,
+    gpu_of,
+    read_measurements,
+    recorded_files,
+    sheet_name,
+)
+from hwmodel.gpu_presets import GPUS
+from hwmodel.report import Measurement
+
+ENTRY = {
+    "name": "int8", "shape": [4, 256, 64], "device": "NVIDIA H200", "seconds": 2.5e-06, "repeats": 30,
+    "conditions": {"copy_bytes_per_s": 4.2e12, "driver": "580", "cut": "4x2x1x0"}, "source": "made up",
+}  # fmt: skip
+RECORD = Measurement(
+    "int8", (4, 256, 64), "NVIDIA H200", 2.5e-6, 30,
+    {"copy_bytes_per_s": "4200000000000.0", "driver": "580", "cut": "4x2x1x0"}, "made up",
+)  # fmt: skip
+
+
+def test_a_file_is_its_records_in_order(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([ENTRY, {**ENTRY, "name": "int4_g128"}]))
+    assert read_measurements(path) == (RECORD, replace(RECORD, name="int4_g128"))
+
+
+@pytest.mark.parametrize("text", ["not json", "{}7", '[{"name": 1}]', '{"a": 1}', "[1]", "7"])
+def test_a_file_without_measurements_is_refused(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="must be a JSON list of measurements, as codesign bench writes it"):
+        read_measurements(path)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(ValueError, match="must be a JSON list of measurements"):
+        read_measurements(path)
+
+
+def test_the_projects_files_are_there_and_quantizers_are_none_of_them():
+    files = recorded_files()
+    assert [path.name for path in files] == list(RECORDED)
+    # a kernel that was measured twice counts where it was measured first
+    assert RECORDED[:3] == ("gemv_h100.json", "gemv_h200.json", "gemv_tokens_h100.json")
+    assert list(RECORDED[3:]) == sorted(set(RECORDED[3:]) - set(RECORDED[:3]))
+    folder = {path.name for path in files[0].parent.glob("*.json")}
+    assert {name.split("_")[0] for name in folder - set(RECORDED)} == {"quantize"}
+    assert all(condition(record, "copy_bytes_per_s") > 1e12 for path in files for record in read_measurements(path))
+
+
+@pytest.mark.parametrize(
+    ("device", "sheet"),
+    [  # names as the driver gives them
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA A40", "a40"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA L40S", "l40s"),
+        ("Orin", "jetson_agx_orin"),
+    ],
+)
+def test_a_device_means_its_data_sheet(device, sheet):
+    assert sheet_name(gpu_of(device)) == sheet
+
+
+def test_every_device_has_a_sheet():
+    assert set(DEVICES.values()) <= GPUS.keys()
+
+
+@pytest.mark.parametrize("device", ["Radeon", "NVIDIA A4000", "NVIDIA L40", "h100"])
+def test_a_device_without_a_sheet_is_refused(device):
+    with pytest.raises(ValueError, match=f"device of a measurement must be one of H100, .* not '{device}'"):
+        gpu_of(device)
+
+
+def test_a_condition_is_a_number_above_zero():
+    assert condition(RECORD, "copy_bytes_per_s") == 4.2e12
+    for name, stated in (("cut", "'4x2x1x0'"), ("absent", "None")):
+        with pytest.raises(ValueError, match=f"of measurement int8 must have {name}, a number above 0, not {stated}"):
+            condition(RECORD, name)
+    for value in ("0", "-1", "nan"):
+        with pytest.raises(ValueError, match=f"must have driver, a number above 0, not '{value}'"):
+            condition(replace(RECORD, conditions={"driver": value}), "driver")
