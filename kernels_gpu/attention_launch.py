@@ -155,7 +155,7 @@ def prepare(
     if splits is None:
         kernel = _kernel(spec_of(key, value, query, split=True, scale=scale, warps=warps), query.device)
         splits = choose_splits(pairs, capacity, _resident(kernel, warps, query.device), warps=warps)
-    chunk = ceil_div(ceil_div(capacity, splits), STEP_TOKENS) * STEP_TOKENS
+    chunk = max(1, ceil_div(ceil_div(capacity, splits), STEP_TOKENS)) * STEP_TOKENS
     splits = max(1, ceil_div(capacity, chunk))
     spec = spec_of(key, value, query, split=splits > 1, scale=scale, warps=warps)
     kernel = _kernel(spec, query.device)
@@ -208,7 +208,8 @@ def decode_attention(
             f"query and lengths must be float16 or bfloat16, and int32, not {query.dtype} and {lengths.dtype}"
         )
     b, heads, capacity, d = key.shape
-    fits = query.dim() == 3 and query.shape[0] == b and query.shape[2] == d and query.shape[1] % heads == 0
+    fits = query.dim() == 3 and query.shape[0] == b and query.shape[2] == d and heads > 0
+    fits = fits and query.shape[1] % heads == 0
     if not fits or not query.is_contiguous() or query.shape[1] == 0:
         raise ValueError(
             f"query must be a contiguous [{b}, multiple of {heads}, {d}], not of shape {list(query.shape)!r}"

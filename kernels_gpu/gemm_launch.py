@@ -206,7 +206,8 @@ def gemm(weight: PackedMatrix, x: Tensor) -> Tensor:
 
     Returns:
         ``[m, n]`` of the type of ``x``; beyond its range infinity. From 17 tokens on, weights are rounded to the type
-        of ``x``. A NaN scale makes its row NaN, a NaN input its token.
+        of ``x``. A NaN scale makes its row NaN, a NaN input its token; so may a zero point times its scale that is
+        beyond the range of float16.
 
     Raises:
         TypeError: another dtype.

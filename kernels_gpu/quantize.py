@@ -170,6 +170,8 @@ def quantize_packed(weights: Tensor, config: TensorConfig, *, check: bool = True
 
     Returns:
         Packed words, scales and selectors. The last group of a row may be ragged; rows of words are padded with code 0.
+        Below a largest magnitude of 2**-19 an FP16 scale is one to four of its smallest steps: the candidate of such a
+        group may be another one than the best.
 
     Raises:
         TypeError: another dtype.

@@ -78,6 +78,14 @@ def test_a_nan_scale_spoils_its_head_unless_its_token_does_not_count_and_no_toke
     assert made[0].isnan().all() and made[1].isfinite().all() and (made[1] != 0).any() and (made[2] == 0).all()
 
 
+@simulated
+def test_a_cache_without_room_gives_zeros():
+    shape = (2, 1, 0, 64)
+    side = CacheSide(CONFIGS[8], shape, torch.zeros((0, 16), dtype=torch.int32), torch.zeros(0).half())
+    made = decode_attention(torch.ones(2, 1, 64).half(), side, side, torch.zeros(2, dtype=torch.int32))
+    assert made.shape == (2, 1, 64) and not made.any()
+
+
 def test_the_reference_is_the_softmax_of_torch():
     generator = torch.Generator().manual_seed(0)
     query, keys, values = (
@@ -125,6 +133,9 @@ def test_wrong_shapes_are_one_sentence():
         ValueError, match=r"query must be a contiguous \[1, multiple of 2, 64\], not of shape \[1, 3, 64\]"
     ):
         decode_attention(torch.zeros(1, 3, 64).half(), side, side, counted)
+    none = CacheSide(side.config, (1, 0, 8, 64), side.codes[:0], side.scale[:0])
+    with pytest.raises(ValueError, match=r"query must be a contiguous \[1, multiple of 0, 64\]"):
+        decode_attention(torch.zeros(1, 2, 64).half(), none, none, counted)
     with pytest.raises(ValueError, match=r"lengths must be 0 to the capacity 8, not \[9\]"):
         decode_attention(torch.zeros(1, 2, 64).half(), side, side, counted + 1)
     with pytest.raises(ValueError, match="codes and scale of a cache .* must take 1024 bytes and 16 float16, not 512"):

@@ -149,6 +149,17 @@ def test_small_and_large_magnitudes(device, magnitude):
         assert_equals_quantize_tensor(weights, config, quantize_packed(weights.to(device), config))
 
 
+@pytest.mark.parametrize("formats", [BITMOD_FP3, BITMOD_FP4], ids=["bitmod3", "bitmod4"])
+def test_scales_of_a_few_smallest_steps(device, formats):
+    # 2**-19 is 8 * 4 * 2**-24: the widest candidate, four subnormal steps (quantize_packed says why not below)
+    config = TensorConfig(formats, PerGroup(32), ONE)
+    weights = random_weights(48, 32, seed=3)
+    largest = 2.0**-19 * (1 + torch.rand(48, 1, generator=torch.Generator().manual_seed(4)))
+    weights *= largest / weights.abs().amax(1, keepdim=True)
+    expected = assert_equals_quantize_tensor(weights, config, quantize_packed(weights.to(device), config))
+    assert expected.scale.min() < 6e-7 and len(expected.selector.unique()) == 4
+
+
 def test_groups_of_zeros(device):
     for scale in (ONE, TWO):
         config = TensorConfig(BITMOD_FP4, PerGroup(128), scale)
