@@ -68,7 +68,7 @@ def step(name="decode step int8", **conditions):
     [
         (gemv(), OWN, "gemv", "fitted"),
         (gemv(device=H200), OWN, "gemv", "other GPU"),
-        (gemv(device="NVIDIA A100-SXM4-80GB"), OWN, "gemv", "not fitted"),
+        (gemv(device="NVIDIA A100-SXM4-80GB"), OWN, "gemv", "other GPU"),
         (layer(), OWN_LAYER, "layer", "fitted"),
         (layer("int4_g128"), OWN_LAYER, "layer", "nothing beside"),
         (attention(), OWN_ATTENTION, "attention", "fitted"),
