@@ -92,6 +92,7 @@ def test_slices_of_a_weight_are_stored_once_each_until_it_is_all_there():
         (True, BATCH * 4, 4, 1, 4 * CONTEXT, BATCH),
         (True, BATCH * 4, 4, 4, CONTEXT, BATCH * 4),  # nothing is shared
         (True, 3, 4, 2, CONTEXT, 3),  # no product of all heads
+        (True, BATCH * 6, 6, 4, CONTEXT, BATCH * 6),  # four key heads cannot be shared by six alike
         (False, BATCH * 4, 4, 2, CONTEXT, BATCH * 4),  # attention called by name has its keys once already
     ],
 )
@@ -167,6 +168,9 @@ def test_a_product_that_no_softmax_joined_multiplies_by_a_state():
     grown = layer(record(None, 4, CONTEXT, 6))  # as long as the context: no state of fixed size
     assert (grown.kind, grown.state, grown.written) == (LayerKind.ATTENTION_PV, False, 4)
     assert not layer(record(LayerKind.ATTENTION_PV, CONTEXT, 4, 6)).state
+    heads = Model(**DECODER, num_attention_heads=4, num_key_value_heads=2)
+    own = layer(record(None, CONTEXT, 4, 6, copies=BATCH * 4, by_hand=True), model=heads)
+    assert (own.m, own.copies) == (CONTEXT, BATCH * 4)  # each head has a state of its own
 
 
 def test_only_the_product_with_the_vocabulary_is_the_head():
