@@ -11,7 +11,6 @@ kernels of a graph counts. Names of tiles and clusters are those of ``cublasLt.h
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import statistics
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kernels_gpu.bench_library import COLUMNS, SHAPES
+from kernels_gpu.bench_library import SHAPES, write_table
 from kernels_gpu.bench_record import exit_without_cuda
 
 TOKENS = (1, 8, 64, 128, 136, 192, 256, 264, 320, 384, 392, 512, 520, 576, 640, 648, 768, 896, 904, 1024, 1040, 1280,
@@ -202,12 +201,7 @@ def main() -> None:
         rows = list(times(Library(arguments.library), arguments.seconds))
     except ValueError as error:
         parser.error(str(error))
-    temporary: Path = arguments.output.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(arguments.output)
+    write_table(arguments.output, rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -156,6 +156,16 @@ def _measure(cases: Iterator[tuple[dict[str, object], Call]]) -> Iterator[dict[s
         }
 
 
+def write_table(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write rows of ``COLUMNS`` as CSV, whole or not at all; what a row does not say is empty."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -183,12 +193,7 @@ def main() -> None:
     }  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)
     (output / f"device_{name}.json").write_text(json.dumps(facts, indent=1))
-    temporary = output / f"library_{name}.tmp"
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.rename(output / f"library_{name}.csv")
+    write_table(output / f"library_{name}.csv", rows)
 
 
 if __name__ == "__main__":

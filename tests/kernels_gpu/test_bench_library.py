@@ -1,9 +1,11 @@
 """Calls that are timed: each takes the next of its buffers, and computes what its row of the table says."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from kernels_gpu.bench_library import _attention, _in_turn, _sums
+from kernels_gpu.bench_library import COLUMNS, _attention, _in_turn, _sums, write_table
 
 
 def test_buffers_take_turns() -> None:
@@ -30,3 +32,13 @@ def test_attention_is_softmax_of_scores(heads: int, queries: int) -> None:
             if queries > 1:  # a prompt's token sees none after it
                 scores = scores.masked_fill(torch.ones(queries, context).triu(1).bool(), -torch.inf)
             assert torch.allclose(made[0, head], scores.softmax(-1) @ value[0, shared], atol=1e-12)
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "library_h100.csv"
+    write_table(path, [{"kind": "gemm", "m": 1, "us": 2.5, "kernels": "a, b"}])
+    first = f"{','.join(COLUMNS)}\n" + 'gemm,1,,,,,2.5,,,"a, b"\n'  # RFC 4180: a comma asks for quotes
+    assert path.read_bytes() == first.encode()
+    with pytest.raises(ValueError, match="kin"):  # of a name that is no column
+        write_table(path, [{"kind": "add"}, {"kin": "gemm"}])
+    assert path.read_bytes() == first.encode()
