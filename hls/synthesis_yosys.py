@@ -25,28 +25,48 @@ _ROWPAIR_GATES = (*_ROWPAIR, "select -set chains t:$alu", "techmap t:* @chains %
 _GATES = (*_ROWPAIR, "techmap", "opt -full")
 _ROUND = "dch,-f;if,-K,6,-a;mfs2,-a,-e"
 _ROUNDS = f"strash;ifraig;scorr;dc2;{_ROUND};strash;{_ROUND};strash;{_ROUND};lutpack,-S,1"
-LUT6_FLOWS: Mapping[str, tuple[str, ...]] = {
-    "rowpair": _ROWPAIR,
-    "default": (),
-    "booth": ("booth", "opt"),
+
+
+@dataclass(frozen=True)
+class Lut6Flow:
+    """What a flow adds to ``synth_xilinx``.
+
+    Args:
+        before: commands ahead of it.
+        before_memories: commands behind its coarse stage, which has chosen the DSPs by then.
+        dsps: whether products may go into DSPs.
+        wide_muxes: whether multiplexers may join two or four LUTs.
+    """
+
+    before: tuple[str, ...] = ()
+    before_memories: tuple[str, ...] = ()
+    dsps: bool = False
+    wide_muxes: bool = True
+
+
+LUT6_FLOWS: Mapping[str, Lut6Flow] = {
+    "rowpair": Lut6Flow(_ROWPAIR),
+    "default": Lut6Flow(),
+    "booth": Lut6Flow(("booth", "opt")),
     # Shifters, decoders and selectors become gates before anything else is mapped, so that they are optimised together;
     # adders stay on carry chains, or ("gates") become gates as well, which small products gain from.
-    "rowpair_gates": _ROWPAIR_GATES,
-    "gates": _GATES,
+    "rowpair_gates": Lut6Flow(_ROWPAIR_GATES),
+    "gates": Lut6Flow(_GATES),
     # The same onto LUTs alone: with multiplexers that join two or four of them small products take up to a third more.
-    "gates_nomux": _GATES,
+    "gates_nomux": Lut6Flow(_GATES, wide_muxes=False),
     # Gates mapped onto LUTs for area and minimised by don't-cares, three times, before the flow's own mapping.
-    "gates_rounds": (*_GATES, f"abc -lut 6 -script +{_ROUNDS}", "opt"),
+    "gates_rounds": Lut6Flow((*_GATES, f"abc -lut 6 -script +{_ROUNDS}", "opt"), wide_muxes=False),
     # Gates simplified as gates first: a second start, since netlists differ by a tenth with what a mapper begins with.
-    "gates_twice": (*_GATES, "abc -g AND,XOR,MUX", "opt"),
-    "rowpair_gates_nomux": _ROWPAIR_GATES,
-    "dsp": (),
+    "gates_twice": Lut6Flow((*_GATES, "abc -g AND,XOR,MUX", "opt"), wide_muxes=False),
+    "rowpair_gates_nomux": Lut6Flow(_ROWPAIR_GATES, wide_muxes=False),
+    "dsp": Lut6Flow(dsps=True),
     # Sums become carry chains before DSPs are chosen, where Yosys would merge three terms into wide compressors; then
     # the products that are left become row pairs.
-    "dsp_chains": (f"techmap -autoproc -map {ROWPAIR_MAP} t:$add t:$sub", "opt"),
+    "dsp_chains": Lut6Flow(
+        (f"techmap -autoproc -map {ROWPAIR_MAP} t:$add t:$sub", "opt"), before_memories=_ROWPAIR, dsps=True
+    ),
 }
-DSP_FLOWS = frozenset({"dsp", "dsp_chains"})
-_NO_WIDE_MUXES = frozenset({"gates_nomux", "gates_rounds", "gates_twice", "rowpair_gates_nomux"})
+DSP_FLOWS = frozenset(name for name, flow in LUT6_FLOWS.items() if flow.dsps)
 
 
 class SynthesisError(RuntimeError):
@@ -74,17 +94,19 @@ def require_yosys() -> str:
 
 
 def lut6_commands(flow: str) -> tuple[str, ...]:
-    """Commands from the elaborated designs to LUT6, carry chains and flip-flops."""
+    """Commands from the elaborated designs to LUT6, carry chains and flip-flops.
+
+    Raises:
+        ValueError: no such flow.
+    """
     if flow not in LUT6_FLOWS:
         raise ValueError(f"flow must be one of {', '.join(LUT6_FLOWS)}, not {flow!r}")
-    xilinx = _XILINX if flow in DSP_FLOWS else f"{_XILINX} -nodsp"
-    if flow in _NO_WIDE_MUXES:
-        xilinx = f"{xilinx} -nowidelut"
-    stages = ("begin:coarse", "coarse:map_memory") if flow == "dsp_chains" else ("begin:map_memory",)
-    runs = [f"{xilinx} -run {stage}" for stage in (*stages, "map_ffram:check")]
-    if flow == "dsp_chains":
-        runs[1:1] = _ROWPAIR
-    return (*PREPARE, *LUT6_FLOWS[flow], *runs)
+    chosen = LUT6_FLOWS[flow]
+    xilinx = f"{_XILINX}{'' if chosen.dsps else ' -nodsp'}{'' if chosen.wide_muxes else ' -nowidelut'} -run "
+    mapping = [f"{xilinx}begin:map_memory"]
+    if chosen.before_memories:
+        mapping = [f"{xilinx}begin:coarse", *chosen.before_memories, f"{xilinx}coarse:map_memory"]
+    return (*PREPARE, *chosen.before, *mapping, f"{xilinx}map_ffram:check")
 
 
 @dataclass(frozen=True)

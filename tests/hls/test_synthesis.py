@@ -9,7 +9,7 @@ import pytest
 from hls.rtl_constructors import int_dot, int_pair_dot
 from hls.synthesis import main, measure_of, suited, sweep
 from hls.synthesis_store import add_rows, missing, row_of
-from hls.synthesis_yosys import DSP_FLOWS, LUT6_FLOWS, SynthesisError, lut6_commands
+from hls.synthesis_yosys import SynthesisError
 from hwmodel.synthesis_table import read_rows, table_path
 
 DESIGNS = [int_dot(w, 4) for w in (2, 3, 4, 5)]
@@ -72,23 +72,6 @@ def test_what_was_measured_survives_an_interruption(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         list(sweep(DESIGNS, target="lut6", flow="rowpair", measure=measure, folder=tmp_path, batch=1))
     assert missing(DESIGNS, target="lut6", flow="rowpair", folder=tmp_path) == DESIGNS[2:]
-
-
-def test_flows_are_literal():
-    with pytest.raises(ValueError, match=r"flow must be one of rowpair, default, booth, .*, dsp_chains, not 'fast'"):
-        lut6_commands("fast")
-
-
-def test_flows_differ_in_dsps_and_wide_multiplexers():
-    for flow in LUT6_FLOWS:
-        commands = lut6_commands(flow)
-        mappings = [command for command in commands if command.startswith("synth_xilinx")]
-        assert all(("-nodsp" in command) != (flow in DSP_FLOWS) for command in mappings), flow
-        assert all(("-nowidelut" in command) == flow.endswith(("nomux", "rounds", "twice")) for command in mappings), (
-            flow
-        )
-        assert mappings[0].endswith(("-run begin:map_memory", "-run begin:coarse")), flow
-        assert mappings[-1].endswith("-run map_ffram:check"), flow
 
 
 @pytest.mark.parametrize(
