@@ -135,7 +135,7 @@ def fixed_point_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         sums = {"sum_bits": sum_bits(width, lanes, bits), "accumulator_bits": float(bits)}
         return parts | {"product_row": float(lanes * (narrow + 1))} | sums
     if one.family == "minifloat_product":
-        return _product_alone(one, signed, largest, price)
+        return _product_alone(one, signed, largest)
     return {
         **_significand_luts(one, price),
         "wide_significand": float(lanes * wide),
@@ -157,41 +157,34 @@ def _significand_luts(one: PeDesign, price: Pricer) -> Parts:
     }
 
 
-def _product_alone(one: PeDesign, signed: int, largest: int, price: Pricer) -> Parts:
+def _product_alone(one: PeDesign, signed: int, largest: int) -> Parts:
     """LUTs of a product in fixed point that nothing adds up: three kinds with prices of their own.
 
-    Mantissas of one bit at most leave six magnitudes: each bit of the product is a function of few signals, so that
-    their number counts, and the sum of exponents where both have one (levels and muxes of a shifter, tried and lost:
-    7.7 instead of 5 %; the bits that select instead of that sum: an exponent alone 30 % off). A power of two only
-    shifts the other significand. The others are multiplied: a price for each bit of a partial product beside that of
-    the product alone (row pairs, as in MACs, tried and lost: odd and even widths 4 % apart, worst 19 instead of 14 %).
+    Up to six signals each bit is one function. A power of two only shifts the other significand: places of the shift,
+    mantissa bits for each exponent bit that moves them, and the sum of exponents where both have one. The others are
+    multiplied as well: a price for each adder of the mantissas, two-way muxes of the signed significand, and levels of
+    mantissa bits, log2 of the places and one more: where nothing is shifted, a level for the sign.
+
+    Tried and lost: mantissas of one bit at most apart, with a price for each bit of the product (16 prices, four of a
+    power of two being levels and muxes of the signed significand: worst 20 instead of 15 %); the product as it costs
+    alone, or row pairs, instead of adders (worst 20 %); one form for powers of two and the others (worst 17 %).
     """
     we, wm, ae, am = float_fields(one)
-    narrow, wide = sorted((wm, am))
-    shift = shift_parts(signed, largest, 1)
-    bits = wm + am + 3 + largest
-    if we + wm + ae + am + 2 <= LUT_INPUTS:  # each bit is one function of all signals
-        return {"plain": float(bits)}
-    if wide <= 1:
+    if we + wm + ae + am + 2 <= LUT_INPUTS:
+        return {"plain": float(wm + am + 3 + largest)}
+    exponent_sum = float((we + ae) * (min(we, ae) > 1))
+    if min(wm, am) == 0:
         return {
-            "few_bits": float(bits),
-            "few_mantissa_range": float(largest * (wm + am)),
-            "few_exponent_sum": float((we + ae) * (min(we, ae) > 1)),
-            "few_products": float(narrow),
-        }
-    if narrow == 0:
-        return {
-            "power_levels": signed * math.log2(2 + largest),  # a level for the sign alone where nothing is shifted
-            "power_muxes": shift["shift_muxes"],
             "power_range": float(largest),
-            "power_hidden": float((we > 1) * wm + (ae > 1) * am),
+            "power_shift": float(max(wm, am) * max(we, ae)),
+            "power_exponent_sum": exponent_sum,
         }
     return {
-        "product": price(unsigned_product(wm + 1, am + 1)),
-        "product_bits": float((wm + 1) * (am + 1)),
-        "hidden_rows": float((we > 1) * am + (ae > 1) * wm),
-        "wide_exponent_bits": float(sum(max(e - 2, 0) for e in (we, ae))),
-        **shift,
+        "adders": float(wm * am),
+        "exponent_sum": exponent_sum,
+        "range": float(largest),
+        "shift_muxes": float(shift_muxes(signed, largest)),
+        "mantissa_levels": (wm + am) * math.log2(2 + largest),
     }
 
 

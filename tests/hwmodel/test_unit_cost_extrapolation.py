@@ -32,9 +32,9 @@ def test_a_wider_float_never_costs_less(family, target):
             drops.append(drop(float_design(family, fields, 4), float_design(family, more, 4), target))
     beyond = [part for part in drops if part > 1e-9]
     if (family, target) == ("minifloat_product", "lut6"):
-        # short mantissas are priced apart: two exponents of six bits (127 bits; the widest netlist has 80) lose 11 %
-        assert len(beyond) <= 0.01 * len(drops)
-        assert max(beyond, default=0.0) <= 0.15
+        # by E1M0 (zero or one, of two bits with its sign) six signals are left behind at 4.1 LUTs and seven cost 3.3
+        assert len(beyond) <= 2
+        assert max(beyond, default=0.0) <= 0.05
     else:
         assert beyond == []
 

@@ -39,20 +39,21 @@ def test_products_in_fixed_point_on_luts_by_hand():
         one = pe_design(MINIFLOATS[weight], MINIFLOATS[activation], arithmetic=Arithmetic.FIXED_PRODUCT)
         return parts_of(one, lut=True, price=lambda _: 1.0)
 
-    # two exponents of three bits, which are added, shift by up to 12 places; powers of two have no product
-    none = {"few_bits": 15, "few_mantissa_range": 0, "few_exponent_sum": 6, "few_products": 0}
-    assert parts("e3m0", "e3m0") == none
-    assert parts("e3m1", "e3m1") == {**none, "few_bits": 17, "few_mantissa_range": 24, "few_products": 1}
-    assert parts("e1m1", "e5m0")["few_exponent_sum"] == 0  # an exponent of one bit shifts nothing: nothing is added
-    # a power of two shifts the other significand: five bits with the sign, by up to eight places, or negates it
-    shifted = parts("e3m0", "e2m3")
-    assert shifted["power_levels"] == pytest.approx((3 + 2) * math.log2(10))
-    assert "product" not in shifted
-    # significands of two and four bits; an exponent of three bits has one beyond two; both hidden bits are decoded
-    product = parts("e3m1", "e2m3")
-    assert (product["product"], product["product_bits"], product["wide_exponent_bits"]) == (1.0, 2 * 4, 1)
-    assert product["hidden_rows"] == 3 + 1
-    assert product["reach"] == (1 + 3 + 3) * 8  # seven bits with the sign, by up to 6 + 2 places
+    # six signals: a function for each of the bits of two exponents that shift by up to two places each, and a sign
+    assert parts("e2m0", "e2m0") == {"plain": 3 + 2 + 2}
+    # powers of two shift by up to 12 places, and the sum of two exponents of three bits is made; an exponent of one bit
+    # shifts nothing, so nothing is added: five mantissa bits for five exponent bits
+    assert parts("e3m0", "e3m0") == {"power_range": 12, "power_shift": 0, "power_exponent_sum": 6}
+    assert parts("e1m5", "e5m0") == {"power_range": 30, "power_shift": 25, "power_exponent_sum": 0}
+    # an adder for each pair of mantissa bits; seven bits with the sign shift by up to 6 + 2 places, in four stages that
+    # reach one, three, seven and eight places; mantissa bits have 8 + 1 places and one more
+    assert parts("e3m1", "e2m3") == {
+        "adders": 1 * 3,
+        "exponent_sum": 5,
+        "range": 8,
+        "shift_muxes": 8 + 10 + 14 + 15,
+        "mantissa_levels": pytest.approx(4 * math.log2(10)),
+    }
 
 
 def test_parts_of_a_float_product_in_cells_by_hand():
