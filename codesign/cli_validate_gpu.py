@@ -9,7 +9,10 @@ import pandas as pd
 from codesign.console import show_json, show_table
 from codesign.gpu_page import write_page
 from codesign.gpu_truth import BAND, comparison, summary
+from codesign.machines import accelerators_by_name
 from codesign.messages import say
+from hwmodel.gpu import Gpu
+from hwmodel.gpu_presets import GPUS
 
 _ROW = ("format", "gpu", "m", "n", "k", "use", "measured_us", "predicted_us", "error_percent", "roofline_percent",
         "bound")  # fmt: skip
@@ -27,9 +30,23 @@ _HEADINGS = {
 }  # fmt: skip
 
 
-def validate_gpu(files: tuple[Path, ...], *, every: bool, page: Path | None, as_json: bool) -> None:
-    """The model against the recorded measurements, and those of ``files``."""
-    found = comparison(files)
+def gpu_sheet(name: str) -> Gpu:
+    """A GPU by a preset's name or in a YAML file.
+
+    Raises:
+        ValueError: neither; or a file with a mistake; or no GPU.
+    """
+    (machine,) = accelerators_by_name((name,)).values()
+    if not isinstance(machine, Gpu):
+        raise ValueError(f"--sheet must be a GPU, one of {', '.join(GPUS)} or a YAML file, not {name!r}")
+    return machine
+
+
+def validate_gpu(
+    files: tuple[Path, ...], *, every: bool, page: Path | None, as_json: bool, sheet: str | None = None
+) -> None:
+    """The model against the recorded measurements, and those of ``files``, which are of the GPU ``sheet``."""
+    found = comparison(files, None if sheet is None else gpu_sheet(sheet))
     short = summary(found.rows)
     by_shape = summary(found.rows, ("kernel", "gpu", "n", "k", "m")) if every else None
     if page is not None:

@@ -20,6 +20,9 @@ def validate(
     page: Annotated[
         Path | None, typer.Option(help="With --gpu: an interactive page of predicted and measured.")
     ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="With --gpu: the measured files' GPU, a preset or a YAML data sheet.")
+    ] = None,
     details: Annotated[bool, typer.Option(help="All tables behind the one, row by row.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -28,10 +31,13 @@ def validate(
         raise ValueError("rows must be left out with --gpu, which compares records of codesign bench")
     if not gpu and (measured or page is not None):
         raise ValueError("measured files and --page must come with --gpu")
+    if sheet is not None and not measured:
+        raise ValueError("--sheet must come with --gpu and the measured files of that GPU")
     if page is not None:
         check_output_file(page)
     if gpu:
-        work("cli_validate_gpu").validate_gpu(tuple(measured or ()), every=details, page=page, as_json=as_json)
+        given = {"every": details, "page": page, "as_json": as_json, "sheet": sheet}
+        work("cli_validate_gpu").validate_gpu(tuple(measured or ()), **given)
         return
     work("cli_validate").validate(rows, every=details, as_json=as_json)
 

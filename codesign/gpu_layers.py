@@ -21,6 +21,7 @@ from datatypes.layer_config import (
     ScaleRule,
     TensorConfig,
 )
+from hwmodel.gpu import Gpu
 from hwmodel.gpu_branches_fit import BranchCase
 from hwmodel.report import Measurement
 from kernels_gpu.gemv_recipes import RECIPES
@@ -45,8 +46,8 @@ MEASURED_LAYERS: Mapping[str, LayerConfig] = {
 }
 
 
-def layer_case_of(record: Measurement) -> BranchCase:
-    """A record of a layer as the model takes it.
+def layer_case_of(record: Measurement, gpu: Gpu | None = None) -> BranchCase:
+    """A record of a layer as the model takes it, on ``gpu`` or what its device means.
 
     Raises:
         ValueError: no such layer, or a condition is missing.
@@ -55,6 +56,6 @@ def layer_case_of(record: Measurement) -> BranchCase:
         raise ValueError(f"name of a measured layer must be one of {', '.join(MEASURED_LAYERS)}, not {record.name!r}")
     m, k, n = record.shape
     return BranchCase(
-        record.name, MEASURED_LAYERS[record.name], (m, n, k), gpu_of(record.device),
+        record.name, MEASURED_LAYERS[record.name], (m, n, k), gpu or gpu_of(record.device),
         condition(record, "copy_bytes_per_s"), record.seconds,
     )  # fmt: skip

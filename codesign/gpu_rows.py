@@ -23,11 +23,11 @@ from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_branches_fit import use_of as use_of_layer
 from hwmodel.gpu_dequantize import dequantize_s, library_s
-from hwmodel.gpu_gemv_cut import GemvCut, Ring
+from hwmodel.gpu_gemv_cut import MOST_TOKENS, GemvCut, Ring
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import GemvCase, use_of
 from hwmodel.gpu_kernel_fit import FITTED_GPU
-from hwmodel.gpu_narrow import COPY_SHARE
+from hwmodel.gpu_narrow import COPY_SHARE, alone_s
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import TileCut
 from hwmodel.gpu_tiles_fit import TileCase
@@ -93,8 +93,12 @@ class Predicted:
     seconds: float
 
 
-def predicted_of(record: Measurement) -> Predicted:
+def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
     """What the cost model says of a record.
+
+    Args:
+        record: the measured kernel.
+        sheet: data sheet of its device; ``None`` for the preset that the device's name means.
 
     Raises:
         ValueError: the record lacks something.
@@ -102,19 +106,21 @@ def predicted_of(record: Measurement) -> Predicted:
     """
     _check_comparable(record)
     name, _, way = record.name.partition(" ")
+    gpu = gpu_of(record.device) if sheet is None else sheet
     if _LAYERS in record.source:
-        return _layer(record)
+        return _layer(record, gpu)
     if record.name.startswith(_STEP):
-        return _step(record)
+        return _step(record, gpu)
     if record.name in ATTENTIONS:
-        return _attention(record)
+        return _attention(record, gpu)
     if record.name in OTHERS:
-        return _other(record)
+        return _other(record, gpu)
     if name in RECIPES and way:
-        return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record)
-    case = case_of(record)
+        return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record, gpu)
+    case = case_of(record, gpu)
     time = case.predicted()
-    return Predicted(OWN, "gemv", time.bound, use_of(name, case.shape, sheet_name(case.gpu)), time.seconds)
+    seconds = time.seconds + time.launches * alone_s(gpu)
+    return Predicted(OWN, "gemv", time.bound, use_of(name, case.shape, sheet_name(case.gpu)), seconds)
 
 
 def _check_comparable(record: Measurement) -> None:
@@ -125,7 +131,7 @@ def _check_comparable(record: Measurement) -> None:
         raise NotImplementedError("the model must have overlapped kernels, not ones timed alone")
 
 
-def _unknown(record: Measurement) -> Predicted:
+def _unknown(record: Measurement, gpu: Gpu) -> Predicted:
     raise ValueError(f"way of a measured product must be tiles, dequantize or library, not {record.name!r}")
 
 
@@ -157,19 +163,21 @@ def _ring_of(record: Measurement) -> Ring:
     return Ring(stated)
 
 
-def case_of(record: Measurement) -> GemvCase:
-    """A record of the project's own GEMV as the model takes it.
+def case_of(record: Measurement, gpu: Gpu | None = None) -> GemvCase:
+    """A record of the project's own GEMV as the model takes it, on ``gpu`` or what its device means.
 
     Raises:
         NotImplementedError: an encoding that the model does not know.
-        ValueError: no such recipe, or a condition is missing.
+        ValueError: no such recipe, too many tokens, or a condition is missing.
     """
     if record.name not in RECIPES:
         raise ValueError(f"name of a measured GEMV must be one of {', '.join(RECIPES)}, not {record.name!r}")
     m, k, n = record.shape
+    if m > MOST_TOKENS:
+        raise ValueError(f"tokens of measured GEMV {record.name} must be at most {MOST_TOKENS}, not {m!r}")
     return GemvCase(
         record.name, encoding_of(RECIPES[record.name]), (m, n, k), cut_of(record), round(condition(record, "bytes")),
-        gpu_of(record.device), condition(record, "copy_bytes_per_s"), record.seconds,
+        gpu or gpu_of(record.device), condition(record, "copy_bytes_per_s"), record.seconds,
     )  # fmt: skip
 
 
@@ -179,39 +187,40 @@ def _recipe(record: Measurement) -> tuple[str, float]:
     return name, RECIPES[name].storage_bits((n, k)).total / BYTE_BITS
 
 
-def tile_case_of(record: Measurement) -> TileCase:
-    """A record of the tile kernel as the model takes it.
+def tile_case_of(record: Measurement, gpu: Gpu | None = None) -> TileCase:
+    """A record of the tile kernel as the model takes it, on ``gpu`` or what its device means.
 
     Raises:
         NotImplementedError: an encoding that the model does not know.
         ValueError: a condition is missing.
     """
     (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
-    cut = TileCut(
-        *_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record), registers=int(record.conditions.get("registers", 0))
-    )
+    stated = record.conditions.get("registers", "0")
+    if not stated.isdecimal():
+        raise ValueError(f"registers of measurement {record.name} must be a whole number, not {stated!r}")
+    cut = TileCut(*_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record), registers=int(stated))
     return TileCase(
-        name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu_of(record.device),
+        name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu or gpu_of(record.device),
         condition(record, "copy_bytes_per_s"), record.seconds,
     )  # fmt: skip
 
 
-def _layer(record: Measurement) -> Predicted:
-    case = layer_case_of(record)
+def _layer(record: Measurement, gpu: Gpu) -> Predicted:
+    case = layer_case_of(record, gpu)
     return Predicted(OWN_LAYER, "layer", "", use_of_layer(case, sheet_name(case.gpu)), case.predicted_s())
 
 
-def _tiles(record: Measurement) -> Predicted:
-    case = tile_case_of(record)
+def _tiles(record: Measurement, gpu: Gpu) -> Predicted:
+    case = tile_case_of(record, gpu)
     time, (_, n, k) = case.predicted(), case.shape
     use = use_of_tiles(case.name, n, k, sheet_name(case.gpu), case.cut.ring)
-    return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds)
+    return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds + alone_s(gpu))
 
 
-def _dequantize(record: Measurement) -> Predicted:
+def _dequantize(record: Measurement, gpu: Gpu) -> Predicted:
     (name, weight_bytes), (_, k, n) = _recipe(record), record.shape
-    gpu, encoding = gpu_of(record.device), encoding_of(RECIPES[name])
-    seconds = dequantize_s(encoding, weight_bytes, (n, k), gpu, condition(record, "copy_bytes_per_s"))
+    encoding = encoding_of(RECIPES[name])
+    seconds = dequantize_s(encoding, weight_bytes, (n, k), gpu, condition(record, "copy_bytes_per_s")) + alone_s(gpu)
     if sheet_name(gpu) != FITTED_GPU:
         use = "other GPU"
     else:
@@ -219,10 +228,11 @@ def _dequantize(record: Measurement) -> Predicted:
     return Predicted(OWN_DEQUANTIZER, "dequantizer", "memory", use, seconds)
 
 
-def _library(record: Measurement) -> Predicted:
+def _library(record: Measurement, gpu: Gpu) -> Predicted:
     (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
-    gpu, encoding = gpu_of(record.device), encoding_of(RECIPES[name])
+    encoding = encoding_of(RECIPES[name])
     seconds = library_s(encoding, weight_bytes, (m, n, k), gpu, condition(record, "copy_bytes_per_s"))
+    seconds += 2 * alone_s(gpu)
     return Predicted(OWN_LIBRARY, "dequantizer", "", "not fitted", seconds)
 
 
@@ -244,23 +254,23 @@ def step_case_of(record: Measurement) -> StepCase:
     return step_of_column(column, StepCase(replace(LLAMA_2_7B, layers=layers), None, batch, context, bits))
 
 
-def _step(record: Measurement) -> Predicted:
-    made = predict(step_case_of(record), gpu_of(record.device), condition(record, "copy_bytes_per_s"))
+def _step(record: Measurement, gpu: Gpu) -> Predicted:
+    made = predict(step_case_of(record), gpu, condition(record, "copy_bytes_per_s"))
     column = record.name.removeprefix(_STEP)
     kernel = OWN_STEP if column in RECIPES else f"{OWN_STEP}, products by others"
     largest = max(made.parts, key=lambda part: made.parts[part])
     return Predicted(kernel, "step", largest, "not fitted", made.seconds)
 
 
-def _other(record: Measurement) -> Predicted:
-    (m, k, n), gpu = record.shape, gpu_of(record.device)
+def _other(record: Measurement, gpu: Gpu) -> Predicted:
+    m, k, n = record.shape
     spec, public = LayerSpec("x", LayerKind.LINEAR, m, k, n), replace(gpu, kernels=GpuKernels.PUBLIC)
     seconds = cycles_to_s(gpu_price(spec, OTHERS[record.name], public, HONEST).cycles, gpu.frequency_hz)
     return Predicted(record.name, "general", "", "not fitted", seconds)
 
 
-def _attention(record: Measurement) -> Predicted:
-    (config, relation), gpu = ATTENTIONS[record.name], gpu_of(record.device)
+def _attention(record: Measurement, gpu: Gpu) -> Predicted:
+    config, relation = ATTENTIONS[record.name]
     own = relation != "not fitted"
     use = "other GPU" if own and sheet_name(gpu) != FITTED_GPU else relation
     kernel = OWN_ATTENTION if own else record.name

@@ -21,6 +21,7 @@ from codesign.gpu_layers import layer_case_of
 from codesign.gpu_records import condition, gpu_of, read_measurements, recorded_files, sheet_name
 from codesign.gpu_rows import OWN, OWN_LAYER, OWN_TILES, Predicted, case_of, cut_of, predicted_of, tile_case_of
 from hwmodel import gpu_branches_fit, gpu_gemv_fit, gpu_tiles_fit
+from hwmodel.gpu import Gpu
 from hwmodel.gpu_branches_fit import BranchCase
 from hwmodel.gpu_constants import write_constants
 from hwmodel.gpu_gemv import CONSTANTS, gemv_constants
@@ -55,8 +56,12 @@ class Comparison:
     left_out: tuple[str, ...]
 
 
-def comparison(files: Sequence[Path] = ()) -> Comparison:
+def comparison(files: Sequence[Path] = (), sheet: Gpu | None = None) -> Comparison:
     """The project's records and those of ``files`` against the model.
+
+    Args:
+        files: of records.
+        sheet: data sheet of the GPU of ``files``; ``None`` for the presets that their devices' names mean.
 
     Returns:
         Rows of ``COLUMNS``: errors are predicted over measured less one; the roofline is the bytes at the copy rate
@@ -69,17 +74,25 @@ def comparison(files: Sequence[Path] = ()) -> Comparison:
         ValueError: a file that holds no measurements, or a record that lacks something.
     """
     rows, left_out, seen = [], Counter[str](), set[_Key]()
-    for path in (*recorded_files(), *files):
-        extra = path in files
+    for path in recorded_files():
         for record in read_measurements(path):
             try:
                 made = predicted_of(record)
                 if made.kernel == OWN_TILES and _EXPLORED in path.name:
                     made = replace(made, kernel=OWN_EXPLORED)
-                use = "not fitted" if extra else AGAIN if _again(record, made, seen) else made.use
-                rows.append(_row(record, made, use))
+                use = AGAIN if _again(record, made, seen) else made.use
+                rows.append(_row(record, made, use, gpu_of(record.device)))
             except NotImplementedError as error:
                 left_out[f"{record.name}: {error}"] += 1
+    for path in files:
+        for place, record in enumerate(read_measurements(path), 1):
+            try:
+                gpu = gpu_of(record.device) if sheet is None else sheet
+                rows.append(_row(record, predicted_of(record, gpu), "not fitted", gpu))
+            except NotImplementedError as error:
+                left_out[f"{record.name}: {error}"] += 1
+            except ValueError as error:
+                raise ValueError(f"{path}, entry {place}: {error}") from None
     sentences = tuple(f"{count} records of {reason}" for reason, count in left_out.items())
     return Comparison(pd.DataFrame(rows, columns=list(COLUMNS)), sentences)
 
@@ -93,7 +106,7 @@ def _again(record: Measurement, made: Predicted, seen: set[_Key]) -> bool:
     return len(seen) == count
 
 
-def _row(record: Measurement, made: Predicted, use: str) -> dict[str, object]:
+def _row(record: Measurement, made: Predicted, use: str, gpu: Gpu) -> dict[str, object]:
     m, k, n = record.shape
     if made.model == "step":
         n, k = k, n
@@ -101,12 +114,23 @@ def _row(record: Measurement, made: Predicted, use: str) -> dict[str, object]:
     if made.model in _STATED_BOUNDS:
         roofline_s = condition(record, "bound_us") * _US
     return {
-        "kernel": made.kernel, "format": record.name, "gpu": sheet_name(gpu_of(record.device)), "m": m, "n": n, "k": k,
+        "kernel": made.kernel, "format": record.name, "gpu": sheet_name(gpu), "m": m, "n": n, "k": k,
         "use": use, "model": made.model, "measured_us": record.seconds / _US,
         "predicted_us": made.seconds / _US, "error": made.seconds / record.seconds - 1,
         "roofline_us": roofline_s / _US, "roofline_error": roofline_s / record.seconds - 1, "bound": made.bound,
-        "spread": float(record.conditions.get("quartiles_over_median", "nan")), "device": record.device,
+        "spread": _spread(record), "device": record.device,
     }  # fmt: skip
+
+
+def _spread(record: Measurement) -> float:
+    """Quartiles over the median, NaN where the record does not say."""
+    stated = record.conditions.get("quartiles_over_median", "nan")
+    try:
+        return float(stated)
+    except ValueError:
+        raise ValueError(
+            f"quartiles_over_median of measurement {record.name} must be a number, not {stated!r}"
+        ) from None
 
 
 def summary(rows: pd.DataFrame, by: Sequence[str] = ("kernel", "gpu", "use")) -> pd.DataFrame:

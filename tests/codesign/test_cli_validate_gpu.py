@@ -27,6 +27,10 @@ def test_options_of_the_two_validations_do_not_mix(capsys, tmp_path):
         ("--gpu", "--rows", "x.csv"): "rows must be left out with --gpu",
         ("x.json",): "measured files and --page must come with --gpu",
         ("--gpu", str(tmp_path / "absent.json")): "could not be used: No such file",
+        ("--gpu", "--sheet", "a100"): "--sheet must come with --gpu and the measured files of that GPU",
+        ("--sheet", "a100"): "--sheet must come with --gpu",
+        ("--gpu", "x.json", "--sheet", "bitmod"): "--sheet must be a GPU, one of a100",
+        ("--gpu", "x.json", "--sheet", "none.yaml"): "none.yaml must be a readable YAML file",
     }.items():
         with pytest.raises(SystemExit) as ended:
             main(["validate", *arguments])

@@ -33,7 +33,9 @@ def test_a_file_is_its_records_in_order(tmp_path):
     assert read_measurements(path) == (RECORD, replace(RECORD, name="int4_g128"))
 
 
-@pytest.mark.parametrize("text", ["not json", "{}7", '[{"name": 1}]', '{"a": 1}', "[1]", "7"])
+@pytest.mark.parametrize(
+    "text", ["not json", "{}7", '[{"name": 1}]', '{"a": 1}', "[1]", "7", "null", "[]", "", "[" * 100_000]
+)
 def test_a_file_without_measurements_is_refused(tmp_path, text):
     path = tmp_path / "bad.json"
     path.write_text(text)
@@ -45,6 +47,32 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path = tmp_path / "bad.json"
     path.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ValueError, match="must be a JSON list of measurements"):
+        read_measurements(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seconds": "fast"}, "seconds must be a finite number above 0, not 'fast'"),
+        ({"seconds": -1.0}, "seconds must be a finite number above 0, not -1.0"),
+        ({"seconds": float("inf")}, "seconds must be a finite number above 0, not inf"),
+        ({"seconds": float("nan")}, "seconds must be a finite number above 0, not nan"),
+        ({"seconds": True}, "seconds must be a finite number above 0, not True"),
+        ({"repeats": 0}, "repeats must be a whole number above 0, not 0"),
+        ({"shape": [1, 2]}, r"shape must be the three whole numbers m, k and n, not \[1, 2\]"),
+        ({"shape": [1.5, 256, 64]}, r"shape must be the three whole numbers m, k and n, not \[1.5, 256, 64\]"),
+        ({"shape": [1, -256, 64]}, "shape must be the three whole numbers"),
+        ({"conditions": []}, "conditions must be names and values, not list"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_an_entry_that_is_no_measurement_is_named(tmp_path, change, said):
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps([ENTRY, {**ENTRY, **change}]))
+    with pytest.raises(ValueError, match=f"bad.json must be a JSON list of measurements, .*; of entry 2 {said}"):
+        read_measurements(path)
+    path.write_text(json.dumps([{name: value for name, value in ENTRY.items() if name != "repeats"}]))
+    with pytest.raises(ValueError, match="of entry 1 the fields must be name, shape, .* repeats, .* not "):
         read_measurements(path)
 
 
@@ -79,7 +107,15 @@ def test_every_device_has_a_sheet():
     assert set(DEVICES.values()) <= GPUS.keys()
 
 
-@pytest.mark.parametrize("device", ["Radeon", "NVIDIA A4000", "NVIDIA L40", "h100"])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "Radeon", "NVIDIA A4000", "NVIDIA L40", "h100",
+        # the same chip on another board, or a part of it: fewer multiprocessors, or another clock
+        "NVIDIA H100 PCIe", "NVIDIA H200 NVL", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "Orin NX",
+    ],
+)  # fmt: skip
 def test_a_device_without_a_sheet_is_refused(device):
     with pytest.raises(ValueError, match=f"device of a measurement must be one of H100, .* not '{device}'"):
         gpu_of(device)
@@ -90,6 +126,6 @@ def test_a_condition_is_a_number_above_zero():
     for name, stated in (("cut", "'4x2x1x0'"), ("absent", "None")):
         with pytest.raises(ValueError, match=f"of measurement int8 must have {name}, a number above 0, not {stated}"):
             condition(RECORD, name)
-    for value in ("0", "-1", "nan"):
+    for value in ("0", "-1", "nan", "inf"):
         with pytest.raises(ValueError, match=f"must have driver, a number above 0, not '{value}'"):
             condition(replace(RECORD, conditions={"driver": value}), "driver")

@@ -1,12 +1,13 @@
 """Measured kernels beside the model: every record is there, errors are what they say, mistakes are sentences."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
-from codesign.gpu_records import RECORDED, recorded_files
-from codesign.gpu_rows import OWN, OWN_DEQUANTIZER, OWN_LAYER, OWN_LIBRARY, OWN_STEP, OWN_TILES
+from codesign.gpu_records import RECORDED, read_measurements, recorded_files
+from codesign.gpu_rows import OWN, OWN_DEQUANTIZER, OWN_LAYER, OWN_LIBRARY, OWN_STEP, OWN_TILES, predicted_of
 from codesign.gpu_truth import (
     AGAIN,
     COLUMNS,
@@ -17,6 +18,7 @@ from codesign.gpu_truth import (
     fitted_tiles,
     summary,
 )
+from hwmodel.gpu_presets import GPUS
 
 
 @cache
@@ -162,4 +164,62 @@ def test_other_models_and_unknown_layers_are_left_out_or_refused(tmp_path):
     assert len(new) == 1 and "must be of Llama-2-7B" in new[0]
     path.write_text(json.dumps([changed("layer_h100.json", "rows1", name="rows2")]))
     with pytest.raises(ValueError, match="name of a measured layer must be one of .* not 'rows2'"):
+        comparison((path,))
+
+
+def test_a_file_of_a_gpu_without_a_preset_joins_in_by_its_data_sheet(tmp_path):
+    path = tmp_path / "own.json"
+    mine = records()[0]
+    path.write_text(json.dumps([{**mine, "device": "NVIDIA GeForce RTX 3090"}]))
+    with pytest.raises(ValueError, match=r"own.json, entry 1: device of a measurement must be .* given by --sheet"):
+        comparison((path,))
+    last = comparison((path,), replace(GPUS["h100_cublas13"], name="mine")).rows.iloc[-1]
+    first = compared().rows.iloc[0]
+    assert (last["gpu"], last["use"], last["device"]) == ("mine", "not fitted", "NVIDIA GeForce RTX 3090")
+    assert last["predicted_us"] == first["predicted_us"] and first["gpu"] == "h100"
+
+
+def test_a_projects_file_given_again_leaves_its_own_rows_as_they_are():
+    again = comparison((recorded_files()[0],)).rows
+    before = len(compared().rows)
+    assert list(again["use"][:before]) == list(compared().rows["use"])
+    assert set(again["use"][before:]) == {"not fitted"}
+
+
+def test_kernels_are_predicted_as_they_are_priced_where_they_cannot_overlap(tmp_path):
+    # 2.7 us more for each launch below compute capability 9.0: kernels_gpu/NOTES.md, decode GEMV, ``alone``
+    newer, older = (replace(GPUS["h100_cublas13"], compute_capability=level) for level in ((9, 0), (8, 9)))
+    path, more = tmp_path / "own.json", {}
+    for file, kernel in (
+        ("gemv_h100.json", "int4_g128"), ("gemm_h100.json", "int4_g128 tiles"),
+        ("gemm_h100.json", "int4_g128 dequantize"), ("gemm_h100.json", "int4_g128 library"),
+        ("layer_h100.json", "lqer32_fp16"), ("gemv_h100.json", "fp16 cuBLAS"),
+    ):  # fmt: skip
+        path.write_text(json.dumps([changed(file, kernel)]))
+        (record,) = read_measurements(path)
+        more[kernel] = (predicted_of(record, older).seconds - predicted_of(record, newer).seconds) * 1e6
+    assert more.pop("lqer32_fp16") >= 3 * 2.7  # its rings do not fill ahead either
+    launches = {"int4_g128": 1, "int4_g128 tiles": 1, "int4_g128 dequantize": 1, "int4_g128 library": 2}
+    assert more == pytest.approx({**{name: 2.7 * count for name, count in launches.items()}, "fp16 cuBLAS": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"quartiles_over_median": "wide"}, "quartiles_over_median of measurement int8 tiles must be a number"),
+        ({"registers": "x"}, "registers of measurement int8 tiles must be a whole number, not 'x'"),
+        ({"bound_us": "inf"}, "must have bound_us, a number above 0, not 'inf'"),
+    ],
+)
+def test_conditions_that_are_no_numbers_are_named_with_file_and_entry(tmp_path, change, said):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([changed("gemm_h100.json", "int8 tiles", conditions=change)]))
+    with pytest.raises(ValueError, match=f"own.json, entry 1: .*{said}"):
+        comparison((path,))
+
+
+def test_more_tokens_than_a_kernel_takes_are_refused(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([{**records()[0], "shape": [17, 4096, 4096]}]))
+    with pytest.raises(ValueError, match="entry 1: tokens of measured GEMV int4_g128 must be at most 16, not 17"):
         comparison((path,))

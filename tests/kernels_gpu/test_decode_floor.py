@@ -45,6 +45,19 @@ def test_a_step_takes_longer_than_its_bytes_and_grows_with_them(name):
     assert predict(case, H100, 1.4 * COPY).seconds < made.seconds
 
 
+def test_kernels_that_cannot_overlap_take_longer_each():
+    """The same data sheet but for programmatic launch, which begins with compute capability 9.0 (CUDA C++ guide)."""
+    older = replace(H100, compute_capability=(8, 9))
+    new, old = (predict(CASE, gpu, COPY) for gpu in (H100, older))
+    assert old.launches == new.launches == 32 * 10 + 4
+    # 2.7 us for each launch but the library's vocabulary (NOTES.md, ``alone``), and no ring fills ahead
+    assert old.seconds - new.seconds > (32 * 10 + 3) * 2.7e-6
+    assert old.parts["vocabulary"] == new.parts["vocabulary"]
+    libraries = replace(CASE, weights=None)
+    more = predict(libraries, older, COPY).seconds - predict(libraries, H100, COPY).seconds
+    assert more == pytest.approx((32 * 6 + 3) * 2.7e-6)  # the four products of a layer are no kernels of this project
+
+
 def test_fewer_bits_are_faster_and_every_encoding_beats_16_bits():
     seconds = {n: predict(replace(CASE, weights=RECIPES[n]), H100, COPY).seconds for n in ("int4_g128", "int8")}
     assert seconds["int4_g128"] < seconds["int8"] < predict(replace(CASE, weights=None), H100, COPY).seconds
