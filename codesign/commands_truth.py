@@ -36,8 +36,8 @@ def validate(
     if page is not None:
         check_output_file(page)
     if gpu:
-        given = {"every": details, "page": page, "as_json": as_json, "sheet": sheet}
-        work("cli_validate_gpu").validate_gpu(tuple(measured or ()), **given)
+        files = tuple(measured or ())
+        work("cli_validate_gpu").validate_gpu(files, every=details, page=page, as_json=as_json, sheet=sheet)
         return
     work("cli_validate").validate(rows, every=details, as_json=as_json)
 
