@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +39,28 @@ def refused(run: Callable[..., tuple[Any, str, str]]) -> Callable[..., str]:
         return err.strip().removeprefix("codesign: ")
 
     return refused
+
+
+@pytest.fixture
+def given(run: Callable[..., tuple[Any, str, str]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """A function: what a command line gives to its work, by the parameters of the work, which is not done."""
+
+    def given(place: str, *arguments: object, status: int = 0) -> dict[str, Any]:
+        module, _, name = place.rpartition(".")
+        takes = inspect.signature(getattr(importlib.import_module(f"codesign.{module}"), name))
+        found: dict[str, Any] = {}
+
+        def work(*values: Any, **named: Any) -> int:
+            found.update(takes.bind(*values, **named).arguments)
+            return status
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"codesign.{place}", work)
+            ended, _, err = run(*arguments)
+        assert (ended, err) == (status, "")
+        return found
+
+    return given
 
 
 @pytest.fixture(scope="session")
