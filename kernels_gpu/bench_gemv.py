@@ -52,6 +52,7 @@ from kernels_gpu.native import BoundLaunch, shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_gemv"
+versions = bench_record.versions  # what records of one run agree on
 FILL = "stage after stage"  # of the ring before the inputs come; records without it: all at once (NOTES.md, version 8)
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))

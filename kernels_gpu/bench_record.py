@@ -194,9 +194,8 @@ def conditions_of_run(copy_rate: float, rotated: str, smi_fields: str) -> dict[s
         "copy_bytes_per_s": f"{copy_rate:.4e}",
         "method": f"CUDA graph, {rotated} rotated beyond L2, median of {REPLAYS} replays",
         smi_fields.replace(",", ", "): query_smi(smi_fields) or "unknown",
-        "driver": device_facts().driver,
         "date": today(),
-        **_versions(),
+        **versions(),
     }
 
 
@@ -205,9 +204,9 @@ def today() -> str:
     return time.strftime("%Y-%m-%d", time.gmtime())
 
 
-def _versions() -> dict[str, str]:
-    """Of the packages that a measurement depends on."""
-    found = {}
+def versions() -> dict[str, str]:
+    """Of the driver and the packages that a measurement depends on."""
+    found = {"driver": device_facts().driver}
     for name in ("torch", "numba", "numba-cuda", "cuda-bindings", "numpy", "bitsandbytes"):
         try:
             found[name] = version(name)
