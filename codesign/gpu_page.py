@@ -7,9 +7,10 @@ Written by ``codesign validate --gpu --page FILE`` from ``codesign.gpu_truth.com
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from plotly import graph_objects as go
@@ -32,7 +33,7 @@ class PageInfo:
         series: rows by (format, GPU), of the columns of ``codesign.gpu_truth``.
         colours, symbols: by format and by GPU.
         lowest_us, highest_us: of both axes.
-        summary: errors by kernel, GPU and use.
+        summary: errors by kernel, GPU and use, own kernels first.
     """
 
     series: Mapping[tuple[str, str], pd.DataFrame]
@@ -61,57 +62,78 @@ def page_info(rows: pd.DataFrame) -> PageInfo:
         symbols={str(gpu): SYMBOLS[i % len(SYMBOLS)] for i, gpu in enumerate(gpus)},
         lowest_us=float(times.min().min()) * 0.8,
         highest_us=float(times.max().max()) * 1.25,
-        summary=summary(rows).sort_values(["kernel", "gpu"], kind="stable"),
+        summary=summary(ordered.sort_values(["own", "kernel", "gpu"], kind="stable")),
     )
 
 
 def draw(info: PageInfo) -> go.Figure:
     """Measured time across, predicted time up, both logarithmic; the band is 15 % around equal."""
     ends = [info.lowest_us, info.highest_us]
-    band = go.Scatter(
-        x=[*ends, *reversed(ends)],
-        y=[ends[0] * (1 - BAND), ends[1] * (1 - BAND), ends[1] * (1 + BAND), ends[0] * (1 + BAND)],
-        fill="toself", fillcolor="rgba(91,95,102,0.12)", line={"width": 0}, hoverinfo="skip", name="within 15 %",
-        mode="lines",
+    around = [ends[0] * (1 - BAND), ends[1] * (1 - BAND), ends[1] * (1 + BAND), ends[0] * (1 + BAND)]
+    return figure(
+        [*_frame(ends, around, ends), *_points(info, lambda rows: rows["predicted_us"])],
+        height=640, yaxis={"type": "log", "title": {"text": "predicted, µs"}, "dtick": "D2"}, **_LAYOUT,
     )  # fmt: skip
-    equal = go.Scatter(x=ends, y=ends, mode="lines", line={"color": _GREY, "dash": "dot"}, hoverinfo="skip",
-                       name="equal")  # fmt: skip
-    traces, seen = [band, equal], set()
+
+
+def draw_errors(info: PageInfo) -> go.Figure:
+    """Measured time across, logarithmic; what the prediction is off up, in percent; the band is 15 %."""
+    ends, most = [info.lowest_us, info.highest_us], 100 * BAND
+    return figure(
+        [*_frame(ends, [-most, -most, most, most], [0, 0]), *_points(info, lambda rows: 100 * rows["error"])],
+        height=460, yaxis={"title": {"text": "predicted over measured, less one, %"}, "zeroline": False}, **_LAYOUT,
+    )  # fmt: skip
+
+
+_LAYOUT: dict[str, Any] = {
+    "showlegend": True, "legend": {"font": {"size": 11}, "itemsizing": "constant"},
+    "margin": {"l": 8, "r": 12, "t": 36, "b": 48},
+    "xaxis": {"type": "log", "title": {"text": "measured, µs"}, "dtick": "D2"},
+}  # fmt: skip
+
+
+def _frame(across: list[float], around: list[float], equal: list[float]) -> list[go.Scatter]:
+    """The band, its corners at ``around``, and the line of what is predicted as measured."""
+    band = go.Scatter(
+        x=[*across, *reversed(across)], y=around, fill="toself", fillcolor="rgba(91,95,102,0.12)", line={"width": 0},
+        hoverinfo="skip", name="within 15 %", mode="lines",
+    )  # fmt: skip
+    line = {"color": _GREY, "dash": "dot"}
+    return [band, go.Scatter(x=across, y=equal, mode="lines", line=line, hoverinfo="skip", name="equal")]
+
+
+def _points(info: PageInfo, up: Callable[[pd.DataFrame], pd.Series]) -> Iterator[go.Scatter]:
+    """The rows of each format and GPU, ``up`` of them over the measured time; a name for each format."""
+    seen = set()
     for (name, gpu), rows in info.series.items():
-        fitted = rows["use"] == "fitted"
         symbol = info.symbols[gpu]
-        traces.append(
-            go.Scatter(
-                x=rows["measured_us"], y=rows["predicted_us"], mode="markers", name=plain(name),
-                legendgroup=name, showlegend=name not in seen, meta=gpu,
-                customdata=rows[["n", "k", "m", "error", "use", "roofline_us", "bound"]].to_numpy(),
-                marker={"color": info.colours[name], "size": 8,
-                        "symbol": [symbol if one else f"{symbol}-{_HELD}" for one in fitted]},
-                hovertemplate="<b>%{fullData.name}</b>, %{meta}<br>"
-                "%{customdata[0]}×%{customdata[1]}, m = %{customdata[2]}<br>"
-                "measured %{x:.2f} µs, predicted %{y:.2f} µs<br>error %{customdata[3]:+.1%}, %{customdata[4]}<br>"
-                "roofline %{customdata[5]:.2f} µs; bound by %{customdata[6]}<extra></extra>",
-            )
+        bound = rows["bound"].map(lambda part: f"; bound by {part}" if part else "")
+        told = rows[["n", "k", "m", "error", "use", "roofline_us", "predicted_us"]].assign(bound=bound)
+        yield go.Scatter(
+            x=rows["measured_us"], y=up(rows), mode="markers", name=plain(name),
+            legendgroup=name, showlegend=name not in seen, meta=gpu, customdata=told.to_numpy(),
+            marker={"color": info.colours[name], "size": 8,
+                    "symbol": [symbol if use == "fitted" else f"{symbol}-{_HELD}" for use in rows["use"]]},
+            hovertemplate="<b>%{fullData.name}</b>, %{meta}<br>"
+            "%{customdata[0]}×%{customdata[1]}, m = %{customdata[2]}<br>"
+            "measured %{x:.2f} µs, predicted %{customdata[6]:.2f} µs<br>"
+            "error %{customdata[3]:+.1%}, %{customdata[4]}<br>"
+            "roofline %{customdata[5]:.2f} µs%{customdata[7]}<extra></extra>",
         )  # fmt: skip
         seen.add(name)
-    made = figure(
-        traces, height=640, showlegend=True, legend={"font": {"size": 11}, "itemsizing": "constant"},
-        margin={"l": 8, "r": 12, "t": 36, "b": 48},
-        xaxis={"type": "log", "title": {"text": "measured, µs"}, "dtick": "D2"},
-        yaxis={"type": "log", "title": {"text": "predicted, µs"}, "dtick": "D2"},
-    )  # fmt: skip
-    return made
 
 
 _STYLE = """td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}
 .rows td:nth-child(-n+2),.rows th:nth-child(-n+2){text-align:left}
 .wide{background:#fdecea}.quiet{font-size:14px}.scroll{overflow-x:auto}"""
 _BODY = """<h1>GPU kernels: predicted and measured</h1>
-<p>{count} kernels; of the project's own {within:.0%} within 15 %. {symbols}; grey: kernels that others wrote. Filled
+<p>{count} kernels; of the project's own {within:.0f} % within 15 %. {symbols}; grey: kernels that others wrote. Filled
 symbols had a part in the fit, open ones had none. The roofline is the bytes at the measured copy rate; of prefill the
 operations at the library's best rate, where these take longer. Of decode steps n×k is the context and the layers, of
 attention m, k and n are sequences, query heads and context. Click a name to hide it, twice to see it alone.</p>
 {figure}
+<h2>How far off</h2>
+{errors}
 <h2>In short</h2><div class="scroll">{summary}</div>
 <h2>Every kernel</h2><p class="quiet">Coloured rows are more than 15 % off.</p><div class="scroll">{rows}</div>"""
 
@@ -119,10 +141,12 @@ attention m, k and n are sequences, query heads and context. Click a name to hid
 def render(rows: pd.DataFrame) -> str:
     """The page as text."""
     info, own = page_info(rows), rows[rows["kernel"].isin(OWNS)]
-    picture = draw(info).to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    shown = {"full_html": False, "config": {"displaylogo": False}}
+    picture = draw(info).to_html(include_plotlyjs=True, **shown)
+    errors = draw_errors(info).to_html(include_plotlyjs=False, **shown)
     body = _BODY.format(
-        count=len(rows), within=float((own["error"].abs() <= BAND).mean()), figure=picture,
-        symbols=", ".join(f"{symbol}s: {html.escape(gpu)}" for gpu, symbol in info.symbols.items()),
+        count=len(rows), within=100 * float((own["error"].abs() <= BAND).mean()), figure=picture, errors=errors,
+        symbols=", ".join(f"{symbol}s: {html.escape(gpu)}" for gpu, symbol in info.symbols.items()).capitalize(),
         summary=_summary_table(info.summary), rows=_rows_table(rows),
     )  # fmt: skip
     return document("GPU kernels, predicted and measured", body, style=_STYLE)
@@ -136,7 +160,7 @@ def write_page(rows: pd.DataFrame, path: Path) -> None:
 
 
 def _summary_table(table: pd.DataFrame) -> str:
-    heads = ("kernel", "GPU", "rows had", "rows", "mean", "worst", "bias", "within 15 %", "roofline mean", "worst")
+    heads = ("kernel", "GPU", "use", "rows", "mean", "worst", "bias", "within 15 %", "roofline mean", "worst")
     body = [
         [row.kernel, row.gpu, row.use, str(row.rows), f"{row.mean_error:.1%}", f"{row.worst_error:.1%}",
          f"{row.bias:+.1%}", f"{row.within_15_percent:.0%}", f"{row.roofline_mean_error:.1%}",

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from codesign.gpu_page import BAND, draw, page_info, render, write_page
+from codesign.gpu_page import BAND, draw, draw_errors, page_info, render, write_page
 from codesign.gpu_rows import OWNS
 from codesign.gpu_truth import comparison
 
@@ -40,6 +40,26 @@ def test_figure_has_the_band_every_point_and_what_a_hover_says(rows):
     assert list(one.customdata[0][:4]) == [first["n"], first["k"], first["m"], first["error"]]
     assert "error %{customdata[3]:+.1%}" in one.hovertemplate
     assert len({trace.name for trace in points if trace.showlegend}) == sum(bool(t.showlegend) for t in points)
+
+
+def test_errors_have_the_same_points_in_percent(rows):
+    info = page_info(rows)
+    band, equal, *points = draw_errors(info).data
+    assert (min(band.y), max(band.y), list(equal.y)) == (-100 * BAND, 100 * BAND, [0, 0])
+    assert sum(len(trace.x) for trace in points) == len(rows)
+    for trace in points:
+        # n, k, m, error, use, roofline, predicted, what bounds it
+        assert list(trace.y) == pytest.approx([100 * told[3] for told in trace.customdata])
+        off = [told[6] / measured - 1 for told, measured in zip(trace.customdata, trace.x, strict=True)]
+        assert off == pytest.approx([told[3] for told in trace.customdata])
+    said = {told[7] for trace in points for told in trace.customdata}
+    assert "; bound by memory" in said and "" in said and "; bound by " not in said
+
+
+def test_own_kernels_come_first_in_short(rows):
+    kernels = list(page_info(rows).summary["kernel"])
+    first_of_others = next(i for i, kernel in enumerate(kernels) if kernel not in OWNS)
+    assert set(kernels[:first_of_others]) == set(OWNS) and not set(kernels[first_of_others:]) & set(OWNS)
 
 
 def test_page_is_one_file_that_asks_nothing_of_a_network(rows, tmp_path):
