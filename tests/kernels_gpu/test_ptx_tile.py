@@ -70,3 +70,77 @@ def test_four_words_are_stored_side_by_side():
     out = np.zeros(12, np.uint32)
     store[1, 1](out)
     assert out.tolist() == [0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0]
+
+
+@cuda.jit
+def multiply_halves(a, b, c, out):
+    """out = c + A B for A [16, 16], B [16, 8], spread over lanes as PTX ISA 8.0, section 9.7.13.4.8, draws them."""
+    lane = cuda.threadIdx.x
+    g, t = lane // 4, lane % 4
+    words = []
+    for register in range(4):
+        row, first = g + 8 * (register % 2), 2 * t + 8 * (register // 2)
+        words.append(a[row, first : first + 2].view(np.uint32)[0])
+    for register in range(2):
+        first = 2 * t + 8 * register
+        words.append(np.ascontiguousarray(b[first : first + 2, g]).view(np.uint32)[0])
+    start = tuple(c[g + 8 * (i // 2), 2 * t + i % 2] for i in range(4))
+    made = ptx_tile.product_half(*words, start)
+    for i in range(4):
+        out[g + 8 * (i // 2), 2 * t + i % 2] = made[i]
+
+
+def test_the_product_of_halves_is_that_of_the_tiles():
+    generator = np.random.default_rng(1)
+    a, b = (generator.integers(-9, 10, shape).astype(np.float16) for shape in ((16, 16), (16, 8)))
+    c = generator.integers(-9, 10, (16, 8)).astype(np.float32)
+    out = np.full((16, 8), np.nan, np.float32)
+    multiply_halves[1, 32](a, b, c, out)
+    assert np.array_equal(out, c + a.astype(np.float32) @ b.astype(np.float32))  # whole numbers: exact
+
+
+def test_every_e4m3_code_is_what_its_bits_say():
+    # OFP8 (OCP 8-bit floating point, revision 1.0), table 1: bias 7, three bits of significand, NaN of all ones
+    for code in range(256):
+        exponent, significand = code >> 3 & 15, code & 7
+        value = significand / 8 * 2.0**-6 if exponent == 0 else (1 + significand / 8) * 2.0 ** (exponent - 7)
+        value = float("nan") if code & 0x7F == 0x7F else -value if code >> 7 else value
+        pair = np.array([ptx_tile.halves_of_e4m3(code | 0x38 << 8)], np.uint32).view(np.float16)  # 0x38 is 1
+        assert (pair[0] == value or np.isnan(pair[0]) == np.isnan(value) == 1) and pair[1] == 1
+        assert np.signbit(pair[0]) == (code >> 7) or np.isnan(value)
+
+
+@cuda.jit
+def move(source, out):
+    """Global words to shared ones, in every width, and back."""
+    shared = ptx_tile.shared_words()
+    ptx_tile.start()
+    ptx_tile.wait_for_previous()
+    ptx_tile.put_1(shared, 0, ptx_tile.load_word(source, 1))
+    ptx_tile.put_2(shared, 2, *ptx_tile.stream_words_2(source, 2))
+    ptx_tile.put_4(shared, 4, *ptx_tile.load_words_4(source, 4))
+    ptx_tile.put_4(shared, 8, *ptx_tile.stream_words_4(source, 0))
+    ptx_tile.put_1(shared, 12, ptx_tile.stream_words_1(source, 7)[0])
+    ptx_tile.put_1(shared, 13, uint32(0x11223344))
+    ptx_tile.put_byte(shared, 4 * 13 + 2, uint32(0xFFFFFFAB))
+    ptx_tile.commit()
+    ptx_tile.wait_all_but(0)()
+    ptx_tile.store_word(out, 0, ptx_tile.shared_1(shared, 0))
+    two, four = ptx_tile.shared_2(shared, 2), ptx_tile.shared_4(shared, 4)
+    for i in range(2):
+        ptx_tile.store_word(out, 2 + i, two[i])
+    ptx_tile.store_words_4(out, 4, *four)
+    ptx_tile.store_words_4(out, 8, *ptx_tile.shared_4(shared, 8))
+    ptx_tile.store_word(out, 12, ptx_tile.shared_1(shared, 12))
+    ptx_tile.store_word(out, 13, ptx_tile.shared_1(shared, 13))
+    ptx_tile.store_half(out, 3, ptx_tile.load_half(source, 1))  # the upper half of word 1 from that of word 0
+    ptx_tile.store_half(out, 2, uint32(0x7777))
+
+
+def test_words_move_in_every_width():
+    source = np.array([0xAAAA0000, *(0x100 + i for i in range(1, 8))], np.uint32)
+    out = np.zeros(16, np.uint32)
+    move[1, 1, 0, 64](source, out)
+    assert [hex(x) for x in out[:2]] == ["0x101", "0xaaaa7777"]
+    assert out[2:8].tolist() == [0x102, 0x103, *range(0x104, 0x108)]
+    assert out[8:12].tolist() == source[:4].tolist() and out[12] == 0x107 and hex(out[13]) == "0x11ab3344"
