@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from codesign.block_calls import Call, output_wrapper, share_tensors, split_call, with_cache
 from codesign.give_weights import WeightSource, give_weights
+from codesign.replaced_forwards import replaced_forwards
 from codesign.weight_slots import WeightSlot, all_slots, weight_slots
 
 LOGIT_BYTES = 1 << 26  # of the logits that exist at one time for one model
@@ -209,7 +210,7 @@ class BlockModel:
             assert self._wrap is not None
             return self._wrap(hidden)
 
-        with self._blocks_replaced([recorder] * len(self)):
+        with replaced_forwards(dict.fromkeys(self._blocks, recorder)):
             try:
                 self._forward(tokens)
             except torch.OutOfMemoryError:
@@ -243,16 +244,6 @@ class BlockModel:
     def _model_kwargs(self) -> dict[str, Any]:
         parameters = inspect.signature(self.model.forward).parameters
         return {"use_cache": False} if "use_cache" in parameters or "kwargs" in parameters else {}
-
-    @contextmanager
-    def _blocks_replaced(self, forwards: Sequence[Callable[..., Any]]) -> Iterator[None]:
-        try:
-            for block, forward in zip(self._blocks, forwards, strict=True):
-                block.forward = forward
-            yield
-        finally:
-            for block in self._blocks:
-                block.__dict__.pop("forward", None)
 
     def run(self, block: nn.Module, call: Call, hidden: Tensor, *, cache: Any = None) -> Tensor:
         """One block on one batch.
@@ -298,7 +289,7 @@ class BlockModel:
             dummy = torch.zeros(hidden.shape[0], hidden.shape[1], dtype=torch.int64, device=self.device)
         else:
             dummy = torch.zeros_like(self._example).expand(hidden.shape[0], *self._example.shape[1:])
-        with self._blocks_replaced([*[passing] * (len(self) - 1), last]):
+        with replaced_forwards({**dict.fromkeys(self._blocks[:-1], passing), self._blocks[-1]: last}):
             output = self.model(dummy, **self._model_kwargs())
         return output.logits if hasattr(output, "logits") else output[0]
 

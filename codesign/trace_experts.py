@@ -16,13 +16,14 @@ ones are read. Real routers are less even, so ``copies`` is an upper estimate of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from codesign.replaced_forwards import replaced_forwards
 from codesign.trace_ledger import Record, storage_of
 from codesign.trace_record import Recorder
 from hwmodel.experts import expected_experts
@@ -40,19 +41,15 @@ def route_all_experts(record: Record, experts: int, top_k: int) -> None:
         record.m = -(-tokens * min(top_k, experts) // record.copies)
 
 
-@contextmanager
-def routed_experts(recorder: Recorder) -> Iterator[None]:
+def routed_experts(recorder: Recorder) -> AbstractContextManager[None]:
     """Answers the experts of ``recorder.model`` by expectation inside the block."""
-    patched: list[nn.Module] = []
-    for module in recorder.model.modules():
-        if _takes_routing(module) and stacked_weights(module):
-            module.forward = _experts_forward(recorder, module, module.forward)  # type: ignore[method-assign]
-            patched.append(module)
-    try:
-        yield
-    finally:
-        for module in patched:
-            del module.forward
+    return replaced_forwards(
+        {
+            module: _experts_forward(recorder, module, module.forward)
+            for module in recorder.model.modules()
+            if _takes_routing(module) and stacked_weights(module)
+        }
+    )
 
 
 def stacked_weights(module: nn.Module) -> list[tuple[Tensor, tuple[int, int, int]]]:

@@ -11,12 +11,14 @@ begin none, so that the layers over patches are an upper estimate by a factor of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
+
+from codesign.replaced_forwards import replaced_forwards
 
 FIRST_PATCHES = 2  # bytes 0 and 1 always begin a patch (transformers, BltPatcher.patch_lengths_from_entropies)
 
@@ -33,24 +35,20 @@ def expected_patches(tokens: int, patch_size: int) -> int:
     return FIRST_PATCHES + round((tokens - 1) / patch_size)
 
 
-@contextmanager
-def even_patches(model: nn.Module, *, step: bool) -> Iterator[None]:
+def even_patches(model: nn.Module, *, step: bool) -> AbstractContextManager[None]:
     """Patchers inside ``model`` answer with as many patches as their config expects, inside the block.
 
     Args:
         model: on the meta device.
         step: the bytes are one decode step: a single patch.
     """
-    patched: list[nn.Module] = []
-    for module in model.modules():
-        if {"patch_size", "threshold", "max_patch_length"} <= set(inspect.signature(module.forward).parameters):
-            module.forward = _patcher_forward(module.forward, step)  # type: ignore[method-assign]
-            patched.append(module)
-    try:
-        yield
-    finally:
-        for module in patched:
-            del module.forward
+    return replaced_forwards(
+        {
+            module: _patcher_forward(module.forward, step)
+            for module in model.modules()
+            if {"patch_size", "threshold", "max_patch_length"} <= set(inspect.signature(module.forward).parameters)
+        }
+    )
 
 
 def _patcher_forward(original: Callable[..., Any], step: bool) -> Callable[..., Any]:
