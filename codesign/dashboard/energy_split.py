@@ -8,7 +8,8 @@ import numpy as np
 from plotly import graph_objects as go
 
 from codesign.dashboard.layer_costs import PHASES, TrialKey, layer_costs
-from codesign.dashboard.theme import PHASE_TITLES, colour, figure
+from codesign.dashboard.phase_bars import phase_bars, shares_of_phases
+from codesign.dashboard.theme import PHASE_TITLES, colour
 from codesign.study import StudyResult
 from hwmodel.units import pj_to_j
 
@@ -41,8 +42,7 @@ class EnergySplitInfo:
     @property
     def shares(self) -> np.ndarray:
         """Share of each part in its phase, float ``[phases, parts]``; 0 where a phase uses none."""
-        total = self.energy_pj.sum(axis=1, keepdims=True)
-        return np.divide(self.energy_pj, total, out=np.zeros_like(self.energy_pj), where=total > 0)
+        return shares_of_phases(self.energy_pj)
 
 
 def energy_split(result: StudyResult, trial: TrialKey) -> EnergySplitInfo:
@@ -81,14 +81,4 @@ def draw_energy_split(info: EnergySplitInfo) -> go.Figure:
         )
         for column, title in enumerate(info.parts)
     ]
-    return figure(
-        traces,
-        barmode="stack",
-        bargap=0.35,
-        margin={"l": 8, "r": 22, "t": 8, "b": 8},
-        height=220,
-        showlegend=True,
-        legend={"orientation": "h", "y": -0.25, "x": 0, "yanchor": "top", "traceorder": "normal"},
-        xaxis={"tickformat": ".0%", "range": [0, 1], "dtick": 0.25},
-        yaxis={"autorange": "reversed", "showgrid": False, "ticklen": 4, "tickcolor": "rgba(0,0,0,0)"},
-    )
+    return phase_bars(traces, height=220, legend_y=-0.25)

@@ -8,7 +8,8 @@ import numpy as np
 from plotly import graph_objects as go
 
 from codesign.dashboard.layer_costs import PHASES, TrialKey, layer_costs
-from codesign.dashboard.theme import KIND_TITLES, PHASE_TITLES, figure, kind_colour
+from codesign.dashboard.phase_bars import phase_bars, shares_of_phases
+from codesign.dashboard.theme import KIND_TITLES, PHASE_TITLES, kind_colour
 from codesign.study import StudyResult
 
 
@@ -29,8 +30,7 @@ class KindCyclesInfo:
     @property
     def shares(self) -> np.ndarray:
         """Share of each kind in its phase, float ``[phases, kinds]``; 0 where a phase has no cycles."""
-        total = self.cycles.sum(axis=1, keepdims=True)
-        return np.divide(self.cycles, total, out=np.zeros_like(self.cycles), where=total > 0)
+        return shares_of_phases(self.cycles)
 
 
 def kind_cycles(result: StudyResult, trial: TrialKey) -> KindCyclesInfo:
@@ -66,14 +66,4 @@ def draw_kind_cycles(info: KindCyclesInfo) -> go.Figure:
         )
         for column, kind in enumerate(info.kinds)
     ]
-    return figure(
-        traces,
-        barmode="stack",
-        bargap=0.35,
-        margin={"l": 8, "r": 22, "t": 8, "b": 8},
-        height=190,
-        showlegend=True,
-        legend={"orientation": "h", "y": -0.3, "x": 0, "yanchor": "top", "traceorder": "normal"},
-        xaxis={"tickformat": ".0%", "range": [0, 1], "dtick": 0.25},
-        yaxis={"autorange": "reversed", "showgrid": False, "ticklen": 4, "tickcolor": "rgba(0,0,0,0)"},
-    )
+    return phase_bars(traces, height=190, legend_y=-0.3)
