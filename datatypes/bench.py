@@ -62,28 +62,16 @@ def plain_torch(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     A broadcast distance to all 16 levels for each candidate, ``argmin`` over them.
     """
-    n, k = weight.shape
-    groups = weight.reshape(n, k // GROUP, GROUP)
-    absmax = groups.abs().amax(2, keepdim=True)
-    best_error = torch.full((n, k // GROUP), torch.inf, device=weight.device)
-    best_index = torch.zeros_like(groups, dtype=torch.uint8)
-    best_scale = torch.ones_like(absmax)
-    best_candidate = torch.zeros((n, k // GROUP), dtype=torch.uint8, device=weight.device)
-    for candidate, fmt in enumerate(BITMOD_FP4):
-        levels = torch.tensor(fmt.levels, dtype=torch.float32, device=weight.device)
-        scale = absmax / fmt.absmax
-        index = ((groups / scale)[..., None] - levels).abs().argmin(-1)
-        error = (levels[index] * scale - groups).square().mean(2)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best_index = torch.where(better[..., None], index.to(torch.uint8), best_index)
-        best_scale = torch.where(better[..., None], scale, best_scale)
-        best_candidate[better] = candidate
-    return best_index.reshape(n, k), best_scale[..., 0], best_candidate
+    return _best_candidates(weight, lambda ratios, levels: (ratios[..., None] - levels).abs().argmin(-1))
 
 
 def bucketized_torch(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same with ``torch.bucketize`` on midpoints in place of the distances: a careful user's version."""
+    return _best_candidates(weight, lambda ratios, levels: torch.bucketize(ratios, (levels[1:] + levels[:-1]) / 2))
+
+
+def _best_candidates(weight: Tensor, nearest: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The candidate of least squared error for each group; ``nearest`` gives the levels' indices of scaled weights."""
     n, k = weight.shape
     groups = weight.reshape(n, k // GROUP, GROUP)
     absmax = groups.abs().amax(2, keepdim=True)
@@ -94,7 +82,7 @@ def bucketized_torch(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     for candidate, fmt in enumerate(BITMOD_FP4):
         levels = torch.tensor(fmt.levels, dtype=torch.float32, device=weight.device)
         scale = absmax / fmt.absmax
-        index = torch.bucketize(groups / scale, (levels[1:] + levels[:-1]) / 2)
+        index = nearest(groups / scale, levels)
         error = (levels[index] * scale - groups).square().mean(2)
         better = error < best_error
         best_error = torch.where(better, error, best_error)
