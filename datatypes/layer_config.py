@@ -4,7 +4,7 @@
 KV cache, low-rank branch, outliers). ``storage_bits`` counts every bit of it, each kind in its own field, and equals
 the bytes that ``codesign`` writes (``tests/codesign/test_quantized_model.py``).
 
-How the published families fit is a table in the README ("One config for every family").
+``docs/families.md`` says how the published families fit.
 """
 
 from __future__ import annotations
