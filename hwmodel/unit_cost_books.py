@@ -41,7 +41,7 @@ def _dots(one: PeDesign, price: Pricer) -> float:
         lanes = codes * layers * (1 if one.get("ALONG_OUTPUTS") else dimension)
     dot = design(
         "int_dot", WEIGHT_BITS=one.get("ENTRY_BITS"), ACTIVATION_BITS=one.get("ACTIVATION_BITS"), LANES=lanes,
-        ACCUMULATOR_BITS=one.get("ACCUMULATOR_BITS"),
+        ACCUMULATOR_BITS=one.get("ACCUMULATOR_BITS"), INSIDE=1,
     )  # fmt: skip
     return outputs_of(one) * price(dot)
 

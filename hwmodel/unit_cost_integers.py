@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from hwmodel.unit_cost_design import GUARD_BITS, PeDesign, design
+from hwmodel.unit_cost_compressor import product_adders, word_adders
+from hwmodel.unit_cost_design import PeDesign, design
 
 Parts = dict[str, float]  # amounts of physical parts by name
 Pricer = Callable[[PeDesign], float]  # LUTs, or combinational area, of a part that has a price of its own
@@ -111,10 +112,10 @@ def radix_rows(rows: int, columns: int, lanes: int, *, signs: int, alone: bool =
     }
     if signs == 2 and not alone:
         # `booth` widens the narrower operand to the other's width: what mapping leaves of the copies of its sign, a bit
-        # for each digit. Without it MACs in OSU 4.4 instead of 3.6 %, in SG13G2 3.9 instead of 3.2 %. An unsigned
+        # for each digit that it has. Without it MACs in OSU 4.6 instead of 3.7 %, in SG13G2 3.9 instead of 3.1 %. A bit
+        # for each digit of the wider one, tried before: 4 x 16 bits 17 instead of 11 % off in sky130. An unsigned
         # operand of another width is not recoded: plain arrays are smaller.
-        wider = max(rows, columns)
-        parts["padded"] = float(lanes * abs(rows - columns) * (wider // 2))
+        parts["padded"] = float(lanes * abs(rows - columns) * (min(rows, columns) // 2))
     if alone:
         # where the library's flow does not recode: arrays of up to so many rows
         narrow, wide = sorted((rows, columns))
@@ -123,8 +124,8 @@ def radix_rows(rows: int, columns: int, lanes: int, *, signs: int, alone: bool =
     return parts
 
 
-def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: int, alone: bool = False) -> Parts:
-    """Cells of ``lanes`` integer products: radix-4 rows over the activation (``synth -booth``), else an adder array.
+def multiplier_cells(weight_bits: int, activation_bits: int, *, signs: int) -> Parts:
+    """Cells of a multiplier that nothing adds up: radix-4 rows over the activation (``synth -booth``), else an array.
 
     Yosys recodes operands of four bits and more whose product has eight. An unsigned activation is recoded with a zero
     above it: with an even width its last digit is 0 or 1, a row of AND gates. In the array a signed narrow operand
@@ -132,20 +133,14 @@ def product_cells(weight_bits: int, activation_bits: int, lanes: int, *, signs: 
 
     Args:
         weight_bits, activation_bits: widths; of two unsigned operands the wider one is recoded.
-        lanes: how many.
         signs: of the operands that are signed: 2, 1 (the weight) or 0.
-        alone: as for ``radix_rows``.
     """
     rows, columns = (activation_bits, weight_bits) if signs else sorted((weight_bits, activation_bits), reverse=True)
-    unsigned = signs < 2
-    if columns >= 4 and rows + unsigned * (signs > 0) >= 4 and rows + columns >= 8:
-        return radix_rows(rows, columns, lanes, signs=signs, alone=alone)
+    if columns >= 4 and rows + (signs == 1) >= 4 and rows + columns >= 8:
+        return radix_rows(rows, columns, 1, signs=signs, alone=True)
     narrow, wide = min(rows, columns), max(rows, columns)
     subtracted = signs == 2 or (signs == 1 and columns < rows)
-    return {
-        "array": float(lanes * (narrow - 1) * (wide - 1)),
-        "array_sign": float(lanes * (wide - 1) * subtracted),
-    }
+    return {"array": float((narrow - 1) * (wide - 1)), "array_sign": float((wide - 1) * subtracted)}
 
 
 def unsigned_product(p: int, q: int) -> PeDesign:
@@ -154,73 +149,53 @@ def unsigned_product(p: int, q: int) -> PeDesign:
                   ACCUMULATOR_BITS=0)  # fmt: skip
 
 
-MERGED_ABOVE_ROWS = 4  # of partial products: so many, two lanes of two bits, are added as products, not merged
-MERGED_NEAR_BITS = 8  # above a product that each of these rows reaches; netlists of 2 to 32 lanes in three libraries
+def _recoded(weight_bits: int, activation_bits: int, lanes: int, *, unsigned: int) -> bool:
+    """Whether Yosys makes radix-4 rows of products that are added: of 4 x 4 bits and more, alone of eight together."""
+    together = lanes > 1 or weight_bits + activation_bits >= 8
+    return together and weight_bits >= 4 and activation_bits + unsigned >= 4
 
 
-def merged_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator_bits: int) -> Parts:
-    """Cells of a dot product of narrow integers: by their areas one compressor of products, tree and accumulator.
+def dot_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator_bits: int, *, unsigned: int,
+              accumulator_first: bool | None = None) -> Parts:  # fmt: skip
+    """Cells of products and their sum: one compressor, of one lane as of many.
 
-    Each bit of a partial product is a gate and an adder; each row of them, one for each bit of the narrower operand,
-    reaches the bits next above the product. The accumulator's further bits add copies of signs, which are shared: two
-    adders for each doubling of the rows. All ten guard bits in every row, tried before, are too dear for 16 lanes and
-    more (32 lanes of W2A2 in OSU 20 instead of 15 %) and too cheap for four.
+    Of recoded products it adds these, else the rows of all of them, of which each bit is a gate. Its adders are counted
+    by ``hwmodel.unit_cost_compressor``: one price for those that save carries and for the last one, which carries them.
+    Prices of their own for arrays, rows of a sum and the bits above a product, tried before, are not those of one lane
+    (MACs priced by dot products alone 11 % off in SG13G2, worst 44 %).
 
-    >>> merged_cells(2, 3, 4, 15)["merged"], merged_cells(2, 3, 4, 15)["extension"]
-    (24.0, 64.0)
-    >>> merged_cells(2, 3, 4, 15)["far_extension"]
-    6.0
+    Args:
+        weight_bits, activation_bits, lanes: widths, and products.
+        accumulator_bits: of the register that they are added to; 0 without one.
+        unsigned: 1 of an activation without a sign.
+        accumulator_first: whether it is added before recoded products; as Yosys does in a module of its own by default.
+
+    >>> dot_cells(2, 2, 1, 14, unsigned=0)
+    {'gates': 4.0, 'adder_bits': 16.75, 'clear_bits': 14.0}
     """
-    width, rows = weight_bits + activation_bits, lanes * min(weight_bits, activation_bits)
-    above = max(accumulator_bits - width, 0) if accumulator_bits else GUARD_BITS
-    near = min(above, MERGED_NEAR_BITS)
-    return {
-        "merged": float(lanes * weight_bits * activation_bits),
-        "extension": float(rows * near),
-        "far_extension": (above - near) * math.log2(rows),
-        "adder_bits": float(accumulator_bits),
-        "clear_bits": float(accumulator_bits),
-    }
-
-
-def _above(width: int, accumulator_bits: int) -> tuple[int, int]:
-    """Bits of an accumulator above a product: those next to it, and the far ones; without one as if it had the former.
-
-    Against netlists with accumulators of 20, 24 and 32 bits: each row of a compressor reaches the next ten bits; what
-    is above them adds copies of signs, which are shared.
-    """
-    above = max(accumulator_bits - width, 0) if accumulator_bits else GUARD_BITS
-    return min(above, GUARD_BITS), max(above - GUARD_BITS, 0)
-
-
-def _far_extension(width: int, lanes: int, accumulator_bits: int) -> float:
-    """Bits of the far part of an accumulator, for each doubling of the lanes."""
-    return _above(width, accumulator_bits)[1] * math.log2(lanes)
+    w, a, bits = weight_bits, activation_bits, accumulator_bits
+    if _recoded(w, a, lanes, unsigned=unsigned):
+        parts = radix_rows(a, w, lanes, signs=2 - unsigned)
+        # Yosys orders a sum by the names of its signals: a product that is all of a recoded one, as of squares of even
+        # widths alone, comes after the accumulator, a product that is cut from it before (netlists of 4 x 4, 5 x 5,
+        # 4 x 8 and 8 x 8 bits; areas of 4 x 4 and 8 x 8 with other accumulators)
+        whole = w == a and w % 2 == 0 and not unsigned
+        first = whole if accumulator_first is None else accumulator_first
+        adders = word_adders(w + a, lanes, bits, accumulator_first=first) if bits or lanes > 1 else 0.0
+    else:
+        parts = {"gates": float(lanes * w * a)}
+        adders = product_adders(w, a, lanes, bits, unsigned=bool(unsigned))
+    return parts | {"adder_bits": adders, "clear_bits": float(bits)}
 
 
 def _integer_cells(one: PeDesign) -> Parts:
     """Cells of a multiplier, MAC or dot product of integers."""
-    w, a, lanes, bits = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.lanes, one.get("ACCUMULATOR_BITS")
-    unsigned = one.get("ACTIVATION_UNSIGNED")
-    signs = 2 - unsigned - one.get("WEIGHT_UNSIGNED")
-    recoded = w >= 4 and a + unsigned >= 4  # a product of 4 x 4 Yosys recodes in a dot product
-    if one.family == "int_dot" and lanes > 1 and recoded:
-        parts = radix_rows(a, w, lanes, signs=signs)
-    elif one.family == "int_dot" and lanes > 1 and lanes * min(w, a) > MERGED_ABOVE_ROWS:
-        return merged_cells(w, a, lanes, bits)
-    else:
-        parts = product_cells(w, a, lanes, signs=signs, alone=one.family == "int_multiplier")
+    w, a, unsigned = one.get("WEIGHT_BITS"), one.get("ACTIVATION_BITS"), one.get("ACTIVATION_UNSIGNED")
     if one.family == "int_dot":
-        parts.pop("array_sign", None)  # in front of an accumulator the sign of the last row costs nothing more
-        # tree and accumulator are one compressor; fitted, a bit of its rows comes out as a full adder of the library.
-        # Tried and lost: the bits of the tree alone (two lanes of W2A4 in OSU 17 instead of 14 %)
-        parts |= {
-            "sum_rows": float((lanes - 1) * (w + a + _above(w + a, bits)[0])),
-            "far_extension": _far_extension(w + a, lanes, bits),
-            "adder_bits": float(bits),
-            "clear_bits": float(bits),
-        }
-    return parts
+        inside = one.get("INSIDE")  # another module: its names come later, the accumulator's with them
+        first = False if inside else None
+        return dot_cells(w, a, one.lanes, one.get("ACCUMULATOR_BITS"), unsigned=unsigned, accumulator_first=first)
+    return multiplier_cells(w, a, signs=2 - unsigned - one.get("WEIGHT_UNSIGNED"))
 
 
 def table_parts(code_bits: int, entry_bits: int, lanes: int, *, written: bool, lut: bool) -> Parts:

@@ -5,13 +5,13 @@ Widths are those of the modules in ``hls/rtl`` (``serial.sv``, ``codebook.sv``, 
 
 from __future__ import annotations
 
+from hwmodel.unit_cost_compressor import word_adders
 from hwmodel.unit_cost_design import PeDesign, design
 from hwmodel.unit_cost_floats import shift_luts, shift_muxes, shift_parts
 from hwmodel.unit_cost_integers import (
     Parts,
     Pricer,
     entry_products,
-    sum_bits,
     table_parts,
     tree_bits,
     unsigned_product,
@@ -37,10 +37,16 @@ def _adders(tree: float, registered: float, lut: bool) -> Parts:
 
 
 def _summed_terms(width: int, lanes: int, accumulator: int, lut: bool) -> Parts:
-    """Adders of terms that were shifted, which no compressor merges with their products, and the accumulator."""
+    """Adders of terms that were shifted, and the accumulator.
+
+    In cells terms and accumulator are one compressor, which the accumulator enters first (as the netlists of Yosys say
+    of flint, pairs of flints, OliVe and terms): its adders cost what those of integers do, and nothing is fitted. A
+    price of their own is within 1 % of that (flint 44.4 instead of 44.7 um2 in SG13G2, 25.4 instead of 25.6 in sky130).
+    """
     if lut:
         return _adders(float(tree_bits(width, lanes)), float(accumulator), lut)
-    return {"sum_bits": sum_bits(width, lanes, accumulator), **_adders(0.0, float(accumulator), lut)}
+    adders = word_adders(width, lanes, accumulator, accumulator_first=True)
+    return {"adder_bits": adders, "clear_bits": float(accumulator)}
 
 
 def serial_parts(one: PeDesign, lut: bool) -> Parts:
@@ -96,7 +102,7 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
             return {"plain": float(lanes * terms), **_summed_terms(terms, lanes, accumulator, lut)}
     elif one.family == "olive_dot":
         w = a = 4
-        shift = 14 if one.get("FLINT") else 12
+        shift = 12 if one.get("FLINT") else 10  # two of six, or of five places (FIXED_BITS)
         pair = design("olive_decode", FLINT=one.get("FLINT"), ACCUMULATOR_BITS=0)  # two elements, on both sides
         extra = {"decoders": lanes * price(pair)}
     else:  # tender_dot: a shift by one before the accumulator
@@ -120,6 +126,9 @@ def decoded_parts(one: PeDesign, lut: bool, price: Pricer) -> Parts:
         if one.get("FLINT"):
             product = product.replaced(WEIGHT_BITS=w - 1, ACTIVATION_BITS=a - 1)
         extra = {"reach": float(lanes * (w + a) * shift)}
+    elif not lut:  # flint's, of a netlist that holds nothing else
+        product = design("int_multiplier", WEIGHT_BITS=w, ACTIVATION_BITS=a, ACCUMULATOR_BITS=0,
+                         ACTIVATION_UNSIGNED=one.get("ACTIVATION_UNSIGNED"))  # fmt: skip
     products = {"dot" if lut else "product": lanes * price(product), **extra}
     adders = _summed_terms(w + a + shift, lanes, accumulator, lut)
     return {**products, **(_shifts(w + a, shift, lanes) if lut else {}), **adders}
@@ -141,7 +150,7 @@ def _flint_pair(one: PeDesign, lut: bool, price: Pricer) -> Parts:
     signed, shift = 2 * value + 1, 2 * magnitude
     adders = _summed_terms(signed + shift, lanes, one.get("ACCUMULATOR_BITS"), lut)
     if not lut:
-        return {"reach": float(lanes * signed * shift), **adders}
+        return {"reach": float(lanes * signed * shift), "negation": float(lanes * signed), **adders}
     shared = shift_parts(signed, shift, lanes)
     summed = magnitude.bit_length() + 1
     if 2 * (magnitude + 1) <= LUT_INPUTS:

@@ -28,7 +28,6 @@ AND_AREA: Mapping[str, float] = {"sky130hd": 6.256, "sg13g2": 9.072, "osu018": 3
 # Area of a bit that a register keeps unless it is enabled: a mux before it, sg13g2_mux2_1 and OSU's MUX2X1, or what
 # sky130_fd_sc_hd__edfxtp_1 has more than dfxtp_1, from the same files
 ENABLE_AREA: Mapping[str, float] = {"sky130hd": 10.0096, "sg13g2": 18.144, "osu018": 48.0}
-DOTS = "sg13g2"  # the library whose dot products of narrow integers and wide accumulators are recorded
 FEW_ROWS = 3  # fewer recorded rows give no prices
 # Designs below so many LUTs or gates are small: one LUT is more than 5 % of them, so their errors count as of this size
 SMALL_LUTS = 20.0
@@ -195,8 +194,7 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
     In cells a bit of an adder is that of integers, and a register that can be cleared has an AND gate more: recorded
     accumulators follow the width of the product, so a fit could not tell them apart. Tables of floats cost what they do
-    in code books, OliVe's products and sums, and sums of terms and of pairs of flints, what flint's do. On LUTs nothing
-    of a pair of flints is fitted to such pairs.
+    in code books, OliVe's products what flint's do. On LUTs nothing of a pair of flints is fitted to such pairs.
     """
     known = {"products": 1.0, "dot": 1.0, "group": 1.0, "enabled": ENABLE_AREA.get(target, 0.0)}
     if is_lut(target):
@@ -207,7 +205,6 @@ def known_prices(group: str, target: str) -> dict[str, float]:
             known |= {"constant": 1.0}
     elif group == "integer":
         known["clear_bits"] = AND_AREA.get(target, 0.0)
-        known |= _dots_elsewhere(target)
     elif group != "integer multiplier":
         known |= _borrowed("integer", target, ("adder_bits", "clear_bits"))
     if group == "float accumulator":
@@ -224,31 +221,14 @@ def known_prices(group: str, target: str) -> dict[str, float]:
 
 
 def _borrowed_in_cells(group: str, target: str) -> dict[str, float]:
-    """Prices of kinds of few netlists that are those of another kind of the same sums."""
+    """Prices of kinds of few netlists that are those of another kind of the same products."""
     if group == "float accumulator":
         return _borrowed("mixture", target, ("constant",))
     if group == "mixture":
         return _borrowed("code book", target, ("entry_products", "padded", "tree_rows"))
     if group == "OliVe":
-        return _borrowed("flint", target, ("product", "sum_bits"))
-    if group in ("flint pair", "term-serial"):
-        return _borrowed("flint", target, ("sum_bits",))
+        return _borrowed("flint", target, ("product",))
     return {}
-
-
-def _dots_elsewhere(target: str) -> dict[str, float]:
-    """Prices of dot products that a library has no netlists for, of another times the ratio of the MACs of both."""
-    chosen = samples("integer", target)
-    lacking = [name for name in ("merged", "extension", "far_extension") if not any(s.parts.get(name) for s in chosen)]
-    if target == DOTS or not lacking:
-        return {}
-    ours, theirs = ({s.row.design: s.value for s in samples("integer", name)} for name in (target, DOTS))
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        return {}
-    ratio = float(np.exp(np.mean([np.log(ours[name] / theirs[name]) for name in both])))
-    prices = part_prices("integer", DOTS).prices
-    return {name: prices[name] * ratio for name in lacking if name in prices}
 
 
 def _borrowed(group: str, target: str, names: Sequence[str]) -> dict[str, float]:

@@ -143,17 +143,27 @@ OTHERS = [
 
 
 def test_designs_of_no_sweep_are_within_the_goal():
-    """Wider formats, other lanes and accumulators: at most 5 % on average; one of 43 is beyond 15 %."""
+    """Wider formats, other lanes and accumulators: at most 5 % on average and 15 % at worst."""
     errors = {
         one.name: price_pe(one, "sg13g2", table=False).area_um2.value / area - 1
         for one, area in listed(FLOATS, INTEGERS) + OTHERS
     }
     magnitudes = [abs(error) for error in errors.values()]
     assert len(errors) == 43
-    assert sum(magnitudes) / 43 <= 0.05
-    # eight lanes of W2A2 with 32 bits: 9431, of recorded ones four lanes take 8138 and sixteen 15921
-    assert sum(error > 0.15 for error in magnitudes) <= 1
-    assert max(magnitudes) <= 0.25
+    assert sum(magnitudes) / 43 <= 0.03
+    assert max(magnitudes) <= 0.15
+
+
+def test_lanes_that_a_compressor_takes_in_cheaply():
+    """Four, eight and sixteen lanes of W2A2 with 32 bits: eight take little more than four, sixteen a lot more.
+
+    Recorded 8138 and 15921 um2, and 9431 of no sweep. The accumulator is added last: it passes four levels of the tree
+    of eight rows and of sixteen, eight of 32.
+    """
+    four, eight, sixteen = (part_price(int_design(2, 2, lanes, accumulator=32), "sg13g2") for lanes in (4, 8, 16))
+    registers = 32 * register_um2("sg13g2")
+    for ours, area in ((four, 8138), (eight, 9431), (sixteen, 15921)):
+        assert (ours + registers) / area == pytest.approx(1, abs=0.06)
 
 
 def test_the_error_is_stated_of_designs_that_were_never_recorded():

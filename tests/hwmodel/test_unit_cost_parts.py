@@ -79,12 +79,12 @@ def test_integer_parts_grow_with_lanes():
 
     one, four = (parts_of(dot(n), lut=False, price=lambda _: 0.0) for n in (1, 4))
     assert four["rows"] == 4 * one["rows"]
-    # three rows of the product's 12 bits and the ten above it; the accumulator is the same
-    assert (one["sum_rows"], four["sum_rows"]) == (0, 3 * 22)
-    assert four["adder_bits"] == one["adder_bits"] == 22
-    # a wider accumulator has rows no wider, a narrower one cuts them
-    assert parts_of(dot(4).replaced(ACCUMULATOR_BITS=32), lut=False, price=lambda _: 0.0)["sum_rows"] == 3 * 22
-    assert parts_of(dot(4).replaced(ACCUMULATOR_BITS=16), lut=False, price=lambda _: 0.0)["sum_rows"] == 3 * 16
+    # one product is added by the accumulator alone
+    assert one["adder_bits"] == one["clear_bits"] == four["clear_bits"] == 22
+    # five words: two rows of full adders over the product's twelve bits; further bits of the accumulator, added last,
+    # read one sign more than these: half an adder each, whose other half they share, and the last adder
+    wide = parts_of(dot(4).replaced(ACCUMULATOR_BITS=32), lut=False, price=lambda _: 0.0)
+    assert wide["adder_bits"] - four["adder_bits"] == 10 * 1.5
     assert parts_of(pe_design(INTS[2], INTS[2]), lut=True, price=lambda _: 0.0) == {"closed_form": 4 + 14}
 
 
@@ -165,14 +165,17 @@ def test_half_a_row_of_an_odd_width_by_hand():
     assert rows(8, 7, "int_multiplier") == 36
 
 
-def test_two_lanes_of_two_bits_are_not_merged():
-    def dot(w, lanes):
-        one = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=w, LANES=lanes, ACCUMULATOR_BITS=20)
-        return parts_of(one, lut=False, price=lambda _: 0.0)
+def test_where_the_accumulator_enters_decides_what_its_bits_cost():
+    def far(w, a, **more):
+        one = design("int_dot", WEIGHT_BITS=w, ACTIVATION_BITS=a, LANES=4, **more)
+        wide, narrow = (parts_of(one.replaced(ACCUMULATOR_BITS=b), lut=False, price=lambda _: 0.0) for b in (36, 35))
+        return wide["adder_bits"] - narrow["adder_bits"]
 
-    assert "merged" not in dot(2, 2)
-    assert "merged" in dot(2, 4)
-    assert "merged" in dot(3, 2)
+    # five words: added last, half an adder in front of the last one; first, it passes three rows, two of them whole
+    assert far(4, 8) == 0.5 + 1
+    assert far(8, 8) == 0.5 + 2 + 1
+    # inside another module a square is no exception
+    assert far(8, 8, INSIDE=1) == 0.5 + 1
 
 
 def test_a_bit_serial_pe_in_cells_by_hand():
