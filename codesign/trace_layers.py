@@ -36,20 +36,23 @@ def layers_of(
                 first_user.setdefault(record.weight, record.name)
                 stored[record.weight] += elements
         m, copies, shared = _rows(record, phase, batch, shared_heads)
+        n, state = record.n, record.kind is None and context not in (record.k, record.n)
+        if state and phase is Phase.DECODE and m > n:  # state @ token: the token is the input, the state what is kept
+            m, n = n, m
         layers.append(
             LayerSpec(
                 record.name,
                 finished_kind(record),
                 m,
                 record.k,
-                record.n,
+                n,
                 copies=copies,
                 shared_weight=shared,
                 weight_of=weight_of,
                 causal=record.causal or (masked and _whole_context(record, context)),
                 head=record.kind is LayerKind.LINEAR and record.weight in heads,
                 weight_copies=record.weight_copies,
-                state=record.kind is None and context not in (record.k, record.n),
+                state=state,
                 written=_written(record, phase, m, context),
             )
         )

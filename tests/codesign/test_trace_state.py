@@ -3,6 +3,7 @@
 import pytest
 
 from codesign.trace import trace
+from hwmodel.capacity import cache_bits
 from hwmodel.workload import ATTENTION_KINDS, LayerKind, Phase, at_context
 
 transformers = pytest.importorskip("transformers")
@@ -24,6 +25,17 @@ def test_a_state_space_model_reads_its_whole_state_at_every_context(traced):
         (product,) = attention_of(config, traced=traced, context=context).values()
         assert product.state
         assert (product.k, product.macs) == (128, 8 * 16 * 128)
+
+
+def test_what_a_sequence_keeps_of_a_state_space_model_is_its_state():
+    # 8 heads of 16 channels with a state of 128 each, in both layers and 16 bits, for each of 3 sequences
+    config = transformers.Mamba2Config(
+        **SMALL, state_size=128, num_heads=8, head_dim=16, num_hidden_layers=2, n_groups=1, expand=2
+    )
+    step = trace(config, phase=Phase.DECODE, context=64, batch=3)
+    products = [layer for layer in step.layers if layer.state]
+    assert [(layer.m, layer.k, layer.n, layer.copies) for layer in products] == [(1, 128, 8 * 16, 3)] * 2
+    assert cache_bits(step, {}) == 2 * 8 * 16 * 128 * 16
 
 
 def test_linear_attention_keeps_its_state_where_attention_beside_it_grows():
