@@ -95,7 +95,9 @@ def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, to
             raise ValueError(f"{what} must be 1 to {LARGEST[what]:,}, not {size!r}")
     prefill = trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
     try:
-        traced = trace(source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, name=source.name)
+        traced = trace(
+            source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, source=prompt, name=source.name
+        )
     except NoDecodeSteps:
         return Generation(prefill, None, prompt, 0)
     return Generation(prefill, absorb_latent(traced), prompt, tokens)

@@ -50,6 +50,7 @@ class _Request:
     batch: int
     context: int
     example: Tensor | Mapping[str, Tensor] | None = None
+    source: int | None = None
 
 
 def trace(
@@ -59,6 +60,7 @@ def trace(
     batch: int = 1,
     context: int = 256,
     example: Tensor | Mapping[str, Tensor] | None = None,
+    source: int | None = None,
     name: str | None = None,
 ) -> Workload:
     """The workload of one phase of a model.
@@ -70,6 +72,7 @@ def trace(
         context: tokens of each sequence; for decode the tokens in the KV cache, the new one included. Ignored where
             the inputs have no token dimension (images).
         example: inputs by shape, for modules whose inputs do not follow from a config; its batch must be ``batch``.
+        source: tokens that the encoder of an encoder-decoder reads; by default as many as its decoder has before.
         name: of the model; by default its type.
 
     Returns:
@@ -78,16 +81,16 @@ def trace(
     Raises:
         TypeError: ``model`` is neither a config nor a module.
         NoDecodeSteps: decode of a model without a KV cache; a ValueError.
-        ValueError: batch or context below 1, inputs that do not fit the model.
+        ValueError: batch, context or source below 1, inputs that do not fit the model.
         NotImplementedError: the forward depends on data in a way that shapes do not tell; names the module.
     """
-    for what, value in (("batch", batch), ("context", context)):
+    for what, value in (("batch", batch), ("context", context), ("source", context if source is None else source)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{what} must be an integer of at least 1, not {value!r}")
     meta = build_on_meta(model)
     if phase is Phase.DECODE and (example is not None or not generates(meta)):
         raise NoDecodeSteps(f"phase must be prefill for {type(meta).__name__}, which has no KV cache, not 'decode'")
-    request = _Request(phase, batch, context, example)
+    request = _Request(phase, batch, context, example, source)
     try:
         recorder = _run(meta, request)
     except LoopTooLong:
@@ -138,7 +141,7 @@ def _run(model: nn.Module, request: _Request) -> Recorder:
 
 def _forward(model: nn.Module, request: _Request, tokens: int, *, then_step: bool = False) -> Recorder:
     """One forward pass over ``tokens``; ``then_step`` records the decode step after it instead."""
-    inputs = model_inputs(model, request.batch, tokens, request.example)
+    inputs = model_inputs(model, request.batch, tokens, request.example, source=request.source)
     floats = [t for t in inputs.values() if isinstance(t, Tensor) and t.is_floating_point()]
     recorder = Recorder(model, floats)
     with ExitStack() as stack:

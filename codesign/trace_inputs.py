@@ -18,7 +18,12 @@ IMAGENET_CROP = 224  # pixels; where a convolutional config names no image size 
 
 
 def model_inputs(
-    model: nn.Module, batch: int, tokens: int, example: Tensor | Mapping[str, Tensor] | None = None
+    model: nn.Module,
+    batch: int,
+    tokens: int,
+    example: Tensor | Mapping[str, Tensor] | None = None,
+    *,
+    source: int | None = None,
 ) -> dict[str, Any]:
     """Meta inputs of a model: keyword arguments, or one positional argument under the empty name.
 
@@ -27,6 +32,7 @@ def model_inputs(
         batch: sequences or images.
         tokens: of each sequence.
         example: inputs by shape, in place of all this.
+        source: tokens that an encoder before a decoder reads, where they are not as many as the decoder's.
 
     Raises:
         ValueError: they do not follow from a config and no example was given.
@@ -45,15 +51,16 @@ def model_inputs(
     encoder_decoder = getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments
     if "shared_kv_states" in arguments and "inputs_embeds" in arguments and hasattr(config, "backbone_hidden_size"):
         return _drafting_inputs(config, batch, tokens)
+    read = source if encoder_decoder and source is not None else tokens
     if main == "input_ids":
         rows = batch if encoder_decoder else batch * _streams(model)
-        inputs: dict[str, Any] = {"input_ids": _ids(rows, tokens)}
+        inputs: dict[str, Any] = {"input_ids": _ids(rows, read)}
         if "pixel_values" in arguments and _is_dual_encoder(model):
             inputs["pixel_values"] = _image(config, batch)
     elif main == "pixel_values":
         inputs = {main: _image(config, batch)}
     elif main in ("input_features", "input_values"):
-        inputs = {main: torch.zeros(batch, *_audio_shape(config, main, tokens), device="meta")}
+        inputs = {main: torch.zeros(batch, *_audio_shape(config, main, read), device="meta")}
     else:
         raise ValueError(f"example must be given for {type(model).__name__}, whose input is {main}, not None")
     if "use_cache" in arguments:

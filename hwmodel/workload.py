@@ -215,7 +215,8 @@ def at_context(decode: Workload, context: int) -> Workload:
     """A decode step at another context, without tracing again.
 
     Only products with a KV cache and their softmax follow the context; those with a ``state`` stay. A length below the
-    traced context is a sliding window and is cut, never stretched, so trace at the largest context that is needed.
+    traced context is a sliding window (or a shorter source's) and is cut, never stretched, so trace at the largest
+    context that is needed. One beyond it stays: keys from elsewhere, such as those of an encoder, are always there.
 
     Args:
         decode: a decode workload.
@@ -231,6 +232,8 @@ def at_context(decode: Workload, context: int) -> Workload:
         )
 
     def length(traced: int) -> int:
+        if traced > decode.context:
+            return traced
         return context if traced == decode.context else min(traced, context)
 
     layers = tuple(

@@ -88,6 +88,14 @@ def test_phases_may_differ_in_their_layers(name):
     assert [cost.layer for cost in priced.middle_report.layers] == [s.name for s in generation.last_step.layers]
 
 
+@pytest.mark.parametrize("context", [9, 11])
+def test_cross_attention_reads_the_prompt_however_much_is_written(context):
+    generation = trace_generation(source(UNLIKE_PHASES["encoder and decoder"]), prompt=8, tokens=3)
+    read = {layer.name: layer.n for layer in generation.at(Phase.DECODE, context).layers if layer.name.endswith(".qk")}
+    assert {n for name, n in read.items() if ".EncDecAttention." in name} == {8}
+    assert {n for name, n in read.items() if ".SelfAttention." in name} == {context}
+
+
 def test_an_encoder_is_one_pass_without_steps():
     sizes = {key: value for key, value in TINY.items() if key != "num_key_value_heads"}
     generation = trace_generation(source(BertConfig(**sizes, architectures=["BertForMaskedLM"])), prompt=8, tokens=4)

@@ -1,5 +1,7 @@
 """Workloads at other contexts: what follows the KV cache, and what does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from hwmodel.workload import LayerKind, LayerSpec, Phase, Workload, at_context, shape_counts
@@ -34,6 +36,13 @@ def test_caches_follow_the_context_and_windows_are_cut_but_states_and_weights_st
 
 def test_a_state_larger_than_the_traced_context_keeps_its_size():
     assert lengths(at_context(decode(STATE, context=64), 10)) == {"c.product": 128}
+
+
+def test_keys_of_an_encoder_longer_than_the_context_are_always_there():
+    # Whisper's decoder attends to the 1500 frames of its encoder in every step (Radford et al., 2022, section 2.2)
+    frames = replace(QK, name="encoder_attn.qk", n=1500)
+    after, values = replace(SOFTMAX, name="encoder_attn.softmax", n=1500), replace(PV, name="encoder_attn.pv", k=1500)
+    assert set(lengths(at_context(decode(frames, after, values), 10)).values()) == {1500}
 
 
 def test_a_window_and_a_state_of_one_size_are_not_alike():
