@@ -108,14 +108,21 @@ class Shapes:
         return pipeline(share, evaluate(share, configs, chips.machine), chips.stages, chips.link)
 
     def capacities(self, chips: Chips, tokens: int) -> list[Capacity]:
-        """What fits into a chip of each stage; activations of an iteration of ``tokens`` tokens."""
+        """What fits into a chip of each stage; activations of an iteration of ``tokens`` tokens.
+
+        Layers that a prompt alone runs through (an encoder) lie on the first stage.
+        """
         prefill = self.generation.prefill
+        step = chips.share(prefill).workload
+        steps = {layer.name for layer in self.last_step.layers}
+        there = steps | {layer.weight_of for layer in step.layers if layer.name in steps}  # tied: counted in the steps
         made = []
-        for stage in self.stages(self.last_step, chips).stages:
+        for place, stage in enumerate(self.stages(self.last_step, chips).stages):
             names = {layer.name for layer in stage.layers}
-            step = chips.share(prefill).workload
-            kept = tuple(layer for layer in step.layers if layer.name in names)
-            one = capacity_of(stage, stage, self.configs, chips.memory_bytes)
+            alone = tuple(layer for layer in step.layers if place == 0 and layer.name not in there)
+            kept = tuple(layer for layer in step.layers if layer.name in names) + alone
+            held = Workload(step.model, stage.phase, stage.layers + alone)
+            one = capacity_of(held, stage, self.configs, chips.memory_bytes)
             largest = capacity_of(Workload(step.model, step.phase, kept), stage, self.configs, chips.memory_bytes)
             scale = tokens / prefill.context
             made.append(

@@ -108,6 +108,20 @@ def test_stages_hold_every_weight_once(shapes):
     assert len(held) == 2 and sum(one.weight_bits for one in held) == 16 * (4 * BLOCK + 2 * TABLE)
 
 
+def test_weights_of_an_encoder_lie_on_the_first_stage(tmp_path):
+    config = {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "d_model": 64, "d_ff": 96,
+              "d_kv": 16, "num_heads": 4, "num_layers": 2, "vocab_size": 320, "tie_word_embeddings": True}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    made = Shapes.of(str(tmp_path), recipe("fp16"), PROMPT, ANSWER)
+    feed, attention, bias = 2 * 64 * 96, 4 * 64 * 64, 32 * 4  # a table of 32 distances for 4 heads in each stack
+    encoder, decoder = 2 * (attention + feed) + bias, 2 * (2 * attention + feed) + bias
+    (held,) = made.capacities(chips(), tokens=PROMPT)
+    assert held.weight_bits == 16 * (encoder + decoder + TABLE), "its head is its embedding, and both stacks share it"
+    first, second = made.capacities(chips(stages=2), tokens=PROMPT)
+    assert first.weight_bits + second.weight_bits == 16 * (encoder + decoder + 2 * TABLE), "a head of its own"
+    assert first.weight_bits > 16 * (encoder + TABLE)
+
+
 def test_chips_of_experts_hold_their_experts_and_all_of_the_rest(shapes):
     (held,) = shapes.capacities(chips(experts=2), tokens=PROMPT)
     assert held.weight_bits == 16 * (4 * (BLOCK - 2 * EXPERT) + 2 * TABLE)
