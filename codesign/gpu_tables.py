@@ -26,11 +26,19 @@ from codesign.gpu_rows import (
     OWNS,
 )
 from codesign.gpu_truth import AGAIN, BAND, comparison
+from datatypes.layer_config import LayerConfig
+from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemv import gemv_constants
 from hwmodel.gpu_gemv_fit import LATER_FORMATS
 from hwmodel.gpu_kernel_fit import FITTED_GPU
+from hwmodel.gpu_presets import GPUS
+from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import tile_constants
 from hwmodel.gpu_turns import turn_constants
+from hwmodel.options import HONEST
+from hwmodel.units import cycles_to_s
+from hwmodel.workload import LayerKind, LayerSpec
+from kernels_gpu.gemv_recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs" / "gpu_kernels.md"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -169,6 +177,33 @@ def misses(rows: pd.DataFrame) -> str:
     return _table(["kernel", "GPU", "format", "m x n x k", "µs", "predicted", "error", "use"], lines)
 
 
+def charged(rows: pd.DataFrame) -> str:
+    """What the presets charge for a layer at one token, beside what the H100 took."""
+    own = _kernel(rows, OWN)
+    own = own[(own["gpu"] == FITTED_GPU) & (own["m"] == 1)].set_index(["format", "n", "k"])["measured_us"]
+    lines: list[list[object]] = []
+    for n, k in _CHARGED_SHAPES:
+        cells: list[object] = [f"{n}x{k}"]
+        for recipe in _CHARGED:
+            ours, public = (_price_us(recipe, n, k, GPUS[name]) for name in (FITTED_GPU, f"{FITTED_GPU}_public"))
+            measured = f"{own[recipe, n, k]:.1f}" if (recipe, n, k) in own.index else "–"
+            cells.append(f"{ours:.1f}, {measured}, {public:.1f}")
+        lines.append(cells)
+    first, *others = _CHARGED.values()
+    return _table(["layer", f"{first}: `{FITTED_GPU}`, measured, `{FITTED_GPU}_public`", *others], lines)
+
+
+# Encodings by their names in the docs; shapes of Llama-2-7B and its vocabulary (Touvron et al., arXiv 2307.09288)
+_CHARGED = {"int4_g128": "INT4 g128", "bitmod4_g128": "BitMoD-4", "bitmod3_g128": "BitMoD-3", "int8": "INT8"}
+_CHARGED_SHAPES = ((4096, 4096), (11008, 4096), (12288, 4096), (22016, 4096), (4096, 11008), (32000, 4096))
+
+
+def _price_us(recipe: str, n: int, k: int, gpu: Gpu) -> float:
+    spec = LayerSpec("x", LayerKind.LINEAR, 1, k, n)
+    cycles = gpu_price(spec, LayerConfig(weight=RECIPES[recipe]), gpu, HONEST).cycles
+    return cycles_to_s(cycles, gpu.frequency_hz) * 1e6
+
+
 def constants(rows: pd.DataFrame) -> str:
     """Fitted constants of the kernels' models."""
     fitted = (
@@ -183,7 +218,7 @@ def constants(rows: pd.DataFrame) -> str:
 TABLES: Mapping[str, Callable[[pd.DataFrame], str]] = {
     "constants": constants,
     "gemv": gemv, "gemv_groups": gemv_groups, "layers": layers, "prefill": prefill, "attention": attention,
-    "step": step, "misses": misses,
+    "step": step, "misses": misses, "charged": charged,
 }  # fmt: skip
 
 

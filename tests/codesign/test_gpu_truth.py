@@ -112,9 +112,9 @@ def test_prefill_and_steps_are_compared_and_held_rows_are_not_fitted():
     held = tiles[tiles["use"].str.contains("held")]
     other = every[every["kernel"] == OWN_EXPLORED]
     assert len(held) == 64 and len(other) == 768 and other["error"].abs().mean() < 0.06
-    # the goals of issue 5, on what was held out and on another GPU; one row of 64 is 17 % off (docs/gpu_kernels.md)
+    # the goals of issue 5, on what was held out and on another GPU
     assert found.loc[(OWN_TILES, "h100", "fitted"), "mean_error"] < 0.04 and held["error"].abs().mean() < 0.05
-    assert sorted(held["error"].abs())[-2] <= 0.15 and held["error"].abs().max() < 0.18
+    assert held["error"].abs().max() <= 0.15
     other_gpu = found.loc[(OWN_TILES, "h200", "other GPU")]
     assert other_gpu["rows"] == 48 and other_gpu["mean_error"] < 0.05 and other_gpu["worst_error"] <= 0.15
     earlier = found.loc[(OWN_TILES, "h100", "earlier kernel")]  # its rows lay across sectors

@@ -209,7 +209,7 @@ def test_the_chosen_cuts_are_close_to_the_best_that_were_measured():
         if len(times) >= 3:
             best = {cut: min(seconds) for cut, seconds in times.items()}
             lost.append(best["x".join(map(str, choose_cut(RECIPES[recipe], m, (n, k))))] / min(best.values()))
-    assert len(lost) == 4 * 3 * 4 and sum(lost) / len(lost) < 1.01 and max(lost) < 1.07
+    assert len(lost) == 4 * 3 * 4 and sum(lost) / len(lost) < 1.005 and max(lost) < 1.07
 
 
 def cuts_in_turn(recipe, shape, limit):
