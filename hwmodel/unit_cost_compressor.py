@@ -126,7 +126,8 @@ def product_columns(weight_bits: int, activation_bits: int, lanes: int, accumula
     """Rows of all products and the accumulator, which is added last.
 
     A row for each bit of the narrower operand, as wide as the other one; the last one of a signed operand is inverted
-    and has a bit more. Rows of one product alone stop where it ends: their signs are that of the product.
+    and has a bit more. Rows of one product alone stop where it ends: what is above them is its sign, however many signs
+    of rows the netlist has there (SG13G2's MACs of 2, 3, 4 and 8 bits take 53 to 62 um2 for each further bit).
 
     Args:
         weight_bits, activation_bits, lanes: widths, and products.
@@ -134,7 +135,8 @@ def product_columns(weight_bits: int, activation_bits: int, lanes: int, accumula
         unsigned: the activation has no sign.
     """
     rows, wide = sorted((weight_bits, activation_bits))
-    extended = not unsigned or activation_bits < weight_bits  # rows of a wider unsigned activation have no sign
+    inverted = not unsigned or activation_bits >= weight_bits  # the last bit that selects a row has a sign
+    extended = not unsigned or not inverted  # rows of a wider unsigned activation have none
     product = weight_bits + activation_bits
     width = product if lanes == 1 else accumulator_bits or product + (lanes - 1).bit_length()
     if accumulator_bits:
@@ -146,7 +148,7 @@ def product_columns(weight_bits: int, activation_bits: int, lanes: int, accumula
             signals = [next(names) for _ in range(wide)]
             signed = extended or place == rows - 1
             _row(columns, signals, place, (signals[-1] if extended else next(names)) if signed else NOTHING)
-        if lanes > 1 and rows <= width and not (unsigned and activation_bits < weight_bits):
+        if inverted and rows <= width:
             columns[rows - 1].append(next(names))
     for column in columns if accumulator_bits else ():
         column.append(next(names))

@@ -184,7 +184,11 @@ def dot_cells(weight_bits: int, activation_bits: int, lanes: int, accumulator_bi
         adders = word_adders(w + a, lanes, bits, accumulator_first=first) if bits or lanes > 1 else 0.0
     else:
         parts = {"gates": float(lanes * w * a)}
-        adders = product_adders(w, a, lanes, bits, unsigned=bool(unsigned))
+        if unsigned:  # a product is cut from a wider one, and so is a sum of its own; the accumulator is added first
+            adders = lanes * product_adders(w, a, 1, 0, unsigned=True)
+            adders += word_adders(w + a, lanes, bits, accumulator_first=True) if bits or lanes > 1 else 0.0
+        else:
+            adders = product_adders(w, a, lanes, bits)
     return parts | {"adder_bits": adders, "clear_bits": float(bits)}
 
 

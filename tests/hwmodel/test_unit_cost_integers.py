@@ -129,4 +129,4 @@ def test_macs_left_out_do_not_move_the_price_of_an_adder(target):
     whole, dots = (solve(chosen, known_prices("integer", target))
                    for chosen in (every, [s for s in every if s.row.lanes > 1]))  # fmt: skip
     assert dots["adder_bits"] == pytest.approx(whole["adder_bits"], rel=0.1)
-    assert dots["gates"] == pytest.approx(whole["gates"], rel=0.25)
+    assert dots["gates"] == pytest.approx(whole["gates"], rel=0.3)
