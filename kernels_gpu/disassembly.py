@@ -26,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from kernels_gpu.kernel_cases import Case, all_cases
+from kernels_gpu.launch import LOWEST_COMPUTE_CAPABILITY
 from kernels_gpu.native import compile_ptx
 
 # the ALU pipe, half as wide as that of float32: CUDA C++ Programming Guide, section "Arithmetic Instructions", 64
@@ -233,6 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"--capability must be like 9.0, not {given.capability!r}", file=sys.stderr)
         return 2
     capability = (int(found[1]), int(found[2]))
+    if capability < LOWEST_COMPUTE_CAPABILITY:
+        print(f"--capability must be at least {LOWEST_COMPUTE_CAPABILITY}, not {capability}", file=sys.stderr)
+        return 2
     cases = {case.name: case for case in all_cases(capability)}
     if given.list:
         print("\n".join(cases))
@@ -246,8 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             ptx = compile_case(cases[name], capability)
             row = row_of(cases[name], disassemble(ptx, capability))
-        except ToolsMissing as missing:
-            print(missing, file=sys.stderr)
+        except RuntimeError as error:  # a tool is missing, or does not know the capability
+            print(error, file=sys.stderr)
             return 2
         if given.listing is not None:
             given.listing.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,18 @@ def test_every_encoding(shape, group, lengths, bits, splits, warps):
 
 
 @simulated
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_drawn_shapes(seed):
+    draw = np.random.default_rng(seed)
+    b, heads, capacity = int(draw.integers(1, 3)), int(draw.integers(1, 3)), int(draw.integers(1, 90))
+    lengths = draw.integers(1, capacity + 1, b).tolist()
+    bits = [(8, 8), (4, 4), (4, 8), (8, 4)][seed % 4]
+    dtype = (torch.float16, torch.bfloat16)[seed // 4 % 2]
+    shape, splits, warps = (b, heads, capacity, (64, 128)[seed % 2]), int(draw.integers(1, 4)), int(draw.integers(1, 3))
+    check(shape, int(draw.integers(1, 9)), lengths, bits, splits, warps, dtype)
+
+
+@simulated
 def test_a_nan_scale_spoils_its_head_unless_its_token_does_not_count_and_no_tokens_give_zeros():
     shape = (3, 1, 8, 64)
     key, value = quantized_side(8, shape, 1), quantized_side(8, shape, 2)

@@ -1,5 +1,6 @@
 """The dequantizer in the simulator (and, marked gpu, on a device): ``QuantizedTensor.dequantize`` bit for bit."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,15 @@ def test_every_encoding_with_a_ragged_row(name):
     check(
         random_matrix((RECIPES | MORE)[name], 2, (96, 101)[index % 2]), (torch.float16, torch.bfloat16)[index // 2 % 2]
     )
+
+
+@simulated
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_drawn_shapes(seed):
+    draw, configs = np.random.default_rng(seed), list((RECIPES | MORE).values())
+    n, k = int(draw.integers(1, 6)), int(draw.integers(64, 300))
+    config = configs[(7 * seed + 2) % len(configs)]
+    check(random_matrix(config, n, k, seed), (torch.float16, torch.bfloat16)[seed % 2])
 
 
 @simulated

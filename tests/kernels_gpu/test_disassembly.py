@@ -1,6 +1,7 @@
 """Compiled kernels taken apart: the reader on listings, and the real tools where they are installed."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -32,6 +33,7 @@ LISTING = """
         /*0090*/                   STL [R1], R3 ;
         /*00a0*/                   EXIT ;
 """
+WRONG = {"x": "must be like 9.0", "7.5": r"at least \(8, 0\), not \(7, 5\)"}
 CASE = Case("one", lambda: None, "p", "one", 64, 2)
 
 
@@ -114,3 +116,10 @@ def test_kernels_of_older_devices_are_cut_for_their_shared_memory_and_have_no_mi
     names = {case.name for case in all_cases((8, 0))}
     assert "e5m2_g128" in names and not {"e4m3", "mxfp8", "e4m3_g128_m8"} & names
     assert {"e4m3", "mxfp8"} <= {case.name for case in all_cases((8, 9))}
+
+
+@pytest.mark.parametrize("capability", list(WRONG))
+def test_a_capability_without_kernels_is_one_sentence(capability, capsys):
+    assert disassembly.main(["int4_g128", "--capability", capability]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(WRONG[capability], said)

@@ -85,6 +85,17 @@ def test_cuts_of_the_work(recipe, n, k, m, cut):
     check(quantized(RECIPES[recipe], n, k), m, cut)
 
 
+@simulated
+@pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
+@pytest.mark.parametrize("seed", range(12))
+def test_drawn_shapes(seed):
+    draw = np.random.default_rng(seed)
+    recipe = TILED[(7 * seed + 1) % len(TILED)]
+    n, k, m = int(draw.integers(1, 50)), int(draw.integers(1, 560)), int(draw.integers(1, 20))
+    cut = [ONE_WARP, (2, 2, 1, 2), (1, 1, 2, 2), (1, 1, 1, 3), (1, 3, 1, 2)][seed % 5]
+    check(quantized(RECIPES[recipe], n, k, seed), m, cut, visible=float("inf"))
+
+
 def test_a_load_of_inputs_meets_all_banks_and_pairs_of_granules_stay_in_their_sector():
     place = moved_granules.fn if ptx.SIMULATED else moved_granules.py_func
     for granule, first_token, run in itertools.product(range(4), (0, 2, 4, 6), (0, 1)):
@@ -191,7 +202,8 @@ def test_every_shape_has_a_cut_that_fits_and_fills_the_device():
 MANY_INPUTS_VISIBLE = 400  # half steps: worst-case bounds of sums grow with k, results with its root
 
 
-DEVICE_SHAPES = ((4096, 4096), (1000, 1061), (33, 4100))
+# whole blocks of rows; whole tiles of rows but no whole block, for most cuts; neither
+DEVICE_SHAPES = ((4096, 4096), (1040, 1061), (33, 4100))
 TURNS = 8  # a kernel takes seconds to compile: of the cuts an encoding takes one in so many, at each shape others
 
 

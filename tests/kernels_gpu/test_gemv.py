@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -115,6 +116,57 @@ def test_a_nan_scale_spoils_its_row_and_a_nan_or_infinite_input_its_token():
     out = allocate_result(3, 16, x).fill_(0)
     prepare(from_quantized(tensor, "cpu"), x, out, shape=ONE_WARP)()
     assert torch.equal(out.isnan(), expected)
+
+
+# as stored: binary16's, E8M0's (OCP MX 1.0, section 5.4.1) and UE4M3's, which is E4M3's without a sign
+NANS = {"e8m0": 0xFF, "ue4m3": 0x7F}
+
+
+@simulated
+@pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
+@pytest.mark.parametrize("recipe", [name for name, config in RECIPES.items() if config.scale is not None])
+def test_a_nan_scale_spoils_its_row_in_every_encoding(recipe):
+    tensor = quantized(recipe, 16, 256)
+    scale = RECIPES[recipe].scale.format.name
+    if scale == "uint8":  # has no NaN, its row's has
+        tensor.outer_scale[5] = float("nan")
+    else:
+        tensor.scale[5, -1] = NANS.get(scale, float("nan"))
+    out = allocate_result(3, 16, random_inputs(3, 256)).fill_(0)
+    prepare(from_quantized(tensor, "cpu"), random_inputs(3, 256), out, shape=ONE_WARP)()
+    assert torch.equal(out.isnan(), (torch.arange(16) == 5).expand(3, 16))
+
+
+@simulated
+@pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
+@pytest.mark.parametrize("seed", range(16))
+def test_drawn_shapes(seed):
+    draw = np.random.default_rng(seed)
+    recipe = list(RECIPES)[(7 * seed + 3) % len(RECIPES)]
+    n, k, m = int(draw.integers(1, 34)), int(draw.integers(1, 600)), int(draw.integers(1, 17))
+    cut = GemvCut(int(draw.integers(1, 3)), int(draw.choice([2, 4])), int(draw.integers(1, 4)))
+    dtype = (torch.float16, torch.bfloat16)[seed % 2]
+    shift = int(draw.integers(0, 4))  # inputs that begin at an odd address
+    x = torch.zeros(m * k + shift, dtype=dtype)[shift:].view(m, k).copy_(random_inputs(m, k, dtype))
+    check(quantized(recipe, n, k, seed=seed), x, cut)
+
+
+@simulated
+@pytest.mark.parametrize(
+    "recipe", ["uint2_g64", "nvfp4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("uint4_g128", "mxfp6"))]
+)
+def test_codes_zero_points_and_scales_at_their_ends(recipe):
+    """Every code, the lowest and the highest zero point, scales from zero and the smallest subnormal on."""
+    tensor = quantized(recipe, 4, 256)
+    tensor.codes.copy_(torch.arange(4 * 256).view(4, 256) % (1 << RECIPES[recipe].formats[0].bits))
+    ends = torch.arange(tensor.scale.numel()).view(tensor.scale.shape)
+    if tensor.zero_point is not None:
+        tensor.zero_point.copy_(ends % 2 * ((1 << RECIPES[recipe].zero_point.bits) - 1))
+    if tensor.scale.dtype == torch.float16:
+        tensor.scale.copy_(torch.tensor([0.0, 2.0**-24, 2.0**-14, 1.0, 60000.0])[ends % 5])
+    else:  # of E8M0 2**-127 to 2**-112, of UE4M3 0 to 15 * 2**-9
+        tensor.scale.copy_(ends % 16)
+    check(tensor, random_inputs(2, 256, torch.bfloat16), ONE_WARP)
 
 
 @simulated

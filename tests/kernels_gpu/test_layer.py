@@ -21,8 +21,9 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from kernels_gpu import ptx
+from kernels_gpu.gemv_launch import allocate_result
 from kernels_gpu.gemv_recipes import RECIPES
-from kernels_gpu.layer import device_layer, layer_gemv
+from kernels_gpu.layer import device_layer, layer_gemv, prepare_layer
 from kernels_gpu.layer_inputs import InputsSpec
 from kernels_gpu.layer_reference import reference
 
@@ -111,7 +112,9 @@ LAYERS = {
 def check(layer, m, dtype=torch.float16, device="cpu", seen=0.5):
     x = random((m, layer.shape[1]), 9).to(dtype)
     expected, allowed = reference(layer, x)
-    made = layer_gemv(device_layer(layer, device), x.to(device))
+    made = allocate_result(m, layer.shape[0], x.to(device)).fill_(float("nan"))
+    for launch in prepare_layer(device_layer(layer, device), x.to(device), made):
+        launch()
     error = (made.double().cpu() - expected).abs()
     assert (error <= allowed).all(), (error / allowed).max()
     without = x.double() @ replace_branches(layer).double().T

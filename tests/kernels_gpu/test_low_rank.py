@@ -70,6 +70,19 @@ def test_a_branch_is_added(config, n, k, rank, m, dtype):
 
 
 @simulated
+@pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
+@pytest.mark.parametrize("seed", range(10))
+def test_drawn_branches_and_columns(seed):
+    draw = np.random.default_rng(seed)
+    n, k, rank, m = (int(draw.integers(1, most)) for most in (20, 300, 40, 17))
+    dtype = (torch.float16, torch.bfloat16)[seed % 2]
+    check_branch(list(CONFIGS.values())[seed % len(CONFIGS)], n, k, rank, m, dtype, visible=float("inf"))
+    count = int(draw.integers(1, k + 1))
+    kind = (torch.float16, torch.bfloat16, torch.float32)[seed % 3]
+    check_columns(n, k, count, m, dtype, kind, (torch.int16, torch.int32)[seed // 2 % 2])
+
+
+@simulated
 def test_a_nan_scale_of_b_spoils_its_row_and_one_of_a_everything_that_reads_its_rank():
     a, b = (quantize_tensor(random(s, i), CONFIGS["mxint8"]) for i, s in enumerate(((8, 64), (6, 8))))
     b.scale[4, 0] = 255  # NaN of E8M0: OCP MX 1.0, section 5.4.1

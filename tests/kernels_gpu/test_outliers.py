@@ -64,6 +64,16 @@ def test_a_block_takes_several_rows_in_several_rounds():
     check([30, 50, 0, 41, 25, 60], 64, 2, block_elements=256)  # rounds of 64 end inside rows
 
 
+@simulated
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
+def test_drawn_rows(seed):
+    draw = np.random.default_rng(seed)
+    k, m = int(draw.choice([1, 9, 150, 65536, 65537])), int(draw.integers(1, 17))
+    counts = np.minimum(draw.integers(0, 30, draw.integers(1, 40)) * draw.integers(0, 12), k).tolist()
+    kinds = (torch.float16, torch.bfloat16)[seed % 2], (torch.float16, torch.float32)[seed // 2 % 2]
+    check(counts, k, m, *kinds, block_elements=[None, 64, 256][seed % 3])
+
+
 def test_large_matrices_have_blocks_of_more_rounds():
     # a round of 1024 outliers for each of 528 blocks, and four at most; in the simulator rounds are of 64
     rounds = [choose_elements(count) // ELEMENTS for count in (0, 528 * ELEMENTS, 528 * ELEMENTS + 1, 1 << 30)]
