@@ -16,7 +16,7 @@ from codesign.models import resolve_model
 from codesign.quantize_blocks import CalibrationPlan, quantize_blocks
 from codesign.quantize_recipe import layer_jobs
 from codesign.quantized_folder import is_quantized, load_quantized
-from codesign.recipes import recipe
+from codesign.recipes import check_quantizes, recipe
 from codesign.steps import NO_STEPS, Steps
 from datatypes.bit_stats import BitStats, bit_stats
 from datatypes.quantized_layer import QuantizedLayer
@@ -52,6 +52,7 @@ def _layers(model: str, recipe_name: str, steps: Steps) -> Iterator[tuple[str, Q
             steps("count", index + 1, len(layers))
         return
     made = recipe(recipe_name)
+    check_quantizes(made)
     if made.algorithm is None:
         raise ValueError(f"recipe must encode weights for their bits to be counted, which {made.name} does not")
     if made.needs:

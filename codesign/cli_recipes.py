@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from codesign.algorithms.registry import ALGORITHMS
+from codesign.codebook_names import GRAMMAR as CODEBOOK_GRAMMAR
 from codesign.console import show_table
 from codesign.recipe_names import GRAMMAR
 from codesign.recipes import RECIPES
@@ -47,4 +48,4 @@ def show_algorithms(*, as_json: bool) -> None:
 
 def show_recipes(*, as_json: bool) -> None:
     """All named recipes, and how other names are made."""
-    show_table(recipes(), title=f"Recipes (others: {GRAMMAR})", as_json=as_json)
+    show_table(recipes(), title=f"Recipes (others: {GRAMMAR}; {CODEBOOK_GRAMMAR})", as_json=as_json)

@@ -38,7 +38,7 @@ from codesign.quantize_recipe import gather, recipe_job
 from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
 from codesign.quantized_model import quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
-from codesign.recipes import Recipe, recipe
+from codesign.recipes import Recipe, check_quantizes, recipe
 from codesign.run_study import protocol_of, run_study
 from codesign.steps import progress
 from codesign.study_file import read_study
@@ -110,7 +110,7 @@ def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
     spec = read_study(file)
     with _in_file(file, "recipes"):  # an unknown name is said before anything is fetched
         for name in spec.recipes:
-            spec.recipe(name)
+            check_quantizes(spec.recipe(name))
     with _in_file(file, "accelerators"):
         accelerators_by_name(spec.accelerators)
     with _in_file(file, "evaluation"):
@@ -135,6 +135,7 @@ def quantize(
 ) -> None:  # fmt: skip
     """Quantize a model into a folder."""
     made = recipe(recipe_name)
+    check_quantizes(made)
     check_text_name(calibration_text)
     check_output_folder(out)
     source = resolve_model(model)

@@ -15,7 +15,7 @@ from codesign.calibrate_model import CalibrationFolder, calibration_key, gather_
 from codesign.calibration import Statistic
 from codesign.quantize_blocks import CalibrationPlan, LayerJob
 from codesign.quantized_model import QuantizationJob
-from codesign.recipes import Recipe, check_groups
+from codesign.recipes import Recipe, check_groups, check_quantizes
 from codesign.steps import NO_STEPS, Steps
 from codesign.weight_slots import embedding_slot
 
@@ -27,8 +27,9 @@ def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
 
     Raises:
         NotImplementedError: a convolutional net.
-        ValueError: groups longer than every row.
+        ValueError: groups longer than every row, or an encoding that no algorithm makes.
     """
+    check_quantizes(recipe)
     jobs: dict[str, LayerJob] = {}
     if recipe.algorithm is not None:
         _check_linear(model)

@@ -10,7 +10,7 @@ points); ``_aN`` are N-bit integer activations with a scale for each token, ``_a
 (``_amxfp4``, ``_amxfp8_e4m3``, ``_amxint8``, ``_anvfp4``) inputs in blocks whose scales are computed at run time;
 ``_kvN`` an N-bit KV cache with a scale for each token and head, and a zero point below 8 bits. An algorithm that keeps
 something beside the weight gets it with its paper's defaults; ``tender`` has inputs in channel groups, as wide as the
-weight or of ``_aN`` bits.
+weight or of ``_aN`` bits. Learned and fixed code books have names of their own (``codesign.codebook_names``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from codesign.algorithms.base import Algorithm
 from codesign.algorithms.lqer import LowRankReconstruction
 from codesign.algorithms.registry import ALGORITHMS
 from codesign.algorithms.tender import tender_activation
+from codesign.codebook_names import FAMILIES, codebook_config
 from datatypes.block_formats import BLOCK_FORMATS, bilevel, double_quantized, integer_asymmetric
 from datatypes.catalog import ALIASES, BF16, E8M0, FORMATS, FP16, FP32, INTS_SYMMETRIC, MIXTURES, UINT8, formats_by_name
 from datatypes.format import Format
@@ -57,7 +58,9 @@ _RANK = 32  # of the low-rank branch: Zhang et al., LQER, arXiv 2402.02446
 
 
 def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algorithm | None, LayerConfig]:
-    """Algorithm and encoding of the linear layers that ``name`` says; no algorithm where weights stay in FP16.
+    """Algorithm and encoding of the linear layers that ``name`` says.
+
+    No algorithm where weights stay in FP16, or where none here makes the encoding (code books).
 
     Args:
         name: in the grammar, read from the right.
@@ -69,6 +72,8 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
     parts = name.split("_")
     cache = _popped_number(parts, "kv")
     activation = _popped_blocks(parts) or _token_integers(_popped_number(parts, "a"))
+    if (book := codebook_config("_".join(parts))) is not None:
+        return None, replace(book, activation=activation, key=_cache(cache), value=_cache(cache))
     scale = None
     if len(parts) > 1 and parts[-1] in (*_SCALES, *_TWO_LEVELS) and _is_granularity(parts[-2]):
         scale = parts.pop()
@@ -80,6 +85,8 @@ def parse_recipe_name(name: str, known_names: Iterable[str] = ()) -> tuple[Algor
     if not _is_element(element):  # else an algorithm may stand in front, the longest that fits
         chosen = max((a for a in ALGORITHMS if element.startswith(a + "_")), key=len, default=None)
         element = element if chosen is None else element.removeprefix(chosen + "_")
+        if element.startswith(FAMILIES):
+            raise ValueError(f"recipe {name!r} must be without {chosen}, which does not encode in code books")
     weight = _weight(name, element, granularity, scale, asymmetric, known_names)
     linear = LayerConfig(weight=weight, activation=activation, key=_cache(cache), value=_cache(cache))
     if weight is None:

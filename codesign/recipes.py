@@ -30,7 +30,8 @@ class Recipe:
 
     Args:
         name: as it was asked for.
-        algorithm: encodes the linear layers; ``None`` where they stay as they are.
+        algorithm: encodes the linear layers; ``None`` where they stay as they are, or where none here makes the
+            encoding that ``linear`` names: such a recipe is priced, and quantizes nothing.
         linear: encoding of linear layers and convolutions; its ``key`` and ``value`` are the KV cache's formats.
         head: encoding of the output projection, by round-to-nearest; ``None`` for FP16.
         embedding: encoding of the embedding's rows, by round-to-nearest; ``None`` for FP16.
@@ -45,8 +46,13 @@ class Recipe:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if (self.algorithm is None) != (self.linear.weight is None):
-            raise ValueError(f"recipe {self.name} must have an algorithm exactly where it has a weight encoding")
+        if self.algorithm is not None and self.linear.weight is None:
+            raise ValueError(f"recipe {self.name} must have a weight encoding for its algorithm")
+
+    @property
+    def priced_alone(self) -> bool:
+        """Whether it names an encoding that no algorithm here makes."""
+        return self.algorithm is None and self.linear.weight is not None
 
     @property
     def needs(self) -> frozenset[Statistic]:
@@ -80,6 +86,19 @@ def recipe(name: str) -> Recipe:
     return Recipe(name, *parse_recipe_name(name, RECIPES))
 
 
+def check_quantizes(made: Recipe) -> None:
+    """Refuse a recipe whose encoding no algorithm here makes.
+
+    Raises:
+        ValueError: that is so.
+    """
+    if made.priced_alone:
+        raise ValueError(
+            f"recipe must have an algorithm to encode weights, and {made.name} is an encoding alone, which codesign "
+            "estimate, simulate, serving and explore price"
+        )
+
+
 def check_groups(made: Recipe, rows: Iterable[int], model: str) -> None:
     """Refuse groups that no linear layer of a model is long enough for; shorter rows are one ragged group.
 
@@ -106,6 +125,8 @@ def check_groups(made: Recipe, rows: Iterable[int], model: str) -> None:
 def recipe_to_dict(made: Recipe) -> dict[str, Any]:
     """``made`` as a dictionary for YAML and JSON; ``recipe_from_dict`` reads it."""
     written: dict[str, Any] = {"name": made.name, "linear": config_to_dict(made.linear)}
+    if made.priced_alone:
+        written["algorithm"] = NO_ALGORITHM
     if made.algorithm is not None:
         written["algorithm"] = made.algorithm.name
         if options := options_of(made.algorithm):
@@ -122,7 +143,8 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
     """A recipe of the user's own.
 
     Keys: ``name``; ``linear``, a layer config (``datatypes.config_json``), or ``base``, the name of a recipe to start
-    from; ``algorithm`` with ``options``; ``head``, ``embedding``, ``note``.
+    from; ``algorithm`` (``none`` for an encoding that is only priced) with ``options``; ``head``, ``embedding``,
+    ``note``.
 
     Raises:
         ValueError: an unknown key, name or value; the message names the nearest one.
@@ -140,13 +162,15 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
     base = recipe(data["base"]) if "base" in data else None
     linear = base.linear if base is not None else config_from_dict(data["linear"])
     chosen = base.algorithm if base is not None else None
-    if "algorithm" in data:
+    if data.get("algorithm") == NO_ALGORITHM and "options" not in data:
+        chosen = None
+    elif "algorithm" in data:
         chosen = algorithm(data["algorithm"], data.get("options"))
     elif "options" in data:
         if chosen is None:
             raise ValueError(f"recipe {data['name']} must name an algorithm for its options")
         chosen = algorithm(chosen.name, {**options_of(chosen), **data["options"]})
-    elif chosen is None and linear.weight is not None:
+    elif base is None and linear.weight is not None:
         chosen = ALGORITHMS["rtn"]
     return Recipe(
         name=data["name"],
@@ -169,7 +193,11 @@ def _tender_of_tensors(bits: int) -> Recipe:
     return replace(made, name=f"tender{bits}_tensor", linear=replace(made.linear, activation=activation))
 
 
+NO_ALGORITHM = "none"  # in dictionaries, of a recipe that is priced alone
 _TENDER = "Lee et al., Tender, ISCA 2024"
+_SQUEEZELLM = "Kim et al., SqueezeLLM, arXiv 2306.07629, Table 1: a learned table for each row; priced alone"
+_VPTQ = "Liu et al., VPTQ, arXiv 2409.17066: vectors of outputs, learned book; priced alone"
+_HIGGS = "Malinovskii et al., HIGGS, arXiv 2411.17525: pairs from a normal grid; priced alone"
 _BITMOD_BASELINE = "a baseline of Chen et al., BitMoD, HPCA 2025, Table VI"
 _OCP = "OCP Microscaling Formats (MX) 1.0, 2023"
 _LIST: tuple[Recipe, ...] = (
@@ -219,5 +247,17 @@ _LIST: tuple[Recipe, ...] = (
     _noted("int4_g128_fp16_a8", "W4A8"),
     _noted("bitmod4_g128_kv8", "BitMoD weights and an 8-bit KV cache"),
     _noted("bitmod4_g128_kv4", "BitMoD weights and a 4-bit KV cache"),
+    _noted("squeezellm4", _SQUEEZELLM),
+    _noted("squeezellm3", _SQUEEZELLM),
+    _noted("squeezellm4_sparse", f"{_SQUEEZELLM}; 0.45 % of the weights beside it"),
+    _noted("squeezellm3_sparse", f"{_SQUEEZELLM}; 0.45 % of the weights beside it"),
+    _noted("vptq_v6_k4096", f"{_VPTQ} (Llama-2-7B at 2.02 bits)"),
+    _noted("vptq_v8_k65536", f"{_VPTQ} (Llama-2-13B at 2.19 bits)"),
+    _noted("vptq_v8_k65536_r256", f"{_VPTQ}; a residual book (the released 3-bit models)"),
+    _noted("vptq_v12_k4096_r4096", f"{_VPTQ}; a residual book (2.26 bits have outlier columns besides)"),
+    _noted("higgs_p2_n256", _HIGGS),
+    _noted("higgs_p2_n88", f"{_HIGGS}; whole codes of 7 bits, published as 3.25"),
+    _noted("higgs_p2_n64", _HIGGS),
+    _noted("higgs_p2_n16", _HIGGS),
 )
 RECIPES: Mapping[str, Recipe] = {made.name: made for made in _LIST}

@@ -18,7 +18,7 @@ from codesign.machines import accelerators_by_name
 from codesign.models import ModelSource, resolve_model
 from codesign.pricing import Generation, layer_rows, machine_rows, price_generation, trace_generation
 from codesign.recipe_accuracy import SOURCES, Bench, Protocol, RecipeResult, measure_all
-from codesign.recipes import Recipe, recipe_to_dict
+from codesign.recipes import Recipe, check_quantizes, recipe_to_dict
 from codesign.store import code_fingerprint, jsonable
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
@@ -48,6 +48,8 @@ def run_study(
         ValueError: an unknown name, a text that is too short, or what quantizing raises.
     """
     recipes = [spec.recipe(name) for name in spec.recipes]
+    for made in recipes:
+        check_quantizes(made)
     machines = accelerators_by_name(spec.accelerators)
     if bench is None:
         bench = Bench(resolve_model(spec.model), protocol_of(spec), device)

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from codesign.calibration import InputStatistics, Statistic
-from codesign.recipes import RECIPES, Recipe, check_groups, recipe, recipe_from_dict, recipe_to_dict
+from codesign.recipes import (
+    RECIPES,
+    Recipe,
+    check_groups,
+    check_quantizes,
+    recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+)
 from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.layer_config import LayerConfig
 from hwmodel.workload import LayerKind, LayerSpec
@@ -56,6 +64,21 @@ BITS = {
     "int4_g128_fp16_a8": 4 + 16 / 128,
     "bitmod4_g128_kv8": 4 + 18 / 128,
     "bitmod4_g128_kv4": 4 + 18 / 128,
+    # a table of FP16 for each row; 48 bits for each outlier, and row pointers
+    "squeezellm4": 4 + 16 * 16 / K,
+    "squeezellm3": 3 + 8 * 16 / K,
+    "squeezellm4_sparse": 4 + 16 * 16 / K + 0.0045 * 48 + (K + 1) * 32 / K**2,
+    "squeezellm3_sparse": 3 + 8 * 16 / K + 0.0045 * 48 + (K + 1) * 32 / K**2,
+    # an index for every v outputs, 4096 of which end in a short vector; a book of FP16 vectors
+    "vptq_v6_k4096": 683 * 12 / K + 4096 * 6 * 16 / K**2,
+    "vptq_v8_k65536": 16 / 8 + 65536 * 8 * 16 / K**2,
+    "vptq_v8_k65536_r256": (16 + 8) / 8 + (65536 + 256) * 8 * 16 / K**2,
+    "vptq_v12_k4096_r4096": 342 * (12 + 12) / K + 2 * 4096 * 12 * 16 / K**2,
+    # one code for two weights, a scale for 1024; 88 points take codes of 7 bits
+    "higgs_p2_n256": 8 / 2 + 16 / 1024,
+    "higgs_p2_n88": 7 / 2 + 16 / 1024,
+    "higgs_p2_n64": 6 / 2 + 16 / 1024,
+    "higgs_p2_n16": 4 / 2 + 16 / 1024,
 }
 
 
@@ -151,7 +174,7 @@ def test_own_recipe_in_full() -> None:
         ({"name": "x", "base": "fp61"}, "recipe must be one of the list"),
         ({"name": "x", "base": "mxfp4", "algorithm": "gtpq"}, "nearest: gptq"),
         ({"name": "x", "base": "fp16", "options": {}}, "recipe x must name an algorithm for its options"),
-        ({"name": "x", "base": "fp16", "algorithm": "rtn"}, "must have an algorithm exactly where it has a weight"),
+        ({"name": "x", "base": "fp16", "algorithm": "rtn"}, "recipe x must have a weight encoding for its algorithm"),
     ],
 )
 def test_bad_dictionaries(data: dict[str, object], message: str) -> None:
@@ -159,9 +182,19 @@ def test_bad_dictionaries(data: dict[str, object], message: str) -> None:
         recipe_from_dict(data)
 
 
-def test_algorithm_and_weight_go_together() -> None:
-    with pytest.raises(ValueError, match="recipe x must have an algorithm exactly where it has a weight encoding"):
-        Recipe("x", None, recipe("mxfp4").linear)
+def test_an_encoding_without_an_algorithm_is_priced_alone() -> None:
+    alone = Recipe("x", None, recipe("mxfp4").linear)
+    assert alone.priced_alone and alone.needs == frozenset()
+    with pytest.raises(ValueError, match="recipe must have an algorithm to encode weights, and x is an encoding alone"):
+        check_quantizes(alone)
+    for name in ("fp16", "mxfp4"):
+        assert not recipe(name).priced_alone
+        check_quantizes(recipe(name))
+    # a base without an algorithm keeps to none; another may be named
+    mine = recipe_from_dict({"name": "mine", "base": "squeezellm4"})
+    assert mine.priced_alone and mine.linear == recipe("squeezellm4").linear
+    assert recipe_from_dict({"name": "mine", "base": "mxfp4", "algorithm": "none"}).priced_alone
+    assert recipe_from_dict({"name": "mine", "base": "squeezellm4", "algorithm": "rtn"}).algorithm.name == "rtn"
 
 
 def test_groups_longer_than_every_row_are_refused():
