@@ -74,6 +74,16 @@ def test_narrow_products_and_their_sum_have_as_many_adders_as_counted(tmp_path: 
         assert ours.full == full_adders(module), shape
 
 
+def test_unsigned_products_are_sums_of_their_own(tmp_path: Path):
+    shapes = [(2, 6, 3, 18), (3, 3, 4, 20), (3, 8, 2, 24), (6, 2, 3, 20)]
+    designs = [int_dot(w, a, lanes=lanes, accumulator_bits=bits, unsigned=True) for w, a, lanes, bits in shapes]
+    modules = run_batch(designs, COMMANDS, tmp_path).modules
+    for (w, a, lanes, bits), design in zip(shapes, designs, strict=True):
+        product = compressor(product_columns(w, a, 1, 0, unsigned=True))
+        total = compressor(word_columns(w + a, lanes, bits, accumulator_first=True))
+        assert lanes * product.full + total.full == full_adders(modules[design.name]), design.name
+
+
 def test_recoded_products_have_as_many_rows_as_counted_and_squares_come_after_the_accumulator(tmp_path: Path):
     shapes = [(4, 8, 4, 22), (5, 5, 4, 20), (4, 4, 4, 32), (8, 8, 4, 26), (8, 8, 16, 32)]
     designs = [int_dot(w, a, lanes=lanes, accumulator_bits=bits) for w, a, lanes, bits in shapes]

@@ -60,7 +60,7 @@ def test_rows_of_two_products_by_hand():
 
 
 def test_one_product_ends_where_it_ends():
-    # two rows of two bits and a bit more in the second column; above them the last adder adds the sign to the accumulator
+    # two rows of two bits and a bit more in the second column; above them the last adder adds sign and accumulator
     assert heights(product_columns(2, 2, 1, 14)) == [1 + 1, 3 + 1, 2 + 1, 2 + 1]
     assert product_adders(2, 2, 1, 32) - product_adders(2, 2, 1, 14) == 32 - 14
     # an accumulator that is narrower than the product cuts it
@@ -68,7 +68,7 @@ def test_one_product_ends_where_it_ends():
 
 
 def test_unsigned_activations_have_no_signs():
-    # the wider one: the last row alone, whose weight bit is negative, goes on after three bits, with a bit more below it
+    # the wider one: the last row alone, whose weight bit is negative, goes on after three bits, with a bit more below
     assert heights(product_columns(2, 3, 1, 0, unsigned=True)) == [1, 3, 2, 1, 1]
     # the narrower one selects rows of the weight, which is signed; nothing is inverted
     assert heights(product_columns(3, 2, 1, 0, unsigned=True)) == [1, 2, 2, 2, 2]
@@ -77,8 +77,8 @@ def test_unsigned_activations_have_no_signs():
 def test_without_an_accumulator_the_last_adder_is_as_wide_as_what_is_left():
     # 3 by an unsigned 2: two rows, the last adder alone
     assert product_adders(3, 2, 1, 0, unsigned=True) == 4
-    # 2 x 2: rows of 1, 3, 2, 2 bits: a full adder, one half adder for the two columns that are equal, and the last adder
-    # in these, where sums meet carries
+    # 2 x 2: columns of 1, 3, 2, 2 bits: a full adder, one half adder for the two columns that are equal, and the last
+    # adder in these, where sums meet carries
     assert product_adders(2, 2, 1, 0) == 1 + 1 / 4 + 2
     assert word_adders(8, 1, 0) == 0  # one product alone is no sum
     # two words of eight bits: nine bits of a sum
