@@ -23,7 +23,7 @@ from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_branches_fit import use_of as use_of_layer
 from hwmodel.gpu_dequantize import dequantize_s, library_s
-from hwmodel.gpu_gemv_cut import MOST_TOKENS, GemvCut, Ring
+from hwmodel.gpu_gemv_cut import MOST_TOKENS, RESERVED_BYTES, GemvCut, Ring, shared_bytes
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import GemvCase, use_of
 from hwmodel.gpu_kernel_fit import FITTED_GPU
@@ -175,9 +175,16 @@ def case_of(record: Measurement, gpu: Gpu | None = None) -> GemvCase:
     m, k, n = record.shape
     if m > MOST_TOKENS:
         raise ValueError(f"tokens of measured GEMV {record.name} must be at most {MOST_TOKENS}, not {m!r}")
+    sheet, encoding, cut = gpu or gpu_of(record.device), encoding_of(RECIPES[record.name]), cut_of(record)
+    needed = shared_bytes(encoding, 1, k, cut) + RESERVED_BYTES
+    if needed > sheet.shared_bytes:
+        raise ValueError(
+            f"cut {record.conditions['cut']} of measured GEMV {record.name}, {n}x{k}, must fit into the "
+            f"{sheet.shared_bytes} bytes of shared memory of {sheet.name}, which {needed} do not"
+        )
     return GemvCase(
-        record.name, encoding_of(RECIPES[record.name]), (m, n, k), cut_of(record), round(condition(record, "bytes")),
-        gpu or gpu_of(record.device), condition(record, "copy_bytes_per_s"), record.seconds,
+        record.name, encoding, (m, n, k), cut, round(condition(record, "bytes")), sheet,
+        condition(record, "copy_bytes_per_s"), record.seconds,
     )  # fmt: skip
 
 

@@ -179,6 +179,14 @@ def test_a_file_of_a_gpu_without_a_preset_joins_in_by_its_data_sheet(tmp_path):
     assert last["predicted_us"] == first["predicted_us"] and first["gpu"] == "h100"
 
 
+def test_a_cut_that_the_sheets_gpu_cannot_run_is_named(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps([{**records()[0], "device": "NVIDIA GeForce RTX 3090"}]))
+    said = "entry 1: cut 16x2x2x1 of measured GEMV int4_g128, 4096x4096, must fit into the 102400 bytes"
+    with pytest.raises(ValueError, match=said):
+        comparison((path,), GPUS["rtx4090"])  # 100 KiB of shared memory: NVIDIA Ada GPU Architecture
+
+
 def test_a_projects_file_given_again_leaves_its_own_rows_as_they_are():
     again = comparison((recorded_files()[0],)).rows
     before = len(compared().rows)
