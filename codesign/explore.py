@@ -11,7 +11,7 @@ bandwidth costs nothing but energy in the model, so let it be an objective, or n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from hwmodel.options import HONEST
 from hwmodel.presets_memory import DRAMS
 from hwmodel.units import KIB, pj_to_j
 
-# Columns of the front. Bandwidths are peaks; loss is nats a token; decode is all generated tokens together
+# Columns of the front, as in codesign.study.TRIAL_COLUMNS: decode is for each generated token. Bandwidths are peaks
 OBJECTIVES = (
     "loss", "bits_per_weight", "prefill_s", "decode_s", "total_s", "prefill_energy_j", "decode_energy_j",
     "total_energy_j", "area_mm2", "bandwidth_gb_s",
@@ -204,7 +204,7 @@ def explore(
     runnable = 0
     for part in pricer.chunks(threads=threads, progress=progress):
         runnable += int(part.runnable.sum())
-        figures = _figures(part, bits, losses)
+        figures = _figures(part, bits, losses, [tokens for _, _, tokens in workloads])
         costs = np.stack([figures[name] for name in spec.objectives], axis=1)
         costs[~part.runnable] = np.nan
         for place in np.unique(part.places["scenario"]):
@@ -256,19 +256,22 @@ def _losses(spec: ExploreSpec) -> Mapping[str, float]:
     return losses
 
 
-def _figures(part: BatchResult, bits: Mapping[str, float], losses: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """The columns that may be objectives."""
+def _figures(
+    part: BatchResult, bits: Mapping[str, float], losses: Mapping[str, float], tokens: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """The columns that may be objectives; ``tokens`` are those generated in each workload."""
     names = part.space.config_names
     config = part.places["config"]
     prefill, decode, total = part.prefill, part.decode, part.total
+    generated = np.array(tokens)[part.places["scenario"]]
     return {
         "loss": np.array([losses.get(name, np.nan) for name in names])[config],
         "bits_per_weight": np.array([bits[name] for name in names])[config],
         "prefill_s": prefill.seconds,
-        "decode_s": decode.seconds,
+        "decode_s": decode.seconds / generated,
         "total_s": total.seconds,
         "prefill_energy_j": pj_to_j(1.0) * prefill.energy_pj,
-        "decode_energy_j": pj_to_j(1.0) * decode.energy_pj,
+        "decode_energy_j": pj_to_j(1.0) * decode.energy_pj / generated,
         "total_energy_j": pj_to_j(1.0) * total.energy_pj,
         "area_mm2": part.area_mm2,
         "bandwidth_gb_s": _bandwidths(part),
