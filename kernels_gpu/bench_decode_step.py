@@ -113,15 +113,17 @@ def table(rows: Sequence[StepRow]) -> str:
 
 
 def prediction_table(columns: Sequence[str], cases: Sequence[StepCase], gpu: Gpu, rate: float) -> str:
-    """What the cost model says of the steps, part by part, in milliseconds."""
+    """What the cost model says of the steps, part by part, in milliseconds; why it says nothing, on standard error."""
     parts = ("products", "vocabulary", "attention", "between")
     head = f"{'weights':20s}{'m':>3s}{'context':>8s}{'GB':>8s}{'bound':>8s}{'model':>8s}{'of it':>7s}{'tokens/s':>10s}"
     lines = [head + "".join(f"{part:>11s}" for part in parts) + f"{'launches':>9s}"]
     for base in cases:
         for column in columns:
             case = case_of(column, base)
-            made, bound = predicted(case, gpu, rate), case.bound_s(rate)
-            if made is None:
+            try:
+                made, bound = predict(case, gpu, rate), case.bound_s(rate)
+            except (NotImplementedError, ValueError) as error:
+                print(f"{column}: {error}", file=sys.stderr)
                 continue
             lines.append(
                 f"{column:20s}{case.batch:3d}{case.context:8d}{case.step_bytes / 1e9:8.3f}{bound * 1e3:8.3f}"

@@ -18,7 +18,7 @@ from hwmodel.gpu_attention import decode_attention_s, parts_of_context
 from hwmodel.gpu_gemv import gemv_constants, gemv_time
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
 from hwmodel.gpu_gemv_encoding import encoding_of
-from hwmodel.gpu_narrow import alone_s
+from hwmodel.gpu_narrow import alone_s, runs_on
 from hwmodel.gpu_presets import GPUS
 from hwmodel.units import BYTE_BITS
 from kernels_gpu.decode_model import LAYER_MATRICES, DecoderShape, Matrix
@@ -162,6 +162,8 @@ def _product(
     assert config is not None
     n, k = case.shape.matrix(which)
     encoding = encoding_of(config)
+    if not runs_on(encoding, gpu):
+        raise NotImplementedError(f"{gpu.name} must have the instructions of kernels for {config.formats[0].name}")
     chosen = choose_cut(encoding, (case.batch, n, k), gpu.shared_bytes - RESERVED_BYTES)
     if chosen is None:
         raise ValueError(f"k must be so small that one token's inputs fit into shared memory, not {k!r}")

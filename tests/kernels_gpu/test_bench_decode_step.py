@@ -140,7 +140,11 @@ def test_predictions_need_no_gpu(capsys):
     head, own, cublas, tinygemm = capsys.readouterr().out.splitlines()
     assert len(head) == len(own) == len(cublas) == len(tinygemm)
     assert main(["--predict", "h100", "--batch", "2", "--encodings"]) == 0  # tinygemm is known for one token alone
-    assert len(capsys.readouterr().out.splitlines()) == 1 + 2
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 1 + 2 and "sequences of a step by tinygemm must be 1" in told.err
+    # conversions of E4M3 begin with compute capability 8.9: PTX ISA 8.1, section 9.7.9.21
+    assert main(["--predict", "a100", "--contexts", "256", "--encodings", "e4m3", "--no-public"]) == 0
+    assert "e4m3: a100 must have the instructions of kernels for e4m3" in capsys.readouterr().err
     assert own.split()[:4] == ["int4_g128", "1", "256", f"{replace(LLAMA, context=256).step_bytes / 1e9:.3f}"]
 
 
