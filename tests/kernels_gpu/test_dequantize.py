@@ -9,8 +9,8 @@ from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.packing import pack_tensor
 from kernels_gpu import ptx
-from kernels_gpu.dequantize_launch import dequantize
-from kernels_gpu.gemv_launch import from_quantized
+from kernels_gpu.dequantize_launch import dequantize, prepare_dequantize
+from kernels_gpu.gemv_launch import allocate_result, from_quantized
 from kernels_gpu.gemv_plan import ScaleKind
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 
@@ -26,8 +26,15 @@ def random_matrix(config, n, k, seed=0):
     return quantize_randomly(weight, config)
 
 
-def check(tensor, dtype, device="cpu"):
-    made = dequantize(from_quantized(tensor, device), dtype).cpu()
+def check(tensor, dtype, device="cpu", poison=None):
+    """The whole matrix, or, where there is a ``poison``, a launch on memory that is full of it."""
+    weight = from_quantized(tensor, device)
+    if poison is None:
+        made = dequantize(weight, dtype).cpu()
+    else:
+        made = allocate_result(*tensor.shape, torch.empty(0, dtype=dtype, device=device)).fill_(poison)
+        prepare_dequantize(weight, made)()
+        made = made.cpu()
     expected = tensor.to("cpu").dequantize().to(dtype)
     assert torch.equal(made.isnan(), expected.isnan())
     assert torch.equal(made.nan_to_num(7.0), expected.nan_to_num(7.0))
@@ -49,7 +56,7 @@ def test_drawn_shapes(seed):
     draw, configs = np.random.default_rng(seed), list((RECIPES | MORE).values())
     n, k = int(draw.integers(1, 6)), int(draw.integers(64, 300))
     config = configs[(7 * seed + 2) % len(configs)]
-    check(random_matrix(config, n, k, seed), (torch.float16, torch.bfloat16)[seed % 2])
+    check(random_matrix(config, n, k, seed), (torch.float16, torch.bfloat16)[seed % 2], poison=float("nan"))
 
 
 @simulated
@@ -98,4 +105,4 @@ def test_on_a_device(name):
     config = (RECIPES | MORE)[name]
     for n, k in ((4096, 4096), (1000, 1061), (33, 11008)):
         check(random_matrix(config, n, k), torch.float16, "cuda")
-        check(random_matrix(config, n, k), torch.bfloat16, "cuda")
+        check(random_matrix(config, n, k), torch.bfloat16, "cuda", poison=float("nan"))
