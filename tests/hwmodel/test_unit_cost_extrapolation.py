@@ -54,6 +54,7 @@ def test_a_wider_integer_never_costs_less(target, unsigned):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_more_lanes_and_wider_accumulators_never_cost_less(target):
+    """Of these lanes and ten guard bits; of others a lane more can take less (``test_unit_cost_unseen_cells``)."""
     for w, a, lanes in product((2, 3, 4, 8, 12), (2, 4, 8, 12), LANES):
         one = int_design(w, a, lanes)
         assert drop(one, int_design(w, a, lanes + 1), target) <= 1e-9

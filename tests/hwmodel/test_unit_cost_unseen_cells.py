@@ -74,3 +74,25 @@ def test_shifted_terms_and_code_books_of_no_sweep_are_within_the_goal(target):
     assert len(magnitudes) == (6 if target == "osu018" else 9)
     assert sum(magnitudes) / len(magnitudes) <= 0.05
     assert max(magnitudes) <= 0.15
+
+
+@pytest.mark.parametrize(
+    ("width", "accumulator", "lanes", "areas"),
+    # SG13G2, flow booth: of no sweep but the four lanes; predicted first, then synthesised
+    [
+        (2, 32, (4, 5), (8138, 7185)),
+        (2, 32, (7, 8), (11035, 9431)),
+        (2, 32, (10, 11), (12019, 9474)),
+        (2, 32, (13, 14), (13940, 8979)),
+        (2, 14, (13, 14), (7971, 6847)),
+        (3, 32, (11, 12), (17715, 16561)),
+    ],
+)
+def test_a_lane_more_can_take_less(width, accumulator, lanes, areas):
+    """Rows are added three at a time: where one is left over, the accumulator passes fewer of them."""
+    ours = [
+        price_pe(int_design(width, width, n, accumulator=accumulator), "sg13g2", table=False).area_um2.value
+        for n in lanes
+    ]
+    assert ours == pytest.approx(areas, rel=0.06)
+    assert ours[1] < ours[0]
