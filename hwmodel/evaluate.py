@@ -7,7 +7,7 @@ Layers of equal shape and config are priced once. Nothing is simulated: every fi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -112,10 +112,10 @@ def generate_cost(
     contexts = [(prompt + i + 1, 1) for i in range(tokens)] if options.growing_context else [(prompt, tokens)]
     steps: list[tuple[list[Price], int]] = []
     for context, times in contexts if tokens else []:
-        report = pricer.evaluate(workload_at(Phase.DECODE, context))
-        if [cost.layer for cost in report.layers] != names:
+        step = workload_at(Phase.DECODE, context)
+        if [layer.name for layer in step.layers] != names:
             raise ValueError(f"layers of prefill and decode must have the same names in model {prefill.model}")
-        steps.append(([cost.price for cost in report.layers], times))
+        steps.append((pricer.prices(step), times))
     summed: dict[tuple[int, ...], Price] = {}
     layers = []
     for index, first in enumerate(prefill.layers):
@@ -149,21 +149,16 @@ class Pricer:
         self.accelerator = accelerator
         self.options = options
         self.bit_stats = dict(bit_stats or {})  # ids stay those of these objects
-        self._prices: dict[tuple[object, ...], Price] = {}
+        self._prices: dict[tuple[Phase, int], dict[tuple[object, ...], Price]] = {}
         self._storage: dict[tuple[int, int, bool, int], int] = {}
 
     def evaluate(self, workload: Workload) -> CostReport:
         """See the function ``evaluate``."""
-        layers = workload.layers
-        named = self.bit_stats or isinstance(self.configs, Mapping)
-        names = {layer.name for layer in layers} if named else set()
-        check_layer_names(self.bit_stats, names, "bit_stats")
-        if isinstance(self.configs, Mapping):
-            check_layer_names(self.configs, names, "configs")
-            configs = [self.configs.get(layer.name, FP16_LAYER) for layer in layers]
-        else:
-            configs = [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else self.configs for layer in layers]
-        costs = [self._cost(layer, config, workload) for layer, config in zip(layers, configs, strict=True)]
+        configs = self._configs_of(workload)
+        costs = [
+            self._cost(layer, config, price)
+            for layer, config, price in zip(workload.layers, configs, self._prices_of(workload, configs), strict=True)
+        ]
         device = self.accelerator
         return CostReport(
             model=workload.model,
@@ -176,15 +171,33 @@ class Pricer:
             area_mm2=_areas(device, self.options),
         )
 
-    def _cost(self, spec: LayerSpec, config: Config, workload: Workload) -> LayerCost:
-        key: tuple[object, ...] = (spec.shape_key, workload.phase is Phase.PREFILL, workload.batch, id(config))
-        stats = None
-        if self.bit_stats:
+    def prices(self, workload: Workload) -> list[Price]:
+        """The prices of the layers, in order, alone; raises as ``evaluate`` does."""
+        return self._prices_of(workload, self._configs_of(workload))
+
+    def _configs_of(self, workload: Workload) -> list[Config]:
+        layers = workload.layers
+        named = self.bit_stats or isinstance(self.configs, Mapping)
+        names = {layer.name for layer in layers} if named else set()
+        check_layer_names(self.bit_stats, names, "bit_stats")
+        if isinstance(self.configs, Mapping):
+            check_layer_names(self.configs, names, "configs")
+            return [self.configs.get(layer.name, FP16_LAYER) for layer in layers]
+        return [FP16_LAYER if layer.kind is LayerKind.EMBEDDING else self.configs for layer in layers]
+
+    def _prices_of(self, workload: Workload, configs: Sequence[Config]) -> list[Price]:
+        known = self._prices.setdefault((workload.phase, workload.batch), {})
+        prices = []
+        for spec, config in zip(workload.layers, configs, strict=True):
             stats = self.bit_stats.get(spec.name)
-            key = (*key, id(stats))
-        price = self._prices.get(key)
-        if price is None:
-            price = self._prices[key] = self._price(spec, config, workload, stats)
+            key = spec.shape_key, id(config), id(stats)
+            price = known.get(key)
+            if price is None:
+                price = known[key] = self._price(spec, config, workload, stats)
+            prices.append(price)
+        return prices
+
+    def _cost(self, spec: LayerSpec, config: Config, price: Price) -> LayerCost:
         if spec.kind not in WEIGHT_KINDS or spec.weight_of is not None:
             return LayerCost(spec.name, spec.kind, price)
         embedding = spec.kind is LayerKind.EMBEDDING

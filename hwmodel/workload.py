@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 
 import networkx as nx
 
@@ -127,7 +128,7 @@ class LayerSpec:
         stored = self.copies if self.weight_copies is None else self.weight_copies
         return self.n * self.k * (1 if self.shared_weight else stored)
 
-    @property
+    @cached_property
     def shape_key(self) -> tuple[object, ...]:
         """All that a price, at any context, depends on; equal keys are computed once."""
         return (
