@@ -89,19 +89,22 @@ def read_requests(path: Path) -> tuple[Request, ...]:
     """Requests of a trace, in order of arrival.
 
     Raises:
-        ValueError: a column is missing, a row is not a request, or there is none; names the file and line.
+        ValueError: a column is missing, a row is not a request, there is none, or it is no text; names the file.
     """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"trace {path} must be text in UTF-8, not bytes that are none ({error})") from None
     requests = []
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
-            raise ValueError(f"trace {path} must have the columns {', '.join(_COLUMNS)}, not lack {missing[0]}")
-        for row in rows:
-            try:
-                requests.append(Request(float(row["arrival_s"]), int(row["prompt"]), int(row["generate"])))
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"line {rows.line_num} of trace {path} must be a request ({error})") from None
+    rows = csv.DictReader(lines)
+    missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+    if missing:
+        raise ValueError(f"trace {path} must have the columns {', '.join(_COLUMNS)}, not lack {missing[0]}")
+    for row in rows:
+        try:
+            requests.append(Request(float(row["arrival_s"]), int(row["prompt"]), int(row["generate"])))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"line {rows.line_num} of trace {path} must be a request ({error})") from None
     if not requests:
         raise ValueError(f"trace {path} must have at least one request, not none")
     return tuple(sorted(requests, key=lambda request: request.arrival_s))

@@ -54,3 +54,10 @@ def test_bad_distributions_are_named():
     for wrong in ((0.5, 0.0), (64, float("inf")), (float("nan"), 0.0)):
         with pytest.raises(ValueError, match="lengths must have a finite mean >= 1, a finite variation >= 0"):
             Lengths(*wrong)
+
+
+def test_a_trace_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"\xff\xfea")
+    with pytest.raises(ValueError, match="trace .*trace.csv must be text in UTF-8"):
+        read_requests(path)
