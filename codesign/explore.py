@@ -86,6 +86,11 @@ class ExploreSpec:
             for value in getattr(self, key):
                 if not 0 < value < math.inf:
                     raise ValueError(f"{key} of a design space must be above 0 and finite, not {value!r}")
+        for field in fields(self):
+            values = getattr(self, field.name)
+            twice = [value for value in values if values.count(value) > 1] if isinstance(values, tuple) else []
+            if twice:
+                raise ValueError(f"{field.name} of a design space must all differ, not hold {twice[0]!r} twice")
         for name in self.objectives:
             if name not in OBJECTIVES:
                 raise ValueError(f"objectives must be of {', '.join(OBJECTIVES)}, not {name!r}")
@@ -245,6 +250,7 @@ def _losses(spec: ExploreSpec) -> Mapping[str, float]:
     path = Path(spec.losses)
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        table["loss"] = pd.to_numeric(table["loss"], errors="coerce")  # what is no number is NaN
         losses = table.groupby("recipe")["loss"].first().to_dict()
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(
@@ -253,6 +259,9 @@ def _losses(spec: ExploreSpec) -> Mapping[str, float]:
     missing = [name for name in spec.recipes if name not in losses]
     if missing:
         raise ValueError(f"losses in {spec.losses} must hold every recipe, and {', '.join(missing)} is not there")
+    for name in spec.recipes:
+        if not math.isfinite(losses[name]):
+            raise ValueError(f"losses in {spec.losses} must be finite numbers, not {losses[name]!r} for {name}")
     return losses
 
 

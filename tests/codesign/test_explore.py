@@ -142,6 +142,15 @@ def test_losses_make_accuracy_an_objective(run, shapes):
     assert status == 2 and "must hold every recipe, and bitmod4_g128_kv8, nf4_g64 is not there" in " ".join(err.split())
 
 
+@pytest.mark.parametrize("loss", ["bad", "", "nan", "inf"])
+def test_a_loss_that_is_no_number_is_refused(run, shapes, loss):
+    losses = shapes / "trials.csv"
+    losses.write_text(f"recipe,loss\nbitmod4_g128_kv8,3.2\nint8_channel,{loss}\nnf4_g64,3.1\n")
+    status, out, err = run("explore", shapes, *LIST, "--losses", losses)
+    assert (status, out) == (2, "")
+    assert re.search(r"losses in .*trials\.csv must be finite numbers, not .* for int8_channel", " ".join(err.split()))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -160,6 +169,8 @@ def test_losses_make_accuracy_an_objective(run, shapes):
         (("--recipes", ","), "recipes of a design space must not be empty"),
         (("--accelerators", "h1000"), "accelerator must be one of the presets .* not 'h1000'"),
         (("--losses", "none.csv"), "losses must be a table with columns recipe and loss"),
+        (("--memories", "ddr4,hbm2e,ddr4"), "memories of a design space must all differ, not hold 'ddr4' twice"),
+        (("--batches", "2,2"), "batches of a design space must all differ, not hold 2 twice"),
         (("--out", "x.txt"), "file for the fronts must end in .csv or .parquet"),
     ],
 )  # fmt: skip
