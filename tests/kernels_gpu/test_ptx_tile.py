@@ -144,3 +144,15 @@ def test_words_move_in_every_width():
     assert [hex(x) for x in out[:2]] == ["0x101", "0xaaaa7777"]
     assert out[2:8].tolist() == [0x102, 0x103, *range(0x104, 0x108)]
     assert out[8:12].tolist() == source[:4].tolist() and out[12] == 0x107 and hex(out[13]) == "0x11ab3344"
+
+
+@cuda.jit
+def read(out):
+    out[0] = ptx_tile.shared_1(ptx_tile.shared_words(), 3)
+
+
+def test_shared_memory_begins_full_of_nan():
+    """As conftest.py makes it, so that a kernel that reads what it has not written is found."""
+    out = np.zeros(1, np.uint32)
+    read[1, 1, 0, 16](out)
+    assert out[0] == 0xFFFFFFFF
