@@ -42,3 +42,15 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kin"):  # of a name that is no column
         write_table(path, [{"kind": "add"}, {"kin": "gemm"}])
     assert path.read_bytes() == first.encode()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_without_a_device_a_sentence_and_code_2(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["bench_library", "--output", str(tmp_path / "rows")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2 and not list(tmp_path.iterdir())
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("a CUDA device and its driver must be there to time its library; torch ")
