@@ -35,9 +35,10 @@ def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
         _check_linear(model)
         check_groups(recipe, _rows(model), model.source.name)
         jobs |= {name: LayerJob(recipe.algorithm, recipe.linear) for name in model.layer_names()}
-    head = _head_name(model)
-    if recipe.head is not None and recipe.head.weight is not None and head is not None:
-        jobs[head] = LayerJob(RoundToNearest(), recipe.head)
+    for head in _head_names(model):
+        jobs.pop(head, None)  # of a model walked as one block it lies inside
+        if recipe.head is not None and recipe.head.weight is not None:
+            jobs[head] = LayerJob(RoundToNearest(), recipe.head)
     embedding = embedding_slot(model.model)
     if recipe.embedding is not None and recipe.embedding.weight is not None and embedding is not None:
         jobs[embedding.name] = LayerJob(RoundToNearest(), recipe.embedding)
@@ -96,8 +97,12 @@ def _check_linear(model: BlockModel) -> None:
         )
 
 
-def _head_name(model: BlockModel) -> str | None:
-    """Name of the slot that makes the logits, as the model itself says."""
+def _head_names(model: BlockModel) -> list[str]:
+    """Names of the slots that make the logits, as the model itself says: one, or one for each stream of tokens."""
     ask = getattr(model.model, "get_output_embeddings", None)
     head = ask() if ask is not None else None
-    return next((slot.name for slot in model.outer_slots() if slot.module is head), None)
+    if head is None:
+        return []
+    modules = {id(module) for module in head.modules()}
+    inside = (slot for index in range(len(model)) for slot in model.slots(index))
+    return [slot.name for slot in (*model.outer_slots(), *inside) if id(slot.module) in modules]

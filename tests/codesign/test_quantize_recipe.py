@@ -6,10 +6,13 @@ import torch
 from codesign.blocks import BlockModel
 from codesign.calibration import Statistic
 from codesign.models import resolve_model
+from codesign.pricing import configs_of, trace_generation
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, kv_of, layer_jobs, recipe_job
 from codesign.recipes import Recipe, recipe
 from datatypes.layer_config import LayerConfig
+
+transformers = pytest.importorskip("transformers")
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,26 @@ def test_a_recipe_covers_every_layer_inside_the_blocks(tiny_gqa_dir):
     assert list(jobs) == model.layer_names()
     assert {job.algorithm.name for job in jobs.values()} == {"gptq"}
     assert layer_jobs(model, recipe("fp16")) == {}
+
+
+@pytest.fixture(scope="module")
+def encoder_decoder(tmp_path_factory):
+    config = transformers.T5Config(d_model=64, d_ff=96, d_kv=16, num_heads=4, num_layers=1, vocab_size=320)
+    torch.manual_seed(3)
+    folder = tmp_path_factory.mktemp("t5")
+    transformers.T5ForConditionalGeneration(config).save_pretrained(folder)
+    return resolve_model(str(folder))
+
+
+def test_the_head_of_a_model_walked_whole_is_no_layer_inside(encoder_decoder):
+    model, chosen = BlockModel(encoder_decoder), recipe("int4_g32_fp16")
+    assert model.whole and "lm_head" in model.layer_names()
+    jobs = layer_jobs(model, chosen)
+    assert set(jobs) == set(model.layer_names()) - {"lm_head"}
+    assert set(jobs) == set(configs_of(chosen, trace_generation(encoder_decoder, prompt=8, tokens=2)))
+    int8 = recipe("int8_channel").linear
+    both = layer_jobs(model, Recipe("both", chosen.algorithm, chosen.linear, head=int8))
+    assert both["lm_head"].config == int8
 
 
 def test_the_cache_formats_go_with_the_job(tiny_gqa_dir):
