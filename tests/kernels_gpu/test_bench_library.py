@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels_gpu.bench_library import COLUMNS, _attention, _in_turn, _sums, write_table
+from kernels_gpu.bench_library import COLUMNS, _attention, _in_turn, _sums, main, write_table
 
 
 def test_buffers_take_turns() -> None:
