@@ -55,6 +55,10 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *ar
         raise RuntimeError(f"attention {IMPLEMENTATION!r} must be called while tracing, not on its own")
     heads, tokens = prod(query.shape[:-2]), query.shape[-2]
     kv_heads, context = prod(key.shape[:-2]), key.shape[-2]
+    if heads % kv_heads:
+        raise ValueError(
+            f"heads of keys and values must divide the {query.shape[-3]} of the query, not {key.shape[-3]}"
+        )
     window = attention_window(module, kwargs)
     seen = context if window is None else min(context, window)
     is_causal = kwargs.get("is_causal")

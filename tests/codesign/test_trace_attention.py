@@ -143,3 +143,15 @@ def test_a_real_model_with_a_window(phase):
     (scores,) = workload.select([LayerKind.ATTENTION_QK]).layers
     rows = 2 * (10 if phase is Phase.PREFILL else 1)
     assert (scores.copies, scores.m, scores.k, scores.n) == (3 * 2, rows, 16, 6)
+
+
+@pytest.mark.parametrize("kv_heads", [3, 8])
+def test_heads_that_do_not_divide_are_refused(kv_heads):
+    pytest.importorskip("transformers", reason="transformers is an optional dependency")
+    config = config_from_dict({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": kv_heads, "vocab_size": 50,
+    })  # fmt: skip
+    message = f"self_attn .* heads of keys and values must divide the 4 of the query, not {kv_heads}"
+    with pytest.raises(NotImplementedError, match=message):
+        trace(config, context=10)
