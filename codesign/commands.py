@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 Accelerator = Annotated[str, typer.Option("--accelerator", "-a", help="Preset, or a YAML file.")]
-Batch = Annotated[int, typer.Option(min=1)]
+Batch = Annotated[int, typer.Option(min=1, help="Sequences at once.")]
 Device = Annotated[str, typer.Option(help="Torch device that blocks run on.")]
 EveryLayer = Annotated[bool, typer.Option("--layers", help="Every layer, not groups of equal ones.")]
 FillAndDrain = Annotated[

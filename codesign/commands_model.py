@@ -33,7 +33,7 @@ def quantize(
     recipe: Recipe,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the quantized model; a stopped run goes on.")],
     calibration_text: Annotated[str, typer.Option(help="Text that calibrates.")] = "lambada",
-    calibration_tokens: Annotated[int, typer.Option(min=1)] = 8192,
+    calibration_tokens: Annotated[int, typer.Option(min=1, help="Tokens of it, in all windows.")] = 8192,
     context: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 512,
     sequential: Annotated[bool, typer.Option(help="Calibrate on the quantized prefix, as GPTQ does.")] = True,
     device: Device = "cpu",
@@ -49,7 +49,7 @@ def quantize(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model, or folder of a quantized model.")],
     text: Annotated[str, typer.Option(help="Held-out text: a name or a file.")] = "boolq-validation",
-    tokens: Annotated[int, typer.Option(min=2)] = 8192,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens of the text, in all windows.")] = 8192,
     context: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 2048,
     task: Annotated[list[str] | None, typer.Option(help="Zero-shot task instead of text; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each task.")] = None,

@@ -159,7 +159,9 @@ def explore(
         bool | None, typer.Option("--fill-and-drain", help="Waits where tiles and blocks begin and end.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File for the fronts: .csv or .parquet.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that price; as many as the process may use by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Price every design of a space (millions a second) and show the exact front of each workload."""

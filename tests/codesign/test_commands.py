@@ -63,6 +63,13 @@ def test_commands_without_weights_and_traces_load_no_torch():
     assert [status for status, _ in found.values()] == [0] * len(right) + [2] * len(wrong)
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_option_says_what_it_is(command):
+    for name, annotation in inspect.get_annotations(command, eval_str=True).items():
+        told = [one for one in getattr(annotation, "__metadata__", ()) if getattr(one, "help", None)]
+        assert told or name == "return", f"{name} of {command.__name__} has no help"
+
+
 def test_every_command_says_what_it_does():
     assert all((command.__doc__ or "").strip().endswith(".") for command in COMMANDS)
     assert len({command.__name__ for command in COMMANDS}) == len(COMMANDS) == len(NAMES)
