@@ -157,7 +157,10 @@ class BatchResult:
         return self.reasons.get((point.config_name, name), tight)
 
     def to_frame(self, positions: Sequence[int] | np.ndarray | None = None) -> pd.DataFrame:
-        """One row for each design, or for those at ``positions``: what it is, and its figures."""
+        """One row for each design, or for those at ``positions``: what it is, and its figures.
+
+        Those of ``decode`` are of all its steps together; studies and ``codesign explore`` give them for each token.
+        """
         import pandas as pd
 
         chosen = np.arange(len(self)) if positions is None else np.asarray(positions, dtype=np.int64)
