@@ -27,7 +27,7 @@ from hwmodel.gpu_gemv_cut import MOST_TOKENS, RESERVED_BYTES, GemvCut, Ring, sha
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import GemvCase, use_of
 from hwmodel.gpu_kernel_fit import FITTED_GPU
-from hwmodel.gpu_narrow import COPY_SHARE, alone_s
+from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import TileCut
 from hwmodel.gpu_tiles_fit import TileCase
@@ -119,8 +119,7 @@ def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
         return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record, gpu)
     case = case_of(record, gpu)
     time = case.predicted()
-    seconds = time.seconds + time.launches * alone_s(gpu)
-    return Predicted(OWN, "gemv", time.bound, use_of(name, case.shape, sheet_name(case.gpu)), seconds)
+    return Predicted(OWN, "gemv", time.bound, use_of(name, case.shape, sheet_name(case.gpu)), time.seconds)
 
 
 def _check_comparable(record: Measurement) -> None:
@@ -221,13 +220,13 @@ def _tiles(record: Measurement, gpu: Gpu) -> Predicted:
     case = tile_case_of(record, gpu)
     time, (_, n, k) = case.predicted(), case.shape
     use = use_of_tiles(case.name, n, k, sheet_name(case.gpu), case.cut.ring)
-    return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds + alone_s(gpu))
+    return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds)
 
 
 def _dequantize(record: Measurement, gpu: Gpu) -> Predicted:
     (name, weight_bytes), (_, k, n) = _recipe(record), record.shape
     encoding = encoding_of(RECIPES[name])
-    seconds = dequantize_s(encoding, weight_bytes, (n, k), gpu, condition(record, "copy_bytes_per_s")) + alone_s(gpu)
+    seconds = dequantize_s(encoding, weight_bytes, (n, k), gpu, condition(record, "copy_bytes_per_s"))
     if sheet_name(gpu) != FITTED_GPU:
         use = "other GPU"
     else:
@@ -239,7 +238,6 @@ def _library(record: Measurement, gpu: Gpu) -> Predicted:
     (name, weight_bytes), (m, k, n) = _recipe(record), record.shape
     encoding = encoding_of(RECIPES[name])
     seconds = library_s(encoding, weight_bytes, (m, n, k), gpu, condition(record, "copy_bytes_per_s"))
-    seconds += 2 * alone_s(gpu)
     return Predicted(OWN_LIBRARY, "dequantizer", "", "not fitted", seconds)
 
 

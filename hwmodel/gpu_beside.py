@@ -17,7 +17,8 @@ from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_branches import Beside, beside_without_kernel, branch_s, columns_s, dense_inputs, ring_s, rows_s
 from hwmodel.gpu_energy import timed
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
-from hwmodel.gpu_narrow import ALONE_S, COPY_SHARE, LEAST_CAPABILITY, NARROW_TOKENS, alone_s, project_encoding
+from hwmodel.gpu_launch import ALONE_S, alone_s
+from hwmodel.gpu_narrow import COPY_SHARE, LEAST_CAPABILITY, NARROW_TOKENS, project_encoding
 from hwmodel.gpu_operands import Operands, operands_of
 from hwmodel.gpu_product import decoded_product, product, tiled_product
 from hwmodel.operands import Config

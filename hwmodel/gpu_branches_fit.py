@@ -17,7 +17,7 @@ from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import HELD_SHAPES
 from hwmodel.gpu_kernel_fit import fit_logs, use_in_fit
-from hwmodel.gpu_narrow import alone_s
+from hwmodel.gpu_launch import alone_s
 from hwmodel.gpu_turns import TurnConstants, turn_constants
 from hwmodel.units import BYTE_BITS
 
@@ -69,13 +69,11 @@ class BranchCase:
             raise NotImplementedError(f"inputs of a measured layer must fit into shared memory, not {dense[1]!r}")
         c = turn_constants() if constants is None else constants
         cut, weight_bytes = chosen[0], weight.storage_bits(dense).total / BYTE_BITS
-        product = gemv_time(
+        product_s = gemv_time(
             encoding, (m, *dense), cut, weight_bytes=weight_bytes, gpu=self.gpu, copy_bytes_per_s=self.copy_bytes_per_s,
             turn_s=c.turn_s,
-        )  # fmt: skip
-        more_s = alone_s(self.gpu)
-        where = Beside(self.gpu, self.copy_bytes_per_s, cold=self.cold, more_s=more_s, constants=c)
-        product_s = product.seconds + product.launches * more_s
+        ).seconds  # fmt: skip
+        where = Beside(self.gpu, self.copy_bytes_per_s, cold=self.cold, more_s=alone_s(self.gpu), constants=c)
         return product_s + beside_s(self.config, self.shape, where, ring_s(encoding, cut, weight_bytes, where))
 
 

@@ -16,6 +16,7 @@ from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemm import gemm_seconds, wide_work
 from hwmodel.gpu_gemv import rounded_maximum
 from hwmodel.gpu_gemv_encoding import WARP, GemvEncoding
+from hwmodel.gpu_launch import alone_s
 from hwmodel.gpu_tiles import CLOCK_OVER_SHEET, MAXIMUM_NORM, SCHEDULERS
 
 _WIDE_BYTES = 2  # FP16
@@ -70,7 +71,8 @@ def dequantize_s(
     n, k = shape
     memory_s = (weight_bytes + _WIDE_BYTES * n * k) / copy_bytes_per_s / constants.copy_share
     lanes_per_s = SCHEDULERS * WARP * gpu.multiprocessors * gpu.frequency_hz * CLOCK_OVER_SHEET
-    return constants.start_s + rounded_maximum(memory_s, n * k * dequantize_slots(encoding) / lanes_per_s, MAXIMUM_NORM)
+    slots_s = n * k * dequantize_slots(encoding) / lanes_per_s
+    return constants.start_s + rounded_maximum(memory_s, slots_s, MAXIMUM_NORM) + alone_s(gpu)
 
 
 def library_s(
@@ -81,4 +83,5 @@ def library_s(
     work, wide_bytes = wide_work(m, n, k), _WIDE_BYTES * n * k
     if wide_bytes <= gpu.l2_bytes:
         work = replace(work, traffic_bytes=work.traffic_bytes - wide_bytes)
-    return dequantize_s(encoding, weight_bytes, (n, k), gpu, copy_bytes_per_s) + float(gemm_seconds(work, gpu)[0])
+    dequantized_s = dequantize_s(encoding, weight_bytes, (n, k), gpu, copy_bytes_per_s)
+    return dequantized_s + float(gemm_seconds(work, gpu)[0]) + alone_s(gpu)

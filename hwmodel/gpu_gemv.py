@@ -18,7 +18,8 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
     seconds  =  launches x ((between / blocks + memory + last stage)**p + (launch + inputs + chain)**p)**(1/p)
 
 Where blocks of the next kernel fit on an SM beside this one's, their ring fills during launch and inputs: that much is
-taken off the memory. So it is where kernels that leave the memory idle run just before, as in a decode step.
+taken off the memory. So it is where kernels that leave the memory idle run just before, as in a decode step. Where
+kernels do not overlap, each launch takes more (``gpu_launch``).
 
 Instructions, products and sums of a run are counted (``hwmodel.gpu_gemv_encoding``). Twelve constants are fitted
 (``hwmodel.gpu_gemv_fit``). Weights are taken to be cold, as in decoding; small ones that stay in L2 are left out.
@@ -34,6 +35,7 @@ from hwmodel.gpu import Gpu
 from hwmodel.gpu_constants import read_constants
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut, row_pitch_words, shared_bytes
 from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding, RunWork, instructions, registers
+from hwmodel.gpu_launch import alone_s
 from hwmodel.gpu_library import DATA
 from hwmodel.gpu_turns import turn_constants
 from hwmodel.units import BYTE_BITS, ceil_div
@@ -133,7 +135,8 @@ def gemv_time(
         gpu: data sheet: SMs, clock and shared memory are used.
         copy_bytes_per_s: measured, read plus written.
         constants: fitted; the recorded ones by default.
-        ahead_s: for which the weight may be read before the inputs are there, and nothing else is.
+        ahead_s: for which the weight may be read before the inputs are there, and nothing else is; none where kernels
+            do not overlap.
         turn_s: of a load that waits for the one before it (``gpu_turns``); the recorded one by default.
 
     Raises:
@@ -171,6 +174,9 @@ def gemv_time(
     memory_s = weight_bytes * read_s_per_byte
     ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * stage_bytes(encoding, cut)
     ring_s = ring_bytes * read_s_per_byte
+    more_s = alone_s(gpu)
+    if more_s:
+        ahead_s = 0.0
     if room >= 2 * blocks:
         ahead_s += c.launch_s + inputs_s
     memory_s -= max(0.0, min(ahead_s, ring_s, memory_s))
@@ -178,8 +184,8 @@ def gemv_time(
         c.between_s / blocks + memory_s + stage_s / blocks, c.launch_s + inputs_s + chain_s, c.overlap_norm
     )
     return GemvTime(
-        launches * seconds, launches * c.launch_s, launches * inputs_s, launches * memory_s, launches * chain_s,
-        launches,
+        launches * seconds + launches * more_s, launches * c.launch_s, launches * inputs_s, launches * memory_s,
+        launches * chain_s, launches,
     )  # fmt: skip
 
 

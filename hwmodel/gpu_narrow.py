@@ -25,11 +25,8 @@ _NARROW_START_S = 2.7e-6  # launch and end: what a line through torch's tinygemm
 # Copy over the sheet's bandwidth: 2.992 of 3.35 TB/s on the H100, 4.286 of 4.8 on the H200 (kernels_gpu/measurements).
 # ASSUMPTION: other GPUs copy at the same share of theirs
 COPY_SHARE = 0.893
-# Without overlap INT4 takes 2.1, 3.0 and 3.0 us longer on an H100: kernels_gpu/NOTES.md, decode GEMV, ``alone``
-ALONE_S = 2.7e-6
 LEAST_CAPABILITY = (8, 0)  # of cp.async and mma.m16n8k32: PTX ISA 8.1, sections 9.7.8.22 and 9.7.14
 _E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
-_OVERLAP_CAPABILITY = (9, 0)  # of programmatic dependent launch: CUDA C++ Programming Guide
 
 
 def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | None:
@@ -50,12 +47,11 @@ def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | No
     chosen = choose_cut(encoding, shape, gpu.shared_bytes - RESERVED_BYTES)
     if chosen is None:
         return None
-    cut, launches = chosen
     time = gemv_time(
-        encoding, shape, cut, weight_bytes=operands.weight_bits / spec.copies / BYTE_BITS, gpu=gpu,
+        encoding, shape, chosen[0], weight_bytes=operands.weight_bits / spec.copies / BYTE_BITS, gpu=gpu,
         copy_bytes_per_s=gpu.dram.bytes_per_s * COPY_SHARE,
     )  # fmt: skip
-    own_s = spec.copies * (time.seconds + launches * alone_s(gpu))
+    own_s = spec.copies * time.seconds
     return own_s if spec.copies == 1 else min(own_s, public_seconds(spec, operands, gpu))
 
 
@@ -65,11 +61,6 @@ def project_encoding(spec: LayerSpec, operands: Operands, gpu: Gpu) -> GemvEncod
     if gpu.kernels is not GpuKernels.PROJECT or encoding is None or spec.absorbed or not runs_on(encoding, gpu):
         return None
     return encoding
-
-
-def alone_s(gpu: Gpu) -> float:
-    """Seconds by which a launch is longer where it cannot start before the one before it has ended."""
-    return 0.0 if gpu.compute_capability >= _OVERLAP_CAPABILITY else ALONE_S
 
 
 def runs_on(encoding: GemvEncoding, gpu: Gpu) -> bool:

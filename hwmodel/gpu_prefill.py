@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_dequantize import library_s
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES
-from hwmodel.gpu_narrow import COPY_SHARE, alone_s, project_encoding
+from hwmodel.gpu_narrow import COPY_SHARE, project_encoding
 from hwmodel.gpu_operands import Operands
 from hwmodel.gpu_tiles_cut import choose_tile_cut
 from hwmodel.pe import WIDE_BITS
 from hwmodel.units import BYTE_BITS
 from hwmodel.workload import LayerSpec
-
-_LIBRARY_LAUNCHES = 2
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,17 @@ def project_prefill(spec: LayerSpec, operands: Operands, gpu: Gpu) -> Prefill | 
         return None
     shape, weight_bytes = (spec.m, spec.n, spec.k), operands.weight_bits / spec.copies / BYTE_BITS
     copy_bytes_per_s = gpu.dram.bytes_per_s * COPY_SHARE
-    by_library_s = library_s(encoding, weight_bytes, shape, gpu, copy_bytes_per_s) + _LIBRARY_LAUNCHES * alone_s(gpu)
+    by_library_s = library_s(encoding, weight_bytes, shape, gpu, copy_bytes_per_s)
     chosen = None
     if encoding.tiled:
         chosen = choose_tile_cut(
             encoding, shape, weight_bytes=weight_bytes, shared_limit=gpu.shared_bytes - RESERVED_BYTES, gpu=gpu,
             copy_bytes_per_s=copy_bytes_per_s,
         )  # fmt: skip
-    if chosen is None or by_library_s < chosen[1] + alone_s(gpu):
+    if chosen is None or by_library_s < chosen[1]:
         wide_bits = spec.n * spec.k * WIDE_BITS
         passes = 1 if wide_bits <= gpu.l2_bytes * BYTE_BITS else 2  # the library reads it from L2, or from memory
         return Prefill(spec.copies * by_library_s, spec.copies * passes * wide_bits)
     # the tile kernel's model knows of the weight's bytes alone
     moved_s = (operands.weight_bits + operands.input_bits + operands.output_bits) / BYTE_BITS / copy_bytes_per_s
-    return Prefill(max(spec.copies * (chosen[1] + alone_s(gpu)), moved_s))
+    return Prefill(max(spec.copies * chosen[1], moved_s))

@@ -30,6 +30,7 @@ from hwmodel.gpu_constants import read_constants
 from hwmodel.gpu_gemv import gemv_constants, rounded_maximum
 from hwmodel.gpu_gemv_cut import LAUNCHED, RESERVED_BYTES, TABLE_WORDS, WORD_BYTES, Ring, stage_words
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, WARP, GemvEncoding
+from hwmodel.gpu_launch import alone_s
 from hwmodel.gpu_library import DATA
 from hwmodel.gpu_tiles_decode import decode_slots
 from hwmodel.units import BYTE_BITS, ceil_div
@@ -239,7 +240,7 @@ def tile_time(
     blocks_s = _blocks_s(blocks, resident_blocks(encoding, k, cut, gpu), gpu.multiprocessors, at_once_s)
     memory_s = weight_bytes / copy_bytes_per_s / gemv.read_over_copy
     each = ceil_div(blocks, gpu.multiprocessors) * stages / hz
-    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, MAXIMUM_NORM)
+    seconds = gemv.launch_s + rounded_maximum(blocks_s, memory_s, MAXIMUM_NORM) + alone_s(gpu)
     issue, products, _ = parts(1)
     return TileTime(seconds, gemv.launch_s, blocks_s, each * issue, each * products, each * feed, memory_s)
 

@@ -18,7 +18,8 @@ from hwmodel.gpu_attention import decode_attention_s, parts_of_context
 from hwmodel.gpu_gemv import gemv_constants, gemv_time
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
 from hwmodel.gpu_gemv_encoding import encoding_of
-from hwmodel.gpu_narrow import alone_s, runs_on
+from hwmodel.gpu_launch import alone_s
+from hwmodel.gpu_narrow import runs_on
 from hwmodel.gpu_presets import GPUS
 from hwmodel.units import BYTE_BITS
 from kernels_gpu.decode_model import LAYER_MATRICES, DecoderShape, Matrix
@@ -121,21 +122,18 @@ def predict(case: StepCase, gpu: Gpu, copy_bytes_per_s: float) -> StepPrediction
     """
     if case.tinygemm and case.batch > 1:
         raise NotImplementedError(f"sequences of a step by tinygemm must be 1 to be predicted, not {case.batch!r}")
-    constants, layers = gemv_constants(), case.shape.layers
-
-    more_s = alone_s(gpu)
+    constants, layers, more_s = gemv_constants(), case.shape.layers, alone_s(gpu)
 
     def waits(count: int) -> float:
         return constants.launch_s + more_s + count * constants.memory_latency_s
 
-    # a ring fills while the kernel before runs, where it may start so early
-    before = {} if more_s else {
+    before = {
         Matrix.QKV: waits(NORM_WAITS), Matrix.GATE_UP: waits(NORM_WAITS), Matrix.DOWN: waits(GATE_WAITS),
         Matrix.OUT: _idle_beside_attention(case, gpu, copy_bytes_per_s, merge_s=waits(0)),
     }  # fmt: skip
     products, product_launches = 0.0, 0
     for which in LAYER_MATRICES:
-        seconds, launches = _product(case, which, gpu, copy_bytes_per_s, before.get(which, 0.0))
+        seconds, launches = _product(case, which, gpu, copy_bytes_per_s, before[which])
         products, product_launches = products + seconds, product_launches + launches
     head_s, head_launches = _product(case, Matrix.HEAD, gpu, copy_bytes_per_s)
     attention_s, attention_launches = _attention(case, gpu, copy_bytes_per_s)
@@ -171,7 +169,7 @@ def _product(
         encoding, (case.batch, n, k), chosen[0], weight_bytes=size, gpu=gpu, copy_bytes_per_s=copy_bytes_per_s,
         ahead_s=before_s,
     )  # fmt: skip
-    return found.seconds + found.launches * alone_s(gpu), found.launches
+    return found.seconds, found.launches
 
 
 def _attention(case: StepCase, gpu: Gpu, copy_bytes_per_s: float) -> tuple[float, int]:
