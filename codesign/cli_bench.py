@@ -24,8 +24,8 @@ from codesign.messages import say
 from codesign.outputs import check_output_file
 from hwmodel.report import Measurement
 from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.timing import COPY_BYTES
 
-_COPY_BYTES = 2 << 32  # both buffers of kernels_gpu.timing.copy_bytes_per_s
 # of the weight and its decoded, doubled and rotated copies while a kernel is compared with float64: bytes a weight
 _CHECK_BYTES = 32
 _L2_COPIES = 5  # kernels_gpu.timing.rotation takes four times the L2, and one more in part
@@ -152,7 +152,7 @@ def load_benchmark() -> Any:
 
 def memory_needed(shapes: list[tuple[int, int]], l2_bytes: int) -> int:
     """Bytes of device memory that the copy and the largest weight take."""
-    return max(_COPY_BYTES, _CHECK_BYTES * max(n * k for n, k in shapes) + _L2_COPIES * l2_bytes)
+    return max(2 * COPY_BYTES, _CHECK_BYTES * max(n * k for n, k in shapes) + _L2_COPIES * l2_bytes)
 
 
 def measure(bench_gemv: Any, asked: argparse.Namespace, kept: Sequence[Measurement]) -> Iterator[Measurement]:
