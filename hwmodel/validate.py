@@ -6,18 +6,20 @@ copy (with more rows) can be named. Nothing here is fitted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
-from hwmodel.accelerator import Accelerator
+from hwmodel.accelerator import Accelerator, Array
 from hwmodel.check import Standing
+from hwmodel.csv_file import CsvRow, read_csv
 from hwmodel.memory import DATA
 from hwmodel.operands import OperandBits
-from hwmodel.paper import DESIGNS, PaperVersion, paper_models, paper_report, published_report
+from hwmodel.paper import DESIGNS, PaperVersion, paper_bits, paper_models, paper_report, published_report
+from hwmodel.pe import WIDE_BITS, cycles_of_bits
 from hwmodel.presets import ANT, BITMOD, OLIVE
 from hwmodel.price import Bound
 from hwmodel.report import CostReport
@@ -33,26 +35,13 @@ EXACT = (
 )  # fmt: skip
 ENERGIES = ("e_compute_uJ", "e_sram_rd_uJ", "e_sram_wr_uJ", "e_dram_uJ", "e_onchip_uJ", "e_total_uJ")
 AREA = "pe_array_mm2"
+_MAY_BE_ZERO = "layers_memory_bound"
 ENERGY_TOLERANCE = 1e-4  # relative; reference energies are printed to 1e-4 uJ, SRAM energies to 1e-4 pJ
 AREA_TOLERANCE = 5e-5  # mm2; the reference prints four decimals
 _PHASES = {"discriminative_prefill": Phase.PREFILL, "generative_per_token": Phase.DECODE}
+_VERSIONS = {version.value: version for version in PaperVersion}
 _FP16 = "FP16 baseline"
-
-
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A reference table.
-
-    Raises:
-        ValueError: the file is missing, is no table, or lacks a column.
-    """
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"reference file must be a readable CSV table, not {str(path)!r} ({error})") from None
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise ValueError(f"reference file {path} must have the columns {', '.join(missing)}")
-    return table
+_MOST_TOKENS = 2**31 - 1  # of batch and context: more than any machine holds
 
 
 def simulator_figures(report: CostReport) -> dict[str, float]:
@@ -80,11 +69,57 @@ def simulator_figures(report: CostReport) -> dict[str, float]:
     }
 
 
+def _row_report(row: CsvRow) -> CostReport:
+    """Our report of a row of the simulator.
+
+    What the row states of its design is taken from it: bits of weights and KV cache, and the array. Where it states
+    lanes (``dp``) or cycles of a step (``pe_latency_linear``, ``pe_latency_attn``), they must be those of our PE.
+
+    Raises:
+        ValueError: a name nobody knows, a value that is none, or a PE that is not modelled.
+    """
+    version, phase = row.choice("sim", _VERSIONS), row.choice("task", _PHASES)
+    model = row.choice("model", {name: name for name in paper_models()})
+    batch, context = row.count("batch", most=_MOST_TOKENS), row.count("ctx", most=_MOST_TOKENS)
+    design = row.choice("accelerator", DESIGNS)
+    bits = paper_bits(model, row.text("accelerator"), phase, version)
+    array = design.array(phase)
+    try:
+        bits = OperandBits(_stated(row, "w_bits", bits.weight), _stated(row, "kv_bits", bits.kv))
+    except ValueError as error:
+        raise ValueError(f"{row.where}: w_bits, kv_bits: {error}") from None
+    array = Array(_stated_count(row, "array_h", array.rows), _stated_count(row, "array_w", array.columns))
+    attention = bits.weight if version is PaperVersion.V1 else bits.kv  # version 1: hwmodel.paper
+    for column, ours in (
+        ("kv_bits", WIDE_BITS if version is PaperVersion.V1 else bits.kv),
+        ("dp", design.pe.lanes),
+        ("pe_latency_linear", cycles_of_bits(bits.weight, design.pe)),
+        ("pe_latency_attn", cycles_of_bits(attention, design.pe)),
+    ):
+        if _stated(row, column, ours) != ours:
+            what = f"{row.text('accelerator')} in {version.value}, with weights of {bits.weight:g} bits,"
+            raise ValueError(f"{row.where}: {column} must be {ours}, as {what} is modelled, not {row.text(column)}")
+    design = replace(design, prefill_array=array, decode_array=array)
+    try:
+        return published_report(model, design, bits, phase, batch=batch, context=context, version=version)
+    except ValueError as error:
+        raise ValueError(f"{row.where}: {error}") from None
+
+
+def _stated(row: CsvRow, column: str, default: float) -> float:
+    return row.number(column) if row.has(column) else default
+
+
+def _stated_count(row: CsvRow, column: str, default: int) -> int:
+    return row.count(column, most=_MOST_TOKENS) if row.has(column) else default
+
+
 def validate_simulator(path: Path = SIMULATOR_ROWS, version: PaperVersion | None = None) -> pd.DataFrame:
     """Every cell of the published simulator's rows against ours.
 
     Args:
-        path: a CSV with the columns of ``data/bitmod_sim_results.csv``.
+        path: a CSV with the columns of ``data/bitmod_sim_results.csv``. Those of the design may be left out; where they
+            are there, rows are priced with their bits and array, and must be of our PE.
         version: rows of one version only.
 
     Returns:
@@ -92,20 +127,18 @@ def validate_simulator(path: Path = SIMULATOR_ROWS, version: PaperVersion | None
         agrees (cycles, counts and ports equal; energies within 1e-4; area within rounding).
 
     Raises:
-        ValueError: the file cannot be read or lacks a column.
+        ValueError: the file cannot be read, lacks a column or has no row, or a row is of no design that is modelled;
+            names file, line and column.
     """
     keys = ("sim", "task", "batch", "ctx", "model", "accelerator")
-    table = _read(Path(path), (*keys, *EXACT, *ENERGIES, AREA))
-    if version is not None:
-        table = table[table["sim"] == version.value]
     cells = []
-    for row in table.to_dict("records"):
-        report = paper_report(
-            row["model"], row["accelerator"], _PHASES[row["task"]], batch=int(row["batch"]), context=int(row["ctx"]),
-            version=PaperVersion(row["sim"]),
-        )  # fmt: skip
-        where = [row[key] for key in keys]
-        cells += [(*where, name, row[name], ours) for name, ours in simulator_figures(report).items()]
+    for row in read_csv(Path(path), (*keys, *EXACT, *ENERGIES, AREA)):
+        if version is not None and row.choice("sim", _VERSIONS) is not version:
+            continue
+        truths = {name: row.number(name, zero=name == _MAY_BE_ZERO) for name in (*EXACT, *ENERGIES, AREA)}
+        ours = simulator_figures(_row_report(row))
+        where = [row.count(key) if key in ("batch", "ctx") else row.text(key) for key in keys]
+        cells += [(*where, name, truths[name], value) for name, value in ours.items()]
     columns = ["version", "task", "batch", "context", "model", "design", "quantity", "truth", "ours"]
     result = pd.DataFrame(cells, columns=columns)
     result["error"] = (result["ours"] - result["truth"]) / result["truth"].where(result["truth"] != 0, 1.0)
@@ -169,24 +202,25 @@ def validate_speedups(path: Path = SPEEDUP_ROWS) -> pd.DataFrame:
         path: a CSV with the columns of ``data/bitmod_speedups.csv``. Rows of the paper are compared with version 1.
 
     Raises:
-        ValueError: the file cannot be read or lacks a column.
+        ValueError: the file cannot be read or lacks a column, or a row is none; names file, line and column.
     """
     names = ("simulator_version", "decode_tokens", "model", "accelerator", "cycles", "energy_uJ", "speedup_vs_fp16")
-    table = _read(Path(path), (*names, "provenance", "energy_efficiency_vs_fp16"))
+    models, designs = {name: name for name in paper_models()}, {name: name for name in DESIGNS}
     rows = []
-    for row in table.to_dict("records"):
-        version = PaperVersion.V2 if row["simulator_version"] == "v2" else PaperVersion.V1
-        tokens = int(row["decode_tokens"])
+    for row in read_csv(Path(path), (*names, "provenance", "energy_efficiency_vs_fp16")):
+        version = row.choice("simulator_version", {"-": PaperVersion.V1, **_VERSIONS})
+        tokens = row.count("decode_tokens", least=0, most=_MOST_TOKENS)
+        model, design = row.choice("model", models), row.choice("accelerator", designs)
+        truth, truth_uj = row.number("cycles"), row.number("energy_uJ")
         costs = _generation(version, tokens)
-        cycles, energy_uj = costs[row["model"], row["accelerator"]]
-        base_cycles, base_uj = costs[row["model"], _FP16]
+        cycles, energy_uj = costs[model, design]
+        base_cycles, base_uj = costs[model, _FP16]
         rows.append({
-            "provenance": row["provenance"], "version": version.value, "tokens": tokens, "model": row["model"],
-            "design": row["accelerator"], "cycles": row["cycles"], "our_cycles": cycles,
-            "cycles_error": cycles / row["cycles"] - 1, "energy_uj": row["energy_uJ"], "our_energy_uj": energy_uj,
-            "energy_error": energy_uj / row["energy_uJ"] - 1, "speedup": row["speedup_vs_fp16"],
-            "our_speedup": base_cycles / cycles, "energy_efficiency": row["energy_efficiency_vs_fp16"],
-            "our_energy_efficiency": base_uj / energy_uj,
+            "provenance": row.text("provenance"), "version": version.value, "tokens": tokens, "model": model,
+            "design": design, "cycles": truth, "our_cycles": cycles, "cycles_error": cycles / truth - 1,
+            "energy_uj": truth_uj, "our_energy_uj": energy_uj, "energy_error": energy_uj / truth_uj - 1,
+            "speedup": row.number("speedup_vs_fp16"), "our_speedup": base_cycles / cycles,
+            "energy_efficiency": row.number("energy_efficiency_vs_fp16"), "our_energy_efficiency": base_uj / energy_uj,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -207,25 +241,22 @@ def validate_pareto(path: Path = PARETO_ROWS) -> pd.DataFrame:
         path: a CSV with the columns of ``data/bitmod_pareto_fig9.csv``.
 
     Raises:
-        ValueError: the file cannot be read or lacks a column.
+        ValueError: the file cannot be read or lacks a column, or a row is none; names file, line and column.
     """
     names = ("accelerator", "bits", "model", "decode_cycles_per_token", "energy_uJ_onchip_only")
     rows = []
-    for row in _read(Path(path), names).to_dict("records"):
-        bits = float(row["bits"])
-        if row["accelerator"] == "BitMoD" and bits < _SCALED_BITS:
-            bits += 8 / 128
-        design = _SHEET_DESIGNS[row["accelerator"]]
-        report = published_report(
-            row["model"], design, OperandBits(bits, 16), Phase.DECODE, version=PaperVersion.V1
-        )  # fmt: skip
+    models = {name: name for name in paper_models()}
+    for row in read_csv(Path(path), names):
+        stated, model, design = row.number("bits"), row.choice("model", models), row.text("accelerator")
+        bits = stated + 8 / 128 if design == "BitMoD" and stated < _SCALED_BITS else stated
+        machine = row.choice("accelerator", _SHEET_DESIGNS)
+        report = published_report(model, machine, OperandBits(bits, 16), Phase.DECODE, version=PaperVersion.V1)
         energy_uj = pj_to_uj(report.total.onchip_pj)
+        truth, truth_uj = row.number("decode_cycles_per_token"), row.number("energy_uJ_onchip_only")
         rows.append({
-            "design": row["accelerator"], "bits": row["bits"], "model": row["model"],
-            "cycles": row["decode_cycles_per_token"], "our_cycles": report.cycles,
-            "cycles_error": report.cycles / row["decode_cycles_per_token"] - 1,
-            "onchip_energy_uj": row["energy_uJ_onchip_only"], "our_onchip_energy_uj": energy_uj,
-            "energy_error": energy_uj / row["energy_uJ_onchip_only"] - 1,
+            "design": design, "bits": stated, "model": model, "cycles": truth, "our_cycles": report.cycles,
+            "cycles_error": report.cycles / truth - 1, "onchip_energy_uj": truth_uj,
+            "our_onchip_energy_uj": energy_uj, "energy_error": energy_uj / truth_uj - 1,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
