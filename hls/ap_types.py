@@ -78,6 +78,26 @@ def compiler() -> str:
     return found
 
 
+def compiler_version() -> str:
+    """What the compiler says of itself.
+
+    Raises:
+        FileNotFoundError: it is not on the path.
+        ValueError: it does not run, or fails when it is asked.
+    """
+    command = [compiler(), "--version"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise ValueError(f"the C++ compiler {command[0]} must run, which it does not: {error.strerror}") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise ValueError(
+            f"the C++ compiler must answer `{' '.join(command)}` with status 0, not {done.returncode}: {said}"
+        )
+    return done.stdout
+
+
 def compile_command(
     sources: Sequence[Path],
     program: Path,
@@ -132,7 +152,9 @@ def compile_program(
     command = compile_command(sources, temporary, ap_types=ap_types, includes=includes, flags=flags)
     environment = {**os.environ, "LC_ALL": "C"}  # messages in English, quotes in ASCII
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, env=environment
+        )  # fmt: skip
         if done.returncode:
             lines = done.stderr.strip().splitlines()
             first = next((line for line in lines if "error" in line), lines[0] if lines else "no message")

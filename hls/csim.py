@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from datatypes.nearest import nearest
-from hls.ap_types import CompileError, ap_types_folder, compile_program, compiler
+from hls.ap_types import CompileError, ap_types_folder, compile_program, compiler_version
 from hls.export_folder import BUILD, MANIFEST, checked_path, digest, read_manifest
 
 MAX_WORKERS = 2  # a compiler takes about half a gigabyte
@@ -211,7 +211,7 @@ def simulate(
 
     Raises:
         FileNotFoundError: no compiler or no ``ap_int.h``.
-        ValueError: a layer does not compile, or its testbench does not end as it should.
+        ValueError: the compiler does not run, a layer does not compile, or its testbench does not end as it should.
     """
     if not 1 <= workers <= MAX_WORKERS:
         raise ValueError(f"workers of a simulation must be 1 to {MAX_WORKERS}, not {workers!r}")
@@ -237,8 +237,7 @@ class _Builder:
         self.export = export
         self.ap_types = ap_types
         self.include = export.folder / "include"
-        version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
-        shared = hashlib.sha256(repr((version, FLAGS, str(ap_types))).encode())
+        shared = hashlib.sha256(repr((compiler_version(), FLAGS, str(ap_types))).encode())
         for name in _headers(export):
             shared.update(name.encode() + b"\0" + _read(export.folder / name))
         self._shared = shared.digest()

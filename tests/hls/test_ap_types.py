@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hls import ap_types
-from hls.ap_types import CompileError, ap_types_folder, compile_command, compile_program, compiler
+from hls.ap_types import CompileError, ap_types_folder, compile_command, compile_program, compiler, compiler_version
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +55,24 @@ def test_without_headers_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"pip install 'codesign\[hls\]'.*CODESIGN_AP_TYPES"):
         ap_types_folder()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("#!/bin/sh\necho no licence >&2\nexit 7\n", r"broken --version` with status 0, not 7: no licence"),
+        ("#!/bin/sh\nexit 1\n", r"with status 0, not 1: it said nothing"),
+        ("#!/no/such/shell\n", r"broken must run, which it does not: No such file"),
+        ("text\n", r"broken must run, which it does not: Exec format error"),
+    ],
+)
+def test_a_compiler_that_does_not_say_its_version(tmp_path, monkeypatch, program, message):
+    broken = tmp_path / "broken"
+    broken.write_text(program)
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(ValueError, match=message):
+        compiler_version()
 
 
 def test_without_a_compiler_the_message_names_it(monkeypatch):

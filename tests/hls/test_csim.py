@@ -118,6 +118,15 @@ def test_mismatches_name_layer_row_token_and_values(good, tmp_path):
     assert len(short.mismatches) == 1 and short.mismatch_count == 3
 
 
+def test_a_compiler_that_fails_when_it_is_asked_for_its_version(good, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(ValueError, match=r"the C\+\+ compiler must answer .*, not 3: it said nothing"):
+        simulate(open_export(good))
+
+
 def test_an_edited_source_is_compiled_again_and_says_where_it_fails(good, tmp_path):
     folder = write_export(tmp_path / "out", ("a.one", "layer_a", {}), programs=good)
     config = folder / "layers/layer_a/config.h"
