@@ -43,6 +43,7 @@ _EPSILONS = ("variance_epsilon", "eps")  # names of it in transformers' and torc
 # Of the largest value that the block adds: float32 sums of a few thousand terms lie below 2**12 * 2**-24 = 2**-12,
 # another scale, norm or rotation far above.
 _SAME = 2.0**-9
+_FEW = 2  # positions: position 0 is not turned
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +128,7 @@ def block_of_model(source: QuantizedModel, index: int, ids: Tensor, *, tokens: i
             walked.advance(stream, earlier, block)
     with walked.block(index) as block:
         made = _read(source, block, path, names, stream.calls[0][index])
+        _check_angles_last(made, walked.embed([ids[:, :_FEW]]).calls[0][index])
         _check_same(walked, block, made, stream, index)
     return made, stream.hidden[0][0, :tokens].to(torch.float32).numpy()
 
@@ -215,6 +217,20 @@ def _one_table(table: Tensor, head_dim: int, path: str) -> np.ndarray:
     if not torch.equal(low, high):
         raise NotImplementedError(f"rotary embedding of block {path} must turn pairs of elements half a head apart")
     return np.ascontiguousarray(low.numpy())
+
+
+def _check_angles_last(made: DecoderBlock, few: Call) -> None:
+    """Make sure that ``few`` positions are turned by the tables of all, as keys stay in the cache as they were turned.
+
+    Dynamic scaling and LongRoPE take other angles for all positions once a text is longer than those trained on.
+    """
+    for table, wanted in zip((made.cosine, made.sine), few.kwargs[_ANGLES], strict=True):
+        found = _one_table(wanted, made.head_dim, made.name)
+        if not np.array_equal(table[: len(found)], found):
+            raise NotImplementedError(
+                f"rotary embedding of block {made.name} must turn a position by the same angles however many follow, "
+                f"not by others where there are {made.positions}: fewer positions (--positions) may do"
+            )
 
 
 # --- what it does ----------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def quantized(model: object, folder: Path) -> QuantizedModel:
 def family(folder: Path, name: str, **more: object) -> QuantizedModel:
     """A small model of one of transformers' families, its weights of a size that makes every part of it count."""
     torch.manual_seed(7)
-    config = getattr(transformers, f"{name}Config")(**SIZES, **more)
+    config = getattr(transformers, f"{name}Config")(**{**SIZES, **more})
     model = getattr(transformers, f"{name}ForCausalLM")(config).eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
@@ -49,10 +49,12 @@ def family(folder: Path, name: str, **more: object) -> QuantizedModel:
 
 SCALED = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 32}  # fmt: skip
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
 TAKEN = {
     "llama_with_stretched_angles": ("Llama", {"rope_parameters": SCALED}),
     "llama_with_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}),
-    "llama_with_wide_heads": ("Llama", {"head_dim": 20}),
+    # dynamic angles are the plain ones up to the trained length
+    "llama_with_wide_heads": ("Llama", {"head_dim": 20, "rope_parameters": DYNAMIC}),
     "qwen2": ("Qwen2", {}),
     "mistral": ("Mistral", {"sliding_window": None}),
 }
@@ -63,6 +65,11 @@ REFUSED = {
     "gemma_with_silu": ("Gemma", {"head_dim": 12, "hidden_act": "silu"}, "must compute what a Llama block does"),
     "mistral_with_a_window": ("Mistral", {"sliding_window": 4}, "must compute what a Llama block does"),
     "granite_scaling_residuals": ("Granite", {"residual_multiplier": 0.5}, "must compute what a Llama block does"),
+    "llama_beyond_what_dynamic_angles_leave": (
+        "Llama",
+        {"rope_parameters": DYNAMIC, "max_position_embeddings": 8},
+        "must turn a position by the same angles however many follow, not by others where there are 10: fewer",
+    ),
     "stablelm_turning_part_of_a_head": ("StableLm", {}, "input_layernorm of block model.layers.1 must be an RMSNorm"),
 }
 
