@@ -7,7 +7,7 @@ controllers (``hwmodel.fpga.CONTROLLERS``), requantization, schedulers of term s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datatypes.catalog import FP16, INTS, MINIFLOATS
@@ -16,6 +16,7 @@ from hwmodel.accelerator import Accelerator
 from hwmodel.fpga import FINN_LIMITS, NOTHING, Budget, FpgaDevice, FpgaResources, Limits, budget, planning_clock_hz
 from hwmodel.fpga_calibration import FpgaCalibration, calibrated
 from hwmodel.fpga_memory import smallest_blocks
+from hwmodel.memory import Sram
 from hwmodel.pe import PE, WIDE_BITS, PeKind
 from hwmodel.report import ResourceReport
 from hwmodel.unit_cost import Figure, Origin, UnitCost, price_pe
@@ -202,6 +203,24 @@ _MISSING = {
 }
 
 
+def _widths_read(pe: PE) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Bits of a weight and of an activation that a lane may take from its buffer at a time.
+
+    A machine that takes them serially reads a bit in a cycle, or all of them once in several cycles.
+    """
+    weights, inputs = pe.native_bits, pe.native_bits if pe.encoded_activations else WIDE_BITS
+    return (
+        (1, weights) if pe.kind is PeKind.BOTH_SERIAL else (weights,),
+        (1, inputs) if pe.kind in (PeKind.BOTH_SERIAL, PeKind.ACTIVATION_SERIAL) else (inputs,),
+    )
+
+
+def _fewest_blocks(memory: Sram, port_bits: Sequence[float], device: FpgaDevice) -> FpgaResources:
+    """Blocks of a buffer with whichever port takes fewer bits of them."""
+    made = [smallest_blocks(memory.capacity_bytes * 8, bits, ultra_at_hand=device.uram288 > 0) for bits in port_bits]
+    return min(made, key=lambda blocks: blocks.bram36 + 8 * blocks.uram288)  # 288 kb over 36 kb
+
+
 def estimate_on_fpga(
     accelerator: Accelerator,
     device: FpgaDevice,
@@ -239,14 +258,13 @@ def estimate_on_fpga(
     else:
         lane = price_pe(pe_design(FP16, FP16, accumulator=FloatAccumulator()), "lut6")
         parts.append(FpgaPart("vector lane", accelerator.vector.lanes, lane.luts, lane.flip_flops, lane.dsps))
-    inputs = pe.native_bits if pe.encoded_activations else WIDE_BITS
+    weights, inputs = _widths_read(pe)
     ports = (
-        ("weight buffer", accelerator.weight_buffer, accelerator.weight_port_bits(pe.native_bits, array)),
-        ("activation buffer", accelerator.activation_buffer, accelerator.input_port_bits(array, inputs)),
+        ("weight buffer", accelerator.weight_buffer, [accelerator.weight_port_bits(b, array) for b in weights]),
+        ("activation buffer", accelerator.activation_buffer, [accelerator.input_port_bits(array, b) for b in inputs]),
     )
     for name, memory, port_bits in ports:
-        blocks = smallest_blocks(memory.capacity_bytes * 8, port_bits, ultra_at_hand=device.uram288 > 0)
-        parts.append(FpgaPart(name, 1, memory=blocks))
+        parts.append(FpgaPart(name, 1, memory=_fewest_blocks(memory, port_bits, device)))
     total, said = sum((part.resources for part in parts), NOTHING), ""
     if calibration is not None:
         total, said = calibrated(total, calibration, device.family)

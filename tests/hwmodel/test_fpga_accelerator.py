@@ -50,6 +50,17 @@ def test_bismo_keeps_its_published_luts(name, luts):
     assert estimate.lut_error is None
 
 
+@pytest.mark.parametrize(("name", "rows"), [("bismo_pynq_z1", 8), ("bismo_ultra96", 10)])
+def test_bismo_reads_a_bit_a_lane_and_needs_no_more_blocks_than_its_cost_model_says(name, rows):
+    estimate = estimate_on_fpga(ACCELERATORS[name], device_by_name("pynq_z1"))
+    # 256 bits for each row of 1,024 entries: block RAMs of 18 bits by 1,024, two in a block of 36 kb
+    one = -(-256 * rows // 18) / 2
+    assert [part.memory.bram36 for part in estimate.parts[-2:]] == [one, one]
+    # cost model of version 2, "bram_array": ceil(256 / 32) * (rows + columns) for 1,024 entries, of 36 bits 32 in use
+    published = 256 // 32 * (rows + rows)
+    assert estimate.resources.bram36 == pytest.approx(published * 32 / 36, abs=1)
+
+
 def test_fused_bricks_by_hand():
     cost = price_accelerator_pe(BITFUSION.pe)
     # 16 bricks of 3 x 3 signed bits: seven LUTs; 4 times 3 adders of 6 bits, 3 of 12; 32 bits of accumulator
