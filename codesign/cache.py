@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,14 +30,19 @@ def cache_dir(*parts: str) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; on success it becomes ``path``, on failure it is removed.
+    """Give an empty temporary file beside ``path``; on success it becomes ``path``, on failure it is removed.
 
-    A reader sees the old file or the new one, never a part, whatever happens to the writer.
+    A reader sees the old file or the new one, never a part, whatever happens to the writer. Whoever may read new files
+    here may read this one, even if a library writes it under a name and a mode of its own first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
     try:
+        temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:
+            temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

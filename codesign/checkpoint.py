@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from codesign.cache import cache_dir, sha256_of_file, sha256_of_text, whole_folder
 from codesign.steps import progress
+from codesign.tensor_file import save_tensors
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -221,7 +221,7 @@ def safe_folder(folder: Path) -> Path:
                 tensors.update(_unpickle(path))
             # Tied weights share memory, which safetensors refuses: every name gets a copy of its own.
             tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-            save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+            save_tensors(tensors, temporary / WEIGHTS_FILE, {"format": "pt"})
             for path in folder.iterdir():
                 if path.is_file() and path.suffix in (".json", ".txt", ".model", ".jinja") and path not in pickles:
                     shutil.copy(path, temporary / path.name)

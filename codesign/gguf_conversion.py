@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from codesign.cache import cache_dir, sha256_of_file, whole_file, whole_folder
 from codesign.checkpoint import WEIGHTS_FILE, read_json
 from codesign.extras import quiet_transformers, require
 from codesign.model_config import first_line
+from codesign.tensor_file import save_tensors
 
 MAGIC = b"GGUF"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -101,7 +101,7 @@ def convert_gguf(path: Path) -> Path:
             del config.quantization_config
         config.save_pretrained(temporary)
         tensors = {name: value.detach().contiguous() for name, value in sorted(tensors.items())}
-        save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_tensors(tensors, temporary / WEIGHTS_FILE, {"format": "pt"})
         # A file may hold no tokenizer; ModelSource.tokenizer says so when one is asked for.
         with suppress(ValueError, KeyError, NotImplementedError, OSError, TypeError):
             transformers.AutoTokenizer.from_pretrained(path.parent, **where).save_pretrained(temporary)

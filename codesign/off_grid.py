@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from codesign.cache import cache_dir, sha256_of_file, whole_folder
@@ -28,6 +27,7 @@ from codesign.checkpoint import WEIGHTS_FILE
 from codesign.extras import quiet_transformers, require
 from codesign.gguf_conversion import open_gguf
 from codesign.steps import progress
+from codesign.tensor_file import save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def build_off_grid(gguf_path: Path, dtype: torch.dtype = torch.bfloat16) -> Path
         config = transformers.AutoConfig.from_pretrained(gguf_path.parent, **where)
         config.architectures, config.dtype = ["LlamaForCausalLM"], str(dtype).removeprefix("torch.")
         weights = build_weights(gguf_path, adapter, config, dtype)
-        save_file(dict(sorted(weights.items())), temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_tensors(dict(sorted(weights.items())), temporary / WEIGHTS_FILE, {"format": "pt"})
         config.save_pretrained(temporary)
         transformers.AutoTokenizer.from_pretrained(gguf_path.parent, **where).save_pretrained(temporary)
     got = sha256_of_file(target / WEIGHTS_FILE)

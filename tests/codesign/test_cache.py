@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,19 @@ def test_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
         raise RuntimeError("interrupted")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_library_that_renames_a_private_file_of_its_own(tmp_path: Path) -> None:
+    """As safetensors 0.8 does: whoever may read new files here may read this one."""
+    before = os.umask(0o027)
+    try:
+        with whole_file(tmp_path / "result") as temporary:
+            handle, own = tempfile.mkstemp(dir=tmp_path)  # mode 0600
+            os.close(handle)
+            Path(own).replace(temporary)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "result").stat().st_mode) == 0o640  # 0666 less the mask
 
 
 def test_failed_folder_leaves_nothing(tmp_path: Path) -> None:

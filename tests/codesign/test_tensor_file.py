@@ -14,6 +14,9 @@ def test_tensors_and_their_metadata_are_read_back(tmp_path):
         assert file.metadata() == {"key": "value"}
         assert file.get_tensor("a").tolist() == [0, 1, 2]
     assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
+    other = tmp_path / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode  # safetensors 0.8 leaves its own at 0600
 
 
 def test_a_disk_that_refuses_is_one_sentence_and_leaves_the_old_file(tmp_path, monkeypatch):
