@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from codesign.console import records, show_json, show_table
+from codesign.dashboard.page import write_dashboard
 from codesign.messages import say
+from codesign.outputs import check_output_file
 from codesign.study import StudyResult
-from codesign.study_folder import read_study_folder, write_study
+from codesign.study_folder import PAGE, read_study_folder
 
 _TRIALS = ("recipe", "accelerator", "bits_per_weight", "loss_delta", "loss_delta_se", "perplexity", "kl", "prefill_s",
            "decode_s", "decode_energy_j", "area_mm2")  # fmt: skip
@@ -20,8 +22,10 @@ _HEADINGS = {
 
 def report(folder: Path, *, as_json: bool) -> None:
     """Show a finished study and redraw its page."""
+    check_output_file(folder / PAGE)
     result = read_study_folder(folder)
-    show_study(result, write_study(result, folder), as_json=as_json)
+    write_dashboard(result, folder / PAGE)
+    show_study(result, folder / PAGE, as_json=as_json)
 
 
 def show_study(result: StudyResult, page: Path, *, as_json: bool) -> None:

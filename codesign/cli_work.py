@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from rich.progress import Progress, TaskID
+from torch import Tensor
 
 from codesign.accuracy import AccuracyResult, perplexity
 from codesign.apply import KVFormats
@@ -22,6 +23,7 @@ from codesign.cli_report import show_study
 from codesign.console import number, records, show_json, show_table, two_columns
 from codesign.machines import accelerators_by_name
 from codesign.messages import say
+from codesign.model_config import most_positions
 from codesign.models import ModelSource, resolve_model
 from codesign.outputs import check_output_folder
 from codesign.pricing import (
@@ -36,15 +38,15 @@ from codesign.pricing import (
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, recipe_job
 from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
-from codesign.quantized_model import quantize_model
+from codesign.quantized_model import check_quantized_output, quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
 from codesign.recipes import Recipe, check_quantizes, recipe
 from codesign.run_study import protocol_of, run_study
 from codesign.steps import progress
-from codesign.study_file import read_study
-from codesign.study_folder import write_study
+from codesign.study_file import StudySpec, read_study
+from codesign.study_folder import check_study_folder, write_study
 from codesign.tasks import load_task
-from codesign.text import check_text_name, load_text
+from codesign.text import Text, check_text_name, load_text
 from codesign.tokens import first_token, tokenize, windows
 from codesign.zero_shot import zero_shot
 from datatypes.layer_config import LayerConfig
@@ -118,15 +120,40 @@ def study(file: Path, out: Path, *, device: str, as_json: bool) -> None:
     with _in_file(file, "calibration"):
         check_text_name(spec.calibration_text)
     checked_device(device)
-    check_output_folder(out)
+    check_study_folder(out, spec.name)
     with progress() as bars:
         shown = _Bars(bars, spec.name, len(spec.recipes))
         with _in_file(file, "model"):
             source = resolve_model(spec.model)
+        _check_texts(spec, source, file)
         bench = Bench(source, protocol_of(spec), device, steps=shown.step)
         result = run_study(spec, device=device, bench=bench, done=shown.done)
     page = write_study(result, out)
     show_study(result, page, as_json=as_json)
+
+
+def _check_texts(spec: StudySpec, source: ModelSource, file: Path) -> None:
+    """Makes sure, before any work, that a study's texts fill windows that its model has positions for.
+
+    Says so where a text holds fewer tokens than the study asks for.
+    """
+    positions = most_positions(source.config)
+    if positions is not None and spec.context > positions:
+        raise ValueError(
+            f"{file}: evaluation: context must be at most the {positions} positions of {source.name}, "
+            f"not {spec.context}"
+        )
+    tokenizer = source.tokenizer()
+    for key, name, tokens in (
+        ("evaluation", spec.text, spec.tokens),
+        ("calibration", spec.calibration_text, spec.calibration_tokens),
+    ):
+        with _in_file(file, key):
+            _windows_of(load_text(name), tokenizer, tokens, spec.context, first_token(tokenizer, spec.bos))
+    whole = spec.prompt + spec.generate
+    if positions is not None and whole > positions:
+        say(f"prompt and generated tokens are {whole}, beyond the {positions} positions of {source.name}: "
+            "priced as if it had them")  # fmt: skip
 
 
 def quantize(
@@ -138,23 +165,27 @@ def quantize(
     check_quantizes(made)
     check_text_name(calibration_text)
     check_output_folder(out)
+    check_quantized_output(out)
     source = resolve_model(model)
     checked_device(device)
     with progress() as bars:
         shown = _Bars(bars, f"{source.name} {made.name}", 1)
         walked = BlockModel(source, device=device)
-        plan, about = CalibrationPlan(), {}
+        plan, about, tokens = CalibrationPlan(), {}, None
         if made.needs:
             text = load_text(calibration_text)
             tokenizer = source.tokenizer()
             first = first_token(tokenizer)
-            tokens = windows(tokenize(text, tokenizer, calibration_tokens), context, bos_token_id=first)
-            wanted = made.needs & GRADIENTS if sequential else made.needs
-            gathered = gather(walked, source.hash, tokens, wanted, steps=shown.step) if wanted else {}
-            plan = CalibrationPlan(gathered, tokens if sequential else None)
+            tokens = _windows_of(text, tokenizer, calibration_tokens, context, first)
+            plan = CalibrationPlan(windows=tokens if sequential else None)
             about = {"text": text.name, "sha256": text.hash, "tokens": int(tokens.numel()), "context": context,
                      "sequential": sequential, "bos": first is not None}  # fmt: skip
         job = recipe_job(walked, made, plan, about)
+        check_quantized_output(out, job.description(source.hash))  # before the model is run on the text
+        wanted = made.needs & GRADIENTS if sequential else made.needs
+        if tokens is not None and wanted:
+            gathered = gather(walked, source.hash, tokens, wanted, steps=shown.step)
+            job = replace(job, plan=replace(plan, gathered=gathered))
         quantized = quantize_model(source, job, out, device=device, steps=shown.step)
     totals = {
         "folder": str(out.resolve()),
@@ -168,6 +199,15 @@ def quantize(
         show_json(totals)
         return
     show_table(two_columns(totals), title=f"{source.name} as {made.name}", as_json=False)
+
+
+def _windows_of(text: Text, tokenizer: Any, wanted: int, context: int, first: int | None) -> Tensor:
+    """Windows of the first ``wanted`` tokens of a text; where it holds fewer, of all and a line that says so."""
+    ids = tokenize(text, tokenizer, wanted)
+    made = windows(ids, context, bos_token_id=first)
+    if len(ids) < wanted:
+        say(f"{text.name} holds {len(ids)} tokens, not {wanted}: all are taken")
+    return made
 
 
 def opened(model: str) -> tuple[ModelSource | QuantizedModel, Mapping[str, Any], KVFormats]:
@@ -194,7 +234,7 @@ def evaluate(
         shown = _Bars(bars, source.name, len(tasks) or 1)
         if not tasks:
             held_out = load_text(text)
-            ids = windows(tokenize(held_out, tokenizer, tokens), context, bos_token_id=first)
+            ids = _windows_of(held_out, tokenizer, tokens, context, first)
             predicted = "".join(tokenizer.decode(window[1:]) for window in ids.tolist())
             walked = BlockModel(source, device=device)
             result = perplexity(walked, ids, layers, kv=kv, text_bytes=len(predicted.encode()), steps=shown.step)

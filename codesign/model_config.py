@@ -52,6 +52,13 @@ def _missing_sizes(config_class: type, content: dict[str, Any]) -> Iterable[str]
             yield own
 
 
+def most_positions(config: Any) -> int | None:
+    """Tokens that a model of text was made for, as its config says; ``None`` where it says none."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    most = getattr(text, "max_position_embeddings", None)
+    return most if isinstance(most, int) and most > 0 else None
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error's message that is not empty, with the next where it ends in a colon; else its class.
 

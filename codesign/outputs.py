@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -21,15 +23,18 @@ def check_output_file(file: Path) -> None:
     """Makes sure that ``file`` can be written, or written anew.
 
     Raises:
-        ValueError: it is a folder, or lies where no file may be written.
+        ValueError: it is a folder or a device, or lies where no file may be written.
     """
-    if file.is_dir():
-        raise ValueError(f"the output {file} must be a file, not a folder")
+    if file.exists() and not file.is_file():  # a renamed file would take the place of a device
+        raise ValueError(f"the output {file} must be a file, not a {'folder' if file.is_dir() else 'device or a pipe'}")
     _check_place(file, tuple(file.absolute().parents))
 
 
 def _check_place(output: Path, places: tuple[Path, ...]) -> None:
-    """That the first of ``places`` that is there is a folder to write to."""
-    place = next(path for path in places if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"the output {output} must be where files may be written, which {place} is not")
+    """That the first of ``places`` that is there is a folder to write to: a file without a name is made in it."""
+    place = next(path for path in places if os.path.lexists(path))
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        with suppress(OSError), tempfile.TemporaryFile(dir=place):  # root is refused in /proc, whatever access says
+            return
+    what = f"the link {place} to nothing" if place.is_symlink() and not place.exists() else place
+    raise ValueError(f"the output {output} must be where files may be written, which {what} is not")

@@ -29,15 +29,16 @@ from torch import Tensor, nn
 from codesign.apply import KVFormats, effective_weight
 from codesign.checkpoint import read_json
 from codesign.models import ModelSource
+from codesign.unfinished_folder import JOB as JOB
+from codesign.unfinished_folder import LAYERS as LAYERS
+from codesign.unfinished_folder import MANIFEST as MANIFEST
+from codesign.unfinished_folder import check_finished
 from codesign.weight_names import tied_names
 from codesign.weight_slots import all_slots
 from datatypes.config_json import config_from_dict
 from datatypes.layer_packing import unpack_layer
 from datatypes.quantized_layer import QuantizedLayer
 
-MANIFEST = "codesign.json"
-JOB = "job.json"
-LAYERS = "layers"
 KIND = "codesign quantized model"
 VERSION = 1
 _FILE = re.compile(r"layers/\d{5,}\.safetensors|rest-\d{5,}\.safetensors")
@@ -188,10 +189,8 @@ def load_quantized(folder: Path | str) -> QuantizedModel:
             or not of the size the manifest says.
     """
     folder = Path(folder)
+    check_finished(folder)
     if not (folder / MANIFEST).is_file():
-        if (folder / JOB).is_file():
-            done = len(list((folder / LAYERS).glob("*.json")))
-            raise ValueError(f"{folder} must be a finished quantized model, not one interrupted after {done} layers")
         raise ValueError(f"{folder} must be a quantized model folder with {MANIFEST}")
     path = folder / MANIFEST
     manifest = read_json(path)

@@ -121,12 +121,10 @@ def quantize_model(
         ValueError: the folder holds something else, the disk refuses a file, or what an algorithm raises.
     """
     folder = Path(folder)
-    description = json.loads(json.dumps(job.description(source.hash)))
+    description = job.description(source.hash)
+    check_quantized_output(folder, description)
     if is_quantized(folder):
-        made = load_quantized(folder)
-        if made.manifest["job"] != description:
-            raise ValueError(_other_job(folder, made.manifest["job"], description))
-        return made
+        return load_quantized(folder)
     with _started(folder, description):
         return _quantize_into(folder, source, job, description, device=device, verify=verify, steps=steps)
 
@@ -221,18 +219,35 @@ def _started(folder: Path, description: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _start(folder: Path, description: Mapping[str, Any]) -> None:
-    """Make the folder, or make sure that it holds this very job, unfinished."""
+    """Make the folder, unless it holds this very job, unfinished."""
+    if not (folder / JOB).is_file():
+        (folder / LAYERS).mkdir(parents=True, exist_ok=True)
+        _write_json(folder / JOB, description)
+
+
+def check_quantized_output(folder: Path, description: Mapping[str, Any] | None = None) -> None:
+    """Make sure that a quantized model may be written to ``folder``: nothing is there, or this job, finished or not.
+
+    Args:
+        folder: need not be there.
+        description: of the job; ``None`` where it is not known yet, so that any job may be there.
+
+    Raises:
+        ValueError: another job, or something else, is there.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"the output {folder} must be a folder, not a file")
-    if (folder / JOB).is_file():
+    if is_quantized(folder):
+        found = load_quantized(folder).manifest["job"]
+    elif (folder / JOB).is_file():
         found = read_json(folder / JOB)
-        if found != description:
-            raise ValueError(_other_job(folder, found, description))
+    else:
+        if folder.is_dir() and any(path.is_file() for path in folder.rglob("*") if not path.name.endswith(PART_SUFFIX)):
+            raise ValueError(f"the output folder {folder} must be empty or hold a quantized model, not other files")
         return
-    if folder.is_dir() and any(path.is_file() for path in folder.rglob("*") if not path.name.endswith(PART_SUFFIX)):
-        raise ValueError(f"the output folder {folder} must be empty or hold a quantized model, not other files")
-    (folder / LAYERS).mkdir(parents=True, exist_ok=True)
-    _write_json(folder / JOB, description)
+    wanted = found if description is None else json.loads(json.dumps(description))  # tuples are lists there
+    if found != wanted:
+        raise ValueError(_other_job(folder, found, wanted))
 
 
 def _finished(folder: Path) -> dict[str, Mapping[str, Any]]:

@@ -23,7 +23,7 @@ from codesign.store import code_fingerprint, jsonable
 from codesign.study import LAYER_COLUMNS, TRIAL_COLUMNS, StudyResult, mark_front
 from codesign.study_file import StudySpec
 from codesign.text import load_text
-from codesign.tokens import first_token
+from codesign.tokens import first_token, tokenize
 from hwmodel.gpu import Machine
 from hwmodel.options import HONEST
 from hwmodel.workload import Phase
@@ -105,10 +105,14 @@ def manifest(
 ) -> dict[str, Any]:
     """All that a reader needs to repeat the study and to trust its constants; JSON-able."""
     texts = {}
-    for use, name in (("evaluation", spec.text), ("calibration", spec.calibration_text)):
+    for use, name, tokens in (
+        ("evaluation", spec.text, spec.tokens),
+        ("calibration", spec.calibration_text, spec.calibration_tokens),
+    ):
         text = load_text(name)
+        taken = len(tokenize(text, source.tokenizer(), tokens))  # fewer than were asked for where it holds no more
         texts[use] = {"name": text.name, "source": text.source, "licence": text.licence, "sha256": text.hash,
-                      "note": text.note}  # fmt: skip
+                      "note": text.note, "tokens": taken}  # fmt: skip
     made: dict[str, Any] = jsonable(
         {
             "study": {key: value for key, value in asdict_plain(spec).items() if key != "own_recipes"},

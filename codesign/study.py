@@ -75,8 +75,34 @@ MACHINE_COLUMNS: Mapping[str, str] = {
     "source": "where its numbers come from",
 }
 
+# Columns of the tables that hold texts, and truths; all others hold numbers.
+TEXT_COLUMNS = frozenset(
+    {"recipe", "algorithm", "accelerator", "reason", "phase", "layer", "kind", "bound", "source"}
+)  # fmt: skip
+TRUTH_COLUMNS = frozenset({"supported", "on_front"})
+
 # Objectives a study may minimise; a leading minus maximises.
 DEFAULT_OBJECTIVES: tuple[str, ...] = ("loss", "total_s", "total_energy_j")
+
+
+def check_objectives(objectives: Sequence[Any], study: str) -> None:
+    """Makes sure that ``objectives`` span a front: columns of numbers of the trials table, each once.
+
+    Raises:
+        ValueError: they do not; names ``study``.
+    """
+    where = f"objectives of study {study}"
+    if not objectives:
+        raise ValueError(f"{where} must name at least one, not none")
+    for name in objectives:
+        if not isinstance(name, str) or name.removeprefix("-") not in TRIAL_COLUMNS:
+            raise ValueError(f"{where} must be columns of the trials table, not {name!r}")
+        if name.removeprefix("-") in TEXT_COLUMNS | TRUTH_COLUMNS:
+            raise ValueError(f"{where} must be columns of numbers, not {name!r}")
+    columns = [name.removeprefix("-") for name in objectives]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise ValueError(f"{where} must differ, not repeat {', '.join(twice)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.recipes import Recipe, recipe, recipe_from_dict
-from codesign.study import DEFAULT_OBJECTIVES, TRIAL_COLUMNS
+from codesign.study import DEFAULT_OBJECTIVES, check_objectives
 from hwmodel.yaml_file import check_keys, read_yaml, take
 
 
@@ -47,21 +47,21 @@ class StudySpec:
     own_recipes: tuple[Recipe, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.name.strip() or not self.name.isprintable():
+            raise ValueError(f"name of a study must be a line of text, not {self.name!r}")
         for key in ("tokens", "context", "calibration_tokens", "batch", "prompt", "generate"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key} of study {self.name} must be at least 1, not {getattr(self, key)!r}")
         if self.tokens < self.context:
             raise ValueError(f"tokens of study {self.name} must be at least context {self.context}, not {self.tokens}")
-        for key in ("recipes", "accelerators", "objectives"):
+        for key in ("recipes", "accelerators"):
             names = getattr(self, key)
             if not names:
                 raise ValueError(f"{key} of study {self.name} must name at least one, not none")
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{key} of study {self.name} must differ, not repeat {', '.join(twice)}")
-        unknown = [name for name in self.objectives if name.removeprefix("-") not in TRIAL_COLUMNS]
-        if unknown:
-            raise ValueError(f"objectives of study {self.name} must be columns of the trials table, not {unknown[0]!r}")
+        check_objectives(self.objectives, self.name)
 
     def recipe(self, name: str) -> Recipe:
         """The recipe called ``name``: one of the study's own, else by the list and the grammar."""

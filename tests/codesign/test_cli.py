@@ -129,6 +129,48 @@ def test_quantize_evaluate_and_estimate_a_folder(run, tmp_path, tiny_llama_dir, 
     assert json.loads(priced)["totals"]["bits_per_weight"] == json.loads(out)["bits_per_weight"]
 
 
+def test_quantize_says_that_its_folder_is_taken_before_any_work(
+    refused, tmp_path, tiny_llama_dir, text_file, monkeypatch
+):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    message = refused("quantize", "no-such-model", "-r", "int4_g64", "-o", tmp_path / "mine")
+    assert message == f"the output folder {tmp_path / 'mine'} must be empty or hold a quantized model, not other files"
+    (tmp_path / "other" / "layers").mkdir(parents=True)
+    (tmp_path / "other" / "job.json").write_text('{"recipe": "fp16"}')
+
+    def never(*_args, **_kwargs):
+        raise AssertionError("calibrated first")
+
+    monkeypatch.setattr("codesign.cli_work.gather", never)
+    calibration = ("--calibration-text", text_file, "--calibration-tokens", 128, "--context", 64)
+    message = refused("quantize", tiny_llama_dir, "-r", "gwq4_g128", "-o", tmp_path / "other", *calibration)
+    assert "other must hold the same job, but its recipe differs" in message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "{folder}", "--text", "{text}"),
+        ("estimate", "{folder}"),
+        ("simulate", "{folder}"),
+        ("bits", "{folder}"),
+        ("explore", "{folder}"),
+        ("serving", "{folder}", "-a", "h100", "--rate", "1"),
+        ("quantize", "{folder}", "-r", "int4_g64", "-o", "{folder}2"),
+        ("export", "{folder}", "-o", "{folder}2"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_interrupted_folder_is_said_to_be_one(refused, tmp_path, text_file, command):
+    folder = tmp_path / "part"
+    (folder / "layers").mkdir(parents=True)
+    for name in ("job.json", "layers/00000.json", "layers/00001.json"):
+        (folder / name).write_text("{}")
+    said = refused(*(argument.format(folder=folder, text=text_file) for argument in command))
+    assert said == f"{folder} must be a finished quantized model, not one interrupted after 2 layers"
+
+
 def study_file(tmp_path, model, text, extra=""):
     path = tmp_path / "study.yaml"
     path.write_text(
@@ -141,7 +183,7 @@ def study_file(tmp_path, model, text, extra=""):
 
 
 def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
-    run, tmp_path, tiny_llama_dir, text_file, monkeypatch
+    run, refused, tmp_path, tiny_llama_dir, text_file, monkeypatch
 ):
     file = study_file(tmp_path, tiny_llama_dir, text_file)
     folder = tmp_path / "out"
@@ -175,6 +217,10 @@ def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
     assert status == 0, err
     assert "bitmod3_g64" in out
     assert str(folder) in err.replace("\n", "")
+    file.write_text(file.read_text().replace("name: tiny", "name: other"))
+    assert refused("study", file, "-o", folder) == (
+        f"the output folder {folder} must be new or of study 'other', not of study 'tiny'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,14 +233,29 @@ def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
         (("calibration: {text: ", "calibration: {text: no-"), "study.yaml: calibration: text must be"),
         (("tokens: 256", "tokens: 100000"), None),
         (("context: 64", "contxt: 64"), "did you mean 'context'"),
+        (
+            ("256, context: 64", "9999, context: 9999"),
+            "study.yaml: evaluation: context must be at most the 256 positions",
+        ),
+        (
+            ("calibration: {text: ", "calibration: {text: short.txt, tokens: 128} # {"),
+            "study.yaml: calibration: text must be at least one window of 64 tokens long, not ",
+        ),
+        (("workload:", "objectives: [loss, recipe]\nworkload:"), "objectives of study tiny must be columns of numbers"),
     ],
 )
-def test_a_wrong_study_is_one_sentence(run, refused, tmp_path, tiny_llama_dir, text_file, change, message):
+def test_a_wrong_study_is_one_sentence(run, refused, tmp_path, tiny_llama_dir, text_file, monkeypatch, change, message):
     file = study_file(tmp_path, tiny_llama_dir, text_file)
     file.write_text(file.read_text().replace(*change))
+    (tmp_path / "short.txt").write_text("too short")
+    monkeypatch.chdir(tmp_path)
     folder = tmp_path / "out"
     if message is None:
-        assert run("study", file, "-o", folder)[0] == 0, "more tokens than the text has: all of it is used"
+        status, _, err = run("study", file, "-o", folder)
+        assert status == 0, "more tokens than the text has: all of it is used"
+        texts = json.loads((folder / "manifest.json").read_text())["manifest"]["texts"]
+        assert f"held_out holds {texts['evaluation']['tokens']} tokens, not 100000: all are taken" in err
+        assert 0 < texts["evaluation"]["tokens"] < 100000 and texts["calibration"]["tokens"] == 128
         return
     assert message in refused("study", file, "-o", folder)
     assert not folder.exists()

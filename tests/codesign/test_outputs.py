@@ -1,6 +1,8 @@
 """Outputs that cannot be written are said before any work, by every command that has one."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,10 +31,26 @@ def test_a_file_that_cannot_be_written(tmp_path):
     assert (tmp_path / "file").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_place_that_root_may_access_but_not_write_to():
+    for check in (check_output_file, check_output_folder):
+        with pytest.raises(ValueError, match="output /proc/x must be where files may be written, which /proc is not"):
+            check(Path("/proc/x"))
+
+
+def test_a_link_to_nothing_and_a_device(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "at all")
+    for output in (tmp_path / "link", tmp_path / "link" / "below"):
+        with pytest.raises(ValueError, match="written, which the link .*link to nothing is not"):
+            check_output_folder(output)
+    with pytest.raises(ValueError, match=f"the output {os.devnull} must be a file, not a device or a pipe"):
+        check_output_file(Path(os.devnull))
+
+
 def test_relative_outputs_lie_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check_output_file(type(tmp_path)("new.csv"))
-    check_output_folder(type(tmp_path)("new"))
+    check_output_file(Path("new.csv"))
+    check_output_folder(Path("new"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
