@@ -30,11 +30,11 @@ _COMPARED = (*RESOURCES, "latency_cycles", "interval_cycles", "max_frequency_hz"
 
 
 def found_reports(folder: Path, identifiers: Sequence[str]) -> list[Path]:
-    """The ``csynth.xml`` and the co-simulation report of each layer under the ``build/`` of an export, in order; the
-    shortest path of several."""
+    """The ``csynth.xml``, the co-simulation and the export report of each layer under the ``build/`` of an export, in
+    order; the shortest path of several."""
     paths = []
     for identifier in identifiers:
-        for name in ("csynth.xml", f"{identifier}_cosim.rpt"):
+        for name in ("csynth.xml", f"{identifier}_cosim.rpt", f"{identifier}_export.rpt"):
             there = sorted((folder / BUILD / identifier).rglob(name), key=lambda path: (len(path.parts), path))
             paths += there[:1]
     return paths
@@ -42,7 +42,7 @@ def found_reports(folder: Path, identifiers: Sequence[str]) -> list[Path]:
 
 def joined(reports: Sequence[ParsedReport]) -> list[ResourceReport]:
     """One report for each design: what comes later fills in and replaces, so that place and route goes last."""
-    order = {"csynth": 0, "cosim": 1, "utilization": 2, "timing": 3}
+    order = {"csynth": 0, "cosim": 1, "implementation": 2, "utilization": 3, "timing": 4}
     made: dict[str, ResourceReport] = {}
     for parsed in sorted(reports, key=lambda one: order[one.kind]):
         new = parsed.report

@@ -1,10 +1,9 @@
-"""Reports of Vitis HLS and Vivado as ``ResourceReport``: csynth.xml, ``report_utilization``, ``report_timing_summary``,
-and the co-simulation report, which alone knows the cycles of loops whose bounds are arguments.
+"""Reports of Vitis HLS as ``ResourceReport``: csynth.xml, and the co-simulation report, which alone knows the cycles of
+loops whose bounds are arguments; ``read_report`` reads them and those of ``hls.vivado_report``.
 
 Formats: AMD UG1399 (csynth.xml: UserAssignments, PerformanceEstimates, AreaEstimates; ``<top>_cosim.rpt``: a row a
-language) and UG906 (text tables with a ``Site Type`` column; the Design Timing Summary). A report is somebody else's
-file: its size is limited, XML with a document type is refused (so no entity is ever expanded), and every figure must be
-a plain number. What a report does not state stays ``None``.
+language). A report is somebody else's file: its size is limited, XML with a document type is refused (so no entity is
+ever expanded), and every figure must be a plain number. What a report does not state stays ``None``.
 """
 
 from __future__ import annotations
@@ -12,38 +11,19 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from hls.report_figures import MOST_CYCLES, ParsedReport, frequency_hz, named_by_file, number, whole
+from hls.vivado_report import parse_implementation, parse_timing, parse_utilization
 from hwmodel.report import ResourceReport
 from hwmodel.units import ns_to_s
 
 MAX_BYTES = 64 << 20  # of a report; Vivado's own are far below
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
 _DEPTH, _ELEMENTS = 64, 1_000_000  # of a csynth.xml: far above those of any kernel
-_MOST_SITES = 10**9  # no device has more
-
-
-@dataclass(frozen=True)
-class ParsedReport:
-    """A report and what it is.
-
-    Args:
-        kind: ``csynth``, ``cosim``, ``utilization`` or ``timing``.
-        report: what it states.
-        slack_s: worst negative slack of a timing summary; ``None`` else.
-        period_s: clock period that it was asked for; ``None`` if it does not say.
-    """
-
-    kind: str
-    report: ResourceReport
-    slack_s: float | None = None
-    period_s: float | None = None
 
 
 def read_report(path: Path | str, *, clock_hz: float | None = None) -> ParsedReport:
-    """Whatever of the four kinds of report ``path`` is.
+    """Whatever of the five kinds of report ``path`` is.
 
     Args:
         path: a file.
@@ -68,9 +48,11 @@ def read_report(path: Path | str, *, clock_hz: float | None = None) -> ParsedRep
         return parse_utilization(text, str(path))
     if "Latency(Clock Cycles)" in text:
         return parse_cosim(text, path)
+    if "Resource usage ===" in text:
+        return parse_implementation(text, path)
     raise ValueError(
-        f"{path} must be a csynth.xml, a utilization report, a timing summary or a co-simulation report, "
-        "and is none of them"
+        f"{path} must be a csynth.xml, a utilization report, a timing summary, a co-simulation report or an "
+        "export report, and is none of them"
     )
 
 
@@ -99,21 +81,6 @@ def _root(data: bytes, name: str) -> ElementTree.Element:
     return root
 
 
-def _number(text: str, what: str, name: str) -> float:
-    """A plain decimal number."""
-    stripped = text.strip()
-    if not _NUMBER.fullmatch(stripped):
-        raise ValueError(f"{what} in report {name} must be a number, not {stripped[:40]!r}")
-    return float(stripped)
-
-
-def _whole(text: str, what: str, name: str) -> int:
-    value = _number(text, what, name)
-    if value != int(value) or not 0 <= value <= _MOST_SITES:
-        raise ValueError(f"{what} in report {name} must be a whole number of at least 0, not {text.strip()[:40]!r}")
-    return int(value)
-
-
 def _text(root: ElementTree.Element, path: str) -> str | None:
     """Text of the first element at ``path``; ``None`` for none, and for what Vitis writes where it knows nothing."""
     element = root.find(path)
@@ -137,15 +104,15 @@ def parse_csynth(data: bytes, name: str) -> ParsedReport:
 
     def site(tag: str) -> int | None:
         found = _text(root, f"AreaEstimates/Resources/{tag}")
-        return None if found is None else _whole(found, tag, name)
+        return None if found is None else whole(found, tag, name)
 
     def cycles(tag: str) -> int | None:
         found = _text(root, f"PerformanceEstimates/SummaryOfOverallLatency/{tag}")
-        return None if found is None else _whole(found, tag, name)
+        return None if found is None else whole(found, tag, name, MOST_CYCLES)
 
     period = _text(root, "PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod")
     asked = _text(root, "UserAssignments/TargetClockPeriod")
-    frequency = None if period is None else _frequency(ns_to_s(_number(period, "EstimatedClockPeriod", name)), name)
+    frequency = None if period is None else frequency_hz(ns_to_s(number(period, "EstimatedClockPeriod", name)), name)
     brams = site("BRAM_18K")
     version = _text(root, "ReportVersion/Version")
     top = _text(root, "UserAssignments/TopModelName")
@@ -164,14 +131,8 @@ def parse_csynth(data: bytes, name: str) -> ParsedReport:
         latency_cycles=cycles("Worst-caseLatency"),
         interval_cycles=cycles("Interval-max"),
     )
-    seconds = None if asked is None else ns_to_s(_number(asked, "TargetClockPeriod", name))
+    seconds = None if asked is None else ns_to_s(number(asked, "TargetClockPeriod", name))
     return ParsedReport("csynth", report, period_s=seconds)
-
-
-def _frequency(period_s: float, name: str) -> float:
-    if not period_s > 0:
-        raise ValueError(f"a clock period in report {name} must be above 0, not {period_s!r}")
-    return 1.0 / period_s
 
 
 # --- co-simulation ---------------------------------------------------------------------------------------------------
@@ -186,113 +147,22 @@ def parse_cosim(text: str, path: Path) -> ParsedReport:
     Raises:
         ValueError: another file name, no language that passed, or figures that are none.
     """
-    if not path.name.endswith(_COSIM) or path.name == _COSIM:
-        raise ValueError(f"a co-simulation report must keep its name, <top function>{_COSIM}, not {path.name!r}")
+    design = named_by_file(path.name, _COSIM, "a co-simulation report")
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines()]
     passed = [row for row in rows if len(row) > _INTERVAL and row[0] in ("Verilog", "VHDL") and row[1] == "Pass"]
     if not passed:
         raise ValueError(f"report {path} must have a row of Verilog or VHDL that passed")
     row = passed[0]
     interval = row[_INTERVAL]  # of a single call there is none
+
+    def cycles(cell: str, what: str) -> int:
+        return whole(cell, what, str(path), MOST_CYCLES)
+
     report = ResourceReport(
-        design=path.name.removesuffix(_COSIM),
+        design=design,
         target="",
         tool="Vitis HLS, co-simulation",
-        latency_cycles=_whole(row[_LATENCY], "the largest latency", str(path)),
-        interval_cycles=None if interval in ("NA", "") else _whole(interval, "the largest interval", str(path)),
+        latency_cycles=cycles(row[_LATENCY], "the largest latency"),
+        interval_cycles=None if interval in ("NA", "") else cycles(interval, "the largest interval"),
     )
     return ParsedReport("cosim", report)
-
-
-# --- Vivado ----------------------------------------------------------------------------------------------------------
-
-_SITES: Mapping[str, tuple[str, ...]] = {
-    "luts": ("CLB LUTs", "Slice LUTs", "CLB LUTs*", "Slice LUTs*"),
-    "flip_flops": ("CLB Registers", "Slice Registers", "Registers"),
-    "dsps": ("DSPs", "DSP Slices", "DSP48E1 only"),
-    "brams": ("Block RAM Tile",),
-    "urams": ("URAM",),
-}
-_HEADER = re.compile(r"^\|\s*(Tool Version|Design|Device)\s*:\s*(.*?)\s*$", re.MULTILINE)
-
-
-def _header(text: str) -> Mapping[str, str]:
-    """Tool, design and device of a Vivado report, where it states them."""
-    found: dict[str, str] = {}
-    for key, value in _HEADER.findall(text):
-        found.setdefault(key, value)
-    return found
-
-
-def _tool(header: Mapping[str, str]) -> str:
-    return header.get("Tool Version", "Vivado of unknown version").split(" (")[0].strip()
-
-
-def parse_utilization(text: str, name: str) -> ParsedReport:
-    """A ``report_utilization``: the tables with a column ``Site Type``, synthesised or placed.
-
-    Raises:
-        ValueError: no row of LUTs, or figures that are none.
-    """
-    found: dict[str, float] = {}
-    for line in text.splitlines():
-        if not line.lstrip().startswith("|"):
-            continue
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) < 2:
-            continue
-        for field, names in _SITES.items():
-            if cells[0] in names and field not in found:
-                found[field] = _number(cells[1], cells[0], name)
-                if not 0 <= found[field] <= _MOST_SITES:
-                    raise ValueError(f"{cells[0]} in report {name} must be at least 0, not {cells[1]!r}")
-    if "luts" not in found:
-        raise ValueError(f"report {name} must have a row of CLB LUTs or Slice LUTs in a table of site types")
-    header = _header(text)
-    if "Design" not in header:
-        raise ValueError(f"report {name} must name its design in its header")
-    whole = {field: int(value) for field, value in found.items() if field != "brams"}
-    report = ResourceReport(
-        design=header["Design"], target=header.get("Device", ""), tool=_tool(header), brams=found.get("brams"), **whole
-    )
-    return ParsedReport("utilization", report)
-
-
-_CLOCK_ROW = re.compile(r"^\s*\S+\s+\{[\d. ]+\}\s+(?P<period>\d+\.\d+)\s+(?P<frequency>\d+\.\d+)\s*$", re.MULTILINE)
-
-
-def parse_timing(text: str, name: str, *, clock_hz: float | None = None) -> ParsedReport:
-    """A ``report_timing_summary``: worst slack, and the frequency that follows from it and the clock.
-
-    Args:
-        text: the report.
-        name: for messages.
-        clock_hz: of the constraint, where the report has not exactly one clock.
-
-    Raises:
-        ValueError: no table, no slack in it, or no clock.
-    """
-    lines = text.splitlines()
-    starts = [i for i, line in enumerate(lines) if line.strip(" |") == "Design Timing Summary"]
-    heads = [
-        i for start in starts for i in range(start + 1, min(start + 12, len(lines))) if "WNS(ns)" in lines[i].split()
-    ]
-    rows = [line.split() for line in lines[heads[0] + 1 : heads[0] + 4] if line.strip(" -\t")] if heads else []
-    if not rows:
-        raise ValueError(f"report {name} must have a Design Timing Summary with a row of slacks")
-    if rows[0][0] in ("NA", "inf"):
-        raise ValueError(f"report {name} must state a worst slack: without a constrained path there is none")
-    slack = ns_to_s(_number(rows[0][0], "WNS", name))
-    periods = {ns_to_s(float(match["period"])) for match in _CLOCK_ROW.finditer(text)}
-    if clock_hz is not None:
-        period = 1.0 / clock_hz
-    elif len(periods) == 1:
-        (period,) = periods
-    else:
-        raise ValueError(f"report {name} must have one clock, not {len(periods)}: state the clock that is meant")
-    header = _header(text)
-    report = ResourceReport(
-        design=header.get("Design", ""), target=header.get("Device", ""), tool=_tool(header),
-        max_frequency_hz=_frequency(period - slack, name),
-    )  # fmt: skip
-    return ParsedReport("timing", report, slack_s=slack, period_s=period)

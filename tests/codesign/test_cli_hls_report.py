@@ -97,6 +97,13 @@ def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, run)
     code, out, _ = run("hls-report", "--export", folder, "--json")
     cycles = [row for row in json.loads(out)["figures"] if row["figure"] == "latency_cycles"]
     assert code == 0 and [(row["measured"], row["ratio"]) for row in cycles] == [(latency, 3.0)]
+    # and sites after place and route that of those before
+    place = folder / "build" / DESIGN / "vitis" / "hls" / "impl" / "report" / "verilog"
+    place.mkdir(parents=True)
+    luts = 2 * round(estimate["resources"]["luts"])
+    (place / f"{DESIGN}_export.rpt").write_text(f"#=== Post-Implementation Resource usage ===\nLUT: {luts}\n")
+    code, _, err = run("hls-report", "--export", folder)
+    assert code == 0 and "luts on UltraScale+: 2.00 of the estimate" in err
 
 
 def test_mistakes_are_one_sentence(exported, tmp_path, run):

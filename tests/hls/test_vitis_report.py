@@ -2,7 +2,8 @@
 
 import pytest
 
-from hls.vitis_report import MAX_BYTES, parse_timing, read_report
+from hls.vitis_report import MAX_BYTES, read_report
+from hls.vivado_report import parse_timing
 
 CSYNTH = """<profile>
     <ReportVersion>
@@ -137,6 +138,15 @@ def test_what_csynth_does_not_know_is_absent(tmp_path):
     assert report.latency_cycles is None and report.urams is None and report.luts == 40000
 
 
+def test_more_cycles_than_any_device_has_sites(tmp_path):
+    # 2**32 iterations, which a tool assumes where it knows no bound
+    text = CSYNTH.replace("4800", "4294967300").replace("4700", "4294967200")
+    report = read_report(written(tmp_path, text)).report
+    assert (report.latency_cycles, report.interval_cycles) == (4294967300, 4294967200)
+    cosim = read_report(written(tmp_path, COSIM.replace("4800", "4294967300"), "layer_fc_x0_cosim.rpt"))
+    assert cosim.report.latency_cycles == 4294967300
+
+
 def test_older_reports_count_dsps_by_another_name(tmp_path):
     text = CSYNTH.replace("<DSP>20</DSP>", "<DSP48E>20</DSP48E>", 1)
     assert read_report(written(tmp_path, text)).report.dsps == 20
@@ -230,7 +240,7 @@ BOMB = """<?xml version="1.0"?>
         (BOMB, "without a document type"),
         ('<!DOCTYPE profile SYSTEM "file:///etc/passwd"><profile/>', "without a document type"),
         ('<!doctype profile [<!entity x SYSTEM "http://a/">]><profile>&x;</profile>', "without a document type"),
-        (CSYNTH.encode("utf-16"), "must be a csynth.xml, a utilization report, a timing summary or a co-simulation"),
+        (CSYNTH.encode("utf-16"), "must be a csynth.xml, a utilization report, a timing summary, a co-simulation"),
         (CSYNTH.replace("2023.2", "2023\x00.2"), "without a document type"),
         (CSYNTH[:900], "must be XML as Vitis HLS writes it"),
         ("<profile>&unknown;</profile>", "must be XML as Vitis HLS writes it"),
@@ -239,7 +249,8 @@ BOMB = """<?xml version="1.0"?>
         ("<profile><AreaEstimates/></profile>", "must be a csynth.xml, with resources"),
         (CSYNTH.replace("<TopModelName>layer_fc_x0</TopModelName>", ""), "must name its top function"),
         (CSYNTH.replace(">40000<", ">many<"), "LUT in report .* must be a number, not 'many'"),
-        (CSYNTH.replace(">40000<", ">-1<"), "LUT in report .* must be a whole number of at least 0"),
+        (CSYNTH.replace(">40000<", ">-1<"), "LUT in report .* must be a whole number of 0 to 1,000,000,000, not '-1'"),
+        (CSYNTH.replace(">40000<", ">2000000000<"), "LUT in report .* must be a whole number of 0 to 1,000,000,000"),
         (CSYNTH.replace(">40000<", ">1e9<"), "LUT in report .* must be a number, not '1e9'"),
         (CSYNTH.replace(">40000<", f">{'9' * 400}<"), "LUT in report .* must be a number"),
         (CSYNTH.replace(">40000<", ">nan<"), "LUT in report .* must be a number, not 'nan'"),
