@@ -48,10 +48,14 @@ class ResourceRatio:
     tool: str
 
     def __post_init__(self) -> None:
-        for name in ("ratio", "spread"):
+        for name, least in (("ratio", 1 / _LARGEST_RATIO), ("spread", 1)):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and 1 / _LARGEST_RATIO <= value <= _LARGEST_RATIO):
-                raise ValueError(f"{name} of a calibration must be 0.001 to 1000, not {value!r}")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (number and least <= value <= _LARGEST_RATIO):
+                raise ValueError(f"{name} of a calibration must be {least:g} to {_LARGEST_RATIO:g}, not {value!r:.40}")
+        for name in ("family", "tool"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} of a calibration must be a text, not {getattr(self, name)!r}")
         if self.resource not in RESOURCES.values():
             raise ValueError(
                 f"resource of a calibration must be one of {', '.join(RESOURCES.values())}, not {self.resource!r}"
@@ -160,8 +164,14 @@ def load_calibration(path: Path | str) -> FpgaCalibration:
     fields = set(ResourceRatio.__dataclass_fields__)
     if not isinstance(entries, list) or not all(isinstance(one, dict) and set(one) == fields for one in entries):
         raise ValueError(f"ratios of calibration {path} must each have {', '.join(sorted(fields))}")
+    if not all(isinstance(one["designs"], list) for one in entries):
+        raise ValueError(f"designs of calibration {path} must be a list of names")
     try:
         ratios = tuple(ResourceRatio(**{**one, "designs": tuple(one["designs"])}) for one in entries)
-    except TypeError:
-        raise ValueError(f"designs of calibration {path} must be a list of names") from None
+    except ValueError as error:
+        raise ValueError(f"calibration {path}: {error}") from None
+    measured = [(ratio.family, ratio.resource) for ratio in ratios]
+    for family, resource in measured:
+        if measured.count((family, resource)) > 1:
+            raise ValueError(f"calibration {path} must have one ratio of {resource} on {family}, not two")
     return FpgaCalibration(ratios, path.name)

@@ -105,11 +105,18 @@ def _content(**changes):
         (json.dumps(_content(resource="dreams")), "resource of a calibration must be one of luts"),
         (json.dumps(_content(ratio="2")), "ratio of a calibration must be 0.001 to 1000, not '2'"),
         (json.dumps(_content(ratio=0)), "ratio of a calibration must be 0.001 to 1000, not 0"),
+        (json.dumps(_content(ratio=True)), "ratio of a calibration must be 0.001 to 1000, not True"),
+        (json.dumps(_content(ratio=10**400)), "bad.json: ratio of a calibration must be 0.001 to 1000, not 1000"),
+        (json.dumps(_content(spread=0.5)), "spread of a calibration must be 1 to 1000, not 0.5"),
+        (json.dumps(_content(family=5)), "family of a calibration must be a text, not 5"),
+        (json.dumps(_content(tool=["x"])), "tool of a calibration must be a text"),
+        (json.dumps(_content(designs="abc")), "must be a list of names"),
+        (json.dumps({**_content(), "ratios": 2 * _content()["ratios"]}), "one ratio of luts on UltraScale., not two"),
         (json.dumps(_content(ratio=math.nan)), "ratio of a calibration must be 0.001 to 1000, not nan"),
         (json.dumps(_content(designs=[])), "designs of a calibration must be named"),
         (json.dumps(_content(designs=3)), "must be a list of names"),
     ],
-    ids=range(12),
+    ids=range(19),
 )  # fmt: skip
 def test_files_that_are_no_calibration_are_one_sentence(tmp_path, content, said):
     path = tmp_path / "bad.json"
