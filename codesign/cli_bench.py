@@ -24,6 +24,7 @@ from codesign.messages import say
 from codesign.outputs import check_output_file
 from hwmodel.report import Measurement
 from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.shape_text import parse_shape
 from kernels_gpu.timing import COPY_BYTES
 
 # of the weight and its decoded, doubled and rotated copies while a kernel is compared with float64: bytes a weight
@@ -121,18 +122,6 @@ def chosen_recipes(names: list[str] | None) -> list[str]:
     return names or list(RECIPES)
 
 
-def parse_shape(text: str) -> tuple[int, int]:
-    """Outputs and inputs of ``NxK``.
-
-    >>> parse_shape("11008x4096")
-    (11008, 4096)
-    """
-    n, _, k = text.partition("x")
-    if not (n.isdecimal() and k.isdecimal() and int(n) and int(k)):
-        raise ValueError(f"shape must be NxK, as 4096x4096, not {text!r}")
-    return int(n), int(k)
-
-
 def load_benchmark() -> Any:
     """The benchmark's module, on a machine that can run it.
 
@@ -143,11 +132,16 @@ def load_benchmark() -> Any:
         raise ValueError(f"codesign bench must find a CUDA GPU and its driver; torch {torch.__version__} finds none")
     for module in ("cuda.bindings", "numba_cuda"):
         require(module, "gpu")
+    _launch("require_cuda")
+    return importlib.import_module("kernels_gpu.bench_gemv")
+
+
+def _launch(name: str, *arguments: Any) -> None:
+    """A function of ``kernels_gpu.launch``, whose refusal is a mistake of the command line."""
     try:
-        importlib.import_module("kernels_gpu.launch").require_cuda()
+        getattr(importlib.import_module("kernels_gpu.launch"), name)(*arguments)
     except RuntimeError as error:
         raise ValueError(str(error)) from None
-    return importlib.import_module("kernels_gpu.bench_gemv")
 
 
 def memory_needed(shapes: list[tuple[int, int]], l2_bytes: int) -> int:
@@ -162,11 +156,8 @@ def measure(bench_gemv: Any, asked: argparse.Namespace, kept: Sequence[Measureme
         ValueError: too little memory.
     """
     facts = bench_gemv.device_facts()
-    needed, free = memory_needed(asked.shapes, facts.l2_bytes), torch.cuda.mem_get_info()[0]
-    if free < needed:
-        raise ValueError(
-            f"free memory of {facts.name} must be at least {needed / 1e9:.1f} GB for these shapes, not {free / 1e9:.1f}"
-        )
+    free = torch.cuda.mem_get_info()[0]
+    _launch("require_free_memory", memory_needed(asked.shapes, facts.l2_bytes), "these shapes")
     done = {(record.name, record.shape[0], record.shape[2], record.shape[1]) for record in kept}
     try:
         rate = bench_gemv.copy_bytes_per_s()

@@ -16,6 +16,12 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:
 
     >>> nearest("bitmood", ("bitmod", "ant")), nearest("x", ("bitmod", "ant"))
     ('; nearest: bitmod', '')
+    >>> nearest("INT4", ("int8", "int4", "Llama"), most=1), nearest("llama", ("int4", "Llama"))  # case is no difference
+    ('; nearest: int4', '; nearest: Llama')
     """
-    near = difflib.get_close_matches(name, list(known), n=most)
+    folded: dict[str, list[str]] = {}
+    for one in known:
+        folded.setdefault(one.casefold(), []).append(one)
+    close = difflib.get_close_matches(name.casefold(), folded, n=most)
+    near = [one for key in close for one in folded[key]][:most]
     return f"; nearest: {', '.join(near)}" if near else ""

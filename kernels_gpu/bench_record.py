@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hwmodel.report import Measurement
 from kernels_gpu.launch import device_facts, query_smi, require_cuda, require_free_memory
+from kernels_gpu.shape_text import parse_shape
 from kernels_gpu.timing import COPY_BYTES, REPLAYS
 
 CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
@@ -79,10 +80,10 @@ def shape_argument(text: str) -> tuple[int, int]:
     Raises:
         argparse.ArgumentTypeError: not two numbers above zero.
     """
-    n, _, k = text.partition("x")
-    if not (n.isdecimal() and k.isdecimal() and int(n) and int(k)):
-        raise argparse.ArgumentTypeError(f"a shape must be NxK, not {text!r}")
-    return int(n), int(k)
+    try:
+        return parse_shape(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def checked(outs: Sequence[Tensor], expected: Tensor, allowed: Tensor) -> float:

@@ -214,6 +214,9 @@ def test_names_are_found_and_near_misses_are_named():
     assert formats_by_name("bitmod_fp4") == BITMOD_FP4 and formats_by_name("nf4") == (NF4,)
     with pytest.raises(ValueError, match=r"not 'nf5'; nearest: .*nf4"):
         format_by_name("nf5")
+    for name, said in (("INT4", "nearest: int4, "), ("MXFP4", "nearest: mxfp4")):
+        with pytest.raises(ValueError, match=f"not '{name}'; {said}"):
+            format_by_name(name)
     with pytest.raises(ValueError, match=r"not 'bitmod_fp5'; nearest: .*bitmod_fp4"):
         formats_by_name("bitmod_fp5")
 

@@ -1,5 +1,6 @@
 """What benchmarks write: records of timed kernels, and files of them."""
 
+import argparse
 import json
 import os
 import signal
@@ -10,7 +11,17 @@ import pytest
 import torch
 
 from kernels_gpu import bench_record
-from kernels_gpu.bench_record import Row, checked, exit_without_cuda, gather, measurement, table, write_json
+from kernels_gpu.bench_record import (
+    Row,
+    checked,
+    exit_without_cuda,
+    gather,
+    measurement,
+    shape_argument,
+    table,
+    write_json,
+)
+from kernels_gpu.shape_text import parse_shape
 
 ROW = Row("int4", 2, 4096, 1024, "8x2x1x0", 2 << 20, 0.7, 1.4, 0.0125, 0.25, 64)
 
@@ -33,6 +44,13 @@ def test_a_table_has_a_line_for_each_row():
     head, line = table([ROW]).splitlines()
     assert len(head) == len(line)
     assert line.split() == ["int4", "2", "4096x1024", "8x2x1x0", "1.40", "1.2%", "0.70", "50.0%", "0.25", "64"]
+
+
+def test_a_shape_of_the_command_line_says_what_codesign_bench_says():
+    assert shape_argument("11008x4096") == parse_shape("11008x4096") == (11008, 4096)
+    for wrong in ("4096", "0x8", "-1x8", "8x"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"shape must be NxK, as 4096x4096, not '{wrong}'"):
+            shape_argument(wrong)
 
 
 def test_a_file_is_written_whole(tmp_path):
