@@ -1,6 +1,12 @@
 """HOST.md: every buffer of every kernel, with its bytes."""
 
+import re
+
+import pytest
+
+from datatypes.planes import plane_widths
 from hls.host_note import host_note
+from hls.render import TEMPLATES
 
 ABOUT = {"model": "tiny-int4", "device": {"name": "u250", "part": "xcu250-figd2104-2L-e"}, "clock_mhz": 300.0}
 
@@ -36,3 +42,11 @@ def test_weights_on_the_chip_have_no_port():
     assert "part of the kernel (`layers/layer_model_q_x1/image.inc`)" in text
     assert text.count("| `weights` |") == 1 and "FP32 scales of the token's tiles" in text
     assert text.index("## model.q") < text.index("## model.k")
+
+
+@pytest.mark.parametrize("template", ["HOST.md", "BLOCK_HOST.md"])
+def test_planes_are_all_that_codes_are_packed_in(template):
+    text = " ".join((TEMPLATES / template).read_text().split())
+    (said,) = re.findall(r"into planes of ([\d, ]+ and \d+) bits", text)
+    there = {width for bits in range(1, 17) for width in plane_widths(bits)}
+    assert [int(width) for width in re.findall(r"\d+", said)] == sorted(there, reverse=True)
