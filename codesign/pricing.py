@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from codesign.model_config import most_positions
 from codesign.recipes import Recipe, check_groups
 from codesign.study import LAYER_COLUMNS
 from codesign.trace import NoDecodeSteps, trace
@@ -88,12 +89,12 @@ def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, to
     """Trace a model's prompt and decode steps from its config alone; one pass where it writes no tokens.
 
     Raises:
-        ValueError: a size below 1, or beyond ``LARGEST``.
+        ValueError: a size below 1 or beyond ``LARGEST``, or a prompt that the model has no positions for.
     """
     for what, size in (("batch", batch), ("prompt", prompt), ("tokens", tokens)):
         if not 1 <= size <= LARGEST[what]:
             raise ValueError(f"{what} must be 1 to {LARGEST[what]:,}, not {size!r}")
-    prefill = trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
+    prefill = _trace_prompt(source, batch, prompt)
     try:
         traced = trace(
             source.config, phase=Phase.DECODE, batch=batch, context=prompt + tokens, source=prompt, name=source.name
@@ -101,6 +102,18 @@ def trace_generation(source: Described, *, batch: int = 1, prompt: int = 256, to
     except NoDecodeSteps:
         return Generation(prefill, None, prompt, 0)
     return Generation(prefill, absorb_latent(traced), prompt, tokens)
+
+
+def _trace_prompt(source: Described, batch: int, prompt: int) -> Workload:
+    """The prompt's workload; where only its length is in the way, the sentence names the most positions there are."""
+    try:
+        return trace(source.config, phase=Phase.PREFILL, batch=batch, context=prompt, name=source.name)
+    except NotImplementedError:
+        most = most_positions(source.config)
+        if most is None or prompt <= most:
+            raise
+        trace(source.config, phase=Phase.PREFILL, batch=batch, context=most)  # raises where something else is wrong
+    raise ValueError(f"prompt must be at most the {most} positions of {source.name} (--prompt {most}), not {prompt}")
 
 
 def configs_of(made: Recipe, generation: Generation) -> dict[str, LayerConfig]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from transformers import BertConfig, LlamaConfig, Mamba2Config, MistralConfig, T5Config
+from transformers import BertConfig, CLIPTextConfig, LlamaConfig, Mamba2Config, MistralConfig, T5Config
 
 from codesign.models import resolve_model
 from codesign.pricing import configs_by_layer, configs_of, layer_rows, machine_rows, price_generation, trace_generation
@@ -47,6 +47,24 @@ def test_a_step_at_another_context_equals_a_fresh_trace(config, context):
     generation = trace_generation(source(config), prompt=8, tokens=16)
     fresh = trace(config, phase=Phase.DECODE, context=context, name="tiny")
     assert generation.at(Phase.DECODE, context).layers == fresh.layers
+
+
+def test_a_prompt_beyond_the_positions_of_a_text_encoder_is_said_by_its_option():
+    """CLIP's own forward refuses it, with a message that knows no ``--prompt``."""
+    small = {key: TINY[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")}
+    clip = source(CLIPTextConfig(**small, max_position_embeddings=20))
+    assert trace_generation(clip, prompt=20).prefill.context == 20
+    with pytest.raises(ValueError, match=r"^prompt must be at most the 20 positions of tiny \(--prompt 20\), not 21$"):
+        trace_generation(clip, prompt=21)
+
+
+def test_another_reason_is_not_taken_for_the_positions(monkeypatch):
+    def fails(*_args, **_kwargs):
+        raise NotImplementedError("the forward must run on shapes alone")
+
+    monkeypatch.setattr("codesign.pricing.trace", fails)
+    with pytest.raises(NotImplementedError, match="must run on shapes alone"):
+        trace_generation(source(CLIPTextConfig(max_position_embeddings=20)), prompt=21)
 
 
 @pytest.mark.parametrize("accelerator", ["fp16_baseline", "bitmod"])
