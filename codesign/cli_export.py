@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def export(
     calibrations = sorted({layer["estimate"]["calibration"] for layer in manifest["layers"]} - {""})
     for said in calibrations:
         say(said)
-    say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
+    _say_next(out)
 
 
 def _show_block(manifest: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
@@ -120,7 +121,13 @@ def _show_block(manifest: Mapping[str, Any], out: Path, *, as_json: bool) -> Non
     )
     if made["calibration"]:
         say(made["calibration"])
-    say(f"{out.resolve()}: codesign csim {out}, or make csim in it; HOST.md describes the buffers")
+    _say_next(out)
+
+
+def _say_next(out: Path) -> None:
+    """What to do with an export, as a shell takes it."""
+    folder = shlex.quote(str(out))
+    say(f"{out.resolve()}: codesign csim {folder}, or make csim in it; HOST.md describes the buffers")
 
 
 def _clock_mhz(board: FpgaDevice, clock: float | None) -> float:

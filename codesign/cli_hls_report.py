@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -151,4 +152,5 @@ def hls_report(
     for ratio in ratios:
         say(f"{ratio.resource} on {ratio.family}: {ratio.ratio:.2f} of the estimate, spread {ratio.spread:.2f}")
     if calibration is not None:
-        say(f"{calibration}: codesign export --calibration {calibration}, codesign fpga --calibration {calibration}")
+        file = shlex.quote(str(calibration))
+        say(f"{calibration}: codesign export --calibration {file}, codesign fpga --calibration {file}")

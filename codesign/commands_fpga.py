@@ -112,7 +112,7 @@ def hls_report(
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="csynth.xml, <top>_cosim.rpt, utilization report, timing summary; or those under --export."
+            help="csynth.xml, <top>_cosim.rpt, <top>_export.rpt, utilization, timing summary; or those under --export."
         ),
     ] = None,
     export: Annotated[

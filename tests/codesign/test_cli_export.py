@@ -100,10 +100,10 @@ def test_export_and_csim_from_folder_to_equal_outputs(run, exported, compiled_he
 
 def test_the_same_command_gives_the_same_bytes(run, model, tmp_path):
     arguments = ("export", model, "-l", "*.0.mlp.*", "-l", Q, "-a", "stripes", "-d", "zcu104", "--clock", "250")
-    for name in ("one", "two"):
+    for name, said in (("one", f"codesign csim {tmp_path}/one,"), ("or two", f"codesign csim '{tmp_path}/or two',")):
         status, out, err = run(*arguments, "-o", tmp_path / name)
-        assert status == 0 and "codesign csim" in err and "gate_proj" in out
-    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
+        assert status == 0 and said in err and "gate_proj" in out
+    assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "or two")
     manifest = json.loads((tmp_path / "one/manifest.json").read_text())
     names = [layer["name"].rpartition(".")[2] for layer in manifest["layers"]]
     assert sorted(names) == ["down_proj", "gate_proj", "q_proj", "up_proj"]
