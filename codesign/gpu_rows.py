@@ -30,6 +30,7 @@ from hwmodel.gpu_kernel_fit import FITTED_GPU
 from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import TileCut
+from hwmodel.gpu_tiles_decode import Lookup
 from hwmodel.gpu_tiles_fit import TileCase
 from hwmodel.gpu_tiles_fit import use_of as use_of_tiles
 from hwmodel.options import HONEST
@@ -162,6 +163,15 @@ def _ring_of(record: Measurement) -> Ring:
     return Ring(stated)
 
 
+def _lookup_of(record: Measurement) -> Lookup:
+    """How the tile kernel decoded floats of four bits; records that do not say are of its versions up to 2."""
+    stated = record.conditions.get("lookup", Lookup.BYTES.value)
+    if stated not in {lookup.value for lookup in Lookup}:
+        known = ", ".join(lookup.value for lookup in Lookup)
+        raise ValueError(f"lookup of measurement {record.name} must be one of {known}, not {stated!r}")
+    return Lookup(stated)
+
+
 def case_of(record: Measurement, gpu: Gpu | None = None) -> GemvCase:
     """A record of the project's own GEMV as the model takes it, on ``gpu`` or what its device means.
 
@@ -204,7 +214,9 @@ def tile_case_of(record: Measurement, gpu: Gpu | None = None) -> TileCase:
     stated = record.conditions.get("registers", "0")
     if not stated.isdecimal():
         raise ValueError(f"registers of measurement {record.name} must be a whole number, not {stated!r}")
-    cut = TileCut(*_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record), registers=int(stated))
+    cut = TileCut(
+        *_four(record, _WAY, "8x8x1x2"), ring=_ring_of(record), registers=int(stated), lookup=_lookup_of(record)
+    )
     return TileCase(
         name, encoding_of(RECIPES[name]), (m, n, k), cut, weight_bytes, gpu or gpu_of(record.device),
         condition(record, "copy_bytes_per_s"), record.seconds,

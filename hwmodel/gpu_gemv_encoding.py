@@ -65,6 +65,7 @@ class GemvEncoding:
         learned: a table for each row, made at the end of the tile before.
         power_scales: scales are powers of two beyond the range of halves (E8M0).
         tiled: has a kernel for many tokens too (``gpu_tiles``): a fixed format with scales that halves hold.
+        signed: a sign above three bits of a magnitude, all bytes of halves (E2M1), which that kernel decodes as such.
     """
 
     bits: int
@@ -82,6 +83,7 @@ class GemvEncoding:
     learned: bool = False
     power_scales: bool = False
     tiled: bool = False
+    signed: bool = False
 
     @property
     def parts(self) -> int:
@@ -108,7 +110,17 @@ def encoding_of(config: TensorConfig) -> GemvEncoding:
     if reason is not None:
         raise NotImplementedError(f"an encoding of the GEMV model must have a kernel, not {reason}")
     scale, made = None if config.scale is None else config.scale.format.name, _known_encoding(config)
-    return replace(made, power_scales=scale == E8M0.name, tiled=not made.learned and scale in _HALF_SCALES)
+    tiled = not made.learned and scale in _HALF_SCALES
+    return replace(made, power_scales=scale == E8M0.name, tiled=tiled, signed=tiled and _has_magnitudes(config, made))
+
+
+def _has_magnitudes(config: TensorConfig, encoding: GemvEncoding) -> bool:
+    """Whether codes of four bits, looked up, are signs and magnitudes of at most three significant bits."""
+    if not encoding.looked_up or (encoding.bits, encoding.digits, encoding.candidates) != (4, 1, 1):
+        return False
+    values = np.asarray(config.formats[0].code_values)
+    in_half = (np.frexp(values)[0] * 8 % 1 == 0).all()
+    return bool(in_half and config.zero_point is None and (values[:8] >= 0).all() and (values[8:] == -values[:8]).all())
 
 
 def _known_encoding(config: TensorConfig) -> GemvEncoding:

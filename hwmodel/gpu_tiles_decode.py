@@ -1,12 +1,13 @@
 """Instructions with which the tile kernel decodes (``kernels_gpu.gemm_decode``): counted, and as issue slots.
 
 Counts are those of the kernel's text and agree with the disassembly of fifteen encodings within 16 % (a test). Copies
-and products are in ``gpu_tiles``.
+and products are in ``gpu_tiles``. ``Lookup`` says how floats of four bits are decoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 from hwmodel.gpu_gemv_encoding import RUN, TILE_ROWS, WARP, GemvEncoding
 from hwmodel.units import BYTE_BITS
@@ -20,9 +21,30 @@ _BYTES_TO_HALVES = 1.0
 # scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
 _RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
 _HALF_WIDE_SELECTORS = 20  # of those: 204 of BitMoD-4's loop are on the half-wide pipe (NOTES.md), 184 of its decoding
+# Of signs and magnitudes (``kernels_gpu/gemm_signed.py``): of a weight, thirteen instructions for eight, twelve of them
+# on the half-wide pipe. Of a run beside, in the disassembly of 8 x 8 x 1 x 2 and 3 x 4 x 2 x 2: loads as above, and
+# table words moved to registers; one factor of E8M0 with its size of magnitudes, for each of two rows; two E4M3 scales
+_SIGNED, _SIGNED_HALF_WIDE, _SIGNED_LOADS = 13 / 8, 12 / 8, 54
+_ONE_FACTOR, _TWO_SCALES = 4, 10
+_HALF_WIDE_FACTOR, _HALF_WIDE_SCALES = 21, 18  # with the loop's own
 
 
-def decode_instructions(encoding: GemvEncoding) -> float:
+class Lookup(Enum):
+    """How the tile kernel decodes floats of four bits."""
+
+    BYTES = "bytes"  # differences of two tables of bytes in shared memory: kernels up to version 2 (NOTES.md)
+    HALVES = "halves"  # bytes of halves from registers, and signs
+
+
+LOOKED_UP = Lookup.HALVES  # what ``kernels_gpu`` launches today
+
+
+def is_signed(encoding: GemvEncoding, lookup: Lookup) -> bool:
+    """Whether the kernel decodes signs and magnitudes."""
+    return encoding.signed and lookup is Lookup.HALVES
+
+
+def decode_instructions(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> float:
     """Instructions of a run of 16 x 128 weights, a lane's, to make them scaled halves.
 
     >>> from datatypes.catalog import FP16, INTS_SYMMETRIC
@@ -32,6 +54,10 @@ def decode_instructions(encoding: GemvEncoding) -> float:
     >>> decode_instructions(encoding_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))))
     190.0
     """
+    if is_signed(encoding, lookup):
+        beside = _SIGNED_LOADS + (_ONE_FACTOR if encoding.power_scales else 0)
+        beside += _TWO_SCALES if encoding.group == TILE_ROWS else 0
+        return TILE_ROWS * RUN / WARP * (_SIGNED + _SCALED) + beside
     own = encoding.decode + _SCALED
     if encoding.floats:
         own += 0.0 if encoding.bits == BYTE_BITS else _ORDERED_FLOAT
@@ -42,9 +68,13 @@ def decode_instructions(encoding: GemvEncoding) -> float:
     return TILE_ROWS * RUN / WARP * own + beside + (_TWO_GROUPS if encoding.group == TILE_ROWS else 0)
 
 
-def decode_slots(encoding: GemvEncoding) -> float:
+def decode_slots(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> float:
     """The same instructions with those of the half-wide pipe counted twice: logical ones, shifts, permutations."""
+    if is_signed(encoding, lookup):
+        half = TILE_ROWS * RUN / WARP * _SIGNED_HALF_WIDE + (_HALF_WIDE_FACTOR if encoding.power_scales else 0)
+        half += _HALF_WIDE_SCALES if encoding.group == TILE_ROWS else 0
+        return decode_instructions(encoding, lookup) + half
     permuted = 0.0 if encoding.floats and encoding.bits == BYTE_BITS else _BYTES_TO_HALVES
     permuted = _ORDERED_FLOAT if encoding.floats and permuted else permuted * encoding.digits * encoding.tables
     half = TILE_ROWS * RUN / WARP * (encoding.decode + permuted)
-    return decode_instructions(encoding) + half + (_HALF_WIDE_SELECTORS if encoding.selector_bits else 0)
+    return decode_instructions(encoding, lookup) + half + (_HALF_WIDE_SELECTORS if encoding.selector_bits else 0)

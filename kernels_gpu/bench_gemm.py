@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hwmodel.gpu_gemv_cut import LAUNCHED
+from hwmodel.gpu_tiles_decode import LOOKED_UP
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record, dequantize, gemm
 from kernels_gpu.bench_gemv import SHAPES, inputs, packed
@@ -200,7 +201,10 @@ def time_library(shape: tuple[int, int], tokens: Sequence[int], rates: Rates) ->
 
 def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record; a dequantizer has no tokens."""
-    own = {"worst_error_over_tolerance": f"{row.worst_error:.3f}", "way or cut": row.cut, "ring": LAUNCHED.value}
+    own = {
+        "worst_error_over_tolerance": f"{row.worst_error:.3f}", "way or cut": row.cut, "ring": LAUNCHED.value,
+        "lookup": LOOKED_UP.value,
+    }  # fmt: skip
     shape = (row.m, row.k, row.n)
     return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)
 

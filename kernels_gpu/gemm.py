@@ -21,8 +21,11 @@ from typing import Any
 
 from numba import cuda, float32, uint32
 
+from datatypes.planes import WORD_BITS
+from hwmodel.units import BYTE_BITS
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemm_decode import make_scaled, make_values, result_factor
+from kernels_gpu.gemm_signed import magnitudes, make_factors, signed_block
 from kernels_gpu.gemm_spec import BLOCK_WORDS, RESULT_PITCH, RUNS, TILE_TOKENS, GemmSpec
 from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders, make_scale
@@ -30,6 +33,7 @@ from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
 from kernels_gpu.gemv_planes import load_swapped
 
 ARGUMENTS = "ppppppp" + "iiiiiiii"
+STAGE_INPUTS = RUNS * RUN  # of a warp's part of a stage
 
 
 def make_fields(spec: GemmSpec) -> tuple[Any, Any, Any]:
@@ -88,6 +92,53 @@ def make_fields(spec: GemmSpec) -> tuple[Any, Any, Any]:
     return scale, zero, choice
 
 
+def make_stored(spec: GemmSpec) -> Any:
+    """Device function ``(shared, at, row, g, first, field, own)``: a stored scale's bits, 0 beyond the last input.
+
+    ``own``: the first input of a block; the rest as above. In groups of 16 two scales, one for each half of the block:
+    two bytes of one word, the first one lower, or two words.
+    """
+    side, plan, k = spec.side, spec.plan, spec.k
+    groups, field_bits, scale_at, window = side.groups, side.fields[0].bits, side.fields[0].at, side.fields[0].words
+    is_byte, two_groups = field_bits == BYTE_BITS, plan.group == 16
+    # of a warp that has a part of a stage, no block lies beyond the last input; the simulator's have parts always
+    guarded = k % STAGE_INPUTS != 0 or ptx.SIMULATED
+    # the first scales of all rows and stages begin words
+    whole_words = plan.group > 0 and STAGE_INPUTS % plan.group == 0 and groups * field_bits % WORD_BITS == 0
+    whole_words = whole_words and STAGE_INPUTS // plan.group * field_bits % WORD_BITS == 0
+    load = ptx_tile.shared_byte if is_byte else ptx_tile.shared_half
+
+    @cuda.jit(device=True)
+    def place_of(at, row, g, first, field):
+        byte = uint32((at + uint32(scale_at) + g * uint32(window)) * uint32(4) + field * uint32(field_bits // 8))
+        if whole_words:
+            return byte
+        bit = uint32(uint32(uint32(row * uint32(groups) + first) * uint32(field_bits)) & uint32(31))
+        return uint32(byte + (bit >> uint32(3)))
+
+    @cuda.jit(device=True)
+    def one(shared, at, row, g, first, field, own):
+        if guarded and own >= uint32(k):
+            return uint32(0)
+        return uint32(load(shared, place_of(at, row, g, first, field)))
+
+    @cuda.jit(device=True)
+    def stored(shared, at, row, g, first, field, own):
+        if not two_groups:
+            return one(shared, at, row, g, first, field, own), uint32(0)
+        if is_byte and k % BLOCK == 0:  # at an even byte
+            if guarded and own >= uint32(k):
+                return uint32(0), uint32(0)
+            return uint32(ptx_tile.shared_half(shared, place_of(at, row, g, first, field))), uint32(0)
+        low = one(shared, at, row, g, first, field, own)
+        high = one(shared, at, row, g, first, uint32(field + uint32(1)), uint32(own + uint32(16)))
+        if is_byte:
+            return uint32(low | uint32(high << uint32(8))), uint32(0)
+        return low, high
+
+    return stored
+
+
 @cuda.jit(device=True)
 def moved_granules(token, block):
     """What the place of a granule in its block is turned by: a load's two tokens and four blocks then meet all banks.
@@ -141,7 +192,8 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
     values, scaled = make_values(plan), make_scaled(plan)
     product = ptx_tile.product_half
     table_words = sum(plan.tables, ()) or (0,)
-    table_total = len(table_words) if plan.tables else 0
+    signed = magnitudes(plan) is not None  # without tables in shared memory
+    table_total = len(table_words) if plan.tables and not signed else 0
     outer, outer_by_row, factor = plan.outer is not None, plan.outer_by_row, float(result_factor(plan))
     results = 4 * token_tiles
     result_words, block_rows = spec.result_words, spec.rows
@@ -175,6 +227,16 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
             if uint32(own + uint32(16)) < uint32(k):
                 two = scale_of(shared, at, row, g, first, uint32(field + uint32(1)))
         return scaled(made, one, two)
+
+    if signed:
+        stored, factors = make_stored(spec), make_factors(plan)
+
+        @cuda.jit(device=True)
+        def decoded(shared, at, place, row, g, first, own):
+            field = uint32(own // uint32(group) - first)
+            bits, more = stored(shared, at, row, g, first, field, own)
+            one, two = factors(bits, more)
+            return signed_block(load_block(shared, place), one, two)
 
     @cuda.jit(device=True)
     def step_run(shared, s, stage, at, inputs, row0, lane, y):

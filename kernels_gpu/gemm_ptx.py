@@ -29,6 +29,10 @@ if SIMULATED:
         """a * b + c, each half rounded once; the twin's float64 sum is exact within 2**42 of each other."""
         return _word(_halves(a) * _halves(b) + _halves(c))
 
+    def rounded_pair(value):
+        """A float32 rounded to half precision, in both halves of a word."""
+        return np.uint32(int(ptx.to_half(value)) * 0x00010001)
+
     def and_xor(a, b, c):
         """(a & b) ^ c."""
         return np.uint32((np.uint32(a) & np.uint32(b)) ^ np.uint32(c))
@@ -36,9 +40,10 @@ if SIMULATED:
 else:
     from numba import types
 
-    _u = types.uint32
+    _u, _f = types.uint32, types.float32
     multiply_halves = ptx._instruction("mul.rn.f16x2 $0, $1, $2;", _u, _u, _u)
     fma_halves = ptx._instruction("fma.rn.f16x2 $0, $1, $2, $3;", _u, _u, _u, _u)
+    rounded_pair = ptx._instruction("cvt.rn.f16x2.f32 $0, $1, $1;", _u, _f)
     and_xor = ptx._instruction("lop3.b32 $0, $1, $2, $3, 0x6A;", _u, _u, _u, _u)  # (0xF0 & 0xCC) ^ 0xAA
 
 

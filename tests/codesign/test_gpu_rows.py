@@ -23,6 +23,7 @@ from codesign.gpu_rows import (
     tile_case_of,
 )
 from hwmodel.gpu_gemv_cut import GemvCut, Ring
+from hwmodel.gpu_tiles_decode import Lookup
 from hwmodel.report import Measurement
 from kernels_gpu.gemv_recipes import RECIPES
 
@@ -200,7 +201,11 @@ def test_a_tile_case_is_what_was_run():
     case = tile_case_of(measured)
     assert case.shape == (128, 11008, 4096) and case.weight_bytes == 11008 * 4096 * (4 + 16 / 128) / 8
     assert "x".join(map(str, (case.cut.token_tiles, case.cut.row_warps, case.cut.k_warps, case.cut.depth))) == stated
-    assert case.cut.ring is Ring.SECTORS
+    assert case.cut.ring is Ring.SECTORS and case.cut.lookup is Lookup.BYTES  # the record does not say
+    later = replace(measured, conditions={**measured.conditions, "lookup": "halves"})
+    assert tile_case_of(later).cut.lookup is Lookup.HALVES
+    with pytest.raises(ValueError, match="lookup of measurement int4_g128 tiles must be one of bytes, halves, not 'x'"):
+        tile_case_of(replace(measured, conditions={**measured.conditions, "lookup": "x"}))
 
 
 def test_a_step_case_is_what_was_run():

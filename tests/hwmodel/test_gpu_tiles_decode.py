@@ -1,12 +1,18 @@
 """Instructions of the tile kernel's decoding: those of the compiled kernels."""
 
+import numpy as np
 import pytest
 
+from datatypes.catalog import BNB_FP4, FP16, MINIFLOATS, NF4
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import ScaleConfig, TensorConfig
 from hwmodel.gpu_gemv_encoding import encoding_of
-from hwmodel.gpu_tiles_decode import decode_instructions, decode_slots
+from hwmodel.gpu_tiles_decode import Lookup, decode_instructions, decode_slots
+from kernels_gpu.gemm_signed import magnitudes
+from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 
-# Loop of runs of 8 x 8 x 1 x 2 at 4096 inputs, sm_90, less 12 for each of eight tiles of tokens (NOTES.md)
+# Loop of runs of 8 x 8 x 1 x 2 at 4096 inputs, sm_90, less 12 for each of eight tiles of tokens (NOTES.md); version 2
 DISASSEMBLED = {
     "int4_g128": 191, "uint4_g128": 212, "bitmod4_g128": 344, "bitmod3_g128": 265, "fp4_g128": 321, "nvfp4": 384,
     "nf3_g64": 392, "e2m3_g128": 341, "mxfp6": 407, "e4m3_g128": 119, "e5m2_g128": 102, "mxfp8": 184,
@@ -16,7 +22,36 @@ DISASSEMBLED = {
 
 @pytest.mark.parametrize("name", DISASSEMBLED)
 def test_instructions_are_those_of_the_compiled_loop(name):
-    assert decode_instructions(encoding_of(RECIPES[name])) == pytest.approx(DISASSEMBLED[name], rel=0.16)
+    made = decode_instructions(encoding_of(RECIPES[name]), Lookup.BYTES)
+    assert made == pytest.approx(DISASSEMBLED[name], rel=0.16)
+
+
+# of version 3, in 8 x 8 x 1 x 2 and 3 x 4 x 2 x 2: instructions, and those of the half-wide pipe
+@pytest.mark.parametrize(
+    ("name", "own", "half"),
+    [("fp4_g128", (193, 186), (108, 109)), ("mxfp4", (198, 190), (117, 119)), ("nvfp4", (201, 198), (112, 117))],
+)
+def test_signs_and_magnitudes_are_those_of_the_compiled_loop(name, own, half):
+    encoding = encoding_of(RECIPES[name])
+    made = decode_instructions(encoding)
+    assert made == pytest.approx(sum(own) / 2, rel=0.02)
+    assert decode_slots(encoding) - made == pytest.approx(sum(half) / 2, rel=0.13)
+    assert decode_slots(encoding) < 0.6 * decode_slots(encoding, Lookup.BYTES)
+
+
+def test_only_floats_of_four_bits_have_signs_and_magnitudes():
+    for name, config in RECIPES.items():
+        encoding = encoding_of(config)
+        assert encoding.signed == (magnitudes(plan_of(config)) is not None) == (name in ("fp4_g128", "mxfp4", "nvfp4"))
+        if not encoding.signed:
+            assert decode_slots(encoding) == decode_slots(encoding, Lookup.BYTES)
+    finite = [
+        fmt for fmt in (*MINIFLOATS.values(), BNB_FP4, NF4) if fmt.bits == 4 and np.isfinite(fmt.code_values).all()
+    ]
+    assert len(finite) > 4
+    for fmt in finite:
+        config = TensorConfig((fmt,), PerGroup(32), ScaleConfig(FP16))
+        assert encoding_of(config).signed == (magnitudes(plan_of(config)) is not None)
 
 
 # of the loop of runs at 32 tokens, on the half-wide pipe: NOTES.md, floor of the tile kernel
@@ -26,4 +61,5 @@ def test_instructions_are_those_of_the_compiled_loop(name):
 )
 def test_slots_count_the_half_wide_pipe_twice(name, half):
     encoding = encoding_of(RECIPES[name])
-    assert decode_slots(encoding) - decode_instructions(encoding) == pytest.approx(half, rel=0.13)
+    made = decode_slots(encoding, Lookup.BYTES) - decode_instructions(encoding, Lookup.BYTES)
+    assert made == pytest.approx(half, rel=0.13)
