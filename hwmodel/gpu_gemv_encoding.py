@@ -66,6 +66,8 @@ class GemvEncoding:
         power_scales: scales are powers of two beyond the range of halves (E8M0).
         tiled: has a kernel for many tokens too (``gpu_tiles``): a fixed format with scales that halves hold.
         signed: a sign above three bits of a magnitude, all bytes of halves (E2M1), which that kernel decodes as such.
+        sided: two digits of four bits (NF4), one sign below code 8, the other above, halves for scales: that
+            kernel has a table of halves.
     """
 
     bits: int
@@ -84,6 +86,7 @@ class GemvEncoding:
     power_scales: bool = False
     tiled: bool = False
     signed: bool = False
+    sided: bool = False
 
     @property
     def parts(self) -> int:
@@ -111,7 +114,10 @@ def encoding_of(config: TensorConfig) -> GemvEncoding:
         raise NotImplementedError(f"an encoding of the GEMV model must have a kernel, not {reason}")
     scale, made = None if config.scale is None else config.scale.format.name, _known_encoding(config)
     tiled = not made.learned and scale in _HALF_SCALES
-    return replace(made, power_scales=scale == E8M0.name, tiled=tiled, signed=tiled and _has_magnitudes(config, made))
+    return replace(
+        made, power_scales=scale == E8M0.name, tiled=tiled, signed=tiled and _has_magnitudes(config, made),
+        sided=tiled and _has_sides(config, made),
+    )  # fmt: skip
 
 
 def _has_magnitudes(config: TensorConfig, encoding: GemvEncoding) -> bool:
@@ -121,6 +127,16 @@ def _has_magnitudes(config: TensorConfig, encoding: GemvEncoding) -> bool:
     values = np.asarray(config.formats[0].code_values)
     in_half = (np.frexp(values)[0] * 8 % 1 == 0).all()
     return bool(in_half and config.zero_point is None and (values[:8] >= 0).all() and (values[8:] == -values[:8]).all())
+
+
+def _has_sides(config: TensorConfig, encoding: GemvEncoding) -> bool:
+    """Whether values of two digits have one sign up to code 7 and the other from code 8 on."""
+    if not encoding.looked_up or (encoding.bits, encoding.digits, encoding.candidates) != (4, 2, 1):
+        return False
+    values = np.asarray(config.formats[0].code_values)
+    values = values if values[8:].min() >= 0 else -values
+    halves = config.scale is not None and config.scale.format.name in (FP16.name, UINT8.name)
+    return bool(halves and config.zero_point is None and values[:8].max() <= 0 <= values[8:].min())
 
 
 def _known_encoding(config: TensorConfig) -> GemvEncoding:

@@ -32,7 +32,7 @@ from hwmodel.gpu_gemv_cut import LAUNCHED, RESERVED_BYTES, TABLE_WORDS, WORD_BYT
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, WARP, GemvEncoding
 from hwmodel.gpu_launch import alone_s
 from hwmodel.gpu_library import DATA
-from hwmodel.gpu_tiles_decode import LOOKED_UP, Lookup, decode_slots, is_signed
+from hwmodel.gpu_tiles_decode import LOOKED_UP, Lookup, decode_slots, in_halves
 from hwmodel.units import BYTE_BITS, ceil_div
 
 CONSTANTS = DATA / "gpu_tiles.csv"
@@ -161,7 +161,7 @@ def resident_blocks(encoding: GemvEncoding, k: int, cut: TileCut, gpu: Gpu) -> i
     warps = cut.row_warps * cut.k_warps
     least, each, tables = _OWN_ROWS if cut.k_warps == 1 else _SHARED_ROWS
     made = least + each * cut.token_tiles + (tables if encoding.looked_up else 0)
-    made += _GROUP_REGISTERS if encoding.group == TILE_ROWS and not is_signed(encoding, cut.lookup) else 0
+    made += _GROUP_REGISTERS if encoding.group == TILE_ROWS and not in_halves(encoding, cut.lookup) else 0
     by_registers = _SM_REGISTERS // (ceil_div(cut.registers or made, 8) * 8 * WARP * warps)
     by_memory = gpu.shared_bytes // (shared_bytes(encoding, k, cut) + RESERVED_BYTES)
     return max(1, min(by_memory, by_registers, _SM_WARPS // warps))
@@ -220,7 +220,7 @@ def tile_time(
     stage_bytes += warps * TILE_ROWS * RUNS * RUN * encoding.bits / BYTE_BITS
     across = 2 if cut.ring is Ring.BANKS else 1
     feed = across * stage_bytes / _FED_BYTES + warps * RUNS * _bank_cycles(encoding, cut)
-    waits = encoding.group == TILE_ROWS and not is_signed(encoding, cut.lookup)
+    waits = encoding.group == TILE_ROWS and not in_halves(encoding, cut.lookup)
     slots = RUNS * (decode_slots(encoding, cut.lookup) + (c.group_slots if waits else 0.0))
     slots += copy_instructions(encoding, cut)
     stages, hz = ceil_div(k, cut.k_warps * RUNS * RUN), gpu.frequency_hz * CLOCK_OVER_SHEET

@@ -1,7 +1,7 @@
 """Instructions with which the tile kernel decodes (``kernels_gpu.gemm_decode``): counted, and as issue slots.
 
 Counts are those of the kernel's text and agree with the disassembly of fifteen encodings within 16 % (a test). Copies
-and products are in ``gpu_tiles``. ``Lookup`` says how floats of four bits are decoded.
+and products are in ``gpu_tiles``. ``Lookup`` says how floats and NF4 are.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ _BYTES_TO_HALVES = 1.0
 # scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
 _RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
 _HALF_WIDE_SELECTORS = 20  # of those: 204 of BitMoD-4's loop are on the half-wide pipe (NOTES.md), 184 of its decoding
-# Of signs and magnitudes (``kernels_gpu/gemm_signed.py``): of a weight, thirteen instructions for eight, twelve of them
-# on the half-wide pipe. Of a run beside, in the disassembly of 8 x 8 x 1 x 2 and 3 x 4 x 2 x 2: loads as above, and
-# table words moved to registers; one factor of E8M0 with its size of magnitudes, for each of two rows; two E4M3 scales
-_SIGNED, _SIGNED_HALF_WIDE, _SIGNED_LOADS = 13 / 8, 12 / 8, 54
-_ONE_FACTOR, _TWO_SCALES = 4, 10
-_HALF_WIDE_FACTOR, _HALF_WIDE_SCALES = 21, 18  # with the loop's own
+# Of bytes of halves (``kernels_gpu/gemm_signed.py``, ``gemm_halves.py``), of a weight: thirteen instructions for eight,
+# twelve of them on the half-wide pipe; for NF4 27 and 19, the product with the scale among them. Of a run beside, in
+# the disassembly of 8 x 8 x 1 x 2 and 3 x 4 x 2 x 2: for each of two rows E8M0 as one factor with its size of
+# magnitudes, or two E4M3 scales
+_SIGNED, _SIGNED_HALF_WIDE, _SIDED, _SIDED_HALF_WIDE = 13 / 8, 12 / 8, 27 / 8, 19 / 8
+_ONE_FACTOR, _TWO_SCALES = 22, 18
+_HALF_WIDE_FACTOR, _HALF_WIDE_SCALES = 21, 18
 
 
 class Lookup(Enum):
-    """How the tile kernel decodes floats of four bits."""
+    """How the tile kernel decodes floats of four bits, and codebooks of two digits."""
 
     BYTES = "bytes"  # differences of two tables of bytes in shared memory: kernels up to version 2 (NOTES.md)
     HALVES = "halves"  # bytes of halves from registers, and signs
@@ -39,9 +40,9 @@ class Lookup(Enum):
 LOOKED_UP = Lookup.HALVES  # what ``kernels_gpu`` launches today
 
 
-def is_signed(encoding: GemvEncoding, lookup: Lookup) -> bool:
-    """Whether the kernel decodes signs and magnitudes."""
-    return encoding.signed and lookup is Lookup.HALVES
+def in_halves(encoding: GemvEncoding, lookup: Lookup) -> bool:
+    """Whether the kernel looks bytes of halves up."""
+    return (encoding.signed or encoding.sided) and lookup is Lookup.HALVES
 
 
 def decode_instructions(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> float:
@@ -54,10 +55,10 @@ def decode_instructions(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> f
     >>> decode_instructions(encoding_of(TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), ScaleConfig(FP16))))
     190.0
     """
-    if is_signed(encoding, lookup):
-        beside = _SIGNED_LOADS + (_ONE_FACTOR if encoding.power_scales else 0)
+    if in_halves(encoding, lookup):
+        beside = _RUN_LOADS + (_ONE_FACTOR if encoding.power_scales else 0)
         beside += _TWO_SCALES if encoding.group == TILE_ROWS else 0
-        return TILE_ROWS * RUN / WARP * (_SIGNED + _SCALED) + beside
+        return TILE_ROWS * RUN / WARP * (_SIGNED + _SCALED if encoding.signed else _SIDED) + beside
     own = encoding.decode + _SCALED
     if encoding.floats:
         own += 0.0 if encoding.bits == BYTE_BITS else _ORDERED_FLOAT
@@ -70,8 +71,9 @@ def decode_instructions(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> f
 
 def decode_slots(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> float:
     """The same instructions with those of the half-wide pipe counted twice: logical ones, shifts, permutations."""
-    if is_signed(encoding, lookup):
-        half = TILE_ROWS * RUN / WARP * _SIGNED_HALF_WIDE + (_HALF_WIDE_FACTOR if encoding.power_scales else 0)
+    if in_halves(encoding, lookup):
+        each = _SIGNED_HALF_WIDE if encoding.signed else _SIDED_HALF_WIDE
+        half = TILE_ROWS * RUN / WARP * each + (_HALF_WIDE_FACTOR if encoding.power_scales else 0)
         half += _HALF_WIDE_SCALES if encoding.group == TILE_ROWS else 0
         return decode_instructions(encoding, lookup) + half
     permuted = 0.0 if encoding.floats and encoding.bits == BYTE_BITS else _BYTES_TO_HALVES

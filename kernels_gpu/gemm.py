@@ -25,11 +25,12 @@ from datatypes.planes import WORD_BITS
 from hwmodel.units import BYTE_BITS
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemm_decode import make_scaled, make_values, result_factor
-from kernels_gpu.gemm_signed import magnitudes, make_factors, signed_block
+from kernels_gpu.gemm_halves import half_block, half_table
+from kernels_gpu.gemm_signed import magnitudes, make_factors, signed_block, signed_words
 from kernels_gpu.gemm_spec import BLOCK_WORDS, RESULT_PITCH, RUNS, TILE_TOKENS, GemmSpec
 from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders, make_scale
-from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
+from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, ScaleKind
 from kernels_gpu.gemv_planes import load_swapped
 
 ARGUMENTS = "ppppppp" + "iiiiiiii"
@@ -192,9 +193,14 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
     values, scaled = make_values(plan), make_scaled(plan)
     product = ptx_tile.product_half
     table_words = sum(plan.tables, ()) or (0,)
-    signed = magnitudes(plan) is not None  # without tables in shared memory
-    table_total = len(table_words) if plan.tables and not signed else 0
-    outer, outer_by_row, factor = plan.outer is not None, plan.outer_by_row, float(result_factor(plan))
+    halves, signed = half_table(plan), magnitudes(plan) is not None
+    if halves is not None:
+        table_words = halves.low + halves.high
+    if signed:
+        table_words = signed_words(plan)
+    table_total = len(table_words) if plan.tables else 0
+    outer, outer_by_row = plan.outer is not None, plan.outer_by_row
+    factor = float(result_factor(plan) if halves is None else halves.factor)
     results = 4 * token_tiles
     result_words, block_rows = spec.result_words, spec.rows
     items = tokens * block_rows
@@ -228,15 +234,38 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
                 two = scale_of(shared, at, row, g, first, uint32(field + uint32(1)))
         return scaled(made, one, two)
 
-    if signed:
+    if signed or halves is not None:
         stored, factors = make_stored(spec), make_factors(plan)
 
         @cuda.jit(device=True)
-        def decoded(shared, at, place, row, g, first, own):
-            field = uint32(own // uint32(group) - first)
-            bits, more = stored(shared, at, row, g, first, field, own)
-            one, two = factors(bits, more)
-            return signed_block(load_block(shared, place), one, two)
+        def factors_of(shared, at, row, g, first, own):
+            """What multiplies both halves of a block."""
+            bits, more = stored(shared, at, row, g, first, uint32(own // uint32(group) - first), own)
+            return factors(bits, more)
+
+        if signed:
+            is_power = plan.scale is ScaleKind.E8M0
+            two_sizes = two_groups and is_power
+
+            @cuda.jit(device=True)
+            def sized(words, is_small):
+                if not is_power:
+                    return words[0], words[1]
+                return (words[2] if is_small else words[0]), (words[3] if is_small else words[1])
+
+            @cuda.jit(device=True)
+            def decoded(shared, at, place, row, g, first, own):
+                one, two = factors_of(shared, at, row, g, first, own)
+                words = ptx_tile.shared_4(shared, uint32(tables_at))
+                t = sized(words, one[1])
+                u = sized(words, two[1]) if two_sizes else t
+                return signed_block(load_block(shared, place), one[0], t, two[0], u)
+        else:
+
+            @cuda.jit(device=True)
+            def decoded(shared, at, place, row, g, first, own):
+                one, two = factors_of(shared, at, row, g, first, own)
+                return half_block(load_block(shared, place), one[0], two[0], tables_of(shared, uint32(0)))
 
     @cuda.jit(device=True)
     def step_run(shared, s, stage, at, inputs, row0, lane, y):

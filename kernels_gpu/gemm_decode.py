@@ -13,7 +13,7 @@ multiplies by the value of a unit, a power of two:
 and a product with the group's scale (FP16, or 8 bits, which halves hold exactly) rounds. So weights with FP16 scales
 and one digit are ``QuantizedTensor.dequantize`` rounded to half precision once, bit for bit. Second-level scales
 multiply sums at the end, in float32. Scales of E8M0 reach beyond halves: they are two factors of about half the
-exponent each. E2M1 is decoded otherwise: ``gemm_signed``.
+exponent each. E2M1 and NF4 are decoded otherwise: ``gemm_signed``, ``gemm_halves``.
 """
 
 from __future__ import annotations

@@ -25,9 +25,10 @@ import numpy as np
 from numba import cuda, uint32
 
 from kernels_gpu import ptx
+from kernels_gpu.gemm_halves import table_values
 from kernels_gpu.gemm_ptx import fma_halves, multiply_halves, pair_of, rounded_pair
 from kernels_gpu.gemv_halves import LOWER_BYTES, UPPER_BYTES
-from kernels_gpu.gemv_plan import Decoding, Plan, ScaleKind, top, word_of
+from kernels_gpu.gemv_plan import Decoding, Plan, ScaleKind, word_of
 
 CODE_SIGNS, BYTE_SIGNS = 0x88888888, 0x80808080
 EVEN_ABOVE_ODD = 0x5140, 0x7362  # bytes of the even codes' word and the odd ones', in turn
@@ -35,14 +36,6 @@ E4M3_POWER = 8  # the bias of halves over that of E4M3
 LARGEST_POWER, SMALLEST_POWER = 15, -24  # of two, that are halves
 E8M0_BIAS, E8M0_NAN = 127, 255
 _NAN_PAIR = 0x7FFF7FFF
-
-
-def table_values(plan: Plan) -> list[float]:
-    """The sixteen values behind the tables of one digit, t then u (``gemv_plan.signed_tables``)."""
-    made = [(word >> 8 * i & 0xFF ^ 0x80) - 0x80 for word in plan.tables[0] for i in range(4)]
-    t, u = made[:8], made[8:]
-    units = [a - top(b) for a, b in zip(t, u, strict=True)] + [top(a) - b for a, b in zip(t, u, strict=True)]
-    return [unit * plan.step for unit in units]
 
 
 def magnitudes(plan: Plan) -> tuple[float, ...] | None:
@@ -59,7 +52,7 @@ def magnitudes(plan: Plan) -> tuple[float, ...] | None:
         return None
     if plan.zero_bits or plan.learned:
         return None
-    values = table_values(plan)
+    values = [unit * plan.step for unit in table_values(plan)]
     lower, upper = values[:8], values[8:]
     if any(a < 0 or b != -a for a, b in zip(lower, upper, strict=True)):
         return None
@@ -108,29 +101,36 @@ def _eight(word, t0, t1, factor):
 
 
 @cuda.jit(device=True)
-def signed_block(codes, first, second):
-    """Sixteen words of 32 codes; ``first`` and ``second``: a factor and two words of magnitudes for each half."""
-    f, t0, t1 = first
-    s, u0, u1 = second
+def signed_block(codes, factor, t, more, u):
+    """Sixteen words of 32 codes; a factor and two words of magnitudes for each half."""
     return (
-        _eight(codes[0], t0, t1, f) + _eight(codes[1], t0, t1, f) + _eight(codes[2], u0, u1, s)
-        + _eight(codes[3], u0, u1, s)
+        _eight(codes[0], t[0], t[1], factor) + _eight(codes[1], t[0], t[1], factor)
+        + _eight(codes[2], u[0], u[1], more) + _eight(codes[3], u[0], u[1], more)
     )  # fmt: skip
 
 
-def make_factors(plan: Plan) -> Any:
-    """Device function of a block's stored scales: a factor in both halves of a word and magnitudes, for each half.
+def signed_words(plan: Plan) -> tuple[int, int, int, int]:
+    """Words of magnitudes: for E8M0 those for large scales, then those for small ones."""
+    values = magnitudes(plan)
+    assert values is not None  # as the caller has found
+    large = small = E4M3_POWER if plan.scale is ScaleKind.UE4M3 else 0
+    if plan.scale is ScaleKind.E8M0:
+        large, small = powers_of(values)
+    return magnitude_words(values, large) + magnitude_words(values, small)
 
+
+def make_factors(plan: Plan) -> Any:
+    """Device function of a block's stored scales: a factor in both halves of a word, and whether it is a small one.
+
+    For each half of the block; the latter are those of E8M0 that take the last two of ``signed_words``.
     ``(bits, more)``: stored scales as ``gemm.make_stored`` gives them; ``more`` is the second one of two halves.
     """
     values = magnitudes(plan)
-    assert values is not None  # as the caller has found
-    if plan.scale is ScaleKind.UE4M3:
-        return _make_e4m3_factors(plan, values)
-    if plan.scale is ScaleKind.E8M0:
+    if values is not None and plan.scale is ScaleKind.UE4M3:
+        return _make_e4m3_factors(plan)
+    if values is not None and plan.scale is ScaleKind.E8M0:
         one = _make_e8m0_factor(values)
     else:
-        t0, t1 = magnitude_words(values, 0)
         unit, minus_1024, is_half = pair_of(1.0), pair_of(-1024.0), plan.scale is ScaleKind.FP16
 
         @cuda.jit(device=True)
@@ -138,7 +138,7 @@ def make_factors(plan: Plan) -> Any:
             pair = ptx.pick_bytes(bits, bits, uint32(0x1010))
             if not is_half:  # an integer of eight bits in the last places of 1024
                 pair = fma_halves(uint32(pair | uint32(0x64006400)), uint32(unit), uint32(minus_1024))
-            return pair, uint32(t0), uint32(t1)
+            return pair, False
 
     if plan.group != 16:
 
@@ -160,8 +160,7 @@ def make_factors(plan: Plan) -> Any:
     return factors
 
 
-def _make_e4m3_factors(plan: Plan, values: tuple[float, ...]) -> Any:
-    t0, t1 = magnitude_words(values, E4M3_POWER)
+def _make_e4m3_factors(plan: Plan) -> Any:
     two = plan.group == 16
 
     @cuda.jit(device=True)
@@ -176,10 +175,10 @@ def _make_e4m3_factors(plan: Plan, values: tuple[float, ...]) -> Any:
     def factors(bits, more):
         if not two:
             pair = halves(ptx.pick_bytes(bits, uint32(0), uint32(0x4040)))
-            return (pair, uint32(t0), uint32(t1)), (pair, uint32(t0), uint32(t1))
+            return (pair, False), (pair, False)
         pair = halves(ptx.pick_bytes(bits, uint32(0), uint32(0x4140)))
         first, second = ptx.pick_bytes(pair, pair, uint32(0x1010)), ptx.pick_bytes(pair, pair, uint32(0x3232))
-        return (first, uint32(t0), uint32(t1)), (second, uint32(t0), uint32(t1))
+        return (first, False), (second, False)
 
     return factors
 
@@ -198,9 +197,8 @@ def powers_of(values: tuple[float, ...]) -> tuple[int, int]:
 
 
 def _make_e8m0_factor(values: tuple[float, ...]) -> Any:
-    """Device function ``bits -> (factor, magnitudes)``."""
+    """Device function ``bits -> (factor, whether the scale is small)``."""
     large, small = powers_of(values)
-    (t0, t1), (u0, u1) = magnitude_words(values, large), magnitude_words(values, small)
     from_large = E8M0_BIAS + SMALLEST_POWER + large  # the first code whose factor is a half
     last = E8M0_BIAS + LARGEST_POWER + large
 
@@ -212,6 +210,6 @@ def _make_e8m0_factor(values: tuple[float, ...]) -> Any:
         pair = rounded_pair(ptx.bits_float(uint32(exponent << uint32(23))))
         if bits == uint32(E8M0_NAN):
             pair = uint32(_NAN_PAIR)
-        return pair, (uint32(u0) if is_small else uint32(t0)), (uint32(u1) if is_small else uint32(t1))
+        return pair, is_small
 
     return one

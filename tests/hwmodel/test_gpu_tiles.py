@@ -102,7 +102,7 @@ def test_more_work_takes_longer():
     slow = replace(H100, frequency_hz=H100.frequency_hz / 2)
     assert time_of(gpu=slow).seconds > time_of().seconds
     assert time_of("int8", (17, 28672, 8192), TileCut(3, 8, 1, 3), copy=COPY / 8).bound == "memory"
-    assert time_of("nf4_g64").bound == "issue" and time_of().bound == "products"
+    assert time_of("nf3_g64").bound == "issue" and time_of().bound == "products"
     assert time_of("int8", (17, 4096, 4096), TileCut(3, 2, 4, 2), copy=1e15).bound in ("issue", "feed")
 
 

@@ -1,17 +1,18 @@
-"""Floats of four bits in the tile kernel: every code with every scale, bit for bit, and whole products."""
+"""Floats of four bits, and NF4, in the tile kernel: every code with every scale, bit for bit, and whole products."""
 
 import numpy as np
 import pytest
 import torch
 
-from datatypes.catalog import E8M0, FP4, FP16, MINIFLOATS, UE4M3, UINT8
+from datatypes.catalog import BNB_FP4, E8M0, FP4, FP16, MINIFLOATS, NF4, UE4M3, UINT8
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from kernels_gpu import gemm_signed, ptx
+from kernels_gpu.gemm_halves import half_block, half_table
 from kernels_gpu.gemm_launch import padded_inputs, prepare_gemm
 from kernels_gpu.gemm_signed import magnitudes, make_factors, powers_of
 from kernels_gpu.gemv_launch import allocate_result, from_quantized
-from kernels_gpu.gemv_plan import plan_of
+from kernels_gpu.gemv_plan import LARGEST_TWO_DIGITS, plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
@@ -26,8 +27,10 @@ def plan_with(scale, group, fmt=FP4):
 
 def blocks_of(plan, scales):
     """Halves of a block of all codes, twice, for each pair of arguments."""
-    factors = make_factors(plan)
-    made = [gemm_signed.signed_block(WORDS, *factors(*map(np.uint32, scale))) for scale in scales]
+    factors, words, made = make_factors(plan), gemm_signed.signed_words(plan), []
+    for scale in scales:
+        (f, t), (s, u) = factors(*map(np.uint32, scale))
+        made.append(gemm_signed.signed_block(WORDS, f, words[2:] if t else words[:2], s, words[2:] if u else words[:2]))
     return np.array(made, np.uint32).view(np.float16).reshape(len(scales), 2, 16)
 
 
@@ -104,6 +107,25 @@ def test_products_with_unit_inputs_are_the_decoded_weight(recipe, k):
     out = allocate_result(8, 5, x).fill_(float("nan"))
     prepare_gemm(from_quantized(tensor, "cpu"), padded_inputs(x), out, cut=(1, 1, 1, 2))()
     assert torch.equal(out, tensor.dequantize().half().T[chosen])
+
+
+@simulated
+@pytest.mark.parametrize("fmt", [NF4, BNB_FP4])
+@pytest.mark.parametrize("group", [16, 64])
+def test_values_of_two_digits_are_rounded_twice(fmt, group):
+    plan = plan_with(FP16, group, fmt)
+    table, factors, made = half_table(plan), make_factors(plan), []
+    bits = np.random.default_rng(1).uniform(2.0**-12, 2.0**5, 100).astype(np.float16).view(np.uint16)
+    for b, other in zip(bits, bits[::-1], strict=True):
+        (f, _), (s, _) = factors(np.uint32(b), np.uint32(other))
+        made.append(half_block(WORDS, f, s, table.low + table.high))
+    halves = np.array(made, np.uint32).view(np.float16).reshape(-1, 2, 16).astype(np.float64) * table.factor
+    scales = np.stack([bits, bits[::-1] if group == 16 else bits], 1).view(np.float16).astype(np.float64)
+    exact = scales[:, :, None] * np.array(fmt.code_values)
+    # two roundings of 11 bits, and one to two digits; u times the scale and the result below the smallest normal half
+    allowed = np.abs(exact) * (2.0**-10 + 2.0**-16) + scales[:, :, None] * 0.5 / LARGEST_TWO_DIGITS
+    assert (np.abs(halves - exact) <= allowed + abs(table.factor) * 2.0**-24).all()
+    assert (halves[exact == 0] == 0).all()
 
 
 @simulated
