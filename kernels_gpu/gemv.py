@@ -83,75 +83,99 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
     sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
 
-    @cuda.jit(device=True)
-    def step_run(
-        shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set,
-        own_tables, y,
-    ):  # fmt: skip
-        """Add the products of a run of 128 inputs to ``y``."""
-        g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-        upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
-        run = uint32(stage * uint32(runs) + s)
-        place = uint32(at + c * uint32(bits) + g * uint32(pitch) + s * uint32(4 * bits))
-        if swapped:
-            upper_codes = load_swapped(shared, place, g)
-            lower_codes = load_swapped(shared, uint32(place + uint32(8 * pitch)), g)
-        else:
-            upper_codes = load_block(shared, place)
-            lower_codes = load_block(shared, uint32(place + uint32(8 * pitch)))
-        own = uint32(run * uint32(RUN) + c * uint32(BLOCK))  # of the codes; a run's candidates may differ by lane
-        of_codes = uint32(own // uint32(group) - first)
-        upper_tables, lower_tables = tables_of_rows(
-            shared, at, upper, lower, g, first, of_codes, upper_set, lower_set, own_tables
-        )
-        # this lane's sums: token c // parts, part c % parts
-        part = uint32(c & uint32(parts - 1))
-        input0 = uint32(run * uint32(RUN) + part * uint32(RUN // parts))
-        field = uint32(input0 // uint32(group) - first)
-        digit, column = uint32((lane >> uint32(2)) & uint32(1)), uint32(lane >> uint32(3))
-        # inputs that a lane hands in: those of a token's digit, or zeros where its blocks are not of the column's part
-        idle = uint32(c // uint32(part_lanes)) != uint32(column & uint32(parts - 1))
-        for half in range(halves):
-            here = uint32(field + uint32(half))
-            inside = whole or uint32(input0 + uint32(16 * half)) < uint32(k)
-            upper_step, lower_step = steps_of_rows(shared, upper_scale_at, lower_scale_at, here)
-            upper_zero, lower_zero = zeros_of_rows(shared, at, upper, lower, g, first, here)
-            for t in range(column_tiles):
-                # columns of tokens that there are not are computed and dropped
-                token = uint32(t * part_lanes + column // uint32(parts))
-                of_sum = uint32(t * part_lanes + c // uint32(parts))
-                if tokens % part_lanes != 0:
-                    token = token if token < uint32(tokens) else uint32(0)
-                    of_sum = of_sum if of_sum < uint32(tokens) else uint32(0)
-                if as_halves:
-                    source = uint32(
-                        uint32(inputs_at) + token * uint32(plane) + c * uint32(block_words)
-                        + run * uint32(4 * block_words)
-                    )  # fmt: skip
-                else:
-                    source = uint32(
-                        uint32(inputs_at) + (token * uint32(2) + digit) * uint32(plane) + c * uint32(8)
-                        + run * uint32(32)
-                    )  # fmt: skip
-                if parts > 1:
-                    source = uint32(0) if idle else source
-                inputs = load_inputs(shared, source)
-                zero_sum = int32(0)
-                if sums_per_run > 0:
-                    sum_at = uint32((of_sum * uint32(all_runs) + run) * uint32(sums_per_run))
-                    sum_at = uint32(sum_at + part * uint32(halves) + uint32(half))
-                    found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
-                    zero_sum = int32(ptx.signed(found) * int32(zero_step))
-                sums = accumulate(upper_codes, lower_codes, upper_tables, lower_tables, inputs, half, no_sums())
-                upper_sum, lower_sum = finish(
-                    sums, int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum)
-                )
-                x_step = ptx.bits_float(
-                    ptx_tile.shared_1(shared, uint32(uint32(scales_of_x) + of_sum * uint32(all_runs) + run))
-                )
-                if inside:
-                    y[2 * t] = ptx.fma(ptx.mul(upper_step, x_step), upper_sum, y[2 * t])
-                    y[2 * t + 1] = ptx.fma(ptx.mul(lower_step, x_step), lower_sum, y[2 * t + 1])
+    def make_step_run(first_half, past_half):
+        @cuda.jit(device=True)
+        def step_run(
+            shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set,
+            own_tables, y,
+        ):  # fmt: skip
+            """Add the products of a run of 128 inputs, or of these halves of its blocks, to ``y``."""
+            g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
+            upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
+            run = uint32(stage * uint32(runs) + s)
+            place = uint32(at + c * uint32(bits) + g * uint32(pitch) + s * uint32(4 * bits))
+            if swapped:
+                upper_codes = load_swapped(shared, place, g)
+                lower_codes = load_swapped(shared, uint32(place + uint32(8 * pitch)), g)
+            else:
+                upper_codes = load_block(shared, place)
+                lower_codes = load_block(shared, uint32(place + uint32(8 * pitch)))
+            own = uint32(run * uint32(RUN) + c * uint32(BLOCK))  # of the codes; a run's candidates may differ by lane
+            of_codes = uint32(own // uint32(group) - first)
+            upper_tables, lower_tables = tables_of_rows(
+                shared, at, upper, lower, g, first, of_codes, upper_set, lower_set, own_tables
+            )
+            # this lane's sums: token c // parts, part c % parts
+            part = uint32(c & uint32(parts - 1))
+            input0 = uint32(run * uint32(RUN) + part * uint32(RUN // parts))
+            field = uint32(input0 // uint32(group) - first)
+            digit, column = uint32((lane >> uint32(2)) & uint32(1)), uint32(lane >> uint32(3))
+            # inputs that a lane hands in: those of a token's digit, or zeros where its blocks are not of the column's
+            # part
+            idle = uint32(c // uint32(part_lanes)) != uint32(column & uint32(parts - 1))
+            for half in range(first_half, past_half):
+                here = uint32(field + uint32(half))
+                inside = whole or uint32(input0 + uint32(16 * half)) < uint32(k)
+                upper_step, lower_step = steps_of_rows(shared, upper_scale_at, lower_scale_at, here)
+                upper_zero, lower_zero = zeros_of_rows(shared, at, upper, lower, g, first, here)
+                for t in range(column_tiles):
+                    # columns of tokens that there are not are computed and dropped
+                    token = uint32(t * part_lanes + column // uint32(parts))
+                    of_sum = uint32(t * part_lanes + c // uint32(parts))
+                    if tokens % part_lanes != 0:
+                        token = token if token < uint32(tokens) else uint32(0)
+                        of_sum = of_sum if of_sum < uint32(tokens) else uint32(0)
+                    if as_halves:
+                        source = uint32(
+                            uint32(inputs_at) + token * uint32(plane) + c * uint32(block_words)
+                            + run * uint32(4 * block_words)
+                        )  # fmt: skip
+                    else:
+                        source = uint32(
+                            uint32(inputs_at) + (token * uint32(2) + digit) * uint32(plane) + c * uint32(8)
+                            + run * uint32(32)
+                        )  # fmt: skip
+                    if parts > 1:
+                        source = uint32(0) if idle else source
+                    inputs = load_inputs(shared, source)
+                    zero_sum = int32(0)
+                    if sums_per_run > 0:
+                        sum_at = uint32((of_sum * uint32(all_runs) + run) * uint32(sums_per_run))
+                        sum_at = uint32(sum_at + part * uint32(halves) + uint32(half))
+                        found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
+                        zero_sum = int32(ptx.signed(found) * int32(zero_step))
+                    sums = accumulate(upper_codes, lower_codes, upper_tables, lower_tables, inputs, half, no_sums())
+                    upper_sum, lower_sum = finish(
+                        sums, int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum)
+                    )
+                    x_step = ptx.bits_float(
+                        ptx_tile.shared_1(shared, uint32(uint32(scales_of_x) + of_sum * uint32(all_runs) + run))
+                    )
+                    if inside:
+                        y[2 * t] = ptx.fma(ptx.mul(upper_step, x_step), upper_sum, y[2 * t])
+                        y[2 * t + 1] = ptx.fma(ptx.mul(lower_step, x_step), lower_sum, y[2 * t + 1])
+
+        return step_run
+
+    if halves == 2 and column_tiles > 2:
+        # both in one function, their loop would stay one at run time and issue the products of both in every turn
+        step_first, step_second = make_step_run(0, 1), make_step_run(1, 2)
+
+        @cuda.jit(device=True)
+        def step_run(
+            shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set,
+            own_tables, y,
+        ):  # fmt: skip
+            step_first(
+                shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set,
+                own_tables, y,
+            )  # fmt: skip
+            step_second(
+                shared, s, stage, first, at, row0, lane, upper_scale_at, lower_scale_at, upper_set, lower_set,
+                own_tables, y,
+            )  # fmt: skip
+    else:
+        step_run = make_step_run(0, halves)
 
     def kernel(
         words, scales, zeros, selectors, outers, x, out, n, tiles, scale_words, zero_words, low_base,

@@ -106,6 +106,11 @@ def test_more_tokens_than_a_tile_of_columns_and_an_odd_row_length():
 
 
 @simulated
+def test_halves_of_blocks_are_of_two_groups_over_three_tiles_of_columns():
+    check(quantized("nvfp4", 16, 72), random_inputs(3, 72), ONE_WARP)
+
+
+@simulated
 def test_a_nan_scale_spoils_its_row_and_a_nan_or_infinite_input_its_token():
     tensor = quantized("int4_g128", 16, 256)
     tensor.scale[5, 1] = float("nan")
