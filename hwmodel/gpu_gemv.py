@@ -213,9 +213,7 @@ def _stage_s(
     issued = work.instructions + more
     issue = max(_EXECUTED * issued / _SCHEDULERS, (work.half_wide + more) / _HALF_WIDE)
     sm_cycles = rounded_maximum(issue, c.tensor_cycles * work.products, _ROUND_NORM)
-    waits = work.sums
-    if encoding.halves == 1:  # in a loop that stays one every sum waits
-        waits -= _SUMS_HIDDEN * max(0.0, work.sums - _SUMS_IN_A_ROW)
+    waits = work.sums - _SUMS_HIDDEN * max(0.0, work.sums - _SUMS_IN_A_ROW)
     warp_cycles = issued + c.product_cycles * work.products + c.sum_cycles * waits
     warp_s = (cut.runs * warp_cycles + c.stage_cycles) / frequency_hz
     one_s = rounded_maximum(warp_s, (c.memory_latency_s + warp_s) / cut.depth, _ROUND_NORM)

@@ -105,7 +105,7 @@ _FOUR_ENTRIES: _Cuts = (GemvCut(8, 4, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
 _EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
 _EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2))
 _SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
-_SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 2, 2))
+_SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2))
 _SHORT_GROUPS: _Cuts = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 4, 2))
 _TWO_DIGITS: Mapping[int, _Cuts] = {
     3: (GemvCut(8, 4, 3), GemvCut(16, 2, 1), GemvCut(16, 4, 1)),

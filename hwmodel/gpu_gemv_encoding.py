@@ -32,9 +32,7 @@ _INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 21 
 _HALF_DECODE, _E5M2_DECODE, _E4M3_DECODE = 4 / 2, 1 / 2, 1 / 2 + 1 / 4
 _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
-# From three tiles of columns on the compiler leaves the loop over both halves of a block a loop (NVFP4 with 1, 2, 3, 4
-# and 8 tokens disassembled: docs/gpu_kernels.md); a turn repeats loads of inputs, and has moves and zeros for each tile
-_LOOPED_TILES, _LOOP_INSTRUCTIONS = 3, 4
+_TWICE_TILES = 3  # of columns, from which on both halves of a block are runs of their own: kernels_gpu/gemv.py
 # Roughly those in the records of kernels_gpu/measurements: 47 to 72 for integers with one tile of columns, 67 to 80
 # with tables of sixteen, 96 to 105 with two digits; MXFP4 and NVFP4 98 to 113, 132 and 141 to 170 with 4, 8 and 16
 # tiles, NF4 132 and 175 with two and four
@@ -288,10 +286,8 @@ def instructions(encoding: GemvEncoding, tokens: int, *, gathered: bool = False)
     scaling = (4 * encoding.halves if encoding.group else 2) * once
     sums = ends * (4 + 2 * (encoding.digits - 1))  # steps multiplied, sums added
     copies = encoding.bits  # each with its place
-    if encoding.halves > 1 and column_tiles >= _LOOPED_TILES:
-        # the compiler leaves a loop of two turns, each with the products of both halves, of which one's do nothing
-        loads += (2 + _LOOP_INSTRUCTIONS) * column_tiles
-        products *= encoding.halves
+    if encoding.halves > 1 and column_tiles >= _TWICE_TILES:  # inputs and codes are loaded again for the second half
+        loads += 2 * column_tiles + 2 * _CODE_LOADS[encoding.bits]
     return RunWork(half + loads + products + scaling + sums + copies, half, products, ends)
 
 

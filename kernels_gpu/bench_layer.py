@@ -45,8 +45,10 @@ QUICK = {"shapes": SHAPES[:1], "tokens": (1,)}
 ROWS_TO_TELL = 64  # of a layer that is made to learn its kernels: more than any rank
 
 
-def time_layer(name: str, shape: tuple[int, int], tokens: Sequence[int], rate: float) -> Iterator[Row]:
-    """Check, then time, a layer with each number of tokens.
+def time_layer(
+    name: str, shape: tuple[int, int], tokens: Sequence[int], rate: float, *, fused: bool = False
+) -> Iterator[Row]:
+    """Check, then time, a layer with each number of tokens; ``fused`` as in ``layer.prepare_layer``.
 
     Raises:
         AssertionError: an error above its tolerance, or results that differ between two launches.
@@ -61,14 +63,14 @@ def time_layer(name: str, shape: tuple[int, int], tokens: Sequence[int], rate: f
         x = most[:m]
         outs = [allocate_result(m, n, x).fill_(float("nan")) for _ in range(2)]
         for out in outs:
-            one_after_another(prepare_layer(placed, x, out))()
+            one_after_another(prepare_layer(placed, x, out, fused=fused))()
         worst = checked(outs, expected[:m], allowed[:m])
-        bound = [prepare_layer(layer, x, allocate_result(m, n, x)) for layer in copies]
+        bound = [prepare_layer(layer, x, allocate_result(m, n, x), fused=fused) for layer in copies]
         timing = time_graph([one_after_another(launches) for launches in bound])
         registers = max(launch.kernel.registers for launch in bound[0])
         yield Row(
-            name, m, n, k, f"{len(bound[0])} launches", placed.nbytes, placed.nbytes / rate * 1e6,
-            timing.median_s * 1e6, timing.spread, worst, registers,
+            f"{name} fused" if fused else name, m, n, k, f"{len(bound[0])} launches", placed.nbytes,
+            placed.nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, worst, registers,
         )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int)
     parser.add_argument("--quick", action="store_true", help="one shape and one token, under a minute")
+    parser.add_argument("--fused", action="store_true", help="a low-rank branch in one launch with the dense product")
     add_jobs(parser)
     given = parser.parse_args(arguments)
     given.shapes = given.shapes or list(QUICK["shapes"] if given.quick else SHAPES)
@@ -110,7 +113,7 @@ def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:
     for shape in given.shapes:
         for name in given.layers:
             try:
-                yield from time_layer(name, shape, given.tokens, rate)
+                yield from time_layer(name, shape, given.tokens, rate, fused=given.fused)
             except (AssertionError, NotImplementedError, RuntimeError) as error:
                 print(f"{name} {shape}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
             torch.cuda.empty_cache()

@@ -28,6 +28,8 @@ from hwmodel.units import BYTE_BITS, ceil_div
 from kernels_gpu.dequantize_launch import dequantize, zero_planes
 from kernels_gpu.gemm import ARGUMENTS, make_body
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
+from kernels_gpu.gemm_halves import half_table
+from kernels_gpu.gemm_signed import magnitudes
 from kernels_gpu.gemm_spec import GemmSpec
 from kernels_gpu.gemv_launch import E4M3_CAPABILITY, MAX_TOKENS, PackedMatrix, allocate_result, gemv, tokens_at_once
 from kernels_gpu.gemv_plan import TILE_ROWS, Plan
@@ -37,28 +39,38 @@ from kernels_gpu.native import MAX_SHARED_BYTES, BoundLaunch, NativeKernel, load
 from kernels_gpu.ptx import SIMULATED
 
 # Of 17, 32, 64, 128, 256 and 512 tokens measured at three shapes (NOTES.md): at 128 INT4, INT8, E4M3, BitMoD on tiles
-# take 0.68 to 1.07 times the library's time, at 256 1.14 to 1.59 times. Two digits and groups of 16 and 32 (NF4, NVFP4,
-# MXFP4) take 0.50 to 1.00 times at 64 and 0.86 to 1.39 times at 128.
+# take 0.68 to 1.07 times the library's time, at 256 1.14 to 1.59 times. Two digits and groups of 16 and 32 decoded by
+# bytes took 0.50 to 1.00 times at 64 and 0.86 to 1.39 times at 128; by halves (NF4, NVFP4, MXFP4) 0.66 to 0.94 at 128.
 MOST_TILE_TOKENS, MOST_TILE_TOKENS_OF_SLOW_DECODING = 128, 64
 _LEAST_GROUP = 64  # inputs; the measured ones below, 16 and 32, are slow
 # token tiles, row warps, warps that share rows, stages
 CUTS = tuple((cut.token_tiles, cut.row_warps, cut.k_warps, cut.depth) for cut in TILE_CUTS)
 
 
-# From 16 tokens down to 4 the GEMV of groups of 16 (NVFP4, H200) falls from 39, 103, 499 to 14, 28, 116 us, that of 32
-# (MXFP4) from 21, 50, 245 to 8, 17, 69; tiles take 17, 45, 168 and 16, 38, 140 (H100, 17 tokens): NOTES.md
+# Where GEMV and tiles take the same time on an H100, by straight lines between the GEMV's 4, 8 and 16 tokens and tiles
+# of 17, at 4096 x 4096, 11008 x 4096 and 28672 x 8192 (NOTES.md): NVFP4 5.5, 5.9, 5.0; MXFP4 5.9, 6.3, 5.9; NF4 7.3,
+# 9.2, 8.1. MXFP6 and MXFP8 have groups as MXFP4, but their tiles decode by bytes, and were never timed
+_LEAST_OF_HALVES = {16: 6, 32: 7, 64: 9}
 _LEAST_OF_GROUP = {16: 8, 32: 12}
+
+
+def _decoded_by_halves(plan: Plan) -> bool:
+    """Whether tiles look bytes of halves up: floats of four bits and two-digit tables of sixteen."""
+    return half_table(plan) is not None or magnitudes(plan) is not None
 
 
 def least_tile_tokens(plan: Plan) -> int:
     """Tokens from which on the tile kernel is faster than the GEMV."""
+    slow = plan.digits == 2 or 0 < plan.group < _LEAST_GROUP
+    if slow and _decoded_by_halves(plan):
+        return _LEAST_OF_HALVES.get(plan.group, MAX_TOKENS + 1)
     return _LEAST_OF_GROUP.get(plan.group, MAX_TOKENS + 1)
 
 
 def most_tile_tokens(plan: Plan) -> int:
     """Tokens up to which the tile kernel is the faster way, for an encoding that it takes."""
     slow = plan.digits == 2 or 0 < plan.group < _LEAST_GROUP
-    return MOST_TILE_TOKENS_OF_SLOW_DECODING if slow else MOST_TILE_TOKENS
+    return MOST_TILE_TOKENS_OF_SLOW_DECODING if slow and not _decoded_by_halves(plan) else MOST_TILE_TOKENS
 
 
 def rule(plan: Plan, tokens: int, dtype: torch.dtype, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES) -> str:

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.gemv_branch import make_branch
 from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders
 from kernels_gpu.gemv_fields import make_fields, make_row_pair
@@ -41,7 +42,7 @@ from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
 from kernels_gpu.gemv_planes import load_swapped, make_load_inputs
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 
-ARGUMENTS = "ppppppp" + "iiiiiii"
+ARGUMENTS = "ppppppp" + "iiiiiii" + "pppppp"
 
 
 def make_body(spec: GemvSpec) -> Callable[..., None]:
@@ -82,6 +83,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
     step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
     sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
+    branched = spec.branch is not None
+    fetch_a = project = arrive = gather = fetch_b = expand = sum_of_branch = None
+    if spec.branch is not None:
+        beside = make_branch(spec.branch, tokens, warps, (spec.branch_at, spec.reduction_at), bfloat=bfloat)
+        fetch_a, project, arrive, gather = beside.fetch_a, beside.project, beside.arrive, beside.gather
+        fetch_b, expand, sum_of_branch = beside.fetch_b, beside.expand, beside.sum_of
+    elements_of_b, wait_for_a = spec.branch.held(warps) if spec.branch else 0, ptx_tile.wait_all_but(1)
 
     def make_step_run(first_half, past_half):
         @cuda.jit(device=True)
@@ -179,7 +187,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
 
     def kernel(
         words, scales, zeros, selectors, outers, x, out, n, tiles, scale_words, zero_words, low_base,
-        lowest_base, selector_words,
+        lowest_base, selector_words, a, a_scales, b, b_scales, branch_x, branch_work,
     ):  # fmt: skip
         shared = ptx_tile.shared_words()
         thread = uint32(cuda.threadIdx.x)
@@ -196,6 +204,12 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         tile, slot, at = uint32(cuda.blockIdx.x), uint32(0), uint32(mine)
         done_tile, done_slot, done_at, parity = uint32(tile), uint32(0), uint32(mine), uint32(0)
         filled = uint32(0)
+        if branched:
+            block = uint32(cuda.blockIdx.x)
+            held_b, steps_of_b = cuda.local.array(elements_of_b, uint32), cuda.local.array(elements_of_b, uint32)
+            fetch_a(shared, a, a_scales, block, blocks, warp, lane)
+            ptx_tile.commit()
+            fetch_b(b, b_scales, uint32(block * uint32(TILE_ROWS)), rows, thread, held_b, steps_of_b)
         while done_tile < all_tiles:
             steady = filled == uint32(depth)
             row0 = uint32(done_tile * uint32(TILE_ROWS))
@@ -265,8 +279,14 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         build_tables(shared, uint32(learned_at), thread, held)
                         fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
                     ptx_tile.wait_for_previous()
+                    if branched:
+                        wait_for_a()  # its copies are older than the last stage's
+                        ptx.sync_warp()
+                        project(shared, a, a_scales, branch_x, branch_work, block, blocks, warp, lane)
                     stage_inputs(shared, x, thread)
                     cuda.syncthreads()
+                    if branched:
+                        arrive(shared, branch_work, thread, blocks)
                 continue
             done_at = uint32(mine) if done_at == last else uint32(done_at + uint32(stage_words))
             done_slot = uint32(done_slot + uint32(1))
@@ -276,6 +296,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
             done_slot, parity, done_tile = uint32(0), uint32(parity ^ uint32(1)), uint32(done_tile + blocks)
             upper_unit, lower_unit = float32(1), float32(1)
+            if branched:
+                if row0 == uint32(block * uint32(TILE_ROWS)):
+                    gather(shared, branch_work, thread)
+                expand(shared, row0, rows, thread, held_b, steps_of_b, parity)
+                fetch_b(b, b_scales, uint32(done_tile * uint32(TILE_ROWS)), rows, thread, held_b, steps_of_b)
             if learned:
                 # read before the barrier: after it other threads may make tables for the tile after the next one
                 step_at = uint32(own_tables + g * uint32(learned_pitch) + uint32(learned_words))
@@ -312,6 +337,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     total = ptx.mul(total, step)
                     if outer:
                         total = ptx.mul(total, outer_value(outers, row if outer_by_row else uint32(0)))
+                    if branched:
+                        total = ptx.add(total, sum_of_branch(shared, item, parity))
                     made = ptx.to_bfloat(total) if bfloat else ptx.to_half(total)
                     ptx_tile.store_half(out, uint32((item >> uint32(4)) * rows + row), made)
 

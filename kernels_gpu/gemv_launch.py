@@ -20,9 +20,11 @@ from datatypes.tensor import QuantizedTensor
 from hwmodel.gpu_gemv_cut import LAST_CUT, GemvCut, wanted_cuts
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
+from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 from kernels_gpu.launch import require_cuda, to_device
+from kernels_gpu.low_rank_launch import DeviceFactor
 from kernels_gpu.native import (
     MAX_SHARED_BYTES,
     BoundLaunch,
@@ -104,16 +106,20 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
 
 
 @lru_cache(maxsize=256)
-def choose_shape(plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES) -> GemvCut:
+def choose_shape(
+    plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES, branch: BranchSpec | None = None
+) -> GemvCut:
     """A cut that measured well (``hwmodel.gpu_gemv_cut``), or the first of some that fits ``limit`` bytes."""
     for cut in wanted_cuts(plan, tokens, n, k):
-        if spec_of(plan, tokens, (n, k), cut).shared_bytes <= limit:
+        if spec_of(plan, tokens, (n, k), cut, branch=branch).shared_bytes <= limit:
             return cut
     return LAST_CUT
 
 
 @lru_cache(maxsize=256)
-def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES) -> int:
+def tokens_at_once(
+    plan: Plan, tokens: int, shape: tuple[int, int], limit: int = MAX_SHARED_BYTES, branch: BranchSpec | None = None
+) -> int:
     """The most of ``tokens`` that one launch takes: their inputs stay in shared memory, ``limit`` bytes of a block.
 
     Raises:
@@ -121,13 +127,21 @@ def tokens_at_once(plan: Plan, tokens: int, shape: tuple[int, int], limit: int =
     """
     for launches in range(1, tokens + 1):
         chunk = ceil_div(tokens, launches)
-        if spec_of(plan, chunk, shape, choose_shape(plan, chunk, *shape, limit)).shared_bytes <= limit:
+        cut = choose_shape(plan, chunk, *shape, limit, branch)
+        if spec_of(plan, chunk, shape, cut, branch=branch).shared_bytes <= limit:
             return chunk
     raise NotImplementedError(f"k must be so small that one token's inputs fit into shared memory, not {shape[1]!r}")
 
 
 def spec_of(
-    plan: Plan, tokens: int, shape: tuple[int, int], cut: GemvCut, *, aligned: bool = True, bfloat: bool = False
+    plan: Plan,
+    tokens: int,
+    shape: tuple[int, int],
+    cut: GemvCut,
+    *,
+    aligned: bool = True,
+    bfloat: bool = False,
+    branch: BranchSpec | None = None,
 ) -> GemvSpec:
     """The kernel of a launch; ``aligned`` says that the inputs begin at a multiple of 16 bytes."""
     n, k = shape
@@ -141,12 +155,63 @@ def spec_of(
         whole_rows=n % TILE_ROWS == 0,
         aligned_inputs=aligned,
         bfloat=bfloat,
-        registers=cut.registers,
+        registers=cut.registers or _registers(plan, tokens, cut, branch),
+        branch=branch,
     )
 
 
+def _registers(plan: Plan, tokens: int, cut: GemvCut, branch: BranchSpec | None) -> int:
+    """The most of a thread: with a branch as many as leave the next launch's first blocks room, as they have without.
+
+    The kernels of plain integers and one token take 54 to 73 without a branch; few are spilled, and before the loop.
+    """
+    if branch is None or tokens > 1 or plan.tables or plan.learned or plan.halves:
+        return 0
+    return REGISTERS // (2 * 16 * WARP)
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A low-rank branch on a device, and the inputs that it takes.
+
+    Args:
+        a: ``[rank, columns]``.
+        b: ``[n, rank]``.
+        x: ``[m, columns]``, contiguous, of the type of the dense product's inputs.
+
+    Raises:
+        ValueError: factors that do not belong together.
+    """
+
+    a: DeviceFactor
+    b: DeviceFactor
+    x: Tensor
+
+    def __post_init__(self) -> None:
+        if self.a.factor.columns != self.x.shape[1] or self.b.factor.columns != self.a.rows:
+            raise ValueError(
+                f"factors of a branch must be [rank, {self.x.shape[1]}] and [n, rank], not "
+                f"{[self.a.rows, self.a.factor.columns]!r} and {[self.b.rows, self.b.factor.columns]!r}"
+            )
+
+    @property
+    def spec(self) -> BranchSpec:
+        """What is fixed when its kernel is compiled."""
+        return BranchSpec(self.a.factor, self.b.factor, self.x.data_ptr() % 16 == 0)
+
+    def rows(self, first: int, last: int) -> Branch:
+        """The same for some of the tokens."""
+        return replace(self, x=self.x[first:last])
+
+
 def prepare(
-    weight: PackedMatrix, x: Tensor, out: Tensor, *, shape: GemvCut | None = None, overlapped: bool = True
+    weight: PackedMatrix,
+    x: Tensor,
+    out: Tensor,
+    *,
+    shape: GemvCut | None = None,
+    overlapped: bool = True,
+    branch: Branch | None = None,
 ) -> BoundLaunch:
     """Bind a launch.
 
@@ -157,15 +222,24 @@ def prepare(
         shape: how to cut the work; ``None`` chooses.
         overlapped: may start while the kernel before it in the stream still runs. It waits for that kernel before
             it reads ``x`` or writes ``out``, but not before it reads the weight.
+        branch: what is added to the product.
+
+    Raises:
+        ValueError: a branch of another number of rows or tokens.
     """
     n, k = weight.shape
+    added = None if branch is None else branch.spec
+    if branch is not None and (branch.b.rows != n or len(branch.x) != len(x)):
+        raise ValueError(
+            f"a branch of {len(x)} tokens must have {n} rows, not {branch.b.rows!r} for {len(branch.x)!r} tokens"
+        )
     tokens = x.shape[0]
     plan = weight.plan
     limit = shared_limit(x.device)
-    cut = choose_shape(plan, tokens, n, k, limit) if shape is None else shape
+    cut = choose_shape(plan, tokens, n, k, limit, added) if shape is None else shape
     aligned = x.data_ptr() % 16 == 0
     bfloat = x.dtype == torch.bfloat16
-    spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat)
+    spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat, branch=added)
     if spec.shared_bytes > limit:
         raise NotImplementedError(
             f"{tokens} tokens of {k} inputs must fit into {limit} bytes of shared memory, not {spec.shared_bytes}"
@@ -175,7 +249,7 @@ def prepare(
     kernel = _kernel(spec, x.device)
     while shape is None and kernel.registers * cut.warps * WARP > REGISTERS:  # ragged rows take more of them
         cut = replace(cut, warps=cut.warps // 2)
-        spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat)
+        spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat, branch=added)
         kernel = _kernel(spec, x.device)
     if kernel.registers * cut.warps * WARP > REGISTERS:
         raise NotImplementedError(
@@ -187,6 +261,8 @@ def prepare(
     if cut.blocks:
         fit = min(fit, cut.blocks)
     grid = min(tiles, max(1, fit) * multiprocessors(x.device))
+    if branch is not None and SIMULATED:
+        grid = 1  # blocks wait for each other, and the simulator runs one after another
     none = x.new_zeros(8)
     arrays = {name: weight.arrays.get(name, none) for name in ("scale", "zero_point", "selector", "outer_scale")}
     if plan.learned:
@@ -215,10 +291,20 @@ def prepare(
             low_plane,
             lowest_plane,
             arrays["selector"].nbytes // 4,
+            *_branch_arguments(branch, tokens, none),
         ),
         shared_bytes=spec.shared_bytes,
         overlapped=overlapped,
     )
+
+
+def _branch_arguments(branch: Branch | None, tokens: int, none: Tensor) -> tuple[Tensor, ...]:
+    """Both factors with their scales, the inputs, and memory that blocks share: zeros at first."""
+    if branch is None:
+        return (none,) * 6
+    parts = [(f.codes, f.codes if f.scale is None else f.scale) for f in (branch.a, branch.b)]
+    shared = torch.zeros(branch.spec.global_words(tokens), dtype=torch.int32, device=branch.x.device)
+    return (*parts[0], *parts[1], branch.x, shared)
 
 
 def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
@@ -231,11 +317,22 @@ def compile_kernel(spec: GemvSpec) -> str:
     return compile_ptx(make_body(spec), ARGUMENTS, repr(spec), registers=spec.registers)
 
 
-def prepare_all(weight: PackedMatrix, x: Tensor, out: Tensor, *, overlapped: bool = True) -> list[BoundLaunch]:
+def prepare_all(
+    weight: PackedMatrix, x: Tensor, out: Tensor, *, overlapped: bool = True, branch: Branch | None = None
+) -> list[BoundLaunch]:
     """Bind as many launches as ``x`` needs: one, unless its inputs are too many for shared memory."""
-    size = tokens_at_once(weight.plan, len(x), weight.shape, shared_limit(x.device))
-    starts = range(0, len(x), size)
-    return [prepare(weight, x[i : i + size], out[i : i + size], overlapped=overlapped) for i in starts]
+    added = None if branch is None else branch.spec
+    size = tokens_at_once(weight.plan, len(x), weight.shape, shared_limit(x.device), added)
+    return [
+        prepare(
+            weight,
+            x[i : i + size],
+            out[i : i + size],
+            overlapped=overlapped,
+            branch=None if branch is None else branch.rows(i, i + size),
+        )
+        for i in range(0, len(x), size)
+    ]
 
 
 def gemv(weight: PackedMatrix, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datatypes.planes import plane_widths, row_words
 from hwmodel.gpu_gemv_cut import SECTOR_WORDS as SECTOR
 from hwmodel.units import ceil_div
+from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
@@ -42,6 +43,7 @@ class GemvSpec:
         aligned_inputs: x begins at a multiple of 16 bytes.
         bfloat: x is bfloat16 rather than float16, and so is the result.
         registers: the most of a thread, so that more warps fit; 0 for as many as the assembler likes.
+        branch: what is added to the dense product in the same launch; ``None`` without.
     """
 
     plan: Plan
@@ -54,6 +56,7 @@ class GemvSpec:
     aligned_inputs: bool = True
     bfloat: bool = False
     registers: int = 0
+    branch: BranchSpec | None = None
 
     def __post_init__(self) -> None:
         if self.runs < 2 or self.runs % 2 or self.depth < 1 or not 1 <= self.warps <= 32:
@@ -238,4 +241,11 @@ class GemvSpec:
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a block."""
-        return 4 * (self.reduction_at + 2 * self.warps * TILE_ROWS * self.tokens)
+        branch = 0 if self.branch is None else self.branch.shared_words(self.tokens)
+        return 4 * (self.branch_at + branch)
+
+    @property
+    def branch_at(self) -> int:
+        """Word of what a branch needs; what warps keep of A lies where their results will, before there are any."""
+        kept = 0 if self.branch is None else self.warps * self.branch.kept_words(self.tokens)
+        return self.reduction_at + max(kept, 2 * self.warps * TILE_ROWS * self.tokens)

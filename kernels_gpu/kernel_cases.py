@@ -27,6 +27,7 @@ from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_launch import choose_cut
 from kernels_gpu.gemm_launch import spec_of as gemm_spec_of
 from kernels_gpu.gemm_spec import RUNS
+from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_launch import E4M3_CAPABILITY, choose_shape, spec_of
 from kernels_gpu.gemv_plan import RUN, TILE_ROWS, plan_of
 from kernels_gpu.gemv_recipes import RECIPES
@@ -116,6 +117,12 @@ def _beside_products() -> Iterator[Case]:
         for name, spec in thin.items():
             weights = spec.rounds * spec.loads * spec.factor.unit
             yield Case(name + suffix, partial(low_rank.make_body, spec), low_rank.ARGUMENTS, repr(spec), weights)
+        plan = plan_of(RECIPES["int4_g128"])
+        for name, config in FACTORS.items():
+            branch = BranchSpec(factor_of(config, k), factor_of(config, RANK))
+            fused = spec_of(plan, tokens, MATRIX, choose_shape(plan, tokens, *MATRIX, branch=branch), branch=branch)
+            body, weights = partial(gemv.make_body, fused), fused.runs * RUN * TILE_ROWS // WARP
+            yield Case(f"int4_branch_{name}{suffix}", body, gemv.ARGUMENTS, repr(fused), weights, fused.runs // 2)
         rows = outliers_launch.spec_of(k, tokens)
         body, weights = partial(outliers.make_body, rows), rows.elements // rows.threads
         yield Case(f"outlier_rows{suffix}", body, outliers.ARGUMENTS, repr(rows), weights)

@@ -95,9 +95,9 @@ def test_rows_at_odd_places_fill_shared_memory_more_slowly():
     assert time_of("int8", shape, banks, copy=endless).memory_s == pytest.approx(filled, rel=1e-6)
     assert time_of("int6_g128", shape, replace(banks, runs=2), copy=endless).memory_s < 1e-6
     assert time_of("int8", shape, GemvCut(8, 4, 2), copy=endless).memory_s < 1e-6  # at whole sectors
-    # a memory of 3 TB/s, 12.4 bytes a cycle, is hardly slower for it
+    # a memory of 3 TB/s, 12.7 bytes a cycle when reading alone, is hardly slower for it
     slow = time_of("int8", shape, banks).memory_s * COPY * gemv_constants().read_over_copy / bytes_of_8
-    assert 1 < slow < 1.03
+    assert 1 < slow < 1.035
 
 
 def test_more_registers_leave_fewer_blocks():

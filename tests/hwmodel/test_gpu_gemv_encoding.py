@@ -86,14 +86,16 @@ def test_groups_below_a_run_take_more_columns():
     assert products == {"int4_g128": 4, "int2_g64": 8, "mxfp4": 32}
 
 
-def test_a_loop_over_halves_of_a_block_issues_the_products_of_both():
+def test_halves_of_a_block_are_runs_of_their_own_from_three_tiles_of_columns_on():
     # NVFP4: four tables' products for two halves of a tile of columns and both tables; in the disassembly
-    # (kernels_gpu/NOTES.md) 8 a run with one token, 16 with two, and 64 in a loop of two turns with eight
-    work = {tokens: instructions(encoding_of(RECIPES["nvfp4"]), tokens) for tokens in (1, 2, 8)}
-    assert [w.products for w in work.values()] == [8, 16, 2 * 64]
-    assert [w.sums for w in work.values()] == [2, 4, 16]
-    # 535 instructions a run in the loop's text, of which 16 tiles' turns are taken twice: more than 8 tiles of MXFP4
-    assert work[8].instructions > instructions(encoding_of(RECIPES["mxfp4"]), 8).instructions
+    # (kernels_gpu/NOTES.md) 8 a run with one token, 16 with two and 64 with eight, and 208, 257, 309, 350, 448, 529 and
+    # 986 instructions with 1, 2, 3, 4, 6, 8 and 16 tokens, of which some 100 to 150 are those of a stage
+    work = {tokens: instructions(encoding_of(RECIPES["nvfp4"]), tokens) for tokens in (1, 2, 3, 8)}
+    assert [w.products for w in work.values()] == [8, 16, 24, 64]
+    assert [w.sums for w in work.values()] == [2, 4, 6, 16]
+    steps = [work[2].instructions - work[1].instructions, work[3].instructions - work[2].instructions]
+    assert steps[1] > steps[0]  # inputs and codes come twice
+    assert (work[8].instructions - work[3].instructions) / 5 == pytest.approx((529 - 309) / 5, rel=0.15)
 
 
 @pytest.mark.parametrize("name", ["int4_g128", "bitmod3_g128", "nf4_g64", "uint4_g128", "learned4"])

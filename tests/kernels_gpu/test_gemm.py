@@ -165,19 +165,22 @@ def test_the_rule():
         "tiles",
         "library",
     ]
-    # two digits, groups of 16 and 32: the measured rows cross between 64 and 128 tokens
-    for slow in ("nf4_g64", "nf3_g64", "mxfp4", "nvfp4", "mxfp8"):
+    # two digits, groups of 16 and 32 decoded by bytes: the measured rows cross between 64 and 128 tokens
+    for slow in ("nf3_g64", "mxfp8", "mxfp6"):
         plan = plan_of(RECIPES[slow])
         assert most_tile_tokens(plan) == 64
         assert [rule(plan, m, torch.float16, square) for m in (17, 64, 65)] == ["tiles", "tiles", "library"]
-    for fast in ("bitmod4_g128", "bitmod3_g128", "int8", "e4m3_g128", "uint2_g64"):
+    for fast in ("bitmod4_g128", "bitmod3_g128", "int8", "e4m3_g128", "uint2_g64", "nf4_g64", "mxfp4", "nvfp4"):
         assert most_tile_tokens(plan_of(RECIPES[fast])) == 128
     assert rule(int4, 64, torch.bfloat16, square) == rule(learned, 64, torch.float16, square) == "library"
     assert rule(fp32_scales, 64, torch.float16, square) == "library"
     # groups of 16 and 32 leave the GEMV before; the others where it would read the weight again (16 tokens of 8192)
     nvfp4, mxfp4 = plan_of(RECIPES["nvfp4"]), plan_of(RECIPES["mxfp4"])
-    assert [rule(nvfp4, m, torch.float16, square) for m in (7, 8, 16)] == ["gemv", "tiles", "tiles"]
-    assert [rule(mxfp4, m, torch.float16, square) for m in (11, 12, 16)] == ["gemv", "tiles", "tiles"]
+    assert [rule(nvfp4, m, torch.float16, square) for m in (5, 6, 16)] == ["gemv", "tiles", "tiles"]
+    assert [rule(mxfp4, m, torch.float16, square) for m in (6, 7, 16)] == ["gemv", "tiles", "tiles"]
+    nf4, mxfp8 = plan_of(RECIPES["nf4_g64"]), plan_of(RECIPES["mxfp8"])
+    assert [rule(nf4, m, torch.float16, square) for m in (8, 9, 16)] == ["gemv", "tiles", "tiles"]
+    assert [rule(mxfp8, m, torch.float16, square) for m in (11, 12, 16)] == ["gemv", "tiles", "tiles"]
     assert [rule(int4, m, torch.float16, long) for m in (1, 8, 16)] == ["gemv", "gemv", "tiles"]
     assert rule(plan_of(RECIPES["bitmod4_g128"]), 16, torch.float16, long) == "gemv"
     assert rule(int4, 16, torch.bfloat16, long) == rule(nvfp4, 16, torch.bfloat16, square) == "gemv"

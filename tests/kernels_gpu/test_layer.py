@@ -7,7 +7,7 @@ import torch
 
 from codesign.algorithms.gwq import gwq_config
 from codesign.algorithms.lqer import l2qer_int_config, mxint_config
-from datatypes.catalog import FP16, FP32, INT16
+from datatypes.catalog import BF16, FP16, FP32, INT16
 from datatypes.granularity import PerGroup
 from datatypes.layer_config import (
     LayerConfig,
@@ -21,11 +21,13 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from kernels_gpu import ptx
-from kernels_gpu.gemv_launch import allocate_result
+from kernels_gpu.gemv_branch_spec import BranchSpec
+from kernels_gpu.gemv_launch import Branch, allocate_result, prepare
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.layer import device_layer, layer_gemv, prepare_layer
 from kernels_gpu.layer_inputs import InputsSpec
 from kernels_gpu.layer_reference import reference
+from kernels_gpu.low_rank_spec import Factor, FactorKind
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
 FACTOR = TensorConfig((FP16,), scale=None)
@@ -109,11 +111,12 @@ LAYERS = {
 }
 
 
-def check(layer, m, dtype=torch.float16, device="cpu", seen=0.5):
+def check(layer, m, dtype=torch.float16, device="cpu", seen=0.5, *, fused=False):
     x = random((m, layer.shape[1]), 9).to(dtype)
     expected, allowed = reference(layer, x)
     made = allocate_result(m, layer.shape[0], x.to(device)).fill_(float("nan"))
-    for launch in prepare_layer(device_layer(layer, device), x.to(device), made):
+    launches = prepare_layer(device_layer(layer, device), x.to(device), made, fused=fused)
+    for launch in launches:
         launch()
     error = (made.double().cpu() - expected).abs()
     assert (error <= allowed).all(), (error / allowed).max()
@@ -135,6 +138,47 @@ def replace_branches(layer):
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_every_kind_of_layer(name):
     check(LAYERS[name](5, 136), 2 if "int8" in name else 1, torch.bfloat16 if "rows over" in name else torch.float16)
+
+
+FUSED = {
+    "int8 factors": lambda n, k: with_branch(n, k, l2qer_int_config(8).low_rank),
+    "mxint8 factors": LAYERS["lqer mxint8"],
+    "fp16 factors": lambda n, k: with_branch(n, k, LowRankConfig(12, FACTOR, FACTOR), RECIPES["mxfp4"]),
+    "fp32 and bf16 factors": lambda n, k: with_branch(
+        n, k, LowRankConfig(5, TensorConfig((FP32,), scale=None), TensorConfig((BF16,), scale=None))
+    ),
+    "everything": everything,
+}
+
+
+@simulated
+@pytest.mark.parametrize("name", list(FUSED))
+def test_a_branch_in_the_launch_of_the_product(name):
+    many = "fp16" in name or name == "int8 factors"
+    check(FUSED[name](21, 264), 6 if many else 1, torch.bfloat16 if "bf16" in name else torch.float16, fused=True)
+
+
+@simulated
+def test_a_branch_in_the_launch_of_the_product_is_one_launch_less_two_and_must_fit():
+    layer = device_layer(with_branch(16, 128, LowRankConfig(4, FACTOR, FACTOR)), "cpu")
+    x, y = torch.zeros(1, 128).half(), allocate_result(1, 16, torch.zeros(1).half())
+    assert [len(prepare_layer(layer, x, y, fused=fused)) for fused in (False, True)] == [3, 1]
+    with pytest.raises(ValueError, match=r"factors of a branch must be \[rank, 128\] and \[n, rank\], not \[16, 4\]"):
+        Branch(*layer.low_rank[::-1], x)
+    with pytest.raises(ValueError, match="a branch of 1 tokens must have 16 rows, not 16 for 2 tokens"):
+        prepare(layer.dense, x, y, branch=Branch(*layer.low_rank, torch.zeros(2, 128).half()))
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 16])
+@pytest.mark.parametrize("columns", [128, 1000, 4096, 28672])
+@pytest.mark.parametrize("kind", list(FactorKind))
+def test_parts_of_a_branch_cover_its_factors(kind, columns, tokens):
+    for rank, warps in ((4, 1), (32, 16), (128, 8)):
+        spec = BranchSpec(Factor(kind, columns), Factor(FactorKind.FP16, rank))
+        assert (spec.splits(tokens) - 1) * spec.chunk(tokens) < columns <= spec.splits(tokens) * spec.chunk(tokens)
+        assert spec.held(warps) * spec.lanes_of_row(warps) >= rank
+        assert spec.adders(tokens, warps) * tokens * rank <= max(warps * 32, tokens * rank)
+        assert spec.kept_words(tokens) % 4 == spec.shared_words(tokens) % 4 == 0  # copies of 16 bytes
 
 
 @simulated
@@ -180,3 +224,12 @@ def test_layers_without_kernels_are_refused():
 def test_on_a_device(name, m):
     check(LAYERS[name](1000, 4096), m, device="cuda", seen=0.1)  # worst-case bounds grow with k
     check(LAYERS[name](513, 1061), m, torch.bfloat16, device="cuda", seen=0.1)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", list(FUSED))
+@pytest.mark.parametrize("m", [1, 4, 16])
+def test_a_branch_in_the_launch_of_the_product_on_a_device(name, m):
+    check(FUSED[name](1000, 4096), m, device="cuda", seen=0.1, fused=True)
+    check(FUSED[name](513, 1061), m, torch.bfloat16, device="cuda", seen=0.1, fused=True)

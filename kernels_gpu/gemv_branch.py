@@ -1,0 +1,386 @@
+"""Device functions by which the decode GEMV takes a low-rank branch along: ``y = W x + B (A x)`` in one launch.
+
+``project``: warps of all blocks share ``t = A x``, each a part of a row. Its codes come to shared memory while the
+kernel before still runs; partial sums go to global memory, and the block counts itself in (``arrive``).
+``gather``: at the end of its first tile a block waits until all blocks have counted themselves in, and adds the partial
+sums up in a fixed order. That wait is long over where a tile takes longer than ``project``.
+``expand``: at the end of every tile, ``B t`` for its 16 rows, which the kernel adds to the dense sums before its one
+rounding. Elements of B are loaded a tile ahead.
+
+All blocks must be on the device at once, as the launcher sees to. Products are float32 as in ``low_rank``, so that
+results are the same in every launch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import cuda, float32, int32, uint32
+
+from kernels_gpu import ptx, ptx_grid, ptx_tile
+from kernels_gpu.dequantize_scales import BYTE_SCALES, HALF_SCALES, make_scale_of_bits
+from kernels_gpu.gemv_branch_spec import COUNT, GENERATION, LANES, PARTIAL, BranchSpec
+from kernels_gpu.gemv_plan import TILE_ROWS
+from kernels_gpu.lanes import lane_sum
+from kernels_gpu.low_rank_spec import UNIT, Factor, FactorKind
+from kernels_gpu.pairs import pair_functions
+
+BATCH = 4  # tokens whose inputs are loaded at once
+
+
+@dataclass(frozen=True)
+class BranchFunctions:
+    """Device functions of one kernel; see the module docstring."""
+
+    fetch_a: Any  # (shared, a, a_scales, block, blocks, warp, lane): starts copies
+    project: Any  # (shared, a, a_scales, x, work, block, blocks, warp, lane)
+    arrive: Any  # (shared, work, thread, blocks)
+    gather: Any  # (shared, work, thread)
+    fetch_b: Any  # (b, b_scales, row0, rows, thread, held, steps)
+    expand: Any  # (shared, row0, rows, thread, held, steps, parity)
+    sum_of: Any  # (shared, item, parity) -> a row's sum
+
+
+def _make_bits(kind: Any) -> tuple[Any, Any]:
+    """Device functions: the raw bits of a stored scale by index, and their value."""
+    if kind is None:
+
+        @cuda.jit(device=True)
+        def no_bits(address, index):
+            return uint32(0)
+
+        @cuda.jit(device=True)
+        def one(bits, index):
+            return float32(1)
+
+        return no_bits, one
+    of_bits = make_scale_of_bits(kind)
+    load, bytewise = ptx_tile.load_word, kind in BYTE_SCALES
+    if kind in HALF_SCALES:
+        load = ptx_tile.load_half
+
+    @cuda.jit(device=True)
+    def raw(address, index):
+        return load(address, uint32(index >> uint32(2)) if bytewise else index)
+
+    @cuda.jit(device=True)
+    def value(bits, index):
+        if bytewise:
+            bits = uint32((bits >> uint32((index & uint32(3)) << uint32(3))) & uint32(0xFF))
+        return of_bits(bits)
+
+    return raw, value
+
+
+def _make_element(factor: Factor) -> tuple[Any, Any]:
+    """Device functions: the raw bits of an element by row and column, and its value."""
+    columns = factor.columns
+    row_words = -(-columns // 32) * 8  # of 8-bit codes, in blocks of 32
+    low = pair_functions(factor.kind is FactorKind.BF16).low
+    if factor.kind is FactorKind.INT8:
+
+        @cuda.jit(device=True)
+        def raw(codes, row, column):
+            return ptx_tile.load_word(codes, uint32(row * uint32(row_words) + (column >> uint32(2))))
+
+        @cuda.jit(device=True)
+        def value(bits, column):
+            up = uint32(uint32(24) - ((column & uint32(3)) << uint32(3)))
+            return float32(int32(ptx.signed(uint32(bits << up))) >> 24)
+    elif factor.kind is FactorKind.FP32:
+
+        @cuda.jit(device=True)
+        def raw(codes, row, column):
+            return ptx_tile.load_word(codes, uint32(row * uint32(columns) + column))
+
+        @cuda.jit(device=True)
+        def value(bits, column):
+            return ptx.bits_float(bits)
+    else:
+
+        @cuda.jit(device=True)
+        def raw(codes, row, column):
+            return ptx_tile.load_half(codes, uint32(row * uint32(columns) + column))
+
+        @cuda.jit(device=True)
+        def value(bits, column):
+            return low(bits)
+
+    return raw, value
+
+
+def make_branch(
+    branch: BranchSpec, tokens: int, warps: int, places: tuple[int, int], *, bfloat: bool
+) -> BranchFunctions:
+    """The functions of a branch; ``places`` are the words where its shared memory and what warps keep of A begin."""
+    a, b, rank = branch.a, branch.b, branch.rank
+    at, kept_at = places
+    loads, chunk, splits = branch.loads(tokens), branch.chunk(tokens), branch.splits(tokens)
+    items, words, columns = rank * splits, a.words, a.columns
+    row_words = -(-columns // 32) * 8 if a.kind is FactorKind.INT8 else columns // 2
+    vector, scaled, wide_inputs = a.vector, a.scale is not None, branch.vector
+    group, groups = a.group if a.group else 1 << 30, a.groups
+    t_at = at + 4
+    sums_at = t_at + -(-tokens * rank // 4) * 4
+    kept_words = branch.kept_words(tokens)
+    scales_at = LANES * loads * words  # of a warp's part
+    threads = warps * LANES
+    lanes, held_count = branch.lanes_of_row(warps), branch.held(warps)
+    b_group, b_groups = b.group if b.group else 1 << 30, b.groups
+    a_step, b_step, b_scaled = a.step, b.step, b.scale is not None
+    _, scale_of_a = _make_bits(a.scale)
+    scale_bits_of_b, scale_of_b = _make_bits(b.scale)
+    raw_of_a, value_of_a = _make_element(a)
+    raw_of_b, value_of_b = _make_element(b)
+    pair = pair_functions(bfloat)
+    x_low, x_high = pair.low, pair.high
+    two = pair_functions(a.kind is FactorKind.BF16)
+    a_low, a_high = two.low, two.high
+    batch, batches = min(BATCH, tokens), -(-tokens // BATCH)
+    adders = branch.adders(tokens, warps)
+    summed, summed_row, added_up = lane_sum(LANES), lane_sum(lanes), lane_sum(adders)
+    bytewise, eight_bits = a.scale in BYTE_SCALES, a.kind is FactorKind.INT8
+    wide_scale = scaled and not bytewise and a.scale not in HALF_SCALES
+    wait_for_all = ptx_tile.wait_all_but(0)
+
+    @cuda.jit(device=True)
+    def fetch_item(shared, codes, scales, item, warp, lane):
+        row = uint32(item // uint32(splits))
+        first = uint32((item - row * uint32(splits)) * uint32(chunk))
+        kept = uint32(uint32(kept_at) + warp * uint32(kept_words))
+        for i in range(loads):
+            at_unit = uint32(lane + uint32(i * LANES))
+            column = uint32(first + at_unit * uint32(UNIT))
+            inside = column < uint32(columns)
+            safe = column if inside else uint32(0)
+            target = uint32(kept + at_unit * uint32(words))
+            if eight_bits:
+                place = ptx_tile.place_of(codes, uint32(row * uint32(row_words) + (safe >> uint32(2))))
+                ptx_tile.copy_async_4(shared, target, place, uint32(0), uint32(4) if inside else uint32(0))
+                ptx_tile.copy_async_4(shared, target, place, uint32(1), uint32(4) if inside else uint32(0))
+            else:
+                place = ptx_tile.place_of(codes, uint32(row * uint32(row_words) + (safe >> uint32(1))))
+                ptx_tile.copy_async_16_if(shared, target, place, uint32(0), uint32(16) if inside else uint32(0))
+            if scaled:
+                index = uint32(row * uint32(groups) + safe // uint32(group))
+                if bytewise:
+                    index = uint32(index >> uint32(2))
+                elif not wide_scale:
+                    index = uint32(index >> uint32(1))
+                place = ptx_tile.place_of(scales, index)
+                ptx_tile.copy_async_4(shared, uint32(kept + uint32(scales_at) + at_unit), place, uint32(0), uint32(4))
+
+    @cuda.jit(device=True)
+    def fetch_a(shared, codes, scales, block, blocks, warp, lane):
+        """Start to copy this warp's first part of A."""
+        item = uint32(block * uint32(warps) + warp)
+        if vector and item < uint32(items):
+            fetch_item(shared, codes, scales, item, warp, lane)
+
+    @cuda.jit(device=True)
+    def byte(word, i):
+        return float32(int32(ptx.signed(uint32(word << uint32(24 - 8 * i))) >> 24))
+
+    @cuda.jit(device=True)
+    def eight_of_a(shared, target):
+        if eight_bits:
+            u, v = ptx_tile.shared_2(shared, target)
+            return (byte(u, 0), byte(u, 1), byte(u, 2), byte(u, 3), byte(v, 0), byte(v, 1), byte(v, 2), byte(v, 3))
+        p, q, r, s = ptx_tile.shared_4(shared, target)
+        return (a_low(p), a_high(p), a_low(q), a_high(q), a_low(r), a_high(r), a_low(s), a_high(s))
+
+    @cuda.jit(device=True)
+    def half_at(x, at_input, left, i):
+        return ptx_tile.load_half(x, uint32(at_input + uint32(i))) if left > uint32(i) else uint32(0)
+
+    @cuda.jit(device=True)
+    def inputs_at(x, token, column):
+        """Eight inputs of a token, zeros beyond the last."""
+        zero = uint32(0)
+        found = (zero, zero, zero, zero)
+        if column < uint32(columns) and token < uint32(tokens):
+            place = uint32(token * uint32(columns) + column)
+            if wide_inputs:
+                found = ptx_tile.load_words_4(x, uint32(place >> uint32(1)))
+            else:
+                left = uint32(uint32(columns) - column)
+                found = (
+                    uint32(half_at(x, place, left, 0) | uint32(half_at(x, place, left, 1) << uint32(16))),
+                    uint32(half_at(x, place, left, 2) | uint32(half_at(x, place, left, 3) << uint32(16))),
+                    uint32(half_at(x, place, left, 4) | uint32(half_at(x, place, left, 5) << uint32(16))),
+                    uint32(half_at(x, place, left, 6) | uint32(half_at(x, place, left, 7) << uint32(16))),
+                )
+        return found
+
+    @cuda.jit(device=True)
+    def dot(values, found, total):
+        total = ptx.fma(values[0], x_low(found[0]), total)
+        total = ptx.fma(values[1], x_high(found[0]), total)
+        total = ptx.fma(values[2], x_low(found[1]), total)
+        total = ptx.fma(values[3], x_high(found[1]), total)
+        total = ptx.fma(values[4], x_low(found[2]), total)
+        total = ptx.fma(values[5], x_high(found[2]), total)
+        total = ptx.fma(values[6], x_low(found[3]), total)
+        return ptx.fma(values[7], x_high(found[3]), total)
+
+    @cuda.jit(device=True)
+    def product(values, step, found, total):
+        return ptx.fma(step, dot(values, found, float32(0)), total) if scaled else dot(values, found, total)
+
+    @cuda.jit(device=True)
+    def step_of_unit(shared, kept, at_unit, row, column):
+        index = uint32(row * uint32(groups) + column // uint32(group))
+        bits = ptx_tile.shared_1(shared, uint32(kept + uint32(scales_at) + at_unit))
+        if not bytewise and not wide_scale:
+            bits = uint32((bits >> uint32((index & uint32(1)) << uint32(4))) & uint32(0xFFFF))
+        step = scale_of_a(bits, index)
+        return ptx.mul(step, float32(a_step))
+
+    @cuda.jit(device=True)
+    def put_partial(work, split, token, row, lane, total, there):
+        total = summed(total)
+        if there and lane == uint32(0) and token < uint32(tokens):
+            place = uint32((split * uint32(tokens) + token) * uint32(rank) + row)
+            ptx_tile.store_word(work, uint32(uint32(PARTIAL) + place), ptx.float_bits(total))
+
+    @cuda.jit(device=True)
+    def project_units(shared, x, work, row, split, warp, lane, there):
+        first, kept = uint32(split * uint32(chunk)), uint32(uint32(kept_at) + warp * uint32(kept_words))
+        for p in range(batches):
+            t0 = uint32(p * BATCH)
+            t1, t2, t3 = uint32(t0 + uint32(1)), uint32(t0 + uint32(2)), uint32(t0 + uint32(3))
+            y0, y1, y2, y3 = float32(0), float32(0), float32(0), float32(0)
+            for i in range(loads):
+                at_unit = uint32(lane + uint32(i * LANES))
+                column = uint32(first + at_unit * uint32(UNIT))
+                x0 = inputs_at(x, t0, column)
+                x1 = inputs_at(x, t1, column) if batch > 1 else x0
+                x2 = inputs_at(x, t2, column) if batch > 2 else x0
+                x3 = inputs_at(x, t3, column) if batch > 3 else x0
+                values = eight_of_a(shared, uint32(kept + at_unit * uint32(words)))
+                step = float32(1)
+                if scaled:
+                    step = step_of_unit(shared, kept, at_unit, row, column if column < uint32(columns) else uint32(0))
+                y0 = product(values, step, x0, y0)
+                if batch > 1:
+                    y1 = product(values, step, x1, y1)
+                if batch > 2:
+                    y2 = product(values, step, x2, y2)
+                if batch > 3:
+                    y3 = product(values, step, x3, y3)
+            put_partial(work, split, t0, row, lane, y0, there)
+            if batch > 1:
+                put_partial(work, split, t1, row, lane, y1, there)
+            if batch > 2:
+                put_partial(work, split, t2, row, lane, y2, there)
+            if batch > 3:
+                put_partial(work, split, t3, row, lane, y3, there)
+
+    @cuda.jit(device=True)
+    def project_elements(codes, x, work, row, split, lane, there):
+        for t in range(tokens):
+            total = float32(0)
+            for i in range(loads):
+                column = uint32(split * uint32(chunk) + lane + uint32(i * LANES))
+                if column < uint32(columns):
+                    value = value_of_a(raw_of_a(codes, row, column), column)
+                    found = ptx_tile.load_half(x, uint32(uint32(t * columns) + column))
+                    total = ptx.fma(value, x_low(found), total)
+            put_partial(work, split, uint32(t), row, lane, total, there)
+
+    @cuda.jit(device=True)
+    def project(shared, codes, scales, x, work, block, blocks, warp, lane):
+        """This warp's parts of ``A x``; its first part of A has come."""
+        of_block, again = uint32(block * uint32(warps)), False
+        while of_block < uint32(items):
+            item = uint32(of_block + warp)
+            there = item < uint32(items)
+            if there or ptx.SIMULATED:  # whose shuffles wait for the whole block
+                safe = item if there else uint32(0)
+                row = uint32(safe // uint32(splits))
+                split = uint32(safe - row * uint32(splits))
+                if vector:
+                    if again:
+                        ptx.sync_warp()
+                        fetch_item(shared, codes, scales, safe, warp, lane)
+                        ptx_tile.commit()
+                        wait_for_all()
+                    project_units(shared, x, work, row, split, warp, lane, there)
+                else:
+                    project_elements(codes, x, work, row, split, lane, there)
+            of_block, again = uint32(of_block + blocks * uint32(warps)), True
+
+    @cuda.jit(device=True)
+    def arrive(shared, work, thread, blocks):
+        """Behind a barrier that follows ``project``: this block's partial sums are there."""
+        if thread == uint32(0):
+            generation = ptx_grid.acquire(work, uint32(GENERATION))
+            ptx_tile.put_1(shared, uint32(at), generation)
+            ptx_grid.fence()
+            if ptx_grid.add_at(work, uint32(COUNT), uint32(1)) == uint32(blocks - uint32(1)):
+                ptx_tile.store_word(work, uint32(COUNT), uint32(0))
+                ptx_grid.release(work, uint32(GENERATION), uint32(generation + uint32(1)))
+
+    @cuda.jit(device=True)
+    def gather(shared, work, thread):
+        """Wait for all blocks, and leave t in shared memory, ``[tokens, rank]``."""
+        if thread == uint32(0):
+            before = ptx_tile.shared_1(shared, uint32(at))
+            while ptx_grid.acquire(work, uint32(GENERATION)) == before:
+                pass
+        ptx_grid.sync_block()
+        for i in range((tokens * rank * adders + threads - 1) // threads):
+            item = uint32(thread + uint32(i * threads))
+            place, adder = uint32(item // uint32(adders)), uint32(item & uint32(adders - 1))
+            safe = place if place < uint32(tokens * rank) else uint32(0)
+            total = float32(0)
+            for s in range((splits + adders - 1) // adders):
+                split = uint32(adder + uint32(s * adders))
+                if split < uint32(splits):
+                    found = ptx_tile.load_word(work, uint32(split * uint32(tokens * rank) + safe + uint32(PARTIAL)))
+                    total = ptx.add(total, ptx.bits_float(found))
+            total = added_up(total)
+            if place < uint32(tokens * rank) and adder == uint32(0):
+                ptx_tile.put_1(shared, uint32(uint32(t_at) + place), ptx.float_bits(total))
+        ptx_grid.sync_block()
+
+    @cuda.jit(device=True)
+    def fetch_b(codes, scales, row0, rows, thread, held, steps):
+        """Load this lane's elements of a tile's rows of B."""
+        row = uint32(row0 + uint32(thread // uint32(lanes)) % uint32(TILE_ROWS))
+        row = row if row < rows else uint32(rows - uint32(1))
+        for i in range(held_count):
+            column = uint32((thread & uint32(lanes - 1)) + uint32(i * lanes))
+            column = column if column < uint32(rank) else uint32(0)
+            held[i] = raw_of_b(codes, row, column)
+            steps[i] = scale_bits_of_b(scales, uint32(row * uint32(b_groups) + column // uint32(b_group)))
+
+    @cuda.jit(device=True)
+    def expand(shared, row0, rows, thread, held, steps, parity):
+        """``B t`` of a tile's rows, in the buffer ``parity``."""
+        team, lane = uint32(thread // uint32(lanes)), uint32(thread & uint32(lanes - 1))
+        row = uint32(row0 + team % uint32(TILE_ROWS))
+        row = row if row < rows else uint32(rows - uint32(1))
+        for t in range(tokens):
+            total = float32(0)
+            for i in range(held_count):
+                column = uint32(lane + uint32(i * lanes))
+                if column < uint32(rank):
+                    value = value_of_b(held[i], column)
+                    index = uint32(row * uint32(b_groups) + column // uint32(b_group))
+                    if b_scaled:
+                        value = ptx.mul(value, ptx.mul(scale_of_b(steps[i], index), float32(b_step)))
+                    t_value = ptx.bits_float(ptx_tile.shared_1(shared, uint32(uint32(t_at + t * rank) + column)))
+                    total = ptx.fma(value, t_value, total)
+            total = summed_row(total)
+            if lane == uint32(0) and team < uint32(TILE_ROWS):
+                place = uint32(uint32(sums_at + t * TILE_ROWS) + parity * uint32(TILE_ROWS * tokens) + team)
+                ptx_tile.put_1(shared, place, ptx.float_bits(total))
+
+    @cuda.jit(device=True)
+    def sum_of(shared, item, parity):
+        place = uint32(uint32(sums_at) + parity * uint32(TILE_ROWS * tokens) + item)
+        return ptx.bits_float(ptx_tile.shared_1(shared, place))
+
+    return BranchFunctions(fetch_a, project, arrive, gather, fetch_b, expand, sum_of)
