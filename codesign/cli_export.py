@@ -50,6 +50,7 @@ def export(
         raise ValueError(f"--positions must come with --block, whose KV cache it sizes, not alone as {positions!r}")
     board = device_by_name(device)
     machine = _machine(accelerator)
+    machine_name = None if machine is None else machine.name
     options = LayerOptions(
         tokens=tokens, lanes=lanes, tile_rows=rows, accumulator=_float_widths(accumulator), mapping=mapping,
         arithmetic=LayerOptions.arithmetic if machine is None else arithmetic_of_machine(machine),
@@ -69,7 +70,7 @@ def export(
             raise ValueError(f"layers must not be chosen beside block {block}, which has its own")
         golden_block = golden_inputs(source, inputs, positions=positions or POSITIONS, tokens=tokens, seed=seed)
         _show_block(
-            write_block(source, block, golden_block, out, target, accelerator=accelerator), out, as_json=as_json
+            write_block(source, block, golden_block, out, target, accelerator=machine_name), out, as_json=as_json
         )
         return
     slots = {slot.name: slot for slot in all_slots(source.skeleton())}
@@ -82,7 +83,7 @@ def export(
 
         golden, about = _inputs(source, names, inputs, tokens, seed, show)
         manifest = export_layers(
-            out, _layers(source, slots, names, golden, tokens, seed), target, origin(source, accelerator, about),
+            out, _layers(source, slots, names, golden, tokens, seed), target, origin(source, machine_name, about),
             steps=show, count=len(names),
         )  # fmt: skip
     if as_json:
