@@ -188,6 +188,7 @@ _VALUES: Mapping[str, Callable[[object], Any]] = {
     "name": text, "source": text, "prefill_array": _array, "decode_array": _array, "frequency_hz": _rate,
 }  # fmt: skip
 _OPTIONAL = frozenset({"encoder"})
+_SAME_LOGIC = frozenset({"name", "source", "energy_pj_per_cycle", "area_um2"})  # keys that leave a PE's logic as it is
 
 
 def load_accelerator(path: Path | str) -> Accelerator:
@@ -250,6 +251,8 @@ def _section(key: str, content: object, kind: type, inherited: object) -> object
             values[target] = getattr(inherited, target)
         elif target in required:
             raise ValueError(f"key {key}.{name} must be given")
+    if kind is PE and "luts" not in content and not _SAME_LOGIC.issuperset(content):
+        values["luts"] = None  # what was published of the base's PE says nothing of another one
     try:
         return kind(**values)
     except ValueError as error:

@@ -13,7 +13,7 @@ from hwmodel.operands import OperandBits
 from hwmodel.options import PAPER
 from hwmodel.paper import paper_workload
 from hwmodel.pe import PeKind
-from hwmodel.presets import BITMOD
+from hwmodel.presets import ACCELERATORS, BITMOD
 from hwmodel.units import KIB
 from hwmodel.workload import Phase
 
@@ -49,6 +49,20 @@ def test_a_whole_accelerator(tmp_path: Path) -> None:
     assert mine.activation_buffer.capacity_bytes == 128 * KIB
     assert [fmt.name for fmt in mine.pe.decoders] == ["flint4"]
     assert evaluate(paper_workload("OPT-1.3B", Phase.PREFILL), OperandBits(4, 8), mine).cycles > 0
+
+
+@pytest.mark.parametrize(
+    ("pe", "luts"),
+    [
+        ("{energy_pj_per_cycle: 300}", ACCELERATORS["bismo_ultra96"].pe.luts),  # BISMO's own, of 256 bits
+        ("{lanes: 512, luts: 763}", 763),
+        ("{lanes: 512}", None),
+        ("{max_integer_bits: 4}", None),
+    ],
+)
+def test_published_luts_are_those_of_the_pe_as_it_was_published(tmp_path: Path, pe: str, luts: float | None) -> None:
+    mine = load_accelerator(_file(tmp_path, HEAD + f"base: bismo_ultra96\npe: {pe}\n"))
+    assert mine.pe.luts == luts
 
 
 def test_what_is_not_said_comes_from_the_base(tmp_path: Path) -> None:
