@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= results/default
+WORKERS ?= 2
 
 .PHONY: study test lint types check env clean
 
@@ -10,7 +11,7 @@ study: $(VENV)/.installed
 	$(BIN)/codesign study studies/default.yaml --out $(OUT)
 
 test: $(VENV)/.complete
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/.complete
 	$(BIN)/ruff check .
