@@ -27,7 +27,11 @@ from hwmodel.fpga_calibration import (
 from hwmodel.report import ResourceReport
 from hwmodel.units import mhz_to_hz
 
-_COMPARED = (*RESOURCES, "latency_cycles", "interval_cycles", "max_frequency_hz")
+_FIGURES = {
+    "sites": tuple(RESOURCES), "cycles": ("latency_cycles", "interval_cycles"), "clock": ("max_frequency_hz",)
+}  # fmt: skip
+_COMPARED = tuple(name for names in _FIGURES.values() for name in names)
+_KINDS = ("csynth", "cosim", "implementation", "utilization", "timing")  # in the order of which a later one replaces
 
 
 def found_reports(folder: Path, identifiers: Sequence[str]) -> list[Path]:
@@ -42,18 +46,37 @@ def found_reports(folder: Path, identifiers: Sequence[str]) -> list[Path]:
 
 
 def joined(reports: Sequence[ParsedReport]) -> list[ResourceReport]:
-    """One report for each design: what comes later fills in and replaces, so that place and route goes last."""
-    order = {"csynth": 0, "cosim": 1, "implementation": 2, "utilization": 3, "timing": 4}
-    made: dict[str, ResourceReport] = {}
-    for parsed in sorted(reports, key=lambda one: order[one.kind]):
-        new = parsed.report
-        old = made.get(new.design)
-        if old is None:
-            made[new.design] = new
-            continue
-        stated = {f.name: getattr(new, f.name) for f in fields(new) if getattr(new, f.name) not in (None, "")}
-        made[new.design] = replace(old, **stated)
-    return list(made.values())
+    """One report for each design: what comes later fills in and replaces, so that place and route goes last.
+
+    Raises:
+        ValueError: two reports of one kind of a design.
+    """
+    of_design: dict[str, dict[str, ResourceReport]] = {}
+    for parsed in reports:
+        design = parsed.report.design
+        if of_design.setdefault(design, {}).setdefault(parsed.kind, parsed.report) is not parsed.report:
+            raise ValueError(f"reports of {design} must be one of each kind, not two of kind {parsed.kind}")
+    return [_one([kinds[kind] for kind in _KINDS if kind in kinds]) for kinds in of_design.values()]
+
+
+def _one(reports: Sequence[ResourceReport]) -> ResourceReport:
+    """What several reports of a design state, the last of each figure; its tool says where sites, cycles and clock are
+    from."""
+    stated: dict[str, Any] = {}
+    tools: dict[str, str] = {}
+    for report in reports:
+        for field in fields(report):
+            value = getattr(report, field.name)
+            if value not in (None, ""):
+                stated[field.name] = value
+                tools[field.name] = report.tool
+    said = {
+        what: " and ".join(dict.fromkeys(tools[name] for name in names if name in tools))
+        for what, names in _FIGURES.items()
+    }
+    sites = said.pop("sites")
+    others = [f"{what}: {tool}" for what, tool in said.items() if tool not in ("", sites)]
+    return replace(reports[0], **{**stated, "tool": "; ".join([sites, *others] if sites else others) or stated["tool"]})
 
 
 def estimated_report(layer: Mapping[str, Any], device: str) -> ResourceReport:

@@ -8,6 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from codesign.cli_hls_report import joined  # noqa: E402
 from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC  # noqa: E402
 from datatypes.granularity import PerChannel, PerGroup  # noqa: E402
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
@@ -15,7 +16,9 @@ from datatypes.quantize import quantize_tensor  # noqa: E402
 from datatypes.quantized_layer import QuantizedLayer  # noqa: E402
 from hls.export import ExportLayer, ExportTarget, export_layers, seeded_input  # noqa: E402
 from hls.layer_options import LayerOptions  # noqa: E402
+from hls.report_figures import ParsedReport  # noqa: E402
 from hwmodel.fpga import DEVICES  # noqa: E402
+from hwmodel.report import ResourceReport  # noqa: E402
 
 N, K, TOKENS = 10, 70, 2
 DESIGN = "layer_model_q_x1"
@@ -104,6 +107,40 @@ def test_reports_are_found_where_make_synth_leaves_them(exported, tmp_path, run)
     (place / f"{DESIGN}_export.rpt").write_text(f"#=== Post-Implementation Resource usage ===\nLUT: {luts}\n")
     code, _, err = run("hls-report", "--export", folder)
     assert code == 0 and "luts on UltraScale+: 2.00 of the estimate" in err
+
+
+def parsed(kind, tool, design="a", **figures):
+    return ParsedReport(kind, ResourceReport(design, "part", tool, **figures))
+
+
+CSYNTH = parsed("csynth", "Vitis 1", luts=10, urams=1, latency_cycles=5, max_frequency_hz=3e8)
+COSIM, TIMING = parsed("cosim", "co-simulation", latency_cycles=6), parsed("timing", "Vivado 2", max_frequency_hz=2e8)
+ROUTED = parsed("utilization", "Vivado 2", luts=8, flip_flops=9)
+
+
+@pytest.mark.parametrize(
+    ("reports", "tool"),
+    [
+        ([CSYNTH], "Vitis 1"),
+        ([COSIM, CSYNTH], "Vitis 1; cycles: co-simulation"),
+        ([TIMING, CSYNTH], "Vitis 1; clock: Vivado 2"),
+        ([CSYNTH, COSIM, ROUTED, TIMING], "Vivado 2 and Vitis 1; cycles: co-simulation; clock: Vivado 2"),
+        ([COSIM, TIMING], "cycles: co-simulation; clock: Vivado 2"),
+    ],
+)
+def test_joined_reports_say_which_tool_each_figure_is_from(reports, tool):
+    (made,) = joined(reports)
+    assert made.tool == tool
+    assert made.luts == (8 if ROUTED in reports else 10 if CSYNTH in reports else None)
+    assert made.latency_cycles == (6 if COSIM in reports else 5)
+    assert made.urams == (1 if CSYNTH in reports else None)
+
+
+def test_two_reports_of_a_kind_are_not_chosen_between():
+    other = parsed("csynth", "Vitis 1", "b", luts=4)
+    assert [report.design for report in joined([CSYNTH, other])] == ["a", "b"]
+    with pytest.raises(ValueError, match="reports of a must be one of each kind, not two of kind csynth"):
+        joined([CSYNTH, other, parsed("csynth", "Vitis 2", luts=11)])
 
 
 def test_mistakes_are_one_sentence(exported, tmp_path, run):
