@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tomllib
@@ -343,13 +342,46 @@ def test_an_interrupt_while_the_command_line_loads_leaves_no_traceback():
         "from codesign.__main__ import main\n"
     )
     done = subprocess.run([sys.executable, "-c", interrupted], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert (done.returncode, done.stderr) == (130, "")  # 128 + SIGINT
     whole = subprocess.run(
         [sys.executable, "-m", "codesign", "formats", "nf9"], cwd=ROOT, capture_output=True, text=True
     )
     assert whole.returncode == 2 and whole.stderr.startswith("codesign: format must be one of the catalogue")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {"codesign": "codesign.__main__:main"}
+
+
+def test_an_interrupt_ends_with_its_status_wherever_it_strikes(tmp_path):
+    """Python would end ``python -m`` by the signal after one inside code made as text, as dataclasses' methods are."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'codesign.cli_lists':\n"
+        "            atexit.register(print, 'others end first', flush=True)\n"
+        "            exec('raise KeyboardInterrupt')\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "codesign", "formats"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "others end first\n")
+    assert done.stderr == "codesign: interrupted; run the same command again to go on\n"
+
+
+def test_an_interrupt_while_python_shuts_down_changes_no_status(tmp_path):
+    """When Python's own handlers are gone, as modules are taken down, which takes torch a second."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid(), stop=signal.SIGINT): kill(me, stop)\n"
+        "sys.late = Late()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "codesign", "formats", "no-such"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("codesign: format must be one of the catalogue")
 
 
 @pytest.mark.parametrize(
