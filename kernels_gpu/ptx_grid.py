@@ -19,7 +19,7 @@ if SIMULATED:
     def add_at(address, word, value):
         """Add to a word of global memory that other blocks add to; what was there before."""
         found = np.uint32(address[word])  # the simulator runs one block after another
-        address[word] = np.uint32(int(found) + int(value))
+        address[word] = np.uint32((int(found) + int(value)) & 0xFFFFFFFF)
         return found
 
     def acquire(address, word):

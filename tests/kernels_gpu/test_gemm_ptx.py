@@ -53,6 +53,16 @@ def test_products_and_sums_round_once(widest):
 
 
 @simulated
+def test_a_float_is_rounded_to_both_halves():
+    values = np.random.default_rng(5).standard_normal(400).astype(np.float32) * np.float32(2.0) ** np.arange(
+        -30, 20, 0.125
+    )
+    for value in [*values.astype(np.float32), np.float32(65520), np.float32(2**-25)]:
+        made = int(gemm_ptx.rounded_pair(value))
+        assert made >> 16 == made & 0xFFFF and same(made & 0xFFFF, nearest_half(Fraction(float(value))))
+
+
+@simulated
 def test_logic_is_that_of_the_table_of_lop3():
     # PTX ISA 8.0, section 9.7.7.6: the table is what the operation makes of 0xF0, 0xCC and 0xAA; 0x6A in the kernel
     assert int(gemm_ptx.and_xor(0xF0, 0xCC, 0xAA)) & 0xFF == 0x6A

@@ -92,7 +92,7 @@ def test_the_reciprocal_root_is_within_its_step():
 def test_every_twin_is_tested():
     """Each name of the simulator's branch stands in a test of these files; kernels would hide a wrong one."""
     folder = Path(__file__).parent
-    for name in ("ptx", "ptx_tile", "gemm_ptx"):
+    for name in ("ptx", "ptx_tile", "gemm_ptx", "ptx_grid"):
         tree = ast.parse((folder.parents[1] / "kernels_gpu" / f"{name}.py").read_text(encoding="utf-8"))
         branch = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "SIMULATED")
         defined = {n.name for n in branch.body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
