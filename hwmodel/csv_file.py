@@ -65,10 +65,7 @@ class CsvRow:
             ValueError: it is none.
         """
         found = self.text(column)
-        try:
-            value = float(found)
-        except ValueError:
-            value = math.nan
+        value = _float_of(found)
         if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
             least = "at least 0" if zero else "above 0"
             raise ValueError(f"{self.where}: {column} must be a finite number {least}, not {found!r}")
@@ -81,13 +78,18 @@ class CsvRow:
             ValueError: it is none.
         """
         found = self.text(column)
-        try:
-            value = float(found)
-        except ValueError:
-            value = math.nan
+        value = _float_of(found)
         if not (least <= value <= most and value.is_integer()):
             raise ValueError(f"{self.where}: {column} must be a whole number from {least} to {most}, not {found!r}")
         return int(value)
+
+
+def _float_of(text: str) -> float:
+    """NaN where it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> tuple[CsvRow, ...]:

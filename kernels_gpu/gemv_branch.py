@@ -23,8 +23,9 @@ from kernels_gpu.dequantize_scales import BYTE_SCALES, HALF_SCALES, make_scale_o
 from kernels_gpu.gemv_branch_spec import COUNT, GENERATION, LANES, PARTIAL, BranchSpec
 from kernels_gpu.gemv_plan import TILE_ROWS
 from kernels_gpu.lanes import lane_sum
+from kernels_gpu.low_rank import make_values
 from kernels_gpu.low_rank_spec import UNIT, Factor, FactorKind
-from kernels_gpu.pairs import pair_functions
+from kernels_gpu.pairs import CHUNK, chunk_functions, pair_functions
 
 BATCH = 4  # tokens whose inputs are loaded at once
 
@@ -119,7 +120,8 @@ def make_branch(
     loads, chunk, splits = branch.loads(tokens), branch.chunk(tokens), branch.splits(tokens)
     items, words, columns = rank * splits, a.words, a.columns
     row_words = -(-columns // 32) * 8 if a.kind is FactorKind.INT8 else columns // 2
-    vector, scaled, wide_inputs = a.vector, a.scale is not None, branch.vector
+    vector, scaled = a.vector, a.scale is not None
+    load_chunk = chunk_functions(columns, branch.vector).load
     group, groups = a.group if a.group else 1 << 30, a.groups
     t_at = at + 4
     sums_at = t_at + -(-tokens * rank // 4) * 4
@@ -135,8 +137,7 @@ def make_branch(
     raw_of_b, value_of_b = _make_element(b)
     pair = pair_functions(bfloat)
     x_low, x_high = pair.low, pair.high
-    two = pair_functions(a.kind is FactorKind.BF16)
-    a_low, a_high = two.low, two.high
+    values_of_a = make_values(a)
     batch, batches = min(BATCH, tokens), -(-tokens // BATCH)
     adders = branch.adders(tokens, warps)
     summed, summed_row, added_up = lane_sum(LANES), lane_sum(lanes), lane_sum(adders)
@@ -179,20 +180,8 @@ def make_branch(
             fetch_item(shared, codes, scales, item, warp, lane)
 
     @cuda.jit(device=True)
-    def byte(word, i):
-        return float32(int32(ptx.signed(uint32(word << uint32(24 - 8 * i))) >> 24))
-
-    @cuda.jit(device=True)
     def eight_of_a(shared, target):
-        if eight_bits:
-            u, v = ptx_tile.shared_2(shared, target)
-            return (byte(u, 0), byte(u, 1), byte(u, 2), byte(u, 3), byte(v, 0), byte(v, 1), byte(v, 2), byte(v, 3))
-        p, q, r, s = ptx_tile.shared_4(shared, target)
-        return (a_low(p), a_high(p), a_low(q), a_high(q), a_low(r), a_high(r), a_low(s), a_high(s))
-
-    @cuda.jit(device=True)
-    def half_at(x, at_input, left, i):
-        return ptx_tile.load_half(x, uint32(at_input + uint32(i))) if left > uint32(i) else uint32(0)
+        return values_of_a(ptx_tile.shared_2(shared, target) if eight_bits else ptx_tile.shared_4(shared, target))
 
     @cuda.jit(device=True)
     def inputs_at(x, token, column):
@@ -200,17 +189,7 @@ def make_branch(
         zero = uint32(0)
         found = (zero, zero, zero, zero)
         if column < uint32(columns) and token < uint32(tokens):
-            place = uint32(token * uint32(columns) + column)
-            if wide_inputs:
-                found = ptx_tile.load_words_4(x, uint32(place >> uint32(1)))
-            else:
-                left = uint32(uint32(columns) - column)
-                found = (
-                    uint32(half_at(x, place, left, 0) | uint32(half_at(x, place, left, 1) << uint32(16))),
-                    uint32(half_at(x, place, left, 2) | uint32(half_at(x, place, left, 3) << uint32(16))),
-                    uint32(half_at(x, place, left, 4) | uint32(half_at(x, place, left, 5) << uint32(16))),
-                    uint32(half_at(x, place, left, 6) | uint32(half_at(x, place, left, 7) << uint32(16))),
-                )
+            found = load_chunk(x, token, uint32(column // uint32(CHUNK)))
         return found
 
     @cuda.jit(device=True)

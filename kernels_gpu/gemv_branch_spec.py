@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwmodel.units import ceil_div
+from kernels_gpu.gemv_plan import TILE_ROWS
 from kernels_gpu.low_rank_spec import Factor
 
 LANES = 32
 MOST_SPLITS = 16  # of a row of A, whose partial sums every block adds up
 MOST_SUMS = 4096  # partial sums of all tokens that a block reads: 16 KiB
 MOST_LOADS = 4  # units of a row of A that a lane keeps in shared memory until the inputs are there
-TILE_ROWS = 16
 GENERATION, COUNT, PARTIAL = 0, 1, 8  # words of the memory that blocks share
 
 

@@ -58,14 +58,38 @@ def make_load(factor: Factor) -> Any:
     return load
 
 
-def make_dot(factor: Factor) -> Any:
-    """Device function ``(words, shared, at, total) -> total`` plus the products of a unit and z at word ``at``."""
+def make_values(factor: Factor) -> Any:
+    """Device function ``words -> eight float32`` of a unit of eight elements, codes not yet scaled."""
     two = pair_functions(factor.kind is FactorKind.BF16)
     first_of, second_of = two.low, two.high
 
     @cuda.jit(device=True)
     def byte(word, i):
         return float32(int32(ptx.signed(uint32(word << uint32(24 - 8 * i))) >> 24))
+
+    if factor.kind is FactorKind.INT8:
+
+        @cuda.jit(device=True)
+        def values_of(words):
+            u, v = words[0], words[1]
+            low = (byte(u, 0), byte(u, 1), byte(u, 2), byte(u, 3))
+            high = (byte(v, 0), byte(v, 1), byte(v, 2), byte(v, 3))
+            return low + high
+    else:
+
+        @cuda.jit(device=True)
+        def values_of(words):
+            a, b, c, d = words[0], words[1], words[2], words[3]
+            low = (first_of(a), second_of(a), first_of(b), second_of(b))
+            high = (first_of(c), second_of(c), first_of(d), second_of(d))
+            return low + high
+
+    return values_of
+
+
+def make_dot(factor: Factor) -> Any:
+    """Device function ``(words, shared, at, total) -> total`` plus the products of a unit and z at word ``at``."""
+    first_of, values_of = pair_functions(factor.kind is FactorKind.BF16).low, make_values(factor)
 
     @cuda.jit(device=True)
     def eight(values, shared, at, total):
@@ -79,22 +103,11 @@ def make_dot(factor: Factor) -> Any:
         total = ptx.fma(values[6], ptx.bits_float(b[2]), total)
         return ptx.fma(values[7], ptx.bits_float(b[3]), total)
 
-    if factor.kind is FactorKind.INT8:
+    if factor.vector:
 
         @cuda.jit(device=True)
         def dot(words, shared, at, total):
-            u, v = words[0], words[1]
-            low = (byte(u, 0), byte(u, 1), byte(u, 2), byte(u, 3))
-            high = (byte(v, 0), byte(v, 1), byte(v, 2), byte(v, 3))
-            return eight(low + high, shared, at, total)
-    elif factor.vector:
-
-        @cuda.jit(device=True)
-        def dot(words, shared, at, total):
-            a, b, c, d = words[0], words[1], words[2], words[3]
-            low = (first_of(a), second_of(a), first_of(b), second_of(b))
-            high = (first_of(c), second_of(c), first_of(d), second_of(d))
-            return eight(low + high, shared, at, total)
+            return eight(values_of(words), shared, at, total)
     elif factor.kind is FactorKind.FP32:
 
         @cuda.jit(device=True)

@@ -40,40 +40,20 @@ if SIMULATED:
 else:
     from numba.cuda.extending import intrinsic
 
-    _I32, _I64, _VOID = ir.IntType(32), ir.IntType(64), ir.VoidType()
+    _I32, _I64 = ir.IntType(32), ir.IntType(64)
     _u, _a = types.uint32, types.uint64
-
-    def _place(builder, base, index):
-        return builder.add(base, builder.mul(builder.zext(index, _I64), ir.Constant(_I64, 4)))
 
     @intrinsic
     def add_at(typingctx, address, word, value):
         def generate(context, builder, sig, args):
             text = "atom.acq_rel.gpu.global.add.u32 $0, [$1], $2;"
             asm = ir.InlineAsm(ir.FunctionType(_I32, [_I64, _I32]), text, "=r,l,r,~{memory}", side_effect=True)
-            return builder.call(asm, [_place(builder, args[0], args[1]), args[2]])
+            return builder.call(asm, [ptx_tile._at(builder, args[0], args[1], 4), args[2]])
 
         return _u(_a, _u, _u), generate
 
-    @intrinsic
-    def acquire(typingctx, address, word):
-        def generate(context, builder, sig, args):
-            text = "ld.acquire.gpu.global.u32 $0, [$1];"
-            asm = ir.InlineAsm(ir.FunctionType(_I32, [_I64]), text, "=r,l,~{memory}", side_effect=True)
-            return builder.call(asm, [_place(builder, args[0], args[1])])
-
-        return _u(_a, _u), generate
-
-    @intrinsic
-    def release(typingctx, address, word, bits):
-        def generate(context, builder, sig, args):
-            text = "st.release.gpu.global.u32 [$0], $1;"
-            asm = ir.InlineAsm(ir.FunctionType(_VOID, [_I64, _I32]), text, "l,r,~{memory}", side_effect=True)
-            builder.call(asm, [_place(builder, args[0], args[1]), args[2]])
-            return context.get_dummy_value()
-
-        return types.void(_a, _u, _u), generate
-
+    acquire = ptx_tile._global_load("ld.acquire.gpu.global.u32 $0, [$1];", 4, 1)
+    release = ptx_tile._word_store("st.release.gpu.global.u32 [$0], $1;")
     fence = ptx_tile._nullary("fence.acq_rel.gpu;")
 
     @cuda.jit(device=True)

@@ -292,17 +292,19 @@ else:
     def stream_words_1(address, word):
         return (_stream_word(address, word),)
 
-    @intrinsic
-    def store_word(typingctx, address, word, bits):
-        def generate(context, builder, sig, args):
-            place = _at(builder, args[0], args[1], 4)
-            asm = ir.InlineAsm(
-                ir.FunctionType(_VOID, [_I64, _I32]), "st.global.u32 [$0], $1;", "l,r,~{memory}", side_effect=True
-            )
-            builder.call(asm, [place, args[2]])
-            return context.get_dummy_value()
+    def _word_store(text):
+        @intrinsic
+        def one(typingctx, address, word, bits):
+            def generate(context, builder, sig, args):
+                asm = ir.InlineAsm(ir.FunctionType(_VOID, [_I64, _I32]), text, "l,r,~{memory}", side_effect=True)
+                builder.call(asm, [_at(builder, args[0], args[1], 4), args[2]])
+                return context.get_dummy_value()
 
-        return types.void(_a, _u, _u), generate
+            return types.void(_a, _u, _u), generate
+
+        return one
+
+    store_word = _word_store("st.global.u32 [$0], $1;")
 
     @intrinsic
     def store_words_4(typingctx, address, word, a, b, c, d):
