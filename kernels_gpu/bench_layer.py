@@ -105,7 +105,7 @@ def kernels_of_run(given: argparse.Namespace) -> Iterator[Ahead]:
     for name, (n, k) in itertools.product(given.layers, given.shapes):
         placed = device_layer(LAYERS[name]((min(n, ROWS_TO_TELL), k), "cpu"), "cpu")
         for m in given.tokens:
-            yield from kernels_of(placed, n, m, limit)
+            yield from kernels_of(placed, n, m, limit, fused=given.fused)
 
 
 def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:

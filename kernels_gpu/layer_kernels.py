@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from kernels_gpu import gemv, layer_inputs, low_rank, outliers
 from kernels_gpu.compile_ahead import Ahead
+from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_launch import choose_shape, tokens_at_once
 from kernels_gpu.gemv_launch import spec_of as gemv_spec_of
 from kernels_gpu.layer import DeviceLayer
@@ -19,7 +21,9 @@ from kernels_gpu.outliers_launch import spec_of as outliers_spec_of
 ALIGNED_BYTES = 16  # where the inputs of a launch begin, for its widest loads
 
 
-def kernels_of(layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_BYTES) -> Iterator[Ahead]:
+def kernels_of(
+    layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_BYTES, *, fused: bool = False
+) -> Iterator[Ahead]:
     """The kernels that ``layer.prepare_layer`` launches for float16 inputs.
 
     Args:
@@ -27,8 +31,10 @@ def kernels_of(layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_
         n: outputs of the layer that will run.
         tokens: m, 1 to 16.
         limit: bytes of shared memory of a block.
+        fused: as in ``prepare_layer``.
     """
     k = layer.shape[1]
+    branch = None
     if layer.index is not None:
         taken = InputsSpec(k, len(layer.index), True, layer.smoothing is not None)
         yield Ahead(layer_inputs.make_body, layer_inputs.ARGUMENTS, taken)
@@ -37,15 +43,21 @@ def kernels_of(layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_
         yield Ahead(layer_inputs.make_body, layer_inputs.ARGUMENTS, InputsSpec(k, k, False, True))
     if layer.low_rank is not None:
         a, b = (part.factor for part in layer.low_rank)
-        first = spec_of_a(a, tokens, k)
-        yield Ahead(low_rank.make_body, low_rank.ARGUMENTS, first)
-        yield Ahead(low_rank.make_body, low_rank.ARGUMENTS, spec_of_b(b, tokens, first.splits))
+        if fused:
+            branch = BranchSpec(a, b)
+        else:
+            first = spec_of_a(a, tokens, k)
+            yield Ahead(low_rank.make_body, low_rank.ARGUMENTS, first)
+            yield Ahead(low_rank.make_body, low_rank.ARGUMENTS, spec_of_b(b, tokens, first.splits))
     plan, size = layer.dense.plan, (n, layer.dense.shape[1])
-    most = tokens_at_once(plan, tokens, size, limit)
+    most = tokens_at_once(plan, tokens, size, limit, branch)
     for start in range(0, tokens, most):
         chunk = min(most, tokens - start)
         aligned = 2 * start * size[1] % ALIGNED_BYTES == 0
-        spec = gemv_spec_of(plan, chunk, size, choose_shape(plan, chunk, *size, limit), aligned=aligned)
+        if branch is not None:
+            branch = replace(branch, aligned_inputs=2 * start * k % ALIGNED_BYTES == 0)
+        cut = choose_shape(plan, chunk, *size, limit, branch)
+        spec = gemv_spec_of(plan, chunk, size, cut, aligned=aligned, branch=branch)
         yield Ahead(gemv.make_body, gemv.ARGUMENTS, spec)
     if layer.columns is not None:
         values, columns = layer.columns

@@ -93,16 +93,17 @@ def test_every_kernel_is_compiled_once(monkeypatch):
 
 
 @simulated
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", list(LAYERS))
-def test_the_kernels_of_a_layer_are_those_that_are_launched(name, asked):
+def test_the_kernels_of_a_layer_are_those_that_are_launched(name, fused, asked):
     told = set()
     for n, k in ((80, 256), (200, 1100)):
         placed = device_layer(LAYERS[name]((n, k), "cpu"), "cpu")
         few = device_layer(LAYERS[name]((ROWS_TO_TELL, k), "cpu"), "cpu")
         for m in (1, 16):
             x = torch.zeros(m, k).half()
-            prepare_layer(placed, x, allocate_result(m, n, x))
-            told |= {kernel.key for kernel in kernels_of(few, n, m)}
+            prepare_layer(placed, x, allocate_result(m, n, x), fused=fused)
+            told |= {kernel.key for kernel in kernels_of(few, n, m, fused=fused)}
     assert asked == told
 
 
