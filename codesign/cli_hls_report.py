@@ -13,8 +13,9 @@ import pandas as pd
 from codesign.console import records, show_json, show_table
 from codesign.messages import say
 from codesign.outputs import check_output_file
-from hls.export_folder import BUILD, read_manifest
-from hls.vitis_report import ParsedReport, read_report
+from hls.export_folder import BUILD, MANIFEST, read_manifest
+from hls.report_figures import ParsedReport, same_part
+from hls.vitis_report import read_report
 from hwmodel.fpga import FpgaDevice, device_by_name
 from hwmodel.fpga_calibration import (
     RESOURCES,
@@ -107,12 +108,22 @@ def estimated_report(layer: Mapping[str, Any], device: str) -> ResourceReport:
         ) from None
 
 
-def _board_of(manifest: Mapping[str, Any], export: Path) -> FpgaDevice:
-    """The device that an export was made for."""
+def _board_of(manifest: Mapping[str, Any], export: Path) -> tuple[FpgaDevice, str]:
+    """The device that an export was made for, and its part number."""
     device = manifest.get("device")
-    if not isinstance(device, dict) or not isinstance(device.get("name"), str):
-        raise ValueError(f"device in the manifest of {export} must be an object with a name, not {device!r}")
-    return device_by_name(device["name"])
+    if not isinstance(device, dict) or not all(isinstance(device.get(key), str) for key in ("name", "part")):
+        raise ValueError(f"device in the manifest of {export} must be an object with a name and a part, not {device!r}")
+    return device_by_name(device["name"]), device["part"]
+
+
+def _check_part(parsed: ParsedReport, path: Path, part: str, export: Path) -> None:
+    """Make sure that a report is of the part of an export, where it states one; a co-simulation has none."""
+    target = parsed.report.target
+    if target and not same_part(target, part):
+        raise ValueError(
+            f"report {path} must be of part {part}, the device in {export / MANIFEST}, not {target[:40]!r}: "
+            "export for the device that was synthesised for"
+        )
 
 
 def compared(pairs: Sequence[tuple[ResourceReport, ResourceReport]]) -> pd.DataFrame:
@@ -147,7 +158,8 @@ def hls_report(
     if not paths:
         raise ValueError("a report or an export must be named")
     hertz = None if clock is None else mhz_to_hz(clock)
-    reports = joined([read_report(path, clock_hz=hertz) for path in paths])
+    read = [read_report(path, clock_hz=hertz) for path in paths]
+    reports = joined(read)
     if manifest is None:
         frame = pd.DataFrame([{f.name: getattr(one, f.name) for f in fields(one)} for one in reports])
         show_table(frame, title="Reports", as_json=as_json)
@@ -157,7 +169,9 @@ def hls_report(
     if strange:
         raise ValueError(f"a report must be of a layer of {export} ({next(iter(known))}, ...), not of {strange[0]!r}")
     assert export is not None  # as there is a manifest
-    board = _board_of(manifest, export)
+    board, part = _board_of(manifest, export)
+    for parsed, path in zip(read, paths, strict=True):
+        _check_part(parsed, path, part, export)
     pairs = [(report, estimated_report(known[report.design], board.name)) for report in reports]
     frame = compared(pairs)
     ratios = calibrate(pairs, board.family)

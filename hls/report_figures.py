@@ -13,6 +13,7 @@ from hwmodel.report import ResourceReport
 MOST_SITES = 10**9  # no device has more
 MOST_CYCLES = 10**15  # what tools write for loops whose bounds they do not know is far below
 _NUMBER = re.compile(r"-?\d{1,16}(\.\d{1,9})?")
+_GRADE = re.compile(r"\d[a-z]*|[a-z]")  # of speed, or temperature, or a static screen: the end of a part number
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,28 @@ def whole(text: str, what: str, name: str, most: int = MOST_SITES) -> int:
     if value != int(value) or not 0 <= value <= most:
         raise ValueError(f"{what} in report {name} must be a whole number of 0 to {most:,}, not {text.strip()[:40]!r}")
     return int(value)
+
+
+def same_part(one: str, other: str) -> bool:
+    """Whether two part numbers may be of one part: reports write them in several ways, as far as they state them.
+
+    Vivado leaves out ``xc``, hyphens and grades of speed and temperature (``7z020-clg400`` in a timing summary,
+    ``xcu280fsvh2892-2L`` in a utilization report); grades that both state must be equal.
+
+    >>> same_part("xc7z020clg400-1", "7z020-clg400"), same_part("xc7z020clg400-1", "xc7z020clg400-2")
+    (True, False)
+    """
+    (device, grades), (other_device, others) = _parted(one), _parted(other)
+    return device == other_device and all(a == b for a, b in zip(grades, others, strict=False))
+
+
+def _parted(part: str) -> tuple[str, tuple[str, ...]]:
+    """Device and package without hyphens, and the grades of a part number."""
+    pieces = part.strip().lower().removeprefix("xc").split("-")
+    first = len(pieces)
+    while first > 1 and _GRADE.fullmatch(pieces[first - 1]):
+        first -= 1
+    return "".join(pieces[:first]), tuple(pieces[first:])
 
 
 def frequency_hz(period_s: float, name: str) -> float:

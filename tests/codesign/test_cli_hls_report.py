@@ -171,9 +171,10 @@ def test_mistakes_are_one_sentence(exported, tmp_path, run):
         (("estimate", "cycles"), [1], "the estimate of layer model.q must be as codesign export wrote it"),
         (("estimate", "cycles", "latency"), -1, "the estimate of layer model.q must be as codesign export wrote it"),
         (("estimate",), "none", "layer model.q must have an estimate in its manifest: export it again"),
-        (None, {"part": "x"}, "must be an object with a name, not {'part': 'x'}"),
-        (None, None, "must be an object with a name, not None"),
-        (None, "", "must be an object with a name, not None"),  # left out
+        (None, {"part": "x"}, "must be an object with a name and a part, not {'part': 'x'}"),
+        (None, {"name": "u250"}, "must be an object with a name and a part, not {'name': 'u250'}"),
+        (None, None, "must be an object with a name and a part, not None"),
+        (None, "", "must be an object with a name and a part, not None"),  # left out
     ],
 )  # fmt: skip
 def test_a_broken_manifest_is_one_sentence(exported, tmp_path, refused, place, value, message):
@@ -191,3 +192,18 @@ def test_a_broken_manifest_is_one_sentence(exported, tmp_path, refused, place, v
     calibration = tmp_path / "mine.json"
     assert message in refused("hls-report", report, "--export", broken, "--calibration", calibration)
     assert not calibration.exists()
+
+
+def test_a_report_of_another_part_corrects_nothing(exported, tmp_path, refused, run):
+    folder, estimate = exported
+    calibration = tmp_path / "mine.json"
+    assert run("hls-report", written(tmp_path, estimate), "--export", folder, "--calibration", calibration)[0] == 0
+    before = calibration.read_bytes()
+    report = written(tmp_path, estimate, 0.5)
+    report.write_text(report.read_text().replace("xcu250-figd2104-2L-e", "xczu7ev-ffvc1156-2-e"))
+    said = refused("hls-report", report, "--export", folder, "--calibration", calibration)
+    assert (
+        f"report {report} must be of part xcu250-figd2104-2L-e, the device in {folder / 'manifest.json'}, "
+        "not 'xczu7ev-ffvc1156-2-e'" in said
+    )
+    assert calibration.read_bytes() == before

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hls.report_figures import same_part
 from hls.vitis_report import read_report
 
 # as the scripts of Vitis HLS 2020.2 to 2025.1 write it
@@ -78,3 +79,24 @@ def test_after_synthesis_alone_and_without_a_path(tmp_path: Path) -> None:
 def test_what_is_no_such_report_is_one_sentence(tmp_path: Path, name: str, text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_report(written(tmp_path, text, name))
+
+
+@pytest.mark.parametrize(
+    ("stated", "same"),
+    [
+        ("xcu280-fsvh2892-2L-e", True),
+        ("XCU280-FSVH2892-2L-E", True),
+        ("xcu280fsvh2892-2L", True),  # report_utilization of Vivado 2020.2
+        ("u280-fsvh2892", True),  # report_timing_summary, whose grades are in lines of their own
+        ("xcu280-fsvh2892-2-e", False),
+        ("xcu280-fsvh2892-2L-i", False),
+        ("xcu55c-fsvh2892-2L-e", False),  # another die in the same package
+        ("xcu280-fsvh2104-2L-e", False),
+        ("xcu280", False),
+        ("xcu28", False),
+    ],
+)
+def test_a_part_is_the_same_however_reports_write_it(stated, same):
+    part = "xcu280-fsvh2892-2L-e"
+    assert same_part(part, stated) is same
+    assert same_part(stated, part) is same
