@@ -13,15 +13,20 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed run left stays there
+    fcntl = None  # type: ignore[assignment]
 
 MANIFEST = "manifest.json"
 BUILD = "build"
 KIND = "codesign hls export"
 VERSION = 1
-PART_SUFFIX = ".part"  # of a folder that is not finished
+PART_SUFFIX = ".part"  # of a folder that is not finished; a killed run leaves it behind, and a later one removes it
 _KEYS = ("kind", "version", "layers", "files")
 _FILE_KEYS = ("file", "bytes", "sha256")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -162,6 +167,7 @@ def whole_export(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``folder``; on success it takes its place, on failure it is removed.
 
     An export that is there and equal, file by file, stays as it is, with its ``build/``; any other one is replaced.
+    Success also removes what killed runs left beside ``folder``; other runs at work hold theirs by a lock.
 
     Raises:
         ValueError: what is there may not be replaced (``check_replaceable``).
@@ -170,19 +176,72 @@ def whole_export(folder: Path) -> Iterator[Path]:
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - "." and ".." get a name, links stay links
     made = sorted(_missing_parents(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
+    temporary, held = _new_part(folder)
     done = False
     try:
-        temporary.mkdir()
         yield temporary
         _take_place(temporary, folder)
         done = True
+        _remove_abandoned(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _release(held)
         if not done:
             for parent in reversed(made):
                 if parent.is_dir() and not any(parent.iterdir()):
                     parent.rmdir()
+
+
+def _new_part(folder: Path) -> tuple[Path, int | None]:
+    """A new temporary folder beside ``folder``, and what holds it."""
+    while True:
+        part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
+        part.mkdir()
+        try:
+            return part, _hold(part)
+        except (BlockingIOError, FileNotFoundError):  # another run took it for an abandoned one before it was held
+            continue
+
+
+def _hold(folder: Path) -> int | None:
+    """A descriptor that holds ``folder`` until it is closed, at the latest when the process ends; ``None`` where the
+    system has no such locks.
+
+    Raises:
+        BlockingIOError: another run holds it.
+        FileNotFoundError: another run has removed it.
+    """
+    if fcntl is None:
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()  # removed between opening and locking?
+    except (BlockingIOError, FileNotFoundError):
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _release(held: int | None) -> None:
+    if held is not None:
+        os.close(held)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete the temporary folders of ``folder`` that no run holds: those of killed runs."""
+    name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{32}}{re.escape(PART_SUFFIX)}")
+    with suppress(OSError):  # a parent that cannot be listed
+        for path in list(folder.parent.iterdir()):
+            if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # held, gone, or somebody else's
+                    held = _hold(path)
+                    if held is not None:
+                        shutil.rmtree(path, ignore_errors=True)
+                        _release(held)
 
 
 def _missing_parents(folder: Path) -> list[Path]:
@@ -199,10 +258,16 @@ def _take_place(temporary: Path, folder: Path) -> None:
     if old.is_file() and old.read_bytes() == new.read_bytes():
         return
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}{PART_SUFFIX}")
-    folder.rename(aside)
+    held = None
+    with suppress(BlockingIOError):  # so that no other run takes it for abandoned; whoever holds it does that too
+        held = _hold(folder)
     try:
-        temporary.rename(folder)
-    except BaseException:
-        aside.rename(folder)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        try:
+            temporary.rename(folder)
+        except BaseException:
+            aside.rename(folder)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        _release(held)

@@ -1,11 +1,23 @@
 """Folders of exports: whole or nothing, and never over something else."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hls.export_folder import MANIFEST, changed_files, check_replaceable, read_manifest, whole_export, write_manifest
+from hls import export_folder
+from hls.export_folder import (
+    MANIFEST,
+    PART_SUFFIX,
+    changed_files,
+    check_replaceable,
+    read_manifest,
+    whole_export,
+    write_manifest,
+)
 
 
 def export(folder, content="one", name="file.txt"):
@@ -73,6 +85,85 @@ def test_an_interruption_leaves_nothing_new(tmp_path, interruption):
     with pytest.raises(interruption), whole_export(out) as made:
         raise interruption
     assert (out / "file.txt").read_text() == "one" and names(out.parent) == ["out"]
+
+
+needs_locks = pytest.mark.skipif(export_folder.fcntl is None, reason="no file locks here")
+AT_WORK = """
+import sys, time
+from pathlib import Path
+from hls.export_folder import whole_export
+
+with whole_export(Path(sys.argv[1])) as made:
+    (made / "half.txt").write_text("half")
+    print(made.name, flush=True)
+    time.sleep(60)
+"""
+
+
+@needs_locks
+def test_the_folder_of_a_run_at_work_is_kept_and_that_of_a_killed_one_removed(tmp_path):
+    out = tmp_path / "o[1]"
+    strange = [f".other.{'0f' * 16}{PART_SUFFIX}", f".{out.name}.mine{PART_SUFFIX}"]
+    for name in strange:
+        (tmp_path / name).mkdir()
+    command = [sys.executable, "-c", AT_WORK, str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stdout is not None
+            part = run.stdout.readline().strip()
+            export(out)
+            assert names(tmp_path) == sorted([part, *strange, out.name])
+        finally:
+            run.kill()
+    export(out)  # equal to what is there
+    assert names(tmp_path) == sorted([*strange, out.name])
+
+
+@needs_locks
+def test_two_exports_at_once_keep_each_others_folders(tmp_path):
+    out = tmp_path / "out"
+    export(out)
+    with whole_export(out) as slow:
+        (slow / "b.txt").write_text("b")
+        export(out, "two")  # another run that begins later and replaces what was there
+        assert names(tmp_path) == sorted([slow.name, "out"]) and (out / "file.txt").read_text() == "two"
+        write_manifest(slow, {"layers": [{"name": "b", "identifier": "layer_b_x0"}]})
+    assert names(tmp_path) == ["out"] and names(out) == ["b.txt", MANIFEST]
+
+
+@needs_locks
+def test_a_folder_that_another_run_removes_before_it_is_held_is_made_again(tmp_path, monkeypatch):
+    removed = []
+    lock = export_folder.fcntl.flock
+
+    def late(descriptor, how):
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            shutil.rmtree(removed[0])
+        lock(descriptor, how)
+
+    monkeypatch.setattr(export_folder.fcntl, "flock", late)
+    with whole_export(tmp_path / "out") as made:
+        assert removed and made.is_dir() and made not in removed
+        write_manifest(made, {"layers": [{"name": "a", "identifier": "layer_a_x0"}]})
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("system", ["no locks", "a file system without them"])
+def test_without_locks_nothing_is_taken_for_abandoned(tmp_path, monkeypatch, system):
+    left = tmp_path / f".out.{'0f' * 16}{PART_SUFFIX}"
+    left.mkdir()
+
+    def refuse(descriptor, how):
+        raise OSError(95, "Operation not supported")
+
+    if system == "no locks":
+        monkeypatch.setattr(export_folder, "fcntl", None)
+    else:
+        monkeypatch.setattr(export_folder.fcntl, "flock", refuse)
+    export(tmp_path / "out")
+    export(tmp_path / "out", "two")
+    assert names(tmp_path) == [left.name, "out"]
 
 
 def test_a_folder_of_somebody_else_is_never_touched(tmp_path):
