@@ -31,7 +31,7 @@ def test_every_template_is_filled_completely():
         *vitis(kernel()).values(),
     ]
     for text in texts:
-        assert not re.search(r"\$\{|\$(?!here\b|flags\b)", text)
+        assert not re.search(r"\$\{|\$(?!(here|flags|from|to|folder)\b)", text)
     with pytest.raises(KeyError, match="layers"):
         render("Makefile", {})
 
@@ -100,6 +100,42 @@ def test_tcl_reads_the_script(tmp_path):
     (tmp_path / "all.tcl").write_text(f"{stubs}source run_hls.tcl\n")
     done = subprocess.run(["tclsh", "all.tcl"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "set_top layer_model_q_x1" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("tclsh") is None, reason="tclsh is not installed")
+@pytest.mark.parametrize("folder", ["plain", "my exports/o[1] $HOME"])
+def test_flags_of_the_script_have_no_space_wherever_the_export_is(tmp_path, folder):
+    """Tools cut flags at spaces: where the way from the start has one as well, the script stops before them."""
+    layer = tmp_path / folder / "layers" / "layer_a"
+    place = tmp_path / folder / "build" / "layer_a" / "vitis"
+    for made in (layer, place, tmp_path / folder / "include"):
+        made.mkdir(parents=True)
+    (layer / "run_hls.tcl").write_text(vitis(kernel())["run_hls.tcl"])
+    commands = ["open_project", "open_solution", "add_files", "set_top", "set_part", "create_clock", "csynth_design"]
+    stubs = "".join(f"proc {name} args {{ puts [join [list {name} {{*}}$args] \\n] }}\n" for name in commands)
+    (tmp_path / "stubs.tcl").write_text(f"{stubs}source [lindex $argv 0]\n")
+
+    def started(place, script):
+        command = ["tclsh", str(tmp_path / "stubs.tcl"), str(script)]
+        return subprocess.run(command, cwd=place, capture_output=True, text=True)
+
+    done = started(place, "../../../layers/layer_a/run_hls.tcl")  # as make synth does
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    flags = [line for line in said if line.startswith("-std=")]
+    assert len(flags) == 3  # of the kernel for synthesis and simulation, and of the testbench
+    for flag in flags:
+        standard, include = flag.split(" ")
+        assert standard == "-std=c++17"
+        assert (place / include.removeprefix("-I")).resolve() == tmp_path / folder / "include"
+    files = [(place / line).resolve() for line in said if line.endswith((".cpp", ".bin"))]
+    assert files == [layer / name for name in ("kernel.cpp", "testbench.cpp", "input.bin", "output.bin", "weights.bin")]
+    elsewhere = started(tmp_path, layer / "run_hls.tcl")
+    if folder == "my exports/o[1] $HOME":
+        assert elsewhere.returncode != 0 and "must be without spaces" in elsewhere.stderr
+        assert "add_files" not in elsewhere.stdout
+    else:
+        assert elsewhere.returncode == 0
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
