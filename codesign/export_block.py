@@ -43,6 +43,8 @@ _EPSILONS = ("variance_epsilon", "eps")  # names of it in transformers' and torc
 # Of the largest value that the block adds: float32 sums of a few thousand terms lie below 2**12 * 2**-24 = 2**-12,
 # another scale, norm or rotation far above.
 _SAME = 2.0**-9
+_MASK = "attention_mask"  # bool or added to scores, [1, 1, t, t]; ``None`` for all earlier positions
+_WINDOWS = ("sliding_window", "attention_chunk_size")  # keys of a config
 _FEW = 2  # positions: position 0 is not turned
 
 
@@ -127,6 +129,7 @@ def block_of_model(source: QuantizedModel, index: int, ids: Tensor, *, tokens: i
         with walked.block(earlier) as block:
             walked.advance(stream, earlier, block)
     with walked.block(index) as block:
+        _check_all_seen(source.name, block, path, stream.calls[0][index])
         made = _read(source, block, path, names, stream.calls[0][index])
         _check_angles_last(made, walked.embed([ids[:, :_FEW]]).calls[0][index])
         _check_same(walked, block, made, stream, index)
@@ -231,6 +234,29 @@ def _check_angles_last(made: DecoderBlock, few: Call) -> None:
                 f"rotary embedding of block {made.name} must turn a position by the same angles however many follow, "
                 f"not by others where there are {made.positions}: fewer positions (--positions) may do"
             )
+
+
+def _check_all_seen(model: str, block: nn.Module, path: str, call: Call) -> None:
+    """Make sure that a position attends to all before it: a window may change outputs too little to tell."""
+    mask = call.kwargs.get(_MASK)
+    if not isinstance(mask, Tensor) or mask.dim() != 4:
+        return
+    positions = mask.shape[-1]
+    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    seen = seen.reshape(-1, positions, positions)
+    if bool(seen[:, torch.ones(positions, positions, dtype=torch.bool).tril()].all()):
+        return
+    most = int(seen.sum(-1).max())
+    config = getattr(block.get_submodule("self_attn"), "config", None)
+    key = next((key for key in _WINDOWS if getattr(config, key, None) == most), None)
+    if key is None:
+        raise NotImplementedError(
+            f"block {path} must attend to all of its {positions} positions to be exported, not to at most {most}"
+        )
+    raise NotImplementedError(
+        f"{key} of {model} must be at least the {positions} positions of block {path} for it to be exported, not "
+        f"{most}: fewer positions (--positions) may do"
+    )
 
 
 # --- what it does ----------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import transformers
 from torch import nn
 
 from codesign.algorithms.rtn import RoundToNearest
+from codesign.block_calls import Call
 from codesign.blocks import BlockModel
 from codesign.cli import main
-from codesign.export_block import block_of_model, golden_inputs
+from codesign.export_block import _check_all_seen, block_of_model, golden_inputs
 from codesign.models import resolve_model
 from codesign.quantize_blocks import LayerJob
 from codesign.quantized_folder import QuantizedModel, load_quantized
@@ -57,13 +58,23 @@ TAKEN = {
     "llama_with_wide_heads": ("Llama", {"head_dim": 20, "rope_parameters": DYNAMIC}),
     "qwen2": ("Qwen2", {}),
     "mistral": ("Mistral", {"sliding_window": None}),
+    "mistral_with_a_window_of_all_positions": ("Mistral", {"sliding_window": 10}),
 }
 REFUSED = {
     "qwen3": ("Qwen3", {"head_dim": 12}, "seven linear layers and two norms, not self_attn.q_norm"),
     "phi3": ("Phi3", {"pad_token_id": 0}, "must be of Llama's kind to be exported .* but it has no self_attn.q_proj"),
     "gemma": ("Gemma", {"head_dim": 12, "hidden_act": "gelu_pytorch_tanh"}, "must have the activation SiLU, not GELU"),
     "gemma_with_silu": ("Gemma", {"head_dim": 12, "hidden_act": "silu"}, "must compute what a Llama block does"),
-    "mistral_with_a_window": ("Mistral", {"sliding_window": 4}, "must compute what a Llama block does"),
+    "mistral_with_a_window": (
+        "Mistral",
+        {"sliding_window": 9},  # of 10 positions
+        "sliding_window of .* must be at least the 10 positions of block model.layers.1 .* not 9: fewer",
+    ),
+    "qwen2_with_a_window_in_its_second_block": (
+        "Qwen2",
+        {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1},
+        "sliding_window of .* must be at least the 10 positions of block model.layers.1 .* not 4: fewer",
+    ),
     "granite_scaling_residuals": ("Granite", {"residual_multiplier": 0.5}, "must compute what a Llama block does"),
     "llama_beyond_what_dynamic_angles_leave": (
         "Llama",
@@ -90,6 +101,17 @@ def test_other_families_are_refused(tmp_path: Path, name: str) -> None:
     model, more, message = REFUSED[name]
     with pytest.raises(NotImplementedError, match=message):
         block_of_model(family(tmp_path, model, **more), 1, IDS, tokens=4)
+
+
+def test_a_mask_of_another_kind_is_no_window() -> None:
+    block = nn.ModuleDict({"self_attn": nn.Identity()})
+    mask = torch.zeros(1, 1, 3, 3).masked_fill(~torch.ones(3, 3, dtype=torch.bool).tril(), -torch.inf)
+    for allowed in (None, mask, mask == 0, torch.ones(1, 3)):
+        _check_all_seen("model", block, "a", Call((), {"attention_mask": allowed}))
+    mask[..., 2, 0] = torch.finfo(torch.float32).min
+    message = "block a must attend to all of its 3 positions to be exported, not to at most 2"
+    with pytest.raises(NotImplementedError, match=message):
+        _check_all_seen("model", block, "a", Call((), {"attention_mask": mask}))
 
 
 def test_the_first_token_turns_by_nothing(tmp_path: Path, tiny_gqa_dir: Path) -> None:
