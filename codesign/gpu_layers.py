@@ -44,6 +44,7 @@ MEASURED_LAYERS: Mapping[str, LayerConfig] = {
     ),
     "rows1": LayerConfig(weight=integer_asymmetric(4, 128), outliers=OutlierConfig(OutlierLayout.CSR, _SHARE)),
 }
+_LAUNCHES = "_launches"  # of a branch beside the dense product, not inside it: kernels_gpu/bench_layer.py
 
 
 def layer_case_of(record: Measurement, gpu: Gpu | None = None) -> BranchCase:
@@ -52,10 +53,11 @@ def layer_case_of(record: Measurement, gpu: Gpu | None = None) -> BranchCase:
     Raises:
         ValueError: no such layer, or a condition is missing.
     """
-    if record.name not in MEASURED_LAYERS:
+    name = record.name.removesuffix(_LAUNCHES)
+    if name not in MEASURED_LAYERS:
         raise ValueError(f"name of a measured layer must be one of {', '.join(MEASURED_LAYERS)}, not {record.name!r}")
     m, k, n = record.shape
     return BranchCase(
-        record.name, MEASURED_LAYERS[record.name], (m, n, k), gpu or gpu_of(record.device),
-        condition(record, "copy_bytes_per_s"), record.seconds,
+        name, MEASURED_LAYERS[name], (m, n, k), gpu or gpu_of(record.device),
+        condition(record, "copy_bytes_per_s"), record.seconds, fused=name == record.name,
     )  # fmt: skip

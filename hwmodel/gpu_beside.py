@@ -14,7 +14,17 @@ from dataclasses import replace
 
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierLayout
 from hwmodel.gpu import Gpu, GpuKernels
-from hwmodel.gpu_branches import Beside, beside_without_kernel, branch_s, columns_s, dense_inputs, ring_s, rows_s
+from hwmodel.gpu_branches import (
+    Beside,
+    beside_without_kernel,
+    branch_s,
+    columns_s,
+    dense_inputs,
+    joined_s,
+    joins,
+    ring_s,
+    rows_s,
+)
 from hwmodel.gpu_energy import timed
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
 from hwmodel.gpu_launch import ALONE_S, alone_s
@@ -38,21 +48,26 @@ def products_price(spec: LayerSpec, config: Config, gpu: Gpu, options: ModelOpti
     operands = operands_of(spec, config, gpu, options)
     if not isinstance(config, LayerConfig) or spec.kind in ATTENTION_KINDS:
         return product(spec, operands, gpu)
-    fill_s = _ring_s(spec, operands, config, gpu)
+    fill_s, launches = _dense_launches(spec, operands, config, gpu)
     total = _with_outliers(spec, operands, config, gpu, fill_s)
     if config.low_rank is not None:
-        total += _branch(spec, config, config.low_rank, gpu, options, fill_s)
+        total += _branch(spec, config, config.low_rank, gpu, options, fill_s, launches)
     return total
 
 
-def _ring_s(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu: Gpu) -> float:
-    """Seconds in which the rings of a dense product of few tokens fill while a kernel before it runs."""
+def _dense_launches(spec: LayerSpec, operands: Operands, config: LayerConfig, gpu: Gpu) -> tuple[float, int]:
+    """Seconds in which the rings of a dense product of few tokens fill while a kernel before it runs; its launches.
+
+    Zeros where it is not this project's kernel.
+    """
     encoding = project_encoding(spec, operands, gpu)
     if encoding is None or not _has_kernels(spec, config, gpu):
-        return 0.0
+        return 0.0, 0
     chosen = choose_cut(encoding, (spec.m, spec.n, spec.k), gpu.shared_bytes - RESERVED_BYTES)
-    weight_bytes = operands.weight_bits / spec.copies / BYTE_BITS
-    return 0.0 if chosen is None else ring_s(encoding, chosen[0], weight_bytes, _where(gpu))
+    if chosen is None:
+        return 0.0, 0
+    cut, launches = chosen
+    return ring_s(encoding, cut, operands.weight_bits / spec.copies / BYTE_BITS, _where(gpu)), launches
 
 
 def _where(gpu: Gpu) -> Beside:
@@ -68,14 +83,15 @@ def _has_kernels(spec: LayerSpec, config: LayerConfig, gpu: Gpu) -> bool:
 
 
 def _branch(
-    spec: LayerSpec, config: LayerConfig, branch: LowRankConfig, gpu: Gpu, options: ModelOptions, fill_s: float
-) -> Price:
-    """Two products; what lies between them is written and read."""
-    rank = min(branch.rank, spec.n, spec.k)
+    spec: LayerSpec, config: LayerConfig, branch: LowRankConfig, gpu: Gpu, options: ModelOptions, fill_s: float,
+    launches: int,
+) -> Price:  # fmt: skip
+    """Two products; what lies between them is written and read. ``launches``: of the dense product, if it is ours."""
+    rank, joined = min(branch.rank, spec.n, spec.k), launches > 0 and joins(branch, spec.n, spec.k)
     down, up = replace(spec, n=rank, absorbed=0), replace(spec, k=rank, absorbed=0)
     first = operands_of(down, LayerConfig(weight=branch.a), gpu, options)
     second = operands_of(up, LayerConfig(weight=branch.b), gpu, options)
-    if branch.fused:
+    if branch.fused or joined:
         first, second = replace(first, input_bits=0), replace(second, output_bits=0)
     else:  # the sum so far is read and written again
         second = replace(second, output_bits=2 * second.output_bits)
@@ -85,9 +101,9 @@ def _branch(
     price = _wide_product(down, first, gpu) + _wide_product(up, second, gpu)
     if spec.m > NARROW_TOKENS:
         return price
-    down_s, up_s = (
-        spec.copies * seconds for seconds in branch_s(branch, (spec.m, spec.n, spec.k), _where(gpu), fill_s)
-    )
+    shape, where = (spec.m, spec.n, spec.k), _where(gpu)
+    both = joined_s(branch, shape, where, launches) if joined else branch_s(branch, shape, where, fill_s)
+    down_s, up_s = (spec.copies * seconds for seconds in both)
     own = timed(down.macs, first, down_s, gpu) + timed(up.macs, second, up_s, gpu)
     return min(own, price, key=lambda one: one.cycles)
 

@@ -1,6 +1,8 @@
 """Time of what stands beside a decode GEMV of up to 16 tokens: low-rank branches, outlier columns, outlier rows.
 
-The project's kernels (``kernels_gpu.low_rank``, ``outliers``, ``layer``) are launches of their own in a chain:
+A branch is part of the dense product's launch (``kernels_gpu.gemv_branch``): its bytes, and what blocks wait for each
+other's sums. Of a large rank it is launches of its own, as all else is (``kernels_gpu.low_rank``, ``outliers``,
+``layer``), in a chain:
 
     branch     t = A x before the dense product, y += B t after it
     columns    x without them for the dense product, where their slots are left out; y += W x[columns] after it
@@ -14,7 +16,7 @@ The project's kernels (``kernels_gpu.low_rank``, ``outliers``, ``layer``) are la
                its turns, that much of them is not charged
     gathers    of rows: every outlier picks an input of every token; SMs take whole blocks
 
-Five constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
+Seven constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
 than 16 tokens, for which there are no such kernels.
 """
 
@@ -43,6 +45,7 @@ from hwmodel.units import BYTE_BITS, KIB, ceil_div
 
 _SM_THREADS = 2048  # of an SM: CUDA C++ Programming Guide, compute capabilities 8.0 and 9.0
 _WIDE_BYTES = 2  # FP16
+MOST_JOINED_RANK = 256  # of a branch in the dense product's launch: kernels_gpu/gemv_branch_spec.py
 # What 228 KiB of shared memory, which the GEMV asks for, leave of an SM's 256 KiB: CUDA C++ Programming Guide,
 # compute capability 9.0
 _CACHE_BYTES = 28 * KIB
@@ -115,6 +118,21 @@ def branch_s(
     return _before_s(down_s, where, ring_s), _thin_s(second, (m, n), Source.SUMS, up_bytes, where, added=True)
 
 
+def joins(branch: LowRankConfig, n: int, k: int) -> bool:
+    """Whether a branch of an ``[n, k]`` weight goes with the dense product."""
+    return min(branch.rank, n, k) <= MOST_JOINED_RANK
+
+
+def joined_s(branch: LowRankConfig, shape: tuple[int, int, int], where: Beside, launches: int) -> tuple[float, float]:
+    """Seconds that both products of a branch add to the launches of a dense product of m (1 to 16), n, k."""
+    (m, n, k), c = shape, where.fitted
+    rank = min(branch.rank, n, k)
+    down_bytes = branch.a.storage_bits((rank, k)).total / BYTE_BITS
+    up_bytes = branch.b.storage_bits((n, rank)).total / BYTE_BITS
+    handed_s = c.joined_s + ceil_div(m, launches) * c.joined_token_s
+    return launches * (handed_s + down_bytes / where.copy_bytes_per_s), launches * up_bytes / where.copy_bytes_per_s
+
+
 def columns_s(
     outliers: OutlierConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0
 ) -> tuple[float, float]:
@@ -158,8 +176,12 @@ def rows_s(outliers: OutlierConfig, shape: tuple[int, int, int], where: Beside) 
     return where.launch_s + rounded_maximum(max(gathers_s, memory_s), turns_s, _NORM)
 
 
-def beside_s(config: LayerConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0) -> float:
-    """Seconds of all kernels beside a layer's dense product of m (1 to 16), n, k, whose rings fill in ``ring_s``.
+def beside_s(
+    config: LayerConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0, *, launches: int = 0
+) -> float:
+    """Seconds of what is beside a layer's dense product of m (1 to 16), n, k, whose rings fill in ``ring_s``.
+
+    ``launches``: of the dense product, with which a branch goes; 0 where a branch is launches of its own.
 
     Raises:
         NotImplementedError: a branch or outliers without kernels.
@@ -169,7 +191,10 @@ def beside_s(config: LayerConfig, shape: tuple[int, int, int], where: Beside, ri
         raise NotImplementedError(f"kernels beside a product must take the layer, not {reason}")
     seconds = 0.0
     if config.low_rank is not None:
-        seconds += sum(branch_s(config.low_rank, shape, where, ring_s))
+        if launches and joins(config.low_rank, *shape[1:]):
+            seconds += sum(joined_s(config.low_rank, shape, where, launches))
+        else:
+            seconds += sum(branch_s(config.low_rank, shape, where, ring_s))
     if config.outliers is not None:
         by_column = config.outliers.layout is OutlierLayout.COLUMNS
         seconds += (

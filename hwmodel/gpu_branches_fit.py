@@ -26,7 +26,8 @@ HELD_LAYERS = ("lqer32_int8", "lqer32_mxint8")
 # as long; an SM fetches 32 bytes of L2 for each missed input, at 64 bytes a cycle at most
 BOUNDS: Mapping[str, tuple[float, float, float]] = {
     "launch_s": (0.3e-6, 0.9e-6, 2e-6), "turn_s": (0.1e-6, 0.3e-6, 1e-6), "cold_s": (0, 0.2e-6, 1e-6),
-    "gather_cycles": (0.3, 1.5, 4), "missed_cycles": (0, 0.5, 4),
+    "gather_cycles": (0.3, 1.5, 4), "missed_cycles": (0, 0.5, 4), "joined_s": (0.3e-6, 1.5e-6, 4e-6),
+    "joined_token_s": (0, 0.2e-6, 1e-6),
 }  # fmt: skip
 
 
@@ -40,6 +41,7 @@ class BranchCase:
         shape: m, n, k.
         gpu, copy_bytes_per_s: the device and its measured copy rate.
         seconds: measured.
+        fused: a low-rank branch is inside the dense product's launch.
     """
 
     name: str
@@ -48,6 +50,7 @@ class BranchCase:
     gpu: Gpu
     copy_bytes_per_s: float
     seconds: float
+    fused: bool = True
 
     @property
     def cold(self) -> bool:
@@ -68,13 +71,15 @@ class BranchCase:
         if chosen is None:
             raise NotImplementedError(f"inputs of a measured layer must fit into shared memory, not {dense[1]!r}")
         c = turn_constants() if constants is None else constants
-        cut, weight_bytes = chosen[0], weight.storage_bits(dense).total / BYTE_BITS
+        cut, launches = chosen
+        weight_bytes = weight.storage_bits(dense).total / BYTE_BITS
         product_s = gemv_time(
             encoding, (m, *dense), cut, weight_bytes=weight_bytes, gpu=self.gpu, copy_bytes_per_s=self.copy_bytes_per_s,
             turn_s=c.turn_s,
         ).seconds  # fmt: skip
         where = Beside(self.gpu, self.copy_bytes_per_s, cold=self.cold, more_s=alone_s(self.gpu), constants=c)
-        return product_s + beside_s(self.config, self.shape, where, ring_s(encoding, cut, weight_bytes, where))
+        fill_s = ring_s(encoding, cut, weight_bytes, where)
+        return product_s + beside_s(self.config, self.shape, where, fill_s, launches=launches if self.fused else 0)
 
 
 def use_of(case: BranchCase, gpu: str) -> str:

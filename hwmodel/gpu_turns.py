@@ -28,6 +28,8 @@ class TurnConstants:
         gather_cycles: of an SM for an input that a thread picks for itself, times its weight, into shared memory and
             out of it into a sum.
         missed_cycles: more, where the inputs do not fit into the SM's level-1 cache.
+        joined_s: of a low-rank branch inside the dense product's launch, whose blocks hand each other sums.
+        joined_token_s: more, for each token of the launch.
     """
 
     launch_s: float
@@ -35,6 +37,8 @@ class TurnConstants:
     cold_s: float
     gather_cycles: float
     missed_cycles: float
+    joined_s: float
+    joined_token_s: float
 
 
 FITTED = tuple(f.name for f in fields(TurnConstants))

@@ -46,7 +46,7 @@ ROWS_TO_TELL = 64  # of a layer that is made to learn its kernels: more than any
 
 
 def time_layer(
-    name: str, shape: tuple[int, int], tokens: Sequence[int], rate: float, *, fused: bool = False
+    name: str, shape: tuple[int, int], tokens: Sequence[int], rate: float, *, fused: bool = True
 ) -> Iterator[Row]:
     """Check, then time, a layer with each number of tokens; ``fused`` as in ``layer.prepare_layer``.
 
@@ -55,6 +55,7 @@ def time_layer(
     """
     n, k = shape
     quantized = LAYERS[name](shape, "cuda")
+    layer_of_launches = quantized.config.low_rank is not None and not fused
     placed = device_layer(quantized, "cuda")
     copies = [placed, *(placed.clone() for _ in range(rotation(placed.nbytes) - 1))]
     most = inputs(max(tokens), k)
@@ -69,7 +70,7 @@ def time_layer(
         timing = time_graph([one_after_another(launches) for launches in bound])
         registers = max(launch.kernel.registers for launch in bound[0])
         yield Row(
-            f"{name} fused" if fused else name, m, n, k, f"{len(bound[0])} launches", placed.nbytes,
+            f"{name}_launches" if layer_of_launches else name, m, n, k, f"{len(bound[0])} launches", placed.nbytes,
             placed.nbytes / rate * 1e6, timing.median_s * 1e6, timing.spread, worst, registers,
         )  # fmt: skip
 
@@ -89,7 +90,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--shapes", nargs="+", type=shape_argument, metavar="NxK")
     parser.add_argument("--tokens", nargs="+", type=int)
     parser.add_argument("--quick", action="store_true", help="one shape and one token, under a minute")
-    parser.add_argument("--fused", action="store_true", help="a low-rank branch in one launch with the dense product")
+    parser.add_argument(
+        "--launches", action="store_true", help="a low-rank branch in launches of its own, not with the dense product"
+    )
     add_jobs(parser)
     given = parser.parse_args(arguments)
     given.shapes = given.shapes or list(QUICK["shapes"] if given.quick else SHAPES)
@@ -105,7 +108,7 @@ def kernels_of_run(given: argparse.Namespace) -> Iterator[Ahead]:
     for name, (n, k) in itertools.product(given.layers, given.shapes):
         placed = device_layer(LAYERS[name]((min(n, ROWS_TO_TELL), k), "cpu"), "cpu")
         for m in given.tokens:
-            yield from kernels_of(placed, n, m, limit, fused=given.fused)
+            yield from kernels_of(placed, n, m, limit, fused=not given.launches)
 
 
 def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:
@@ -113,7 +116,7 @@ def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:
     for shape in given.shapes:
         for name in given.layers:
             try:
-                yield from time_layer(name, shape, given.tokens, rate, fused=given.fused)
+                yield from time_layer(name, shape, given.tokens, rate, fused=not given.launches)
             except (AssertionError, NotImplementedError, RuntimeError) as error:
                 print(f"{name} {shape}: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
             torch.cuda.empty_cache()

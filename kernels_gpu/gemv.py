@@ -70,7 +70,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     decoders = make_decoders(plan, tables_at)
     load_block, outer_value, zero_step = decoders.load_block, decoders.outer_value, plan.zero_step
     accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
-    stage_inputs = make_stage_inputs(spec)
+    of_inputs = make_stage_inputs(spec)
+    stage_inputs, fetch_first, stage_fetched = of_inputs.stage, of_inputs.fetch_first, of_inputs.stage_fetched
     copy_stage = make_copy_stage(spec)
     zeros_count = spec.zeros
     learned, as_halves, block_words = plan.learned, plan.halves, spec.block_words
@@ -84,12 +85,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
     sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
     branched = spec.branch is not None
-    fetch_a = project = arrive = gather = fetch_b = expand = sum_of_branch = None
+    fetch_a = read_tag = project = arrive = gather = fetch_b = expand = sum_of_branch = None
     if spec.branch is not None:
         beside = make_branch(spec.branch, tokens, warps, (spec.branch_at, spec.reduction_at), bfloat=bfloat)
-        fetch_a, project, arrive, gather = beside.fetch_a, beside.project, beside.arrive, beside.gather
+        fetch_a, read_tag, project = beside.fetch_a, beside.read_tag, beside.project
+        arrive, gather = beside.arrive, beside.gather
         fetch_b, expand, sum_of_branch = beside.fetch_b, beside.expand, beside.sum_of
-    elements_of_b, wait_for_a = spec.branch.held(warps) if spec.branch else 0, ptx_tile.wait_all_but(1)
+    elements_of_b, wait_for_a = spec.branch.held(tokens, warps) if spec.branch else 0, ptx_tile.wait_all_but(1)
 
     def make_step_run(first_half, past_half):
         @cuda.jit(device=True)
@@ -206,10 +208,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         filled = uint32(0)
         if branched:
             block = uint32(cuda.blockIdx.x)
+            tag = uint32(0)
+            first_b, steps_of_first = cuda.local.array(elements_of_b, uint32), cuda.local.array(elements_of_b, uint32)
             held_b, steps_of_b = cuda.local.array(elements_of_b, uint32), cuda.local.array(elements_of_b, uint32)
             fetch_a(shared, a, a_scales, block, blocks, warp, lane)
             ptx_tile.commit()
-            fetch_b(b, b_scales, uint32(block * uint32(TILE_ROWS)), rows, thread, held_b, steps_of_b)
+            fetch_b(b, b_scales, uint32(block * uint32(TILE_ROWS)), rows, thread, first_b, steps_of_first)
+            fetch_b(b, b_scales, uint32((block + blocks) * uint32(TILE_ROWS)), rows, thread, held_b, steps_of_b)
         while done_tile < all_tiles:
             steady = filled == uint32(depth)
             row0 = uint32(done_tile * uint32(TILE_ROWS))
@@ -280,13 +285,17 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
                     ptx_tile.wait_for_previous()
                     if branched:
+                        first_inputs = fetch_first(x, thread)
+                        tag = read_tag(branch_work, blocks)
                         wait_for_a()  # its copies are older than the last stage's
                         ptx.sync_warp()
-                        project(shared, a, a_scales, branch_x, branch_work, block, blocks, warp, lane)
-                    stage_inputs(shared, x, thread)
+                        project(shared, a, a_scales, branch_x, branch_work, tag, block, blocks, warp, lane)
+                        stage_fetched(shared, x, thread, first_inputs)
+                    else:
+                        stage_inputs(shared, x, thread)
                     cuda.syncthreads()
                     if branched:
-                        arrive(shared, branch_work, thread, blocks)
+                        arrive(branch_work, thread, blocks)
                 continue
             done_at = uint32(mine) if done_at == last else uint32(done_at + uint32(stage_words))
             done_slot = uint32(done_slot + uint32(1))
@@ -296,11 +305,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
             done_slot, parity, done_tile = uint32(0), uint32(parity ^ uint32(1)), uint32(done_tile + blocks)
             upper_unit, lower_unit = float32(1), float32(1)
-            if branched:
-                if row0 == uint32(block * uint32(TILE_ROWS)):
-                    gather(shared, branch_work, thread)
-                expand(shared, row0, rows, thread, held_b, steps_of_b, parity)
-                fetch_b(b, b_scales, uint32(done_tile * uint32(TILE_ROWS)), rows, thread, held_b, steps_of_b)
+            if branched and row0 == uint32(block * uint32(TILE_ROWS)):
+                gather(shared, branch_work, tag, thread)
+                expand(shared, row0, rows, thread, first_b, steps_of_first, parity)
             if learned:
                 # read before the barrier: after it other threads may make tables for the tile after the next one
                 step_at = uint32(own_tables + g * uint32(learned_pitch) + uint32(learned_words))
@@ -341,5 +348,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         total = ptx.add(total, sum_of_branch(shared, item, parity))
                     made = ptx.to_bfloat(total) if bfloat else ptx.to_half(total)
                     ptx_tile.store_half(out, uint32((item >> uint32(4)) * rows + row), made)
+            if branched and done_tile < all_tiles:
+                # the next tile's, while its codes are under way
+                next_row = uint32(done_tile * uint32(TILE_ROWS))
+                expand(shared, next_row, rows, thread, held_b, steps_of_b, uint32(parity ^ uint32(1)))
+                next_row = uint32(next_row + blocks * uint32(TILE_ROWS))
+                fetch_b(b, b_scales, next_row, rows, thread, held_b, steps_of_b)
 
     return kernel

@@ -8,6 +8,7 @@ Loads are issued in batches before anything is computed, since each waits some h
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from numba import cuda, float32, int32, uint32
@@ -23,8 +24,17 @@ TINY = 1e-30  # magnitudes below count as zero
 HALF_SCALE_EXPONENT = 12  # a run's largest magnitude becomes 2**12 to 2**13 as a half: far from 65504 and from 2**-14
 
 
-def make_stage_inputs(spec: GemvSpec) -> Any:
-    """Device function ``(shared, x, thread)``."""
+@dataclass(frozen=True)
+class InputFunctions:
+    """Device functions: all at once, or begun by loads that other work follows."""
+
+    stage: Any  # (shared, x, thread)
+    fetch_first: Any  # (x, thread) -> a thread's first inputs
+    stage_fetched: Any  # (shared, x, thread, first)
+
+
+def make_stage_inputs(spec: GemvSpec) -> InputFunctions:
+    """The functions of one kernel."""
     k, vector, bfloat, even_odd = spec.k, spec.vector, spec.bfloat, spec.plan.even_odd
     inputs_at, plane, all_runs = spec.inputs_at, spec.plane, spec.all_runs
     scales_at, sums_at, sums_per_run = spec.input_scales_at, spec.input_sums_at, spec.sums_per_run
@@ -179,21 +189,42 @@ def make_stage_inputs(spec: GemvSpec) -> Any:
             ptx_tile.put_1(shared, place, ptx.float_bits(unit_step))
 
     @cuda.jit(device=True)
+    def fetch_batch(x, thread, b):
+        i0 = uint32(thread + uint32(b) * uint32(batch * threads))
+        i1, i2 = uint32(i0 + uint32(threads)), uint32(i0 + uint32(2 * threads))
+        i3 = uint32(i0 + uint32(3 * threads))
+        w0 = fetch(x, i0)
+        w1 = fetch(x, i1) if batch > 1 else w0
+        w2 = fetch(x, i2) if batch > 2 else w0
+        w3 = fetch(x, i3) if batch > 3 else w0
+        return w0, w1, w2, w3
+
+    @cuda.jit(device=True)
+    def store_batch(shared, thread, b, words):
+        i0 = uint32(thread + uint32(b) * uint32(batch * threads))
+        i1, i2 = uint32(i0 + uint32(threads)), uint32(i0 + uint32(2 * threads))
+        i3 = uint32(i0 + uint32(3 * threads))
+        store(shared, words[0], i0)
+        if batch > 1:
+            store(shared, words[1], i1)
+        if batch > 2:
+            store(shared, words[2], i2)
+        if batch > 3:
+            store(shared, words[3], i3)
+
+    @cuda.jit(device=True)
+    def fetch_first(x, thread):
+        return fetch_batch(x, thread, 0)
+
+    @cuda.jit(device=True)
+    def stage_fetched(shared, x, thread, first):
+        store_batch(shared, thread, 0, first)
+        for b in range(1, batches):
+            store_batch(shared, thread, b, fetch_batch(x, thread, b))
+
+    @cuda.jit(device=True)
     def stage_inputs(shared, x, thread):
         for b in range(batches):
-            i0 = uint32(thread + uint32(b) * uint32(batch * threads))
-            i1, i2 = uint32(i0 + uint32(threads)), uint32(i0 + uint32(2 * threads))
-            i3 = uint32(i0 + uint32(3 * threads))
-            w0 = fetch(x, i0)
-            w1 = fetch(x, i1) if batch > 1 else w0
-            w2 = fetch(x, i2) if batch > 2 else w0
-            w3 = fetch(x, i3) if batch > 3 else w0
-            store(shared, w0, i0)
-            if batch > 1:
-                store(shared, w1, i1)
-            if batch > 2:
-                store(shared, w2, i2)
-            if batch > 3:
-                store(shared, w3, i3)
+            store_batch(shared, thread, b, fetch_batch(x, thread, b))
 
-    return stage_inputs
+    return InputFunctions(stage_inputs, fetch_first, stage_fetched)

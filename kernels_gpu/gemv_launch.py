@@ -17,7 +17,7 @@ from datatypes.layer_config import TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
-from hwmodel.gpu_gemv_cut import LAST_CUT, GemvCut, wanted_cuts
+from hwmodel.gpu_gemv_cut import LAST_CUT, RESERVED_BYTES, GemvCut, wanted_cuts
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
 from kernels_gpu.gemv_branch_spec import BranchSpec
@@ -40,6 +40,8 @@ from kernels_gpu.ptx import SIMULATED
 MAX_TOKENS = 16
 E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
 REGISTERS = 65536  # of a block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
+SHARED_BYTES = MAX_SHARED_BYTES + RESERVED_BYTES  # of a multiprocessor: the same guide, compute capability 9.0
+MOST_REGISTERS = 255  # of a thread: the same table
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +147,9 @@ def spec_of(
 ) -> GemvSpec:
     """The kernel of a launch; ``aligned`` says that the inputs begin at a multiple of 16 bytes."""
     n, k = shape
-    return GemvSpec(
+    if branch is not None:
+        branch = replace(branch, spread=cut.blocks == 1)
+    spec = GemvSpec(
         plan=plan,
         k=k,
         tokens=tokens,
@@ -155,19 +159,23 @@ def spec_of(
         whole_rows=n % TILE_ROWS == 0,
         aligned_inputs=aligned,
         bfloat=bfloat,
-        registers=cut.registers or _registers(plan, tokens, cut, branch),
+        registers=cut.registers,
         branch=branch,
     )
+    return spec if branch is None or cut.registers else replace(spec, registers=_registers(spec))
 
 
-def _registers(plan: Plan, tokens: int, cut: GemvCut, branch: BranchSpec | None) -> int:
-    """The most of a thread: with a branch as many as leave the next launch's first blocks room, as they have without.
+def _registers(spec: GemvSpec) -> int:
+    """The most of a thread of a kernel with a branch: as many as its block leaves it.
 
-    The kernels of plain integers and one token take 54 to 73 without a branch; few are spilled, and before the loop.
+    Plain integers, which take 54 to 73 without a branch, leave room for a second block where there is shared memory for
+    it: one of this launch or of the next.
     """
-    if branch is None or tokens > 1 or plan.tables or plan.learned or plan.halves:
-        return 0
-    return REGISTERS // (2 * 16 * WARP)
+    blocks, plan = 1, spec.plan
+    if not (plan.tables or plan.learned or plan.halves) and 2 * (spec.shared_bytes + RESERVED_BYTES) <= SHARED_BYTES:
+        blocks = 2
+    most = REGISTERS // (blocks * spec.warps * WARP)
+    return most if most < MOST_REGISTERS else 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -247,5 +247,7 @@ class GemvSpec:
     @property
     def branch_at(self) -> int:
         """Word of what a branch needs; what warps keep of A lies where their results will, before there are any."""
-        kept = 0 if self.branch is None else self.warps * self.branch.kept_words(self.tokens)
+        kept = 0
+        if self.branch is not None:
+            kept = self.branch.item_warps(self.tokens, self.warps) * self.branch.kept_words(self.tokens)
         return self.reduction_at + max(kept, 2 * self.warps * TILE_ROWS * self.tokens)

@@ -4,9 +4,10 @@
 for callers that capture them in a CUDA graph. The chain:
 
     inputs in stored order, divided by smoothing      where the layer has an order, dropped columns or smoothing
-    t = A x                                           where it has a low-rank branch
-    y = dense x                                       ``kernels_gpu.gemv``, with the branch where it is asked for
-    y += outlier columns, y += outlier rows, y += B t
+    y = dense x + B (A x)                             ``kernels_gpu.gemv``, with the low-rank branch where there is one
+    y += outlier columns, y += outlier rows
+
+A branch of a large rank is two launches of its own, ``t = A x`` before the product and ``y += B t`` at the end.
 
 Each kernel may start while the one before still runs and reads its weights then; it waits before it reads x, t or y.
 As every kernel waits, all earlier ones have ended where one goes on.
@@ -29,6 +30,7 @@ from datatypes.layer_config import LayerConfig, OutlierLayout, TensorConfig
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.tensor import QuantizedTensor
 from hwmodel.units import ceil_div
+from kernels_gpu.gemv_branch_spec import MOST_RANK
 from kernels_gpu.gemv_launch import (
     MAX_TOKENS,
     Branch,
@@ -179,7 +181,7 @@ def _prepare_inputs(
 
 
 def prepare_layer(
-    layer: DeviceLayer, x: Tensor, y: Tensor, *, overlapped: bool = True, fused: bool = False
+    layer: DeviceLayer, x: Tensor, y: Tensor, *, overlapped: bool = True, fused: bool = True
 ) -> list[BoundLaunch]:
     """Bind the chain of launches.
 
@@ -188,8 +190,8 @@ def prepare_layer(
         x: ``[m, k]`` float16 or bfloat16, contiguous, m of 1 to 16.
         y: ``[m, n]`` of the same type (``allocate_result``).
         overlapped: each may start while the kernel before it in the stream still runs.
-        fused: a low-rank branch goes with the dense product (``kernels_gpu.gemv_branch``) rather than in launches of
-            its own: up to 1.7 times as fast with 16 tokens, up to 1.2 times as slow with one (NOTES.md).
+        fused: a low-rank branch of a rank up to ``MOST_RANK`` goes with the dense product (``kernels_gpu.gemv_branch``)
+            rather than in launches of its own, which are slower (NOTES.md).
     """
     launches, dense_x = [], x
     if layer.index is not None:
@@ -201,7 +203,7 @@ def prepare_layer(
         launches.append(_prepare_inputs(x, smooth, None, layer.smoothing, overlapped=overlapped))
         x, dense_x = smooth, dense_x if layer.index is not None else smooth
     branch, expand = None, None
-    if layer.low_rank is not None and fused:
+    if layer.low_rank is not None and fused and layer.low_rank[0].rows <= MOST_RANK:
         branch = Branch(*layer.low_rank, x)
     elif layer.low_rank is not None:
         project, expand = prepare_low_rank(*layer.low_rank, x, y, overlapped=overlapped)

@@ -9,7 +9,7 @@ import torch
 
 from kernels_gpu import gemv, layer_inputs, low_rank, outliers
 from kernels_gpu.compile_ahead import Ahead
-from kernels_gpu.gemv_branch_spec import BranchSpec
+from kernels_gpu.gemv_branch_spec import MOST_RANK, BranchSpec
 from kernels_gpu.gemv_launch import choose_shape, tokens_at_once
 from kernels_gpu.gemv_launch import spec_of as gemv_spec_of
 from kernels_gpu.layer import DeviceLayer
@@ -22,7 +22,7 @@ ALIGNED_BYTES = 16  # where the inputs of a launch begin, for its widest loads
 
 
 def kernels_of(
-    layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_BYTES, *, fused: bool = False
+    layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_BYTES, *, fused: bool = True
 ) -> Iterator[Ahead]:
     """The kernels that ``layer.prepare_layer`` launches for float16 inputs.
 
@@ -43,7 +43,7 @@ def kernels_of(
         yield Ahead(layer_inputs.make_body, layer_inputs.ARGUMENTS, InputsSpec(k, k, False, True))
     if layer.low_rank is not None:
         a, b = (part.factor for part in layer.low_rank)
-        if fused:
+        if fused and layer.low_rank[0].rows <= MOST_RANK:
             branch = BranchSpec(a, b)
         else:
             first = spec_of_a(a, tokens, k)

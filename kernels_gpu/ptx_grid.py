@@ -1,6 +1,9 @@
-"""PTX by which the blocks of one launch wait for each other, and plain twins.
+"""PTX by which the blocks of one launch hand each other words, and plain twins.
 
-Source of the semantics: NVIDIA PTX ISA 8.0, sections 8 (memory consistency), 9.7.12 (fence, atom) and 9.7.8 (ld, st).
+A word and its tag are one 64-bit access: who finds the tag has the word, without a fence or a counter between them.
+
+Source of the semantics: NVIDIA PTX ISA 8.0, sections 8 (memory consistency: accesses of one location are seen in
+one order), 9.7.12 (red) and 9.7.8 (ld, st).
 """
 
 from __future__ import annotations
@@ -16,22 +19,22 @@ from kernels_gpu.ptx import SIMULATED
 
 if SIMULATED:
 
-    def add_at(address, word, value):
-        """Add to a word of global memory that other blocks add to; what was there before."""
-        found = np.uint32(address[word])  # the simulator runs one block after another
-        address[word] = np.uint32((int(found) + int(value)) & 0xFFFFFFFF)
-        return found
+    def relaxed_word(address, word):
+        """A word of global memory that other blocks change."""
+        return address[word]  # the simulator runs one block after another
 
-    def acquire(address, word):
-        """A word of global memory, read before all that follows."""
-        return address[word]
+    def count_up(address, word, last):
+        """Add one to a word of global memory that other blocks count in, or begin again at 0 behind ``last``."""
+        found = int(address[word])
+        address[word] = np.uint32(0 if found >= int(last) else found + 1)
 
-    def release(address, word, bits):
-        """Store a word of global memory after all that came before."""
-        address[word] = bits
+    def put_tagged(address, pair, bits, tag):
+        """Store a word and its tag, both at once, for other blocks: the pair of words ``pair`` of global memory."""
+        address[2 * int(pair)], address[2 * int(pair) + 1] = bits, tag
 
-    def fence():
-        """What this block has written before is seen by whoever sees what it writes after."""
+    def tagged(address, pair):
+        """A word and its tag, of the same store."""
+        return address[2 * int(pair)], address[2 * int(pair) + 1]
 
     def sync_block():
         """Wait for the block's other threads."""
@@ -40,21 +43,23 @@ if SIMULATED:
 else:
     from numba.cuda.extending import intrinsic
 
-    _I32, _I64 = ir.IntType(32), ir.IntType(64)
+    _I32, _I64, _VOID = ir.IntType(32), ir.IntType(64), ir.VoidType()
     _u, _a = types.uint32, types.uint64
 
     @intrinsic
-    def add_at(typingctx, address, word, value):
+    def put_tagged(typingctx, address, pair, bits, tag):
         def generate(context, builder, sig, args):
-            text = "atom.acq_rel.gpu.global.add.u32 $0, [$1], $2;"
-            asm = ir.InlineAsm(ir.FunctionType(_I32, [_I64, _I32]), text, "=r,l,r,~{memory}", side_effect=True)
-            return builder.call(asm, [ptx_tile._at(builder, args[0], args[1], 4), args[2]])
+            text = "{ .reg .b64 t; mov.b64 t, {$1, $2}; st.relaxed.gpu.global.b64 [$0], t; }"
+            function_type = ir.FunctionType(_VOID, [_I64, _I32, _I32])
+            asm = ir.InlineAsm(function_type, text, "l,r,r,~{memory}", side_effect=True)
+            builder.call(asm, [ptx_tile._at(builder, args[0], args[1], 8), args[2], args[3]])
+            return context.get_dummy_value()
 
-        return _u(_a, _u, _u), generate
+        return types.void(_a, _u, _u, _u), generate
 
-    acquire = ptx_tile._global_load("ld.acquire.gpu.global.u32 $0, [$1];", 4, 1)
-    release = ptx_tile._word_store("st.release.gpu.global.u32 [$0], $1;")
-    fence = ptx_tile._nullary("fence.acq_rel.gpu;")
+    tagged = ptx_tile._global_load("{ .reg .b64 t; ld.relaxed.gpu.global.b64 t, [$2]; mov.b64 {$0, $1}, t; }", 8, 2)
+    relaxed_word = ptx_tile._global_load("ld.relaxed.gpu.global.u32 $0, [$1];", 4, 1)
+    count_up = ptx_tile._word_store("red.relaxed.gpu.global.inc.u32 [$0], $1;")
 
     @cuda.jit(device=True)
     def sync_block():

@@ -176,7 +176,10 @@ def test_parts_of_a_branch_cover_its_factors(kind, columns, tokens):
     for rank, warps in ((4, 1), (32, 16), (128, 8)):
         spec = BranchSpec(Factor(kind, columns), Factor(FactorKind.FP16, rank))
         assert (spec.splits(tokens) - 1) * spec.chunk(tokens) < columns <= spec.splits(tokens) * spec.chunk(tokens)
-        assert spec.held(warps) * spec.lanes_of_row(warps) >= rank
+        lanes, teams = spec.row_lanes(tokens, warps), spec.row_teams(tokens, warps)
+        assert spec.held(tokens, warps) * lanes >= rank and lanes * teams * 16 <= warps * 32
+        assert spec.items(tokens) >= rank * spec.splits(tokens) and 1 <= spec.item_warps(tokens, warps) <= warps
+        assert spec.batch(tokens) * spec.loads(tokens) <= max(8, spec.loads(tokens))
         assert spec.adders(tokens, warps) * tokens * rank <= max(warps * 32, tokens * rank)
         assert spec.kept_words(tokens) % 4 == spec.shared_words(tokens) % 4 == 0  # copies of 16 bytes
 

@@ -10,18 +10,20 @@ simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="twins exist in the sim
 
 
 @simulated
-def test_a_counter_gives_what_was_there_before_and_wraps():
-    memory = np.array([7, 0xFFFFFFFF], np.uint32)
-    assert [int(ptx_grid.add_at(memory, 0, 1)), int(ptx_grid.add_at(memory, np.uint32(0), 3))] == [7, 8]
-    assert int(ptx_grid.add_at(memory, 1, 1)) == 0xFFFFFFFF and memory.tolist() == [11, 0]
+def test_a_counter_begins_again_behind_its_last_number():
+    memory = np.array([4, 5], np.uint32)
+    counts = []
+    for _ in range(4):
+        ptx_grid.count_up(memory, np.uint32(1), np.uint32(6))
+        counts.append(int(ptx_grid.relaxed_word(memory, 1)))
+    assert counts == [6, 0, 1, 2] and memory[0] == 4
 
 
 @simulated
-def test_words_are_stored_and_read():
-    memory = np.zeros(2, np.uint32)
-    ptx_grid.release(memory, 1, np.uint32(5))
-    ptx_grid.fence()
-    assert memory.tolist() == [0, 5] and ptx_grid.acquire(memory, 1) == 5
+def test_a_word_and_its_tag_are_stored_and_read_as_one():
+    memory = np.zeros(6, np.uint32)
+    ptx_grid.put_tagged(memory, np.uint32(2), np.uint32(0xFFFFFFFF), np.uint32(1))
+    assert memory.tolist() == [0, 0, 0, 0, 0xFFFFFFFF, 1] and ptx_grid.tagged(memory, 2) == (0xFFFFFFFF, 1)
 
 
 @simulated
