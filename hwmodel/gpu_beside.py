@@ -63,7 +63,7 @@ def _dense_launches(spec: LayerSpec, operands: Operands, config: LayerConfig, gp
     encoding = project_encoding(spec, operands, gpu)
     if encoding is None or not _has_kernels(spec, config, gpu):
         return 0.0, 0
-    chosen = choose_cut(encoding, (spec.m, spec.n, spec.k), gpu.shared_bytes - RESERVED_BYTES)
+    chosen = choose_cut(encoding, (spec.m, spec.n, spec.k), gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
     if chosen is None:
         return 0.0, 0
     cut, launches = chosen

@@ -67,7 +67,7 @@ class BranchCase:
         if not isinstance(weight, TensorConfig):
             raise NotImplementedError(f"weight of a measured layer must be one encoding, not {weight!r}")
         encoding, dense = encoding_of(weight), (n, dense_inputs(self.config, self.shape[1:]))
-        chosen = choose_cut(encoding, (m, *dense), self.gpu.shared_bytes - RESERVED_BYTES)
+        chosen = choose_cut(encoding, (m, *dense), self.gpu.shared_bytes - RESERVED_BYTES, self.gpu.dram.bytes_per_s)
         if chosen is None:
             raise NotImplementedError(f"inputs of a measured layer must fit into shared memory, not {dense[1]!r}")
         c = turn_constants() if constants is None else constants

@@ -1,7 +1,7 @@
 """How a launch of the decode GEMV is cut, and what it takes of shared memory: ``choose_cut``.
 
-The choices measured best on an H100 (kernels_gpu/NOTES.md). ``kernels_gpu.gemv_launch`` takes them from here; a test
-compares what fits, and the bytes.
+The choices measured best on an H100, and with memory as fast as an H200's those that measured best there
+(kernels_gpu/NOTES.md). ``kernels_gpu.gemv_launch`` takes them from here; a test compares what fits, and the bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
 SECTOR_WORDS = 8  # that L2 delivers at once; across two such places shared memory fills half as fast (NOTES.md)
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
 _LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
+# The choice follows the memory's peak by data sheet: the faster it is, the sooner tables are bound by instructions, and
+# smaller blocks, more of which share an SM and overlap, pay. ASSUMPTION: only two GPUs were measured, of 3.35 and
+# 4.8 TB/s and the same SMs; this lies between them (their geometric mean)
+FAST_MEMORY_BYTES_PER_S = 4.0e12
 
 
 class Ring(Enum):
@@ -115,6 +119,8 @@ _LEARNED: Mapping[int, _Cuts] = {
     3: (GemvCut(8, 4, 3), GemvCut(8, 2, 2), GemvCut(8, 4, 2)),
     4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(4, 4, 3)),
 }
+_TABLES_AT_FAST_MEMORY = GemvCut(8, 4, 2)  # many tiles: of sixteen entries
+_SMALL_BLOCKS_AT_FAST_MEMORY = GemvCut(4, 4, 3)  # the same: of eight entries, or of two digits
 _LONG_ROWS = GemvCut(16, 2, 2)
 _MANY_TOKENS = (
     GemvCut(16, 2, 2), GemvCut(16, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 4, 1), GemvCut(8, 2, 1), GemvCut(4, 2, 1),
@@ -142,13 +148,26 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
     return _SIXTEEN_ENTRIES_CHOSEN if chosen else _SIXTEEN_ENTRIES
 
 
-def choose_cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int) -> tuple[GemvCut, int] | None:
+def _cut_at_fast_memory(encoding: Decoded) -> GemvCut | None:
+    """What measured best for many tiles of rows on an H200, where that is not the H100's best.
+
+    Measured: INT3, NF3, NF4, FP4, MXFP4. ASSUMPTION: FP3 and NVFP4, which decode as INT3 and MXFP4, want the same.
+    """
+    if not encoding.looked_up or encoding.learned or encoding.candidates > 1 or encoding.bits == 2:
+        return None
+    return _SMALL_BLOCKS_AT_FAST_MEMORY if encoding.digits == 2 or encoding.bits == 3 else _TABLES_AT_FAST_MEMORY
+
+
+def choose_cut(
+    encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int, memory_bytes_per_s: float | None = None
+) -> tuple[GemvCut, int] | None:
     """The launcher's cut of a product, and the launches it takes.
 
     Args:
         encoding: of the weight.
         shape: m (1 to 16), n, k.
         shared_limit: bytes of shared memory that a block may take.
+        memory_bytes_per_s: as in ``wanted_cuts``.
 
     Returns:
         ``None`` where not even one token's inputs fit.
@@ -156,25 +175,32 @@ def choose_cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit
     m, n, k = shape
     for launches in range(1, m + 1):
         tokens = ceil_div(m, launches)
-        cut = _cut(encoding, (tokens, n, k), shared_limit)
+        wanted = wanted_cuts(encoding, tokens, n, k, memory_bytes_per_s)
+        cut = next((c for c in wanted if shared_bytes(encoding, tokens, k, c) <= shared_limit), LAST_CUT)
         if shared_bytes(encoding, tokens, k, cut) <= shared_limit:
             return cut, launches
     return None
 
 
-def wanted_cuts(encoding: Decoded, tokens: int, n: int, k: int) -> tuple[GemvCut, ...]:
+def wanted_cuts(
+    encoding: Decoded, tokens: int, n: int, k: int, memory_bytes_per_s: float | None = None
+) -> tuple[GemvCut, ...]:
     """Cuts to try, the best first; each has work for all its warps, and registers for all its threads.
 
     Args:
         encoding: of the weight.
         tokens: m.
         n, k: the weight's shape.
+        memory_bytes_per_s: the GPU's DRAM bandwidth by its data sheet; ``None`` for an H100's choice. Whatever it is,
+            the cuts but for the first one, which is one token's, are the same, and so is how many tokens fit.
     """
     tiles = ceil_div(n, TILE_ROWS)
     size = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2
     if size == 2 and k < _LONG and encoding.looked_up:
         size = 1  # measured at 22016 x 4096
     best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
+    if size == 2 and memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
+        best = _cut_at_fast_memory(encoding) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps
     # and so do five tiles of columns, each with sums of its own
     light = (encoding.digits == 1 or tokens <= 2) and ceil_div(tokens * encoding.parts, 4) <= 4
@@ -183,12 +209,6 @@ def wanted_cuts(encoding: Decoded, tokens: int, n: int, k: int) -> tuple[GemvCut
         for cut in (*((best,) if tokens == 1 else ()), *_MANY_TOKENS, _TWO_WARPS)
         if cut.warps <= ceil_div(k, cut.runs * RUN) and (light or cut.warps <= 8)
     )
-
-
-def _cut(encoding: GemvEncoding, shape: tuple[int, int, int], shared_limit: int) -> GemvCut:
-    tokens, n, k = shape
-    fitting = (c for c in wanted_cuts(encoding, tokens, n, k) if shared_bytes(encoding, tokens, k, c) <= shared_limit)
-    return next(fitting, LAST_CUT)
 
 
 def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> int:

@@ -44,7 +44,7 @@ def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | No
     if encoding is None:
         return None
     shape = spec.m, spec.n, spec.k
-    chosen = choose_cut(encoding, shape, gpu.shared_bytes - RESERVED_BYTES)
+    chosen = choose_cut(encoding, shape, gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
     if chosen is None:
         return None
     time = gemv_time(

@@ -34,6 +34,7 @@ from kernels_gpu.decode_step import DecodeStep, Stage, make_state
 from kernels_gpu.gemv_launch import MAX_TOKENS
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts
+from kernels_gpu.native import peak_memory_bytes_per_s
 from kernels_gpu.timing import Timing, copy_bytes_per_s, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_decode_step"
@@ -217,7 +218,8 @@ def main(given: Sequence[str] | None = None) -> int:
         return 0
     exit_without_cuda()
     with kept_ptx():
-        found = (kernels_of(case_of(c, base), type_of(c)) for c in columns for base in cases)
+        peak = peak_memory_bytes_per_s(torch.device("cuda"))
+        found = (kernels_of(case_of(c, base), type_of(c), peak) for c in columns for base in cases)
         compile_all(ahead(set().union(*found)), arguments.jobs)
         rate = copy_bytes_per_s()
         print(f"copy {rate / 1e12:.3f} TB/s", flush=True)

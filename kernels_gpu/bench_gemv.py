@@ -48,7 +48,7 @@ from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
 from kernels_gpu.gemv_reference import tolerance
 from kernels_gpu.launch import device_facts
-from kernels_gpu.native import BoundLaunch, shared_limit
+from kernels_gpu.native import BoundLaunch, peak_memory_bytes_per_s, shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_gemv"
@@ -115,9 +115,9 @@ def time_kernel(
     copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
     launches = [bind(w, x, allocate_result(len(x), n, x), cut, overlapped=overlapped) for w in copies]
     timing = time_graph([one_after_another(bound) for bound in launches])
-    limit = shared_limit(x.device)
+    limit, peak = shared_limit(x.device), peak_memory_bytes_per_s(x.device)
     at_once = tokens_at_once(weight.plan, len(x), (n, k), limit) if cut is None else len(x)
-    found = choose_shape(weight.plan, at_once, n, k, limit) if cut is None else cut
+    found = choose_shape(weight.plan, at_once, n, k, limit, None, peak) if cut is None else cut
     name = str(found)
     name += f" {len(launches[0])} launches" if len(launches[0]) > 1 else ""
     name += "" if overlapped else " alone"
@@ -204,14 +204,15 @@ def compile_all(
 ) -> None:
     """Compile every kernel to come in processes of their own (useful only with ``native.PTX_FOLDER``)."""
     specs = set()
-    limit = shared_limit(torch.device("cuda"))
+    device = torch.device("cuda")
+    limit, peak = shared_limit(device), peak_memory_bytes_per_s(device)
     for recipe in recipes:
         plan = plan_of(RECIPES[recipe])
         for n, k in shapes:
             for m in tokens:
                 for cut in cuts:
                     size = tokens_at_once(plan, m, (n, k), limit) if cut is None else m
-                    found = choose_shape(plan, size, n, k, limit) if cut is None else cut
+                    found = choose_shape(plan, size, n, k, limit, None, peak) if cut is None else cut
                     specs.add(spec_of(plan, size, (n, k), found))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
         pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)

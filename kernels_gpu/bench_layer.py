@@ -37,7 +37,7 @@ from kernels_gpu.layer import device_layer, prepare_layer
 from kernels_gpu.layer_kernels import kernels_of
 from kernels_gpu.layer_recipes import LAYERS
 from kernels_gpu.layer_reference import reference
-from kernels_gpu.native import shared_limit
+from kernels_gpu.native import peak_memory_bytes_per_s, shared_limit
 from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, time_graph
 
 COMMAND = "python -m kernels_gpu.bench_layer"
@@ -104,11 +104,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def kernels_of_run(given: argparse.Namespace) -> Iterator[Ahead]:
     """The kernels of a run; layers of few rows tell them."""
-    limit = shared_limit(torch.device("cuda"))
+    device = torch.device("cuda")
+    limit, peak = shared_limit(device), peak_memory_bytes_per_s(device)
     for name, (n, k) in itertools.product(given.layers, given.shapes):
         placed = device_layer(LAYERS[name]((min(n, ROWS_TO_TELL), k), "cpu"), "cpu")
         for m in given.tokens:
-            yield from kernels_of(placed, n, m, limit, fused=not given.launches)
+            yield from kernels_of(placed, n, m, limit, memory_bytes_per_s=peak, fused=not given.launches)
 
 
 def run(given: argparse.Namespace, rate: float) -> Iterator[Row]:

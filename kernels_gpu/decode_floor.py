@@ -162,7 +162,7 @@ def _product(
     encoding = encoding_of(config)
     if not runs_on(encoding, gpu):
         raise NotImplementedError(f"{gpu.name} must have the instructions of kernels for {config.formats[0].name}")
-    chosen = choose_cut(encoding, (case.batch, n, k), gpu.shared_bytes - RESERVED_BYTES)
+    chosen = choose_cut(encoding, (case.batch, n, k), gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
     if chosen is None:
         raise ValueError(f"k must be so small that one token's inputs fit into shared memory, not {k!r}")
     found = gemv_time(

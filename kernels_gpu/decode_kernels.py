@@ -41,8 +41,11 @@ _MAKERS: dict[type, tuple[Callable[[Any], Callable[..., None]], str]] = {
 }
 
 
-def kernels_of(case: StepCase, dtype: torch.dtype) -> set[Spec]:
-    """The kernels that a step launches, as its launchers will ask for them; attention for one part and for several."""
+def kernels_of(case: StepCase, dtype: torch.dtype, memory_bytes_per_s: float | None = None) -> set[Spec]:
+    """The kernels that a step launches, as its launchers will ask for them; attention for one part and for several.
+
+    ``memory_bytes_per_s`` is the device's, as in ``gemv_launch.choose_shape``.
+    """
     shape, bfloat = case.shape, dtype == torch.bfloat16
     fmt, bits = cache_format(CACHES[case.cache_bits]), (case.cache_bits,) * 2
     group, scale = shape.heads // shape.key_heads, shape.head_dim**-0.5
@@ -60,7 +63,8 @@ def kernels_of(case: StepCase, dtype: torch.dtype) -> set[Spec]:
             plan, size = plan_of(config), shape.matrix(which)
             most = tokens_at_once(plan, case.batch, size)
             for tokens in {most, case.batch - (case.batch - 1) // most * most}:  # the last launch may have fewer
-                made.add(spec_of(plan, tokens, size, choose_shape(plan, tokens, *size), bfloat=bfloat))
+                cut = choose_shape(plan, tokens, *size, memory_bytes_per_s=memory_bytes_per_s)
+                made.add(spec_of(plan, tokens, size, cut, bfloat=bfloat))
     return made
 
 

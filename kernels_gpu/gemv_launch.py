@@ -33,6 +33,7 @@ from kernels_gpu.native import (
     compile_ptx,
     load,
     multiprocessors,
+    peak_memory_bytes_per_s,
     shared_limit,
 )
 from kernels_gpu.ptx import SIMULATED
@@ -109,10 +110,20 @@ def _kernel(spec: GemvSpec, device: torch.device) -> NativeKernel:
 
 @lru_cache(maxsize=256)
 def choose_shape(
-    plan: Plan, tokens: int, n: int, k: int, limit: int = MAX_SHARED_BYTES, branch: BranchSpec | None = None
+    plan: Plan,
+    tokens: int,
+    n: int,
+    k: int,
+    limit: int = MAX_SHARED_BYTES,
+    branch: BranchSpec | None = None,
+    memory_bytes_per_s: float | None = None,
 ) -> GemvCut:
-    """A cut that measured well (``hwmodel.gpu_gemv_cut``), or the first of some that fits ``limit`` bytes."""
-    for cut in wanted_cuts(plan, tokens, n, k):
+    """A cut that measured well (``hwmodel.gpu_gemv_cut``), or the first of some that fits ``limit`` bytes.
+
+    ``memory_bytes_per_s`` is the device's (``native.peak_memory_bytes_per_s``); ``None`` for an H100's choice. How many
+    tokens a launch takes does not depend on it.
+    """
+    for cut in wanted_cuts(plan, tokens, n, k, memory_bytes_per_s):
         if spec_of(plan, tokens, (n, k), cut, branch=branch).shared_bytes <= limit:
             return cut
     return LAST_CUT
@@ -244,7 +255,8 @@ def prepare(
     tokens = x.shape[0]
     plan = weight.plan
     limit = shared_limit(x.device)
-    cut = choose_shape(plan, tokens, n, k, limit, added) if shape is None else shape
+    peak = peak_memory_bytes_per_s(x.device)
+    cut = choose_shape(plan, tokens, n, k, limit, added, peak) if shape is None else shape
     aligned = x.data_ptr() % 16 == 0
     bfloat = x.dtype == torch.bfloat16
     spec = spec_of(plan, tokens, weight.shape, cut, aligned=aligned, bfloat=bfloat, branch=added)

@@ -72,7 +72,8 @@ def all_cases(capability: tuple[int, int] = (9, 0)) -> Iterator[Case]:
 
     Then what stands between the products of a step, what a layer has beside its dense product, and prefill.
 
-    They are cut as for a device of that compute capability; encodings that it has no instructions for are left out.
+    They are cut as for a device of that compute capability with an H100's memory, as nobody is asked for the device's;
+    encodings that it has no instructions for are left out.
     """
     limit = SHARED_BYTES.get(capability, MAX_SHARED_BYTES)
     for tokens in TOKENS:

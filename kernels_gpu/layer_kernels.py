@@ -22,7 +22,13 @@ ALIGNED_BYTES = 16  # where the inputs of a launch begin, for its widest loads
 
 
 def kernels_of(
-    layer: DeviceLayer, n: int, tokens: int, limit: int = MAX_SHARED_BYTES, *, fused: bool = True
+    layer: DeviceLayer,
+    n: int,
+    tokens: int,
+    limit: int = MAX_SHARED_BYTES,
+    *,
+    memory_bytes_per_s: float | None = None,
+    fused: bool = True,
 ) -> Iterator[Ahead]:
     """The kernels that ``layer.prepare_layer`` launches for float16 inputs.
 
@@ -31,6 +37,7 @@ def kernels_of(
         n: outputs of the layer that will run.
         tokens: m, 1 to 16.
         limit: bytes of shared memory of a block.
+        memory_bytes_per_s: as in ``gemv_launch.choose_shape``.
         fused: as in ``prepare_layer``.
     """
     k = layer.shape[1]
@@ -56,7 +63,7 @@ def kernels_of(
         aligned = 2 * start * size[1] % ALIGNED_BYTES == 0
         if branch is not None:
             branch = replace(branch, aligned_inputs=2 * start * k % ALIGNED_BYTES == 0)
-        cut = choose_shape(plan, chunk, *size, limit, branch)
+        cut = choose_shape(plan, chunk, *size, limit, branch, memory_bytes_per_s)
         spec = gemv_spec_of(plan, chunk, size, cut, aligned=aligned, branch=branch)
         yield Ahead(gemv.make_body, gemv.ARGUMENTS, spec)
     if layer.columns is not None:

@@ -24,6 +24,7 @@ import torch
 from numba import cuda, types
 from torch import Tensor
 
+from hwmodel.units import BYTE_BITS
 from kernels_gpu.ptx import SIMULATED
 
 PTX_FOLDER = "CODESIGN_PTX"  # environment variable: a folder where compiled PTX is kept between processes
@@ -73,6 +74,35 @@ def shared_limit(device: torch.device | None = None) -> int:
         return MAX_SHARED_BYTES
     properties: Any = torch.cuda.get_device_properties(device)  # torch's annotations lack some of them
     return min(MAX_SHARED_BYTES, properties.shared_memory_per_block_optin)
+
+
+def peak_memory_bytes_per_s(device: torch.device | None = None) -> float | None:
+    """What a device's memory could deliver, by its driver; ``None`` without a device, and in the simulator."""
+    if SIMULATED or device is None or device.type != "cuda":
+        return None
+    return _peak_of(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@lru_cache
+def _peak_of(ordinal: int) -> float:
+    from cuda.bindings import driver
+
+    _checked(driver.cuInit(0))
+    device, kinds = _checked(driver.cuDeviceGet(ordinal)), driver.CUdevice_attribute
+    clock_khz = _checked(driver.cuDeviceGetAttribute(kinds.CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, device))
+    bus_bits = _checked(driver.cuDeviceGetAttribute(kinds.CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH, device))
+    return bus_bytes_per_s(clock_khz, bus_bits)
+
+
+def bus_bytes_per_s(clock_khz: int, bits: int) -> float:
+    """Of a memory bus of so many bits, two transfers a clock.
+
+    Source: CUDA C++ Best Practices Guide, Theoretical Bandwidth Calculation.
+
+    >>> [f"{bus_bytes_per_s(*bus):.3g}" for bus in ((2619000, 5120), (3201000, 6144))]  # H100 and H200 (SXM)
+    ['3.35e+12', '4.92e+12']
+    """
+    return 2 * clock_khz * 1e3 * bits / BYTE_BITS
 
 
 @lru_cache(maxsize=1)

@@ -2,25 +2,71 @@
 
 import pytest
 
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, GemvCut, Ring, choose_cut, row_pitch_words, shared_bytes
+from hwmodel.gpu_gemv_cut import (
+    FAST_MEMORY_BYTES_PER_S,
+    RESERVED_BYTES,
+    GemvCut,
+    Ring,
+    choose_cut,
+    row_pitch_words,
+    shared_bytes,
+)
 from hwmodel.gpu_gemv_encoding import encoding_of
-from hwmodel.gpu_presets import H100
+from hwmodel.gpu_presets import H100, H200
 from kernels_gpu.gemv_launch import choose_shape, spec_of, tokens_at_once
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.native import bus_bytes_per_s
 
 LIMIT = H100.shared_bytes - RESERVED_BYTES
+# DRAM bandwidth by data sheet and by the driver, whose clock and bus are in kernels_gpu/measurements and the sheets
+MEMORIES = {
+    "h100": (H100.dram.bytes_per_s, bus_bytes_per_s(2_619_000, 5120)),
+    "h200": (H200.dram.bytes_per_s, bus_bytes_per_s(3_201_000, 6144)),
+    "unknown": (None, None),
+}
 SHAPES = ((4096, 4096), (11008, 4096), (4096, 11008), (28672, 8192), (32000, 4096), (1024, 4096), (576, 576), (64, 256))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_cuts_and_launches_are_the_launchers(name):
+@pytest.mark.parametrize(("sheet", "driver"), MEMORIES.values(), ids=MEMORIES)
+def test_cuts_and_launches_are_the_launchers(name, sheet, driver):
     encoding, plan = encoding_of(RECIPES[name]), plan_of(RECIPES[name])
     for n, k in SHAPES:
         for m in (1, 2, 4, 5, 8, 16):
             at_once = tokens_at_once(plan, m, (n, k))
-            theirs = choose_shape(plan, at_once, n, k)
-            assert choose_cut(encoding, (m, n, k), LIMIT) == (theirs, -(-m // at_once)), (n, k, m)
+            theirs = choose_shape(plan, at_once, n, k, memory_bytes_per_s=driver)
+            assert choose_cut(encoding, (m, n, k), LIMIT, sheet) == (theirs, -(-m // at_once)), (n, k, m)
+
+
+def test_fast_memory_lies_between_the_two_measured_gpus():
+    assert max(MEMORIES["h100"]) < FAST_MEMORY_BYTES_PER_S < min(MEMORIES["h200"])
+    for ends in (MEMORIES["h100"], MEMORIES["h200"]):
+        assert ends[0] == pytest.approx(ends[1], rel=0.03)
+
+
+# kernels_gpu/NOTES.md, "Cuts at 28672x8192": measured best at one token, where it is not the H100's best; FP3 and NVFP4
+# decode as INT3 and MXFP4
+FAST = {
+    "fp4_g128": (8, 4, 2), "mxfp4": (8, 4, 2), "nvfp4": (8, 4, 2), "int3_g128": (4, 4, 3), "fp3_g128": (4, 4, 3),
+    "nf4_g64": (4, 4, 3), "nf3_g64": (4, 4, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_fast_memory_changes_the_cut_of_some_tables_of_many_rows(name):
+    encoding = encoding_of(RECIPES[name])
+
+    def chosen(shape, memory_bytes_per_s=None):
+        return choose_cut(encoding, shape, LIMIT, memory_bytes_per_s)
+
+    large = 1, 28672, 8192
+    known = chosen(large)
+    assert chosen(large, H100.dram.bytes_per_s) == known
+    fast = chosen(large, H200.dram.bytes_per_s)
+    assert fast == ((GemvCut(*FAST[name]), 1) if name in FAST else known) and (fast != known) == (name in FAST)
+    for shape in ((2, 28672, 8192), (1, 4096, 4096), (1, 11008, 4096), (1, 22016, 4096), (1, 8192, 28672)):
+        assert chosen(shape, H200.dram.bytes_per_s) == chosen(shape)
 
 
 @pytest.mark.parametrize("name", RECIPES)
