@@ -9,15 +9,19 @@ from codesign.gpu_records import read_measurements, recorded_files
 from codesign.gpu_rows import cut_of
 from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.gpu import Gpu, GpuKernels
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
+from hwmodel.gpu_branches_fit import BranchCase
+from hwmodel.gpu_gemv import gemv_time
+from hwmodel.gpu_gemv_cut import RESERVED_BYTES, GemvCut, choose_cut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_narrow import COPY_SHARE, NARROW_TOKENS, project_seconds, public_seconds
 from hwmodel.gpu_operands import operands_of
 from hwmodel.gpu_presets import A100, GPUS, H100, H200
 from hwmodel.gpu_price import gpu_price
 from hwmodel.options import HONEST
-from hwmodel.units import cycles_to_s
+from hwmodel.units import BYTE_BITS, cycles_to_s
 from hwmodel.workload import LayerKind, LayerSpec
+from kernels_gpu.decode_floor import StepCase, predict
+from kernels_gpu.decode_model import LLAMA_2_7B
 from kernels_gpu.gemv_recipes import RECIPES
 
 PUBLIC = replace(H100, kernels=GpuKernels.PUBLIC)
@@ -47,11 +51,32 @@ def test_the_presets_price_is_within_the_models_errors_of_the_measured_kernels(g
             if others or gpu.name.upper() not in record.device or m > 8:
                 continue
             priced, own = (f(spec_of(m, n, k), RECIPES[record.name], gpu) for f in (seconds, own_s))
-            chosen = choose_cut(encoding_of(RECIPES[record.name]), (m, n, k), gpu.shared_bytes - RESERVED_BYTES)
+            limit, memory = gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s
+            chosen = choose_cut(encoding_of(RECIPES[record.name]), (m, n, k), limit, memory)
             if own == pytest.approx(priced, abs=1 / gpu.frequency_hz) and chosen == (cut_of(record), 1):
                 errors.append(priced / record.seconds - 1)
     assert len(errors) > 90
     assert np.abs(errors).mean() < mean and np.abs(errors).max() < worst
+
+
+def test_a_product_is_priced_in_the_cut_of_its_gpu():
+    config, shape = RECIPES["nf4_g64"], (1, 28672, 8192)
+    cut = GemvCut(4, 4, 3)  # NF4's beside an H200's memory: kernels_gpu/NOTES.md
+    expected = gemv_time(
+        encoding_of(config), shape, cut, weight_bytes=config.storage_bits(shape[1:]).total / BYTE_BITS, gpu=H200,
+        copy_bytes_per_s=H200.dram.bytes_per_s * COPY_SHARE,
+    )  # fmt: skip
+    assert own_s(spec_of(*shape), config, H200) == pytest.approx(expected.seconds, rel=1e-12)
+
+
+def test_layers_and_steps_are_cut_by_the_memory_of_their_gpu():
+    # at the same copy rate nothing else depends on the sheet's bandwidth
+    slower, config = replace(H200, dram=H100.dram), RECIPES["nf4_g64"]
+    decoder = replace(LLAMA_2_7B, hidden=8192, intermediate=14336)  # gate and up: 28672 rows
+    layers = [BranchCase("x", LayerConfig(weight=config), (1, 28672, 8192), g, 4e12, 1e-5) for g in (H200, slower)]
+    steps = [predict(StepCase(decoder, config, 1, 256, 8), g, 4e12) for g in (H200, slower)]
+    assert layers[0].predicted_s() != layers[1].predicted_s()
+    assert steps[0].parts["products"] != steps[1].parts["products"]
 
 
 def test_the_copy_share_is_that_of_both_measured_gpus():
