@@ -73,6 +73,7 @@ _CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
 _CASE_CONDITION = "sequences x key heads x query heads of each at context"
 _STEP, _WAY = "decode step ", "way or cut"
 _CUT, _REGISTERS = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)"), re.compile(r"(\d+) registers")
+_AHEAD = re.compile(r"(\d+) ahead")
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,9 @@ def cut_of(record: Measurement) -> GemvCut:
     Raises:
         ValueError: the record does not say.
     """
-    found = _REGISTERS.search(record.conditions.get("cut", ""))
-    return GemvCut(*_four(record, "cut", "16x2x2x1"), registers=int(found[1]) if found else 0, ring=_ring_of(record))
+    stated = record.conditions.get("cut", "")
+    registers, ahead = (int(found[1]) if (found := one.search(stated)) else 0 for one in (_REGISTERS, _AHEAD))
+    return GemvCut(*_four(record, "cut", "16x2x2x1"), registers=registers, ring=_ring_of(record), ahead=ahead)
 
 
 def _ring_of(record: Measurement) -> Ring:

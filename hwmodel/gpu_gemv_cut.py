@@ -51,6 +51,7 @@ class GemvCut:
         blocks: on an SM; 0 for all that fit.
         registers: of a thread at most; 0 for as many as the assembler likes.
         ring: where rows of a stage begin.
+        ahead: blocks of 32 codes that a lane decodes before it waits for the inputs; the model has no law for it.
     """
 
     warps: int
@@ -59,16 +60,19 @@ class GemvCut:
     blocks: int = 0
     registers: int = 0
     ring: Ring = LAUNCHED
+    ahead: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.warps, self.runs, self.depth) < 1 or min(self.blocks, self.registers) < 0:
+        if min(self.warps, self.runs, self.depth) < 1 or min(self.blocks, self.registers, self.ahead) < 0:
             raise ValueError(
-                f"warps, runs and depth of a cut must be at least 1, blocks and registers at least 0, not {self!r}"
+                f"warps, runs and depth of a cut must be at least 1, blocks, registers and ahead at least 0, "
+                f"not {self!r}"
             )
 
     def __str__(self) -> str:
         cut = f"{self.warps}x{self.runs}x{self.depth}x{self.blocks}"
-        return f"{cut} {self.registers} registers" if self.registers else cut
+        cut = f"{cut} {self.registers} registers" if self.registers else cut
+        return f"{cut} {self.ahead} ahead" if self.ahead else cut
 
     def gathers(self, encoding: GemvEncoding, tokens: int) -> bool:
         """Whether a lane takes four blocks of codes next to one another, so that their sums take one scale or two."""

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.gemv_ahead import HELD_WORDS, make_ahead
 from kernels_gpu.gemv_branch import make_branch
 from kernels_gpu.gemv_copies import make_copy_stage
 from kernels_gpu.gemv_decode import make_decoders
@@ -56,9 +57,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     results = 2 * column_tiles  # of a lane: rows g and g + 8 of each tile of columns
     threads, slots, stages = warps * WARP, spec.slots, spec.stages
     pitch, stage_words, whole = spec.pitch, spec.stage_words, spec.whole_stages
-    scale_bits, scale_window, scale_at = spec.fields[0].bits, spec.fields[0].words, spec.fields[0].at
     fields = make_fields(spec)
-    position, choices_of = fields.position, fields.choices_of
+    stage_fields = fields.stage_fields
     table_words = sum(plan.tables, ()) or (0,)
     one_table = len(plan.tables) <= 1
     table_total = len(table_words) if plan.tables and (one_table or plan.patched_bytes is None) else 0
@@ -84,6 +84,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
     step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
     sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
+    ahead, held_codes, all_begin = spec.ahead, HELD_WORDS * spec.ahead, warps <= spec.stages or ptx.SIMULATED
+    decode_ahead = add_ahead = None
+    if ahead:
+        made_ahead = make_ahead(spec, decoders, fields)
+        decode_ahead, add_ahead = made_ahead.decode, made_ahead.add
     branched = spec.branch is not None
     fetch_a = read_tag = project = arrive = gather = fetch_b = expand = sum_of_branch = None
     if spec.branch is not None:
@@ -205,7 +210,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         held = cuda.local.array(held_words, uint32)
         tile, slot, at = uint32(cuda.blockIdx.x), uint32(0), uint32(mine)
         done_tile, done_slot, done_at, parity = uint32(tile), uint32(0), uint32(mine), uint32(0)
-        filled = uint32(0)
+        filled, taken = uint32(0), uint32(0)  # ``taken``: the stage of this turn's is in ``y`` already
+        if ahead > 0:
+            ahead_codes = cuda.local.array(held_codes, uint32)
         if branched:
             block = uint32(cuda.blockIdx.x)
             tag = uint32(0)
@@ -222,19 +229,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 wait_for_stage()
                 ptx.sync_warp()
                 stage = uint32(warp + done_slot * uint32(warps))
-                if stage < uint32(stages) or ptx.SIMULATED:
-                    first = uint32(stage * uint32(runs * RUN) // uint32(group))
-                    upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
-                    upper_scale_at = uint32(
-                        (done_at + uint32(scale_at) + g * uint32(scale_window)) * uint32(4)
-                        + (position(upper, first, scale_bits) >> uint32(3))
+                if (stage < uint32(stages) or ptx.SIMULATED) and taken == uint32(0):
+                    first, upper_scale_at, lower_scale_at, upper_set, lower_set = stage_fields(
+                        shared, stage, done_at, row0, lane
                     )
-                    lower_scale_at = uint32(
-                        (done_at + uint32(scale_at) + (g + uint32(8)) * uint32(scale_window)) * uint32(4)
-                        + (position(lower, first, scale_bits) >> uint32(3))
-                    )
-                    upper_set = choices_of(shared, done_at, upper, g, first)
-                    lower_set = choices_of(shared, done_at, lower, uint32(g + uint32(8)), first)
                     own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
                     if gathered:
                         step_stage(
@@ -252,6 +250,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                             shared, uint32(2 * pair + 1), stage, first, done_at, row0, lane,
                             upper_scale_at, lower_scale_at, upper_set, lower_set, own_tables, y,
                         )  # fmt: skip
+                taken = uint32(0)
                 ptx.sync_warp()
 
             # the next stage goes where the last one has just been read
@@ -273,6 +272,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             if not steady:
                 filled = uint32(filled + uint32(1))
                 if filled == uint32(depth):
+                    if ahead > 0:
+                        wait_for_stage()
+                        ptx.sync_warp()
+                        if all_begin or warp < uint32(stages):
+                            decode_ahead(shared, warp, mine, row0, lane, ahead_codes)
                     # only now is anything read that the kernel before may have written
                     if thread == uint32(0):
                         for i in range(zeros_count):
@@ -283,7 +287,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         fetch_codebooks(outers, row0, rows, thread, held)
                         build_tables(shared, uint32(learned_at), thread, held)
                         fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
-                    ptx_tile.wait_for_previous()
+                    if ahead > 0:
+                        ptx_tile.wait_for_previous_in_a_loop(uint32(rows >> uint32(31)))
+                    else:
+                        ptx_tile.wait_for_previous()
                     if branched:
                         first_inputs = fetch_first(x, thread)
                         tag = read_tag(branch_work, blocks)
@@ -296,6 +303,10 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     cuda.syncthreads()
                     if branched:
                         arrive(branch_work, thread, blocks)
+                    if ahead > 0:
+                        if all_begin or warp < uint32(stages):
+                            add_ahead(shared, warp, mine, row0, lane, ahead_codes, y)
+                        taken = uint32(1)
                 continue
             done_at = uint32(mine) if done_at == last else uint32(done_at + uint32(stage_words))
             done_slot = uint32(done_slot + uint32(1))

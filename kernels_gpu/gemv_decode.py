@@ -94,7 +94,6 @@ def _make_tables_of(plan: Plan, tables_at: int) -> Any:
     if plan.learned:
         return _make_learned_tables_of(plan.learned_words)
     count = len(plan.tables[0]) if plan.tables else 0
-    constants = (plan.tables[0] if plan.tables else ()) + (0,) * (8 - count)
     if not plan.tables:
 
         @cuda.jit(device=True)
@@ -112,16 +111,7 @@ def _make_tables_of(plan: Plan, tables_at: int) -> Any:
 
         return tables_of
     if len(plan.tables) > 1 and plan.patched_bytes is not None and count <= 4:
-        patched = (*plan.patched_bytes, None, None, None, None)[:4]
-        specials = [_bytes_at(plan, word, byte) for word, byte in enumerate(patched)]
-        patches = [_make_patch(constants[word], specials[word], byte) for word, byte in enumerate(patched)]
-        first, second, third, fourth = patches
-
-        @cuda.jit(device=True)
-        def tables_of(shared, index):
-            return first(index), second(index), third(index), fourth(index)
-
-        return tables_of
+        return make_patched_tables(plan)
 
     @cuda.jit(device=True)
     def tables_of(shared, index):
@@ -133,6 +123,24 @@ def _make_tables_of(plan: Plan, tables_at: int) -> Any:
             pair = ptx_tile.shared_2(shared, at)
             return pair + pair
         return ptx_tile.shared_4(shared, at)
+
+    return tables_of
+
+
+def make_patched_tables(plan: Plan) -> Any:
+    """Device function ``(shared, index) -> table words`` of a candidate: constants, each with a byte put in.
+
+    Tables of at most four words that differ in at most one byte of each.
+    """
+    patched = (*(plan.patched_bytes or ()), None, None, None, None)[:4]
+    constants = (*plan.tables[0], 0, 0, 0)
+    specials = [_bytes_at(plan, word, byte) for word, byte in enumerate(patched)]
+    patches = [_make_patch(constants[word], specials[word], byte) for word, byte in enumerate(patched)]
+    first, second, third, fourth = patches
+
+    @cuda.jit(device=True)
+    def tables_of(shared, index):
+        return first(index), second(index), third(index), fourth(index)
 
     return tables_of
 
@@ -175,20 +183,8 @@ def _make_patch(base: int, specials: int, byte: int | None) -> Any:
     return patch
 
 
-def make_decoders(plan: Plan, tables_at: int) -> Decoders:
-    """The device functions of one encoding."""
-    load_block, tables_of = make_load_words(plan.bits), _make_tables_of(plan, tables_at)
-    outer_value = make_stored_scale(plan.outer)
-    if plan.halves:
-        accumulate, finish, no_sums = make_half_products(plan)
-        return Decoders(load_block, accumulate, finish, no_sums, tables_of, outer_value)
-    product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
-    sets, split = plan.sets, plan.group == 16
-    two_sided = plan.sets > plan.digits
-    two_digits = plan.digits == 2
-    registers = [make_registers(plan, index) for index in range(sets)]
-    first, second = registers[0], registers[min(1, sets - 1)]
-    third, fourth = registers[min(2, sets - 1)], registers[min(3, sets - 1)]
+def make_chain(product: Any, *, split: bool) -> Any:
+    """Device function that adds a block's products to a total; of one half of its inputs only where they are split."""
 
     @cuda.jit(device=True)
     def chain(a, b, x, half, total):
@@ -201,10 +197,30 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
             total = product(a[6], b[6], a[7], b[7], x[6], x[7], total)
         return total
 
-    @cuda.jit(device=True)
-    def joined(t):
-        """Both digits of the inputs as one integer, for both rows."""
-        return int32(int32(t[0] << 8) + t[1]), int32(int32(t[2] << 8) + t[3])
+    return chain
+
+
+@cuda.jit(device=True)
+def joined(t):
+    """Both digits of the inputs as one integer, for both rows."""
+    return int32(int32(t[0] << 8) + t[1]), int32(int32(t[2] << 8) + t[3])
+
+
+def make_decoders(plan: Plan, tables_at: int) -> Decoders:
+    """The device functions of one encoding."""
+    load_block, tables_of = make_load_words(plan.bits), _make_tables_of(plan, tables_at)
+    outer_value = make_stored_scale(plan.outer)
+    if plan.halves:
+        accumulate, finish, no_sums = make_half_products(plan)
+        return Decoders(load_block, accumulate, finish, no_sums, tables_of, outer_value)
+    product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
+    sets, split = plan.sets, plan.group == 16
+    two_sided = plan.sets > plan.digits
+    two_digits = plan.digits == 2
+    registers = [make_registers(plan, index) for index in range(sets)]
+    chain = make_chain(product, split=split)
+    first, second = registers[0], registers[min(1, sets - 1)]
+    third, fourth = registers[min(2, sets - 1)], registers[min(3, sets - 1)]
 
     @cuda.jit(device=True)
     def difference(t, u):

@@ -9,6 +9,7 @@ from numba import cuda, float32, uint32
 
 from kernels_gpu import ptx_tile
 from kernels_gpu.gemv_decode import Decoders, make_scale
+from kernels_gpu.gemv_plan import RUN
 from kernels_gpu.gemv_spec import GemvSpec
 
 
@@ -17,22 +18,23 @@ class Fields:
     """Device functions; ``row``: of the matrix, ``g``: in its tile, ``first``: group of the stage's first input.
 
     Args:
-        position: ``(row, first, bits)``, bit of a row's first field in its window.
         zero_of: ``(shared, at, row, g, first, field)``, zero point of group ``first + field``.
-        choices_of: ``(shared, at, row, g, first)``, candidates of a stage's groups where they lie in one word.
-        choice_of: ``(shared, at, row, g, first, field, choices)``, candidate of a group.
+        choice_of: ``(shared, at, row, g, first, field, choices)``, candidate of a group; ``choices`` as from
+            ``stage_fields``.
+        stage_fields: ``(shared, stage, at, row0, lane)``, of the stage at word ``at`` its first group, and for a
+            lane's two rows the byte of the first scale each, and candidates.
     """
 
-    position: Any
     zero_of: Any
-    choices_of: Any
     choice_of: Any
+    stage_fields: Any
 
 
 def make_fields(spec: GemvSpec) -> Fields:
     """The device functions of one kernel."""
-    groups = spec.groups
-    _, zero_field, low_field, lowest_field, selector_field = spec.fields
+    groups, columns, group = spec.groups, spec.runs * RUN, spec.plan.group if spec.plan.group else 1 << 30
+    scale_field, zero_field, low_field, lowest_field, selector_field = spec.fields
+    scale_bits, scale_window, scale_at = scale_field.bits, scale_field.words, scale_field.at
     zero_bits, zero_window, zero_at = zero_field.bits, zero_field.words, zero_field.at
     low_bits, low_window, low_at = low_field.bits, low_field.words, low_field.at
     lowest_bits, lowest_window, lowest_at = lowest_field.bits, lowest_field.words, lowest_field.at
@@ -82,7 +84,24 @@ def make_fields(spec: GemvSpec) -> Fields:
         bit = uint32(position(row, first, choice_bits) + field * uint32(choice_bits))
         return small(shared, uint32(at + uint32(choice_at) + g * uint32(choice_window)), bit, choice_bits)
 
-    return Fields(position, zero_of, choices_of, choice_of)
+    @cuda.jit(device=True)
+    def stage_fields(shared, stage, at, row0, lane):
+        g = uint32(lane >> uint32(2))
+        first = uint32(stage * uint32(columns) // uint32(group))
+        upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
+        upper_scale_at = uint32(
+            (at + uint32(scale_at) + g * uint32(scale_window)) * uint32(4)
+            + (position(upper, first, scale_bits) >> uint32(3))
+        )
+        lower_scale_at = uint32(
+            (at + uint32(scale_at) + (g + uint32(8)) * uint32(scale_window)) * uint32(4)
+            + (position(lower, first, scale_bits) >> uint32(3))
+        )
+        upper_set = choices_of(shared, at, upper, g, first)
+        lower_set = choices_of(shared, at, lower, uint32(g + uint32(8)), first)
+        return first, upper_scale_at, lower_scale_at, upper_set, lower_set
+
+    return Fields(zero_of, choice_of, stage_fields)
 
 
 @dataclass(frozen=True)

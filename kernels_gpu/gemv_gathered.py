@@ -20,31 +20,11 @@ from kernels_gpu.gemv_planes import make_load_four, make_load_inputs
 from kernels_gpu.gemv_spec import GemvSpec
 
 
-def make_step_stage(spec: GemvSpec, decoders: Decoders, row_pair: RowPair) -> Any:
-    """Device function that adds the products of a stage to ``y``."""
-    plan, k = spec.plan, spec.k
-    bits, parts, group = plan.bits, plan.parts, plan.group if plan.group else 1 << 30
-    pitch, plane, block_words, sums_per_run = spec.pitch, spec.plane, spec.block_words, spec.sums_per_run
-    inputs_at, scales_of_x, sums_of_x = spec.inputs_at, spec.input_scales_at, spec.input_sums_at
-    as_halves, whole, turned, zero_step = plan.halves, spec.whole_stages, spec.turned, plan.zero_step
-    two, three = 2 * bits, 3 * bits
-    load_block, load_four, load_inputs = decoders.load_block, make_load_four(bits), make_load_inputs(plan.halves)
-    accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
-    tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
-
-    @cuda.jit(device=True)
-    def add_block(shared, upper_codes, lower_codes, upper_tables, lower_tables, source, sums):
-        """``sums`` with the products of a block of 32 inputs that begin at word ``source``."""
-        inputs = load_inputs(shared, source)
-        return accumulate(upper_codes, lower_codes, upper_tables, lower_tables, inputs, 0, sums)
-
-    @cuda.jit(device=True)
-    def add_two_turned(shared, even, odd, upper_tables, lower_tables, even_source, odd_source, sums):
-        """``sums`` with the products of two blocks of codes, at ``even`` and at ``odd`` in row g."""
-        a, b = load_block(shared, even), load_block(shared, uint32(even + uint32(8 * pitch)))
-        sums = add_block(shared, a, b, upper_tables, lower_tables, even_source, sums)
-        a, b = load_block(shared, odd), load_block(shared, uint32(odd + uint32(8 * pitch)))
-        return add_block(shared, a, b, upper_tables, lower_tables, odd_source, sums)
+def make_close_group(spec: GemvSpec, row_pair: RowPair, finish: Any) -> Any:
+    """Device function that adds a group's sums to ``y``; ``finish`` makes them numbers, less those of zero points."""
+    plan, k, sums_per_run, whole = spec.plan, spec.k, spec.sums_per_run, spec.whole_stages
+    scales_of_x, sums_of_x, zero_step = spec.input_scales_at, spec.input_sums_at, plan.zero_step
+    steps_of_rows, zeros_of_rows = row_pair.steps, row_pair.zeros
 
     @cuda.jit(device=True)
     def close_group(shared, at, upper, lower, g, first, field, run, piece, upper_scale_at, lower_scale_at, sums, y):
@@ -60,6 +40,34 @@ def make_step_stage(spec: GemvSpec, decoders: Decoders, row_pair: RowPair) -> An
         if whole or run * uint32(RUN) + uint32(piece * (RUN // 2)) < uint32(k):
             y[0] = ptx.fma(ptx.mul(upper_step, x_step), upper_sum, y[0])
             y[1] = ptx.fma(ptx.mul(lower_step, x_step), lower_sum, y[1])
+
+    return close_group
+
+
+def make_step_stage(spec: GemvSpec, decoders: Decoders, row_pair: RowPair) -> Any:
+    """Device function that adds the products of a stage to ``y``."""
+    plan = spec.plan
+    bits, parts, group = plan.bits, plan.parts, plan.group if plan.group else 1 << 30
+    pitch, plane, block_words, inputs_at = spec.pitch, spec.plane, spec.block_words, spec.inputs_at
+    as_halves, turned = plan.halves, spec.turned
+    two, three = 2 * bits, 3 * bits
+    load_block, load_four, load_inputs = decoders.load_block, make_load_four(bits), make_load_inputs(plan.halves)
+    accumulate, no_sums, tables_of_rows = decoders.accumulate, decoders.no_sums, row_pair.tables
+    close_group = make_close_group(spec, row_pair, decoders.finish)
+
+    @cuda.jit(device=True)
+    def add_block(shared, upper_codes, lower_codes, upper_tables, lower_tables, source, sums):
+        """``sums`` with the products of a block of 32 inputs that begin at word ``source``."""
+        inputs = load_inputs(shared, source)
+        return accumulate(upper_codes, lower_codes, upper_tables, lower_tables, inputs, 0, sums)
+
+    @cuda.jit(device=True)
+    def add_two_turned(shared, even, odd, upper_tables, lower_tables, even_source, odd_source, sums):
+        """``sums`` with the products of two blocks of codes, at ``even`` and at ``odd`` in row g."""
+        a, b = load_block(shared, even), load_block(shared, uint32(even + uint32(8 * pitch)))
+        sums = add_block(shared, a, b, upper_tables, lower_tables, even_source, sums)
+        a, b = load_block(shared, odd), load_block(shared, uint32(odd + uint32(8 * pitch)))
+        return add_block(shared, a, b, upper_tables, lower_tables, odd_source, sums)
 
     @cuda.jit(device=True)
     def step_stage(

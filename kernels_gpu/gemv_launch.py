@@ -172,6 +172,7 @@ def spec_of(
         bfloat=bfloat,
         registers=cut.registers,
         branch=branch,
+        ahead=cut.ahead,
     )
     return spec if branch is None or cut.registers else replace(spec, registers=_registers(spec))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datatypes.planes import plane_widths, row_words
 from hwmodel.gpu_gemv_cut import SECTOR_WORDS as SECTOR
 from hwmodel.units import ceil_div
+from kernels_gpu.gemv_ahead_spec import MOST_AHEAD, ahead_obstacle
 from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
@@ -44,6 +45,7 @@ class GemvSpec:
         bfloat: x is bfloat16 rather than float16, and so is the result.
         registers: the most of a thread, so that more warps fit; 0 for as many as the assembler likes.
         branch: what is added to the dense product in the same launch; ``None`` without.
+        ahead: blocks of 32 codes of a warp's first stage that a lane decodes before it waits for the inputs.
     """
 
     plan: Plan
@@ -57,6 +59,7 @@ class GemvSpec:
     bfloat: bool = False
     registers: int = 0
     branch: BranchSpec | None = None
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         if self.runs < 2 or self.runs % 2 or self.depth < 1 or not 1 <= self.warps <= 32:
@@ -64,6 +67,13 @@ class GemvSpec:
                 f"runs must be even, depth at least 1 and warps 1 to 32, not "
                 f"{self.runs!r}, {self.depth!r} and {self.warps!r}"
             )
+        if not 0 <= self.ahead <= MOST_AHEAD or self.ahead > self.runs or (self.ahead and self.runs > MOST_AHEAD):
+            raise ValueError(
+                f"ahead must be 0 to {min(self.runs, MOST_AHEAD)} with {self.runs} runs, not {self.ahead!r}"
+            )
+        obstacle = ahead_obstacle(self.plan, self.tokens, branched=self.branch is not None) if self.ahead else None
+        if obstacle is not None:
+            raise NotImplementedError(obstacle)
 
     @property
     def vector(self) -> bool:

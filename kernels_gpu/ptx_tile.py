@@ -32,6 +32,9 @@ if SIMULATED:
     def wait_for_previous():
         """Wait until what the previous kernel of the stream wrote can be read."""
 
+    def wait_for_previous_in_a_loop(again):
+        """The same, in a loop until ``again`` (which is 0) is 0: the assembler moves nothing across a loop."""
+
     def place_of(address, word):
         """The place of a word in global memory, for the copies below."""
         return address, int(word)
@@ -207,6 +210,16 @@ else:
     start = _nullary("griddepcontrol.launch_dependents;")
     wait_for_previous = _nullary("griddepcontrol.wait;")
     commit = _nullary("cp.async.commit_group;")
+
+    @intrinsic
+    def wait_for_previous_in_a_loop(typingctx, again):
+        def generate(context, builder, sig, args):
+            text = "{ .reg .pred p; again: griddepcontrol.wait; setp.ne.u32 p, $0, 0; @p bra again; }"
+            function_type = ir.FunctionType(_VOID, [_I32])
+            builder.call(ir.InlineAsm(function_type, text, "r,~{memory}", side_effect=True), args)
+            return context.get_dummy_value()
+
+        return types.void(_u), generate
 
     def wait_all_but(groups):
         return _nullary(f"cp.async.wait_group {groups};")

@@ -175,6 +175,9 @@ def test_a_cut_is_read_with_its_registers_and_ring():
     stated = gemv().conditions
     capped = replace(gemv(), conditions={**stated, "cut": "8x4x2x0 64 registers"})
     assert cut_of(capped) == GemvCut(8, 4, 2, 0, 64, Ring.SECTORS)
+    for registers in (0, 64):
+        cut = GemvCut(8, 4, 2, 1, registers, Ring.SECTORS, ahead=4)
+        assert cut_of(replace(gemv(), conditions={**stated, "cut": str(cut)})) == cut
     # records that do not say are of the kernels that laid it out bank by bank
     older = replace(gemv(), conditions={key: value for key, value in stated.items() if key != "ring"})
     assert cut_of(older).ring is Ring.BANKS

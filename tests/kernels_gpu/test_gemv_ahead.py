@@ -1,0 +1,115 @@
+"""Codes decoded before the inputs come: twice their values, and results bit for bit those of codes decoded later."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from datatypes.catalog import BITMOD_FP4, FP4, FP16, UINT8
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.packing import pack
+from hwmodel.gpu_gemv_cut import GemvCut
+from kernels_gpu import ptx
+from kernels_gpu.gemv_ahead import doubled
+from kernels_gpu.gemv_ahead_spec import seven_bit_plan
+from kernels_gpu.gemv_branch_spec import BranchSpec
+from kernels_gpu.gemv_launch import allocate_result, from_quantized, prepare, spec_of
+from kernels_gpu.gemv_plan import plan_of
+from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
+from kernels_gpu.low_rank_spec import Factor, FactorKind
+
+simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
+# groups of 64: two of a lane's four blocks are of one group
+SHORT = {
+    "fp4_g64": TensorConfig((FP4,), PerGroup(64), ScaleConfig(FP16)),
+    "bitmod4_g64": TensorConfig(BITMOD_FP4, PerGroup(64), ScaleConfig(UINT8, outer=FP16)),
+}
+GATHERED, BY_RUNS = GemvCut(1, 4, 1), GemvCut(1, 2, 2)
+slow = pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
+
+
+def product(config, cut, n, k):
+    generator = torch.Generator().manual_seed(n)
+    tensor = quantize_randomly(torch.randn((n, k), generator=generator), config)
+    x = torch.randn((1, k), generator=generator).half()
+    out = allocate_result(1, n, x).fill_(math.nan)
+    prepare(from_quantized(tensor, "cpu"), x, out, shape=cut)()
+    return out
+
+
+@simulated
+@pytest.mark.parametrize(
+    ("recipe", "cut", "ahead"),
+    [
+        ("fp4_g128", GATHERED, 4),
+        ("bitmod4_g64", GATHERED, 1),
+        ("nvfp4", BY_RUNS, 2),
+        ("uint4_g128", BY_RUNS, 1),
+        *(pytest.param("fp4_g64", GATHERED, ahead, marks=slow) for ahead in (1, 2, 3, 4)),
+        *(pytest.param("bitmod4_g128", GATHERED, ahead, marks=slow) for ahead in (2, 4)),
+        *(pytest.param(name, GATHERED, 4, marks=slow) for name in ("int4_g128", "uint4_g128", "mxfp4", "nvfp4")),
+        *(pytest.param(name, GATHERED, 2, marks=slow) for name in ("mxfp4", "nvfp4")),
+        *(pytest.param(name, BY_RUNS, 2, marks=slow) for name in ("fp4_g128", "bitmod4_g128", "int4_g128", "mxfp4")),
+    ],
+)
+def test_results_are_those_without_bit_for_bit(recipe, cut, ahead):
+    config = {**RECIPES, **SHORT}[recipe]
+    n, k = 9, 332  # ragged rows; of two runs a second stage, ragged, that is decoded as ever
+    assert torch.equal(product(config, replace(cut, ahead=ahead), n, k), product(config, cut, n, k))
+
+
+@simulated
+@slow
+@pytest.mark.parametrize(
+    ("cut", "k"), [(GATHERED, 588), (replace(GATHERED, warps=2), 72), (replace(GATHERED, warps=2, depth=2), 600)]
+)
+def test_a_block_goes_on_to_other_stages_and_tiles_and_a_warp_may_have_none(cut, k):
+    # the simulated device has two blocks at work, so that the first one takes rows 0 to 15 and 32
+    config, n = RECIPES["fp4_g128"], 33
+    assert torch.equal(product(config, replace(cut, ahead=4), n, k), product(config, cut, n, k))
+
+
+@simulated
+@pytest.mark.parametrize("formats", [(FP4,), *((fmt,) for fmt in BITMOD_FP4)])
+def test_every_code_becomes_twice_its_value(formats):
+    plan = plan_of(TensorConfig(formats, PerGroup(128), ScaleConfig(FP16)))
+    codes = np.random.default_rng(4).permutation(np.arange(32) % 16)
+    made = doubled(tuple(pack(codes[None], 4)[0]), seven_bit_plan(plan).tables[0])
+    values = np.array(made, np.uint32).view(np.int8) * plan.step / 2
+    assert np.array_equal(values, np.asarray(formats[0].code_values)[codes])
+
+
+def test_entries_have_their_top_bit_clear_and_candidates_differ_in_a_byte_of_a_word():
+    found = seven_bit_plan(plan_of(RECIPES["bitmod4_g128"]))
+    assert all(word & 0x80808080 == 0 for words in found.tables for word in words)
+    assert len(found.tables) == 4 and found.patched_bytes is not None
+
+
+def spec_with(name, ahead, runs=4, tokens=1, branch=None):
+    return spec_of(plan_of(RECIPES[name]), tokens, (64, 512), GemvCut(1, runs, 1, ahead=ahead), branch=branch)
+
+
+def test_what_cannot_be_decoded_ahead_is_one_sentence():
+    with pytest.raises(ValueError, match="ahead must be 0 to 2 with 2 runs, not 3"):
+        spec_with("fp4_g128", 3, runs=2)
+    with pytest.raises(ValueError, match="ahead must be 0 to 4 with 4 runs, not 5"):
+        spec_with("fp4_g128", 5)
+    with pytest.raises(NotImplementedError, match="decodes ahead must be 1, without a branch, not 2"):
+        spec_with("fp4_g128", 4, tokens=2)
+    with pytest.raises(NotImplementedError, match="without a branch, not 1"):
+        factors = Factor(FactorKind.FP16, 512), Factor(FactorKind.FP16, 32)
+        spec_with("int4_g128", 4, branch=BranchSpec(*factors))
+    for name in ("nf4_g64", "learned4", "bitmod3_g128", "int8"):
+        with pytest.raises(NotImplementedError, match="ahead must be of 4 bits with values of one digit up to 63"):
+            spec_with(name, 4)
+    with pytest.raises(ValueError, match="blocks, registers and ahead at least 0"):
+        GemvCut(1, 2, 1, ahead=-1)
+
+
+def test_values_of_eight_bits_have_no_table_of_seven():
+    plan = plan_of(RECIPES["fp4_g128"])
+    assert seven_bit_plan(replace(plan, tables=((0x7F, 0, 0, 0),))) is None  # t of 127 beside u of 0: 127
+    assert seven_bit_plan(plan) is not None
