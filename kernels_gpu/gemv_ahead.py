@@ -79,18 +79,6 @@ def _make_block(spec: GemvSpec, index: int, load_block: Any) -> tuple[Any, Any]:
         b = registers(load_block(shared, uint32(place + uint32(8 * pitch))), v)
         return a, b
 
-    if not ahead:
-
-        @cuda.jit(device=True)
-        def hold(shared, place, u, v, held):
-            pass
-
-        @cuda.jit(device=True)
-        def block(shared, place, u, v, held):
-            return decoded(shared, place, u, v)
-
-        return hold, block
-
     @cuda.jit(device=True)
     def put(held, at, words):
         held[at], held[at + 1], held[at + 2], held[at + 3] = words[0], words[1], words[2], words[3]
@@ -104,13 +92,16 @@ def _make_block(spec: GemvSpec, index: int, load_block: Any) -> tuple[Any, Any]:
 
     @cuda.jit(device=True)
     def hold(shared, place, u, v, held):
-        a, b = decoded(shared, place, u, v)
-        put(held, base, a)
-        put(held, base + 8, b)
+        if ahead:
+            a, b = decoded(shared, place, u, v)
+            put(held, base, a)
+            put(held, base + 8, b)
 
     @cuda.jit(device=True)
     def block(shared, place, u, v, held):
-        return eight(held, base), eight(held, base + 8)
+        if ahead:
+            return eight(held, base), eight(held, base + 8)
+        return decoded(shared, place, u, v)
 
     return hold, block
 
