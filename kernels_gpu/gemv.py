@@ -20,6 +20,7 @@ Lane ``4 g + c`` of a warp holds codes of rows g and g + 8: block ``4 run + c`` 
 than 128 inputs, the right operand is block-diagonal: a column stands for a token, a digit and a part of the run (half
 or quarter), and is zero but for the blocks of that part. A token then takes four columns or all eight. One token has
 columns to spare: there a lane takes four blocks next to one another, a group or two of its own (``gemv_gathered``).
+Codes of 4 bits may become bytes before the kernel before this one has ended, those of a first stage (``gemv_ahead``).
 
 Left out: more than 16 tokens.
 """

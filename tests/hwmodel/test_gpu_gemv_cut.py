@@ -107,5 +107,5 @@ def test_bytes_of_whole_sectors_by_hand():
 def test_what_does_not_fit_has_no_cut():
     assert choose_cut(encoding_of(RECIPES["int4_g128"]), (1, 16, 200000), LIMIT) is None
     for wrong in ((0, 2, 1), (1, 2, 1, 0, -1)):
-        with pytest.raises(ValueError, match="warps, runs and depth of a cut must be at least 1, blocks, registers and"):
+        with pytest.raises(ValueError, match="depth of a cut must be at least 1, blocks, registers and ahead"):
             GemvCut(*wrong)

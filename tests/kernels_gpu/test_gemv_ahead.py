@@ -1,6 +1,9 @@
 """Codes decoded before the inputs come: twice their values, and results bit for bit those of codes decoded later."""
 
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +16,7 @@ from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.packing import pack
 from hwmodel.gpu_gemv_cut import GemvCut
 from kernels_gpu import ptx
+from kernels_gpu.disassembly import ToolsMissing, find_tool
 from kernels_gpu.gemv_ahead import doubled
 from kernels_gpu.gemv_ahead_spec import seven_bit_plan
 from kernels_gpu.gemv_branch_spec import BranchSpec
@@ -107,6 +111,38 @@ def test_what_cannot_be_decoded_ahead_is_one_sentence():
             spec_with(name, 4)
     with pytest.raises(ValueError, match="blocks, registers and ahead at least 0"):
         GemvCut(1, 2, 1, ahead=-1)
+
+
+LOOKUPS = """
+from hwmodel.gpu_gemv_cut import GemvCut
+from kernels_gpu import gemv
+from kernels_gpu.disassembly import compile_case, disassemble
+from kernels_gpu.gemv_launch import spec_of
+from kernels_gpu.gemv_plan import plan_of
+from kernels_gpu.gemv_recipes import RECIPES
+from kernels_gpu.kernel_cases import Case
+
+for ahead in (0, 4):
+    spec = spec_of(plan_of(RECIPES["fp4_g128"]), 1, (4096, 4096), GemvCut(8, 4, 2, 1, ahead=ahead))
+    kernel = disassemble(compile_case(Case("", lambda: gemv.make_body(spec), gemv.ARGUMENTS, "", 1), (9, 0)), (9, 0))
+    names = [one.name for one in kernel.instructions]
+    print(names[names.index("ACQBULK") :].count("PRMT"), kernel.spill_bytes, kernel.registers)
+"""
+
+
+@slow
+def test_lookups_stand_before_the_wait_in_registers_of_which_two_kernels_have_enough():
+    try:
+        find_tool("ptxas"), find_tool("nvdisasm")
+    except ToolsMissing as missing:
+        pytest.skip(str(missing))
+    made = subprocess.run(
+        [sys.executable, "-c", LOOKUPS],
+        capture_output=True, text=True, env={**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}, check=True,
+    )  # fmt: skip
+    without, ahead = (list(map(int, line.split())) for line in made.stdout.splitlines())
+    assert without[:2] == ahead[:2] and ahead[1] == 0  # those behind the wait are the inputs' own
+    assert ahead[2] * 2 * 8 * 32 <= 65536
 
 
 def test_values_of_eight_bits_have_no_table_of_seven():
