@@ -11,7 +11,7 @@ from codesign.algorithms.rtn import RoundToNearest
 from codesign.apply import KVFormats
 from codesign.blocks import BlockModel
 from codesign.cache import cache_dir
-from codesign.calibrate_model import CalibrationFolder, calibration_key, gather_gradients, gather_inputs
+from codesign.calibrate_model import GRADIENTS, CalibrationFolder, calibration_key, gather_gradients, gather_inputs
 from codesign.calibration import Statistic
 from codesign.quantize_blocks import CalibrationPlan, LayerJob
 from codesign.quantized_model import QuantizationJob
@@ -27,12 +27,14 @@ def layer_jobs(model: BlockModel, recipe: Recipe) -> dict[str, LayerJob]:
 
     Raises:
         NotImplementedError: a convolutional net.
-        ValueError: groups longer than every row, or an encoding that no algorithm makes.
+        ValueError: groups longer than every row, an encoding that no algorithm makes, or an algorithm that needs the
+            inputs of experts.
     """
     check_quantizes(recipe)
     jobs: dict[str, LayerJob] = {}
     if recipe.algorithm is not None:
         _check_linear(model)
+        _check_inputs_seen(model, recipe)
         check_groups(recipe, _rows(model), model.source.name)
         jobs |= {name: LayerJob(recipe.algorithm, recipe.linear) for name in model.layer_names()}
     for head in _head_names(model):
@@ -94,6 +96,18 @@ def _check_linear(model: BlockModel) -> None:
         raise NotImplementedError(
             f"{model.source.name} must have its weights in linear layers to be quantized, not {share:.0%} of them in "
             "convolutions, which can be priced (codesign estimate) but not yet quantized"
+        )
+
+
+def _check_inputs_seen(model: BlockModel, recipe: Recipe) -> None:
+    """Makes sure that no algorithm that needs the inputs of its layers meets fused experts, whose inputs none sees."""
+    if not recipe.needs - GRADIENTS:
+        return
+    fused = next((slot.name for index in range(len(model)) for slot in model.slots(index) if slot.experts), None)
+    if fused is not None:
+        raise ValueError(
+            f"recipe must need no statistics of the inputs of experts, which {model.source.name} has in {fused}, so "
+            f"not {recipe.name}: one that needs weights or gradients alone may do (codesign algorithms)"
         )
 
 

@@ -77,3 +77,14 @@ def test_calibration_is_gathered_once_for_all(tiny_gqa_dir, monkeypatch):
     name = "model.layers.1.mlp.down_proj"
     for statistic in wanted:
         assert torch.equal(first[name][statistic], again[name][statistic])
+
+
+@pytest.mark.parametrize(
+    "name", ["smoothquant_int8_channel_a8", "tender8_tensor", "l2qer_int4_g32", "gptq_int4_g32", "awq_int4_g32"]
+)
+def test_experts_whose_inputs_none_sees_are_refused_before_anything_is_run(tiny_moe_dir, name):
+    model = BlockModel(resolve_model(tiny_moe_dir))
+    message = rf"not {name}: one that needs weights or gradients alone may do"
+    with pytest.raises(ValueError, match=rf"inputs of experts, which .* has in model\.layers\.0\..*, so {message}"):
+        layer_jobs(model, recipe(name))
+    assert layer_jobs(model, recipe("int4_g32"))
