@@ -138,11 +138,8 @@ def _check_texts(spec: StudySpec, source: ModelSource, file: Path) -> None:
     Says so where a text holds fewer tokens than the study asks for.
     """
     positions = most_positions(source.config)
-    if positions is not None and spec.context > positions:
-        raise ValueError(
-            f"{file}: evaluation: context must be at most the {positions} positions of {source.name}, "
-            f"not {spec.context}"
-        )
+    with _in_file(file, "evaluation"):
+        _check_context(spec.context, source)
     tokenizer = source.tokenizer()
     for key, name, tokens in (
         ("evaluation", spec.text, spec.tokens),
@@ -173,6 +170,7 @@ def quantize(
         walked = BlockModel(source, device=device)
         plan, about, tokens = CalibrationPlan(), {}, None
         if made.needs:
+            _check_context(context, source)
             text = load_text(calibration_text)
             tokenizer = source.tokenizer()
             first = first_token(tokenizer)
@@ -201,9 +199,20 @@ def quantize(
     show_table(two_columns(totals), title=f"{source.name} as {made.name}", as_json=False)
 
 
+def _check_context(context: int, source: ModelSource | QuantizedModel) -> None:
+    positions = most_positions(source.config)
+    if positions is not None and context > positions:
+        raise ValueError(f"context must be at most the {positions} positions of {source.name}, not {context}")
+
+
 def _windows_of(text: Text, tokenizer: Any, wanted: int, context: int, first: int | None) -> Tensor:
     """Windows of the first ``wanted`` tokens of a text; where it holds fewer, of all and a line that says so."""
     ids = tokenize(text, tokenizer, wanted)
+    least = context if first is None else context - 1
+    if wanted < least:
+        raise ValueError(f"tokens of text {text.name} must be at least {least}, one window (context), not {wanted}")
+    if len(ids) < least:
+        raise ValueError(f"text {text.name} must be at least one window (context) of {least} tokens, not {len(ids)}")
     made = windows(ids, context, bos_token_id=first)
     if len(ids) < wanted:
         say(f"{text.name} holds {len(ids)} tokens, not {wanted}: all are taken")
@@ -233,6 +242,7 @@ def evaluate(
     with progress() as bars:
         shown = _Bars(bars, source.name, len(tasks) or 1)
         if not tasks:
+            _check_context(context, source)
             held_out = load_text(text)
             ids = _windows_of(held_out, tokenizer, tokens, context, first)
             predicted = "".join(tokenizer.decode(window[1:]) for window in ids.tolist())

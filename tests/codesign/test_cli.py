@@ -238,7 +238,7 @@ def test_a_study_writes_its_folder_and_a_second_run_measures_nothing(
         ),
         (
             ("calibration: {text: ", "calibration: {text: short.txt, tokens: 128} # {"),
-            "study.yaml: calibration: text must be at least one window of 64 tokens long, not ",
+            "study.yaml: calibration: text short must be at least one window (context) of 64 tokens, not ",
         ),
         (("workload:", "objectives: [loss, recipe]\nworkload:"), "objectives of study tiny must be columns of numbers"),
     ],
@@ -264,7 +264,16 @@ def test_a_text_shorter_than_one_window_is_one_sentence(refused, tmp_path, tiny_
     short = tmp_path / "short.txt"
     short.write_text("too short")
     message = refused("evaluate", tiny_llama_dir, "--text", short, "--context", 64)
-    assert "at least one window" in message
+    assert "text short must be at least one window (context) of 64 tokens, not " in message
+    enough = tmp_path / "enough.txt"
+    enough.write_text("A cost model says what a layer costs. " * 60)
+    more = ("-r", "awq_int4_g32", "-o", tmp_path / "out", "--calibration-text", enough)
+    message = refused("quantize", tiny_llama_dir, *more, "--calibration-tokens", 9, "--context", 64)
+    assert message == "tokens of text enough must be at least 64, one window (context), not 9"
+    message = refused("quantize", tiny_llama_dir, *more, "--context", 257)
+    assert message == f"context must be at most the 256 positions of {tiny_llama_dir.name}, not 257"
+    assert message == refused("evaluate", tiny_llama_dir, "--text", enough, "--context", 257)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
