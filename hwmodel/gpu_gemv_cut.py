@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -112,9 +112,9 @@ _SHIFTED_FLOATS: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 1), GemvCut(8, 2,
 _FOUR_ENTRIES: _Cuts = (GemvCut(8, 4, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
 _EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
 _EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2))
-_SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
-_SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2))
-_SHORT_GROUPS: _Cuts = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 4, 2))
+_SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(16, 4, 2))
+_SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(8, 4, 2))
+_SHORT_GROUPS: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 2, 2), GemvCut(16, 4, 2))
 _TWO_DIGITS: Mapping[int, _Cuts] = {
     3: (GemvCut(8, 4, 3), GemvCut(16, 2, 1), GemvCut(16, 4, 1)),
     4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
@@ -180,6 +180,7 @@ def choose_cut(
     for launches in range(1, m + 1):
         tokens = ceil_div(m, launches)
         wanted = wanted_cuts(encoding, tokens, n, k, memory_bytes_per_s)
+        wanted = wanted if encoding.seven_bits else tuple(replace(cut, ahead=0) for cut in wanted)
         cut = next((c for c in wanted if shared_bytes(encoding, tokens, k, c) <= shared_limit), LAST_CUT)
         if shared_bytes(encoding, tokens, k, cut) <= shared_limit:
             return cut, launches
@@ -190,6 +191,8 @@ def wanted_cuts(
     encoding: Decoded, tokens: int, n: int, k: int, memory_bytes_per_s: float | None = None
 ) -> tuple[GemvCut, ...]:
     """Cuts to try, the best first; each has work for all its warps, and registers for all its threads.
+
+    Where codes cannot be decoded ahead (``kernels_gpu.gemv_ahead_spec``), the same cuts are taken without.
 
     Args:
         encoding: of the weight.

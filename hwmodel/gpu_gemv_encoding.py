@@ -42,6 +42,7 @@ _HALF_EXPONENT_BITS = 5  # binary16 of IEEE 754-2019
 _SCALES = {fmt.name for fmt in (FP16, BF16, FP32, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemv_plan.py
 _HALF_SCALES = {fmt.name for fmt in (FP16, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemm_decode.py
 _OUTER_SCALES = {FP16.name, FP32.name}  # the same
+_SEVEN_BITS = 64  # magnitudes: kernels_gpu/gemv_ahead_spec.py
 _LONG = 1 << 20  # inputs of a row that no group covers
 
 
@@ -66,6 +67,7 @@ class GemvEncoding:
         signed: a sign above three bits of a magnitude, all bytes of halves (E2M1), which that kernel decodes as such.
         sided: two digits of four bits (NF4), one sign below code 8, the other above, halves for scales: that
             kernel has a table of halves.
+        seven_bits: looked up, four bits, values of seven bits: codes may be decoded before the inputs are there.
     """
 
     bits: int
@@ -85,6 +87,7 @@ class GemvEncoding:
     tiled: bool = False
     signed: bool = False
     sided: bool = False
+    seven_bits: bool = False
 
     @property
     def parts(self) -> int:
@@ -157,9 +160,11 @@ def _known_encoding(config: TensorConfig) -> GemvEncoding:
     one_digit = not learned and all(_one_digit(np.asarray(f.code_values)) for f in config.formats)
     digits, tables = 1 if one_digit else 2, 2 if bits == 4 else 1
     decode = _TABLE_DECODE[bits] + (digits - 1) * _SECOND_DIGIT[bits]
+    small = bits == 4 and one_digit and _seven_bits(np.stack([np.asarray(f.code_values) for f in config.formats]))
     return GemvEncoding(
-        bits, decode, digits, tables, group, *fields, len(config.formats), looked_up=True, learned=learned
-    )
+        bits, decode, digits, tables, group, *fields, len(config.formats), looked_up=True, learned=learned,
+        seven_bits=small,
+    )  # fmt: skip
 
 
 def _float_decode(fmt: FloatFormat) -> float:
@@ -172,11 +177,22 @@ def _float_decode(fmt: FloatFormat) -> float:
 
 def _one_digit(values: np.ndarray) -> bool:
     """Whether all values are multiples, up to 126, of one power of two."""
+    return bool(np.abs(values).max() / _step(values) <= _LARGEST_BYTE)
+
+
+def _step(values: np.ndarray) -> float:
+    """The largest power of two of which all values are multiples."""
     mantissas, exponents = np.frexp(np.abs(values[values != 0]))
     # a mantissa that is a fraction of 2**b becomes an integer after b doublings; those with more bits have no step
     places = [next((b for b in range(1, 12) if m * 2**b % 1 == 0), 99) for m in mantissas.tolist()]
-    step = 2.0 ** int((exponents - places).min())
-    return bool(np.abs(values).max() / step <= _LARGEST_BYTE)
+    return 2.0 ** int((exponents - places).min())
+
+
+def _seven_bits(values: np.ndarray) -> bool:
+    """Whether sixteen values of each candidate have seven bits, and candidates differ in one of every four at most."""
+    units = values / _step(values)
+    differing = (values != values[0]).any(0).reshape(4, 4).sum(1)
+    return bool((units >= -_SEVEN_BITS).all() and (units < _SEVEN_BITS).all() and (differing <= 1).all())
 
 
 def reason_without_kernel(config: TensorConfig) -> str | None:

@@ -20,6 +20,7 @@ from datatypes.tensor import QuantizedTensor
 from hwmodel.gpu_gemv_cut import LAST_CUT, RESERVED_BYTES, GemvCut, wanted_cuts
 from hwmodel.units import ceil_div
 from kernels_gpu.gemv import ARGUMENTS, make_body
+from kernels_gpu.gemv_ahead_spec import ahead_obstacle
 from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_plan import TILE_ROWS, Plan, plan_of
 from kernels_gpu.gemv_spec import WARP, GemvSpec
@@ -124,6 +125,8 @@ def choose_shape(
     tokens a launch takes does not depend on it.
     """
     for cut in wanted_cuts(plan, tokens, n, k, memory_bytes_per_s):
+        if cut.ahead and ahead_obstacle(plan, tokens, branched=branch is not None) is not None:
+            cut = replace(cut, ahead=0)
         if spec_of(plan, tokens, (n, k), cut, branch=branch).shared_bytes <= limit:
             return cut
     return LAST_CUT

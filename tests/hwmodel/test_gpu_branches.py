@@ -18,12 +18,15 @@ from datatypes.layer_config import (
     TensorConfig,
 )
 from hwmodel.gpu_branches import (
+    MOST_JOINED_RANK,
     Beside,
     beside_s,
     beside_without_kernel,
     branch_s,
     columns_s,
     dense_inputs,
+    joined_s,
+    joins,
     ring_s,
     rows_s,
 )
@@ -34,12 +37,16 @@ from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_presets import H100
 from hwmodel.gpu_turns import FITTED, TurnConstants, turn_constants
+from kernels_gpu.gemv_branch_spec import MOST_RANK
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.low_rank_spec import Factor, FactorKind, factor_of, thin_cut
 from kernels_gpu.outliers import row_blocks
 
 COPY = 3e12
-TRUE = TurnConstants(launch_s=0.9e-6, turn_s=0.5e-6, cold_s=0.1e-6, gather_cycles=1.5, missed_cycles=0.5)
+TRUE = TurnConstants(
+    launch_s=0.9e-6, turn_s=0.5e-6, cold_s=0.1e-6, gather_cycles=1.5, missed_cycles=0.5, joined_s=1.4e-6,
+    joined_token_s=0.2e-6,
+)  # fmt: skip
 WHERE = Beside(H100, COPY, constants=TRUE)
 WIDE = TensorConfig((FP16,), scale=None)
 BYTES = TensorConfig((INTS_SYMMETRIC[8],), PerGroup(128), ScaleConfig(FP16))
@@ -103,6 +110,29 @@ def test_a_branch_by_hand():
     assert cold - branch_s(branch, (1, 4096, 4096), WHERE)[0] == pytest.approx(2 * 0.1e-6)
 
 
+def test_a_branch_inside_the_products_launches_by_hand():
+    branch = LowRankConfig(32, WIDE, WIDE)
+    for m, launches, handed in ((1, 1, 1.6e-6), (16, 1, 4.6e-6), (16, 2, 2 * 3.0e-6)):  # 1, 16 and 8 tokens a launch
+        down, up = joined_s(branch, (m, 4096, 8192), WHERE, launches)
+        assert down == pytest.approx(handed + launches * 32 * 8192 * 2 / COPY)
+        assert up == pytest.approx(launches * 32 * 4096 * 2 / COPY)
+    config = MEASURED_LAYERS["lqer32_fp16"]
+    assert beside_s(config, (1, 4096, 8192), WHERE, launches=1) == pytest.approx(
+        sum(joined_s(branch, (1, 4096, 8192), WHERE, 1))
+    )
+
+
+def test_a_branch_of_a_large_rank_is_launches_of_its_own():
+    assert MOST_JOINED_RANK == MOST_RANK
+    shape = (1, 4096, 4096)
+    for rank, joined in ((MOST_JOINED_RANK, True), (MOST_JOINED_RANK + 1, False)):
+        branch = LowRankConfig(rank, WIDE, WIDE)
+        assert joins(branch, 4096, 4096) is joined and joins(branch, 4096, 64)  # no rank above the weight's
+        config = LayerConfig(weight=RECIPES["int4_g128"], low_rank=branch)
+        taken = joined_s(branch, shape, WHERE, 1) if joined else branch_s(branch, shape, WHERE)
+        assert beside_s(config, shape, WHERE, launches=1) == pytest.approx(sum(taken))
+
+
 def test_rings_fill_while_the_kernel_before_is_at_its_turns():
     encoding, cut = encoding_of(RECIPES["int4_g128"]), GemvCut(16, 2, 2)
     # 16 warps of two stages of two runs of 16 x 128 nibbles on each of 132 SMs, or all of a smaller weight
@@ -146,8 +176,9 @@ def test_outlier_rows_by_hand():
 def test_more_tokens_outliers_and_rank_take_longer():
     shapes = [(m, 4096, 4096) for m in (1, 2, 4, 8, 16)]
     for config in MEASURED_LAYERS.values():
-        times = [beside_s(config, shape, WHERE) for shape in shapes]
-        assert all(a <= b for a, b in pairwise(times))
+        for launches in (0, 1):
+            times = [beside_s(config, shape, WHERE, launches=launches) for shape in shapes]
+            assert all(a <= b for a, b in pairwise(times))
     for shares in pairwise((0.001, 0.01, 0.05, 0.2)):
         less, more = (rows_s(OutlierConfig(OutlierLayout.CSR, share), (4, 4096, 4096), WHERE) for share in shares)
         assert less < more
@@ -203,9 +234,11 @@ def test_a_fit_predicts_other_layers_of_the_machine_that_made_its_rows():
 
     names = ("lqer32_fp16", "columns1", "rows1")
     found = fit([case(name, (m, n, 4096)) for name in names for m in (1, 16) for n in (4096, 28672)])
-    for held in (case("lqer32_mxint8", (4, 11008, 4096)), case("rows1", (8, 11008, 4096))):
+    beside = replace(case("lqer32_fp16", (4, 11008, 4096)), fused=False)
+    beside = replace(beside, seconds=beside.predicted_s(TRUE))
+    for held in (case("lqer32_mxint8", (4, 11008, 4096)), case("rows1", (8, 11008, 4096)), beside):
         assert held.predicted_s(found) == pytest.approx(held.seconds, rel=0.02)
-    with pytest.raises(ValueError, match="rows to fit must be at least 5, one for each constant, not 1"):
+    with pytest.raises(ValueError, match="rows to fit must be at least 7, one for each constant, not 1"):
         fit([case("rows1", (1, 4096, 4096))])
 
 
