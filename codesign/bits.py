@@ -15,24 +15,26 @@ from codesign.cache import whole_file
 from codesign.models import resolve_model
 from codesign.quantize_blocks import CalibrationPlan, quantize_blocks
 from codesign.quantize_recipe import layer_jobs
-from codesign.quantized_folder import is_quantized, load_quantized
+from codesign.quantized_folder import check_own_recipe, is_quantized, load_quantized
 from codesign.recipes import check_quantizes, recipe
 from codesign.steps import NO_STEPS, Steps
 from datatypes.bit_stats import BitStats, bit_stats
 from datatypes.quantized_layer import QuantizedLayer
 from datatypes.recoding import Recoding
 
+COUNTED_RECIPE = "int8_channel"  # where none is named
 LANES, BITLET_GROUP, BBS_GROUP = 16, 64, 8  # what the table shows; the statistics hold more
 
 
-def layer_bits(model: str, recipe_name: str, *, steps: Steps = NO_STEPS) -> Iterator[tuple[str, BitStats]]:
+def layer_bits(model: str, recipe_name: str | None, *, steps: Steps = NO_STEPS) -> Iterator[tuple[str, BitStats]]:
     """Statistics of each encoded weight, layer by layer; parts of a partitioned weight are named ``layer[0]``.
 
     Args:
-        model: a model, which ``recipe_name`` encodes; or a quantized folder, whose own encoding is counted.
+        model: a model, which ``recipe_name`` encodes (by default ``int8_channel``); or a quantized folder, whose own
+            encoding is counted.
 
     Raises:
-        ValueError: the recipe needs calibration, or encodes no weights.
+        ValueError: the recipe needs calibration, encodes no weights, or is not the folder's own.
         NotImplementedError: a layer's format has no fixed-point values.
     """
     for name, layer in _layers(model, recipe_name, steps):
@@ -44,14 +46,16 @@ def layer_bits(model: str, recipe_name: str, *, steps: Steps = NO_STEPS) -> Iter
                 raise NotImplementedError(f"layer {name}: {error}") from None
 
 
-def _layers(model: str, recipe_name: str, steps: Steps) -> Iterator[tuple[str, QuantizedLayer]]:
+def _layers(model: str, recipe_name: str | None, steps: Steps) -> Iterator[tuple[str, QuantizedLayer]]:
     if is_quantized(model):
-        layers = load_quantized(model).layers
+        quantized = load_quantized(model)
+        check_own_recipe(quantized, recipe_name)
+        layers = quantized.layers
         for index, name in enumerate(layers):
             yield name, layers[name]
             steps("count", index + 1, len(layers))
         return
-    made = recipe(recipe_name)
+    made = recipe(recipe_name or COUNTED_RECIPE)
     check_quantizes(made)
     if made.algorithm is None:
         raise ValueError(f"recipe must encode weights for their bits to be counted, which {made.name} does not")

@@ -18,7 +18,7 @@ _HEADINGS = {
 }  # fmt: skip
 
 
-def bits(model: str, *, recipe_name: str, out: Path | None, every_layer: bool, as_json: bool) -> None:
+def bits(model: str, *, recipe_name: str | None, out: Path | None, every_layer: bool, as_json: bool) -> None:
     """Bit statistics of a model's layers."""
     if out is not None:
         check_output_file(out)

@@ -80,7 +80,7 @@ class Machine:
 
 
 def simulate_model(
-    model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int, machine: Machine,
+    model: str, *, accelerator: str, recipe_name: str | None, batch: int, prompt: int, generate: int, machine: Machine,
     every_layer: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Simulate the prompt and the middle decode step of a model."""

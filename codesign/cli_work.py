@@ -37,7 +37,7 @@ from codesign.pricing import (
 )
 from codesign.quantize_blocks import CalibrationPlan
 from codesign.quantize_recipe import gather, recipe_job
-from codesign.quantized_folder import QuantizedModel, is_quantized, load_quantized
+from codesign.quantized_folder import QuantizedModel, check_own_recipe, is_quantized, load_quantized
 from codesign.quantized_model import check_quantized_output, quantize_model
 from codesign.recipe_accuracy import Bench, RecipeResult, algorithm_name
 from codesign.recipes import Recipe, check_quantizes, recipe
@@ -285,21 +285,29 @@ class Traced:
     configs: Mapping[str, LayerConfig]
 
 
-def traced_model(model: str, recipe_name: str, *, batch: int, prompt: int, generate: int) -> Traced:
-    """The shapes of ``model`` with the configs of ``recipe_name``; a quantized folder has a recipe of its own."""
+PRICED_RECIPE = "bitmod4_g128"  # where none is named
+
+
+def traced_model(model: str, recipe_name: str | None, *, batch: int, prompt: int, generate: int) -> Traced:
+    """The shapes of ``model`` with the configs of ``recipe_name``; a quantized folder has a recipe of its own.
+
+    Raises:
+        ValueError: another recipe than a quantized folder's own is named.
+    """
     if is_quantized(model):
         quantized = load_quantized(model)
+        check_own_recipe(quantized, recipe_name)
         generation = trace_generation(quantized, batch=batch, prompt=prompt, tokens=generate)
         configs = {name: quantized.layers[name].config for name in quantized.layers}
         return Traced(quantized.name, str(quantized.manifest["recipe"]), generation, configs)
-    made = recipe(recipe_name)
+    made = recipe(recipe_name or PRICED_RECIPE)
     source = resolve_model(model)
     generation = trace_generation(source, batch=batch, prompt=prompt, tokens=generate)
     return Traced(source.name, made.name, generation, configs_of(made, generation))
 
 
 def estimate(
-    model: str, *, accelerator: str, recipe_name: str, batch: int, prompt: int, generate: int,
+    model: str, *, accelerator: str, recipe_name: str | None, batch: int, prompt: int, generate: int,
     options: ModelOptions, every_layer: bool, as_json: bool, bits: Path | None = None,
 ) -> None:  # fmt: skip
     """Price a model from its shapes; with ``bits``, machines that skip zeros from the counts of its weights."""
@@ -311,6 +319,10 @@ def estimate(
     counted = {} if bits is None else read_bits(bits)
     traced = traced_model(model, recipe_name, batch=batch, prompt=prompt, generate=generate)
     generation, configs, name = traced.generation, traced.configs, traced.recipe
+    names = {layer.name for layer in generation.prefill.layers}
+    strange = next((name for name in counted if name not in names), None)
+    if strange is not None:
+        raise ValueError(f"{bits} must be of this model, {traced.model}, which has no layer {strange}")
     for layer in generation.prefill.layers:
         stats = counted.get(layer.name)
         if stats is not None and stats.weights != layer.weights:

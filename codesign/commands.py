@@ -23,6 +23,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 Model = Annotated[str, typer.Argument(help="Folder with config.json, GGUF file, or name of a packaged model.")]
 Prompt = Annotated[int, typer.Option(min=1, help="Tokens of the prompt.")]
 Recipe = Annotated[str, typer.Option("--recipe", "-r", help="A recipe (codesign recipes), such as bitmod4_g128.")]
+OwnRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", "-r", help="A recipe, bitmod4_g128 by default; a quantized model keeps its own."),
+]
 ShapesOf = Annotated[str, typer.Argument(help="Model, quantized model, or just a folder with config.json.")]
 WholeTiles = Annotated[bool, typer.Option("--whole-tiles", help="A tile without room is fetched again at every use.")]
 

@@ -69,7 +69,10 @@ def evaluate(
 
 def bits(
     model: Annotated[str, typer.Argument(help="Model, or folder of a quantized model.")],
-    recipe: Recipe = "int8_channel",
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", "-r", help="A recipe, int8_channel by default; a quantized model keeps its own."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File for all counts, as JSON.")] = None,
     layers: EveryLayer = False,
     as_json: Json = False,

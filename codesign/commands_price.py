@@ -15,6 +15,7 @@ from codesign.commands import (
     FillAndDrain,
     Json,
     Model,
+    OwnRecipe,
     Prompt,
     Recipe,
     ShapesOf,
@@ -30,7 +31,7 @@ from hwmodel.pe import WIDE_BITS
 def estimate(
     model: ShapesOf,
     accelerator: Accelerator = "bitmod",
-    recipe: Recipe = "bitmod4_g128",
+    recipe: OwnRecipe = None,
     batch: Batch = 1,
     prompt: Prompt = 256,
     generate: Annotated[int, typer.Option(min=1, help="Tokens generated after it.")] = 256,
@@ -53,7 +54,7 @@ def estimate(
 def simulate(
     model: ShapesOf,
     accelerator: Accelerator = "bitmod",
-    recipe: Recipe = "bitmod4_g128",
+    recipe: OwnRecipe = None,
     batch: Batch = 1,
     prompt: Prompt = 256,
     generate: Annotated[int, typer.Option(min=1, help="Tokens generated after it; their middle is simulated.")] = 256,

@@ -228,6 +228,17 @@ def is_quantized(folder: Path | str) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
+def check_own_recipe(quantized: QuantizedModel, named: str | None) -> None:
+    """Makes sure that no other recipe than its own is named for a quantized model.
+
+    Raises:
+        ValueError: another one is.
+    """
+    own = quantized.manifest["recipe"]
+    if named not in (None, own):
+        raise ValueError(f"recipe of the quantized model {quantized.folder} must be its own, {own}, not {named}")
+
+
 def check_size(folder: Path, entry: Mapping[str, Any]) -> Path:
     """The file of a manifest entry, of the size that the entry says.
 

@@ -92,3 +92,6 @@ def test_counted_bits_price_the_machines_that_skip_zeros(
     (name,) = wrong
     write_bits({name: replace(wrong[name], weights=7)}, counts)
     assert f"{name} has" in refused(*ask, "-a", "bitvert", "--bits", counts)
+    write_bits({"transformer.h.0.attn": wrong[name]}, counts)
+    message = f"{counts} must be of this model, {tiny_llama_dir.name}, which has no layer transformer.h.0.attn"
+    assert refused(*ask, "-a", "bitvert", "--bits", counts) == message

@@ -106,7 +106,7 @@ def test_estimate_of_a_model_that_writes_no_tokens_is_one_pass(run, tmp_path, co
     assert "writes no tokens" in out
 
 
-def test_quantize_evaluate_and_estimate_a_folder(run, tmp_path, tiny_llama_dir, text_file):
+def test_quantize_evaluate_and_estimate_a_folder(run, refused, tmp_path, tiny_llama_dir, text_file):
     out_dir = tmp_path / "quantized"
     arguments = ("quantize", tiny_llama_dir, "-r", "bitmod4_g64", "-o", out_dir, "--json")
     status, out, err = run(*arguments)
@@ -122,6 +122,10 @@ def test_quantize_evaluate_and_estimate_a_folder(run, tmp_path, tiny_llama_dir, 
     assert json.loads(original)[0]["loss_nats"] != json.loads(first)[0]["loss_nats"]
     status, priced, err = run("estimate", out_dir, "--json")
     assert status == 0, err
+    assert run("estimate", out_dir, "-r", "bitmod4_g64", "--json")[1] == priced
+    for command in ("estimate", "simulate", "bits"):
+        message = f"recipe of the quantized model {out_dir} must be its own, bitmod4_g64, not int8_channel"
+        assert refused(command, out_dir, "-r", "int8_channel") == message
     status, again, _ = run(*arguments)
     assert status == 0
     assert json.loads(again) == json.loads(out), "a finished folder is recognised"
