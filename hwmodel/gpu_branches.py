@@ -16,7 +16,7 @@ other's sums. Of a large rank it is launches of its own, as all else is (``kerne
                its turns, that much of them is not charged
     gathers    of rows: every outlier picks an input of every token; SMs take whole blocks
 
-Seven constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
+Eight constants (``gpu_turns``) are fitted to part of an H100's layers (``hwmodel.gpu_branches_fit``). Left out: more
 than 16 tokens, for which there are no such kernels.
 """
 
@@ -39,7 +39,7 @@ from hwmodel.gpu_branches_cut import (
 )
 from hwmodel.gpu_gemv import gemv_constants, rounded_maximum, stage_bytes
 from hwmodel.gpu_gemv_cut import RESERVED_BYTES, WORD_BYTES, GemvCut
-from hwmodel.gpu_gemv_encoding import GemvEncoding
+from hwmodel.gpu_gemv_encoding import TILE_ROWS, GemvEncoding
 from hwmodel.gpu_turns import TurnConstants, turn_constants
 from hwmodel.units import BYTE_BITS, KIB, ceil_div
 
@@ -129,7 +129,8 @@ def joined_s(branch: LowRankConfig, shape: tuple[int, int, int], where: Beside, 
     rank = min(branch.rank, n, k)
     down_bytes = branch.a.storage_bits((rank, k)).total / BYTE_BITS
     up_bytes = branch.b.storage_bits((n, rank)).total / BYTE_BITS
-    handed_s = c.joined_s + ceil_div(m, launches) * c.joined_token_s
+    tiles = ceil_div(n, TILE_ROWS) / where.gpu.multiprocessors
+    handed_s = c.joined_s + ceil_div(m, launches) * (c.joined_token_s + tiles * c.joined_tile_s)
     return launches * (handed_s + down_bytes / where.copy_bytes_per_s), launches * up_bytes / where.copy_bytes_per_s
 
 

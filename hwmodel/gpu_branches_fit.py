@@ -27,7 +27,7 @@ HELD_LAYERS = ("lqer32_int8", "lqer32_mxint8")
 BOUNDS: Mapping[str, tuple[float, float, float]] = {
     "launch_s": (0.3e-6, 0.9e-6, 2e-6), "turn_s": (0.1e-6, 0.3e-6, 1e-6), "cold_s": (0, 0.2e-6, 1e-6),
     "gather_cycles": (0.3, 1.5, 4), "missed_cycles": (0, 0.5, 4), "joined_s": (0.3e-6, 1.5e-6, 4e-6),
-    "joined_token_s": (0, 0.2e-6, 1e-6),
+    "joined_token_s": (0, 0.2e-6, 1e-6), "joined_tile_s": (0, 0.02e-6, 0.1e-6),
 }  # fmt: skip
 
 

@@ -30,6 +30,7 @@ class TurnConstants:
         missed_cycles: more, where the inputs do not fit into the SM's level-1 cache.
         joined_s: of a low-rank branch inside the dense product's launch, whose blocks hand each other sums.
         joined_token_s: more, for each token of the launch.
+        joined_tile_s: more, for each token of a tile of rows of an SM.
     """
 
     launch_s: float
@@ -39,6 +40,7 @@ class TurnConstants:
     missed_cycles: float
     joined_s: float
     joined_token_s: float
+    joined_tile_s: float
 
 
 FITTED = tuple(f.name for f in fields(TurnConstants))

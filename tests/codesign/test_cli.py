@@ -126,6 +126,9 @@ def test_quantize_evaluate_and_estimate_a_folder(run, refused, tmp_path, tiny_ll
     for command in ("estimate", "simulate", "bits"):
         message = f"recipe of the quantized model {out_dir} must be its own, bitmod4_g64, not int8_channel"
         assert refused(command, out_dir, "-r", "int8_channel") == message
+    for command in (("explore",), ("serving", "-a", "h100", "--rate", 1), ("quantize", "-r", "int4_g64", "-o", "x")):
+        message = refused(command[0], out_dir, *command[1:])
+        assert message.startswith(f"model must be an original one here, not {out_dir}, which codesign quantize wrote")
     status, again, _ = run(*arguments)
     assert status == 0
     assert json.loads(again) == json.loads(out), "a finished folder is recognised"
