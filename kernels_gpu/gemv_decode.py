@@ -1,8 +1,8 @@
 """Device functions of the GEMV: codes to registers of bytes, products of a block of 32, stored scales to float32.
 
 Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below:
-    bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 17/16, 4 bits 7/8 (one digit) and 11/8 (two digits);
-    planes of 5 bits 15/16, 6 bits 15/16, 7 bits 21/16. Halves: ``kernels_gpu.gemv_halves``.
+    bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 29/32, 4 bits 7/8 (one digit) and 11/8 (two digits);
+    planes of 5 bits 15/16, 6 bits 15/16, 7 bits 37/32. Halves: ``kernels_gpu.gemv_halves``.
 """
 
 from __future__ import annotations

@@ -172,19 +172,22 @@ def looked_up_2(word, t):
 
 @cuda.jit(device=True)
 def _looked_up_3(high, low, t0, t1):
-    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in two bytes that alternate with zeros."""
-    low = uint32((low | (low << uint32(4))) & uint32(0x0F0F0F0F))
-    low = uint32(((low << uint32(2)) | (low << uint32(4))) & uint32(0xCCCCCCCC))
-    even = uint32(ptx.select_bits(high, low, uint32(0x33333333)) & uint32(0x77777777))
-    odd = ptx.select_bits(uint32(high >> uint32(2)), uint32(low >> uint32(1)), uint32(0x33333333))
-    return _picked(t0, t1, even, odd)
+    """Registers of sixteen 3-bit codes: high bits in pairs, low bits in the lower halves of bytes.
+
+    Bits 0 and 2 of a byte times 4 + 16 stand at bits 2 and 6, bits 1 and 3 times 2 + 8 too; what else there is of the
+    products falls on bits 4 and 5, which are taken from ``high``.
+    """
+    even = uint32(uint32(low & uint32(0x05050505)) * uint32(4 + 16))
+    odd = uint32(uint32(low & uint32(0x0A0A0A0A)) * uint32(2 + 8))
+    even = ptx.select_bits(high, even, uint32(0x33333333))
+    return _picked(t0, t1, even, ptx.select_bits(uint32(high >> uint32(2)), odd, uint32(0x33333333)))
 
 
 @cuda.jit(device=True)
 def looked_up_3(first_high, second_high, low, t0, t1):
     """Registers of 32 3-bit codes: two words of high bits in pairs, one of low bits."""
-    zero = uint32(0)
-    first, second = ptx.pick_bytes(low, zero, 0x4140), ptx.pick_bytes(low, zero, 0x4342)
+    upper = uint32(low >> uint32(4))
+    first, second = ptx.pick_bytes(low, upper, 0x5140), ptx.pick_bytes(low, upper, 0x7362)
     return _looked_up_3(first_high, first, t0, t1) + _looked_up_3(second_high, second, t0, t1)
 
 
