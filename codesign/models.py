@@ -25,7 +25,7 @@ from codesign.model_config import CONFIG_FILE, first_line, read_config
 from codesign.off_grid import build_off_grid
 from codesign.package_models import PACKAGE_MODELS, Layout, PackageModel
 from codesign.packages import extract_file, join_files
-from codesign.unfinished_folder import check_finished
+from codesign.unfinished_folder import MANIFEST, check_finished
 from codesign.weight_names import WeightMap, map_weights, tied_names
 
 
@@ -246,8 +246,8 @@ def resolve_model(spec: str | Path) -> ModelSource:
             config.json, or a GGUF file.
 
     Raises:
-        ValueError: nothing of this name; the message has the nearest names. A folder that codesign quantize has left
-            unfinished. Also what fetching a package raises.
+        ValueError: nothing of this name; the message has the nearest names. A folder that codesign quantize has
+            written, or left unfinished. Also what fetching a package raises.
     """
     if str(spec) in PACKAGE_MODELS:
         return _packaged(str(spec), PACKAGE_MODELS[str(spec)])
@@ -256,6 +256,11 @@ def resolve_model(spec: str | Path) -> ModelSource:
         path = path.parent
     if path.is_dir():
         check_finished(path)
+        if (path / MANIFEST).is_file():
+            raise ValueError(
+                f"model must be an original one here, not {path}, which codesign quantize wrote: "
+                "give the model that it was made of"
+            )
         if not (path / CONFIG_FILE).is_file():
             raise ValueError(f"a model folder must hold {CONFIG_FILE}, which {path} does not")
         return ModelSource(path.resolve().name, path)
