@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from datatypes.channel_groups_config import ChannelGroupsConfig
 from datatypes.format import Format
 from datatypes.layer_config import LayerConfig, PartitionedConfig
 from hls.golden_runs import GoldenLayer
@@ -33,6 +34,8 @@ def describe(config: LayerConfig) -> str:
         scale = "" if part is None or part.scale is None else f" with scale {_plain_name(part.scale.format)}"
         said.append(f"weight {formats}{scale}")
     activation = "fp16" if config.activation is None else _plain_name(config.activation.formats[0])
+    if isinstance(config.activation, ChannelGroupsConfig):
+        activation += f" in {config.activation.groups} channel groups"
     branches = {
         "low-rank branch": config.low_rank,
         "outliers": config.outliers,

@@ -19,6 +19,7 @@ from codesign.text import load_text  # noqa: E402
 from codesign.tokens import tokenize, windows  # noqa: E402
 from datatypes.block_formats import MXFP4, MXFP6_E2M3, NVFP4, double_quantized  # noqa: E402
 from datatypes.catalog import FP16, INTS, INTS_SYMMETRIC, NF4, OLIVE4_INT  # noqa: E402
+from datatypes.channel_groups_config import ChannelGroupsConfig  # noqa: E402
 from datatypes.granularity import PerChannel, PerGroup, PerTensor  # noqa: E402
 from datatypes.layer_config import LayerConfig, ScaleConfig, TensorConfig  # noqa: E402
 from datatypes.layer_packing import pack_layer  # noqa: E402
@@ -207,6 +208,8 @@ def test_headers_are_a_closed_set():
 
 def test_what_an_encoding_is_in_words():
     assert describe(INT4) == "weight int4 with scale fp16, activation int8_sym"
+    grouped = replace(INT4, activation=ChannelGroupsConfig(INTS_SYMMETRIC[8], 12))
+    assert describe(grouped) == "weight int4 with scale fp16, activation int8_sym in 12 channel groups"
     assert describe(LayerConfig(weight=double_quantized((NF4,)))) == "weight nf4 with scale dynamic8, activation fp16"
 
 
