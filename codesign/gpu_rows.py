@@ -72,6 +72,7 @@ _HEAD_DIM = 128  # kernels_gpu/bench_attention.py
 _CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
 _CASE_CONDITION = "sequences x key heads x query heads of each at context"
 _STEP, _WAY = "decode step ", "way or cut"
+_EARLIER = "earlier kernel"  # what a row is to the fit
 _CUT, _REGISTERS = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)"), re.compile(r"(\d+) registers")
 _AHEAD = re.compile(r"(\d+) ahead")
 
@@ -121,7 +122,13 @@ def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
         return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record, gpu)
     case = case_of(record, gpu)
     time = case.predicted()
-    return Predicted(OWN, "gemv", time.bound, use_of(name, case.shape, sheet_name(case.gpu)), time.seconds)
+    use = _EARLIER if _earlier(record, name) else use_of(name, case.shape, sheet_name(case.gpu))
+    return Predicted(OWN, "gemv", time.bound, use, time.seconds)
+
+
+def _earlier(record: Measurement, recipe: str) -> bool:
+    """Whether a kernel was timed that decodes ``recipe`` in more instructions than the one that is predicted."""
+    return "version" not in record.conditions and encoding_of(RECIPES[recipe]).joined_anew
 
 
 def _check_comparable(record: Measurement) -> None:
@@ -278,7 +285,8 @@ def _step(record: Measurement, gpu: Gpu) -> Predicted:
     column = record.name.removeprefix(_STEP)
     kernel = OWN_STEP if column in RECIPES else f"{OWN_STEP}, products by others"
     largest = max(made.parts, key=lambda part: made.parts[part])
-    return Predicted(kernel, "step", largest, "not fitted", made.seconds)
+    use = _EARLIER if column in RECIPES and _earlier(record, column) else "not fitted"
+    return Predicted(kernel, "step", largest, use, made.seconds)
 
 
 def _other(record: Measurement, gpu: Gpu) -> Predicted:

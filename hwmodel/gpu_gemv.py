@@ -156,8 +156,10 @@ def gemv_time(
     work = instructions(encoding, ceil_div(m, launches), gathered=gathered)
     tiles = ceil_div(n, TILE_ROWS)
     block_bytes = shared_bytes(encoding, ceil_div(m, launches), k, cut) + RESERVED_BYTES
-    warp_registers = registers(encoding, ceil_div(m, launches), most=cut.registers) * WARP
-    blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (warp_registers * cut.warps))
+    of_thread = registers(
+        encoding, ceil_div(m, launches), most=cut.registers, gathered=gathered, ahead=cut.ahead
+    )  # fmt: skip
+    blocks = min(gpu.shared_bytes // block_bytes, _SM_REGISTERS // (of_thread * WARP * cut.warps))
     room = blocks
     blocks = max(1, min(blocks, ceil_div(tiles, gpu.multiprocessors), cut.blocks or blocks))
     inputs_s = blocks * tokens * k / _UNIT / WARP * c.input_instructions / _SCHEDULERS / gpu.frequency_hz

@@ -111,7 +111,8 @@ _PLANES: Mapping[int, _Cuts] = {
 _SHIFTED_FLOATS: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 1), GemvCut(8, 2, 2))
 _FOUR_ENTRIES: _Cuts = (GemvCut(8, 4, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
 _EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
-_EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2))
+_EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
+_MANY_SHORT_ROWS_OF_EIGHT = GemvCut(8, 4, 1, registers=64)  # a fourth block on an SM, where there are tiles for it
 _SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(16, 4, 2))
 _SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(8, 4, 2))
 _SHORT_GROUPS: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 2, 2), GemvCut(16, 4, 2))
@@ -157,8 +158,10 @@ def _cut_at_fast_memory(encoding: Decoded) -> GemvCut | None:
 
     Measured: INT3, NF3, NF4, FP4, MXFP4. ASSUMPTION: FP3 and NVFP4, which decode as INT3 and MXFP4, want the same.
     """
-    if not encoding.looked_up or encoding.learned or encoding.candidates > 1 or encoding.bits == 2:
+    if not encoding.looked_up or encoding.learned or encoding.bits == 2:
         return None
+    if encoding.candidates > 1:
+        return _TABLES_AT_FAST_MEMORY
     return _SMALL_BLOCKS_AT_FAST_MEMORY if encoding.digits == 2 or encoding.bits == 3 else _TABLES_AT_FAST_MEMORY
 
 
@@ -202,10 +205,12 @@ def wanted_cuts(
             the cuts but for the first one, which is one token's, are the same, and so is how many tokens fit.
     """
     tiles = ceil_div(n, TILE_ROWS)
-    size = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2
+    size, eight = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2, False
     if size == 2 and k < _LONG and encoding.looked_up:
         size = 1  # measured at 22016 x 4096
+        eight = encoding.bits == 3 and encoding.digits == 1
     best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
+    best = _MANY_SHORT_ROWS_OF_EIGHT if eight else best
     if size == 2 and memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
         best = _cut_at_fast_memory(encoding) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps

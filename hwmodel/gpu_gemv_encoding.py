@@ -23,9 +23,9 @@ BLOCK = 32  # codes of a lane and row in a run
 _LANE_WEIGHTS = TILE_ROWS * RUN // WARP  # of a run
 _LARGEST_BYTE = 126  # of a table of signed bytes: kernels_gpu/gemv_plan.py
 # Logical, shift and permute instructions to decode a weight, by bits: kernels_gpu/gemv_decode.py, first lines
-_TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 17 / 16, 4: 7 / 8}
+_TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 29 / 32, 4: 7 / 8}
 _SECOND_DIGIT: Mapping[int, float] = {2: 4 / 16, 3: 4 / 16, 4: 4 / 8}  # one more permute for 4 weights and table
-_INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 21 / 16, 8: 0.0}  # the same
+_INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 37 / 32, 8: 0.0}  # the same
 # Of a float of 5 to 8 bits that becomes one of a pair of halves, beyond its bits put together from planes:
 # kernels_gpu/gemv_halves.py. A pair takes a permutation, a shift, a mask and a merge; E5M2 the permutation alone; E4M3
 # of OFP8 a conversion, and a shift for every other pair
@@ -37,6 +37,7 @@ _TWICE_TILES = 3  # of columns, from which on both halves of a block are runs of
 # with tables of sixteen, 96 to 105 with two digits; MXFP4 and NVFP4 98 to 113, 132 and 141 to 170 with 4, 8 and 16
 # tiles, NF4 132 and 175 with two and four
 _REGISTERS, _SIXTEEN_REGISTERS, _SECOND_DIGIT_REGISTERS, _FLOAT_REGISTERS, _TILE_REGISTERS = 64, 12, 24, 8, 8
+_AHEAD_REGISTERS = 6  # for each block of codes decoded ahead: 96 for 70 to 74 with four
 _MOST_REGISTERS = 255  # of a thread: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
 _HALF_EXPONENT_BITS = 5  # binary16 of IEEE 754-2019
 _SCALES = {fmt.name for fmt in (FP16, BF16, FP32, UINT8, E8M0, UE4M3)}  # kernels_gpu/gemv_plan.py
@@ -88,6 +89,11 @@ class GemvEncoding:
     signed: bool = False
     sided: bool = False
     seven_bits: bool = False
+
+    @property
+    def joined_anew(self) -> bool:
+        """Whether version 9 of the kernel joins codes from their planes in fewer instructions than those before."""
+        return self.bits == 7 or (self.looked_up and self.bits == 3)
 
     @property
     def parts(self) -> int:
@@ -307,12 +313,19 @@ def instructions(encoding: GemvEncoding, tokens: int, *, gathered: bool = False)
     return RunWork(half + loads + products + scaling + sums + copies, half, products, ends)
 
 
-def registers(encoding: GemvEncoding, tokens: int, *, most: int = 0) -> int:
+def registers(encoding: GemvEncoding, tokens: int, *, most: int = 0, gathered: bool = True, ahead: int = 0) -> int:
     """Registers of a thread, in eights as they are given out; near enough to the compiled kernels' to count blocks.
 
-    No more than ``most``, where that is above 0.
+    Args:
+        encoding: of the weight.
+        tokens: of a launch.
+        most: no more than these, where above 0.
+        gathered: one token's lanes take four blocks of codes next to one another (``GemvCut.gathers``).
+        ahead: blocks of codes that a lane decodes ahead.
     """
     made = _REGISTERS + (_SIXTEEN_REGISTERS if encoding.looked_up and encoding.bits == 4 else 0)
-    made += _SECOND_DIGIT_REGISTERS * (encoding.digits - 1) + (_FLOAT_REGISTERS if encoding.floats else 0)
+    small = encoding.bits == 3 and not encoding.learned and tokens == 1 and not gathered  # NF3: 54 to 64
+    made += 0 if small else _SECOND_DIGIT_REGISTERS * (encoding.digits - 1)
+    made += (_FLOAT_REGISTERS if encoding.floats else 0) + _AHEAD_REGISTERS * ahead
     made += _TILE_REGISTERS * encoding.digits**2 * (encoding.column_tiles(tokens) - 1)
     return min(ceil_div(made, 8) * 8, most or _MOST_REGISTERS)

@@ -23,6 +23,7 @@ from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
+from kernels_gpu.bench_gemv import VERSION
 from kernels_gpu.bench_record import CLOCKS, Row, conditions_of_run, exit_without_cuda, gather, write_json
 from kernels_gpu.compile_ahead import add_jobs, compile_all, kept_ptx
 from kernels_gpu.decode_columns import CUBLAS, SEED, TINYGEMM, build, case_of, choose_distinct, type_of
@@ -143,6 +144,7 @@ def measurement(row: StepRow, common: dict[str, str], device: str) -> Measuremen
         "cache_bits": str(case.cache_bits),
         "vocabulary": "16 bits" if case.head is None else case.head.formats[0].name,
         "launches": str(row.launches),
+        "version": str(VERSION),
         "layers_with_weights_of_their_own": str(row.distinct),
         "tokens_per_s": f"{row.tokens_per_s:.2f}",
         "worst_error_over_tolerance": ", ".join(f"{kind} {worst:.3f}" for kind, worst in row.worst.items()),

@@ -53,6 +53,7 @@ from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, ti
 
 COMMAND = "python -m kernels_gpu.bench_gemv"
 versions = bench_record.versions  # what records of one run agree on
+VERSION = 9  # of the kernel: NOTES.md; records without it are of those before
 FILL = "stage after stage"  # of the ring before the inputs come; records without it: all at once (NOTES.md, version 8)
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))
@@ -189,6 +190,7 @@ def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record."""
     own = {
         "worst_error_over_tolerance": f"{row.worst_error:.3f}", "cut": row.cut, "ring": LAUNCHED.value, "fill": FILL,
+        "version": f"{VERSION}",
     }  # fmt: skip
     shape = (row.m, row.k, row.n)
     return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)

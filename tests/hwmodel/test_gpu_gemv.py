@@ -108,7 +108,9 @@ def test_more_registers_leave_fewer_blocks():
             if record.name in RECIPES and {"cut", "registers"} <= set(record.conditions):
                 case = case_of(record)
                 tokens = -(-case.shape[0] // case.predicted().launches)
-                found = registers(case.encoding, tokens), -(-int(record.conditions["registers"]) // 8) * 8
+                gathered = case.cut.gathers(case.encoding, tokens)
+                ours = registers(case.encoding, tokens, gathered=gathered, ahead=case.cut.ahead)
+                found = ours, -(-int(record.conditions["registers"]) // 8) * 8
                 ours, recorded = (min(65536 // (r * 32 * case.cut.warps), 3) for r in found)
                 same, rows = same + (ours == recorded), rows + 1
     assert rows > 300 and same > 0.7 * rows
