@@ -241,6 +241,7 @@ def _tiles(record: Measurement, gpu: Gpu) -> Predicted:
     case = tile_case_of(record, gpu)
     time, (_, n, k) = case.predicted(), case.shape
     use = use_of_tiles(case.name, n, k, sheet_name(case.gpu), case.cut.ring)
+    use = _EARLIER if _earlier(record, case.name) else use
     return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds)
 
 

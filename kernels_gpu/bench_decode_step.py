@@ -23,7 +23,6 @@ from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
 from kernels_gpu import bench_record
-from kernels_gpu.bench_gemv import VERSION
 from kernels_gpu.bench_record import CLOCKS, Row, conditions_of_run, exit_without_cuda, gather, write_json
 from kernels_gpu.compile_ahead import add_jobs, compile_all, kept_ptx
 from kernels_gpu.decode_columns import CUBLAS, SEED, TINYGEMM, build, case_of, choose_distinct, type_of
@@ -32,6 +31,7 @@ from kernels_gpu.decode_kernels import ahead, kernels_of
 from kernels_gpu.decode_model import CACHES, LLAMA_2_7B, Decoder, random_cache
 from kernels_gpu.decode_reference import verify
 from kernels_gpu.decode_step import DecodeStep, Stage, make_state
+from kernels_gpu.gemv_decode import VERSION
 from kernels_gpu.gemv_launch import MAX_TOKENS
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts

@@ -41,6 +41,7 @@ from kernels_gpu.dequantize_launch import spec_of as dequantize_spec
 from kernels_gpu.gemm_decode import tile_kernel_obstacle
 from kernels_gpu.gemm_launch import CUTS, choose_cut, padded_inputs, prepare_gemm, spec_of
 from kernels_gpu.gemm_reference import tolerance
+from kernels_gpu.gemv_decode import VERSION
 from kernels_gpu.gemv_launch import PackedMatrix, allocate_result
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
@@ -203,7 +204,7 @@ def measurement(row: Row, common: dict[str, str], device: str) -> Measurement:
     """A row as the cost model's record; a dequantizer has no tokens."""
     own = {
         "worst_error_over_tolerance": f"{row.worst_error:.3f}", "way or cut": row.cut, "ring": LAUNCHED.value,
-        "lookup": LOOKED_UP.value,
+        "lookup": LOOKED_UP.value, "version": str(VERSION),
     }  # fmt: skip
     shape = (row.m, row.k, row.n)
     return bench_record.measurement(row, shape, own, common=common, device=device, source=COMMAND)

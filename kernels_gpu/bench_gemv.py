@@ -32,6 +32,7 @@ from kernels_gpu.bench_record import (
     shape_argument,
     write_json,
 )
+from kernels_gpu.gemv_decode import VERSION
 from kernels_gpu.gemv_launch import (
     MAX_TOKENS,
     PackedMatrix,
@@ -53,7 +54,6 @@ from kernels_gpu.timing import copy_bytes_per_s, one_after_another, rotation, ti
 
 COMMAND = "python -m kernels_gpu.bench_gemv"
 versions = bench_record.versions  # what records of one run agree on
-VERSION = 9  # of the kernel: NOTES.md; records without it are of those before
 FILL = "stage after stage"  # of the ring before the inputs come; records without it: all at once (NOTES.md, version 8)
 # q projection of Llama-2-7B, its gate projection, and Llama-2-70B's (Touvron et al. 2023, arXiv 2307.09288)
 SHAPES = ((4096, 4096), (11008, 4096), (28672, 8192))

@@ -18,6 +18,8 @@ from kernels_gpu.gemv_halves import make_half_products
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind
 from kernels_gpu.gemv_planes import looked_up_2, looked_up_3, looked_up_4, make_joined, make_load_words, nibbles
 
+VERSION = 9  # of the GEMV and its decoding: NOTES.md; records that do not say are of those before
+
 
 @dataclass(frozen=True)
 class Decoders:

@@ -12,7 +12,7 @@ from datatypes.catalog import FP16, INTS_SYMMETRIC, NF4
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import LayerConfig, LowRankConfig, OutlierConfig, OutlierLayout, ScaleConfig, TensorConfig
 from hwmodel.gpu import GpuKernels
-from hwmodel.gpu_branches import Beside, branch_s, columns_s, ring_s, rows_s
+from hwmodel.gpu_branches import Beside, branch_s, columns_s, joined_s, ring_s, rows_s
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_narrow import COPY_SHARE
@@ -26,6 +26,8 @@ PUBLIC = replace(H100, kernels=GpuKernels.PUBLIC)
 WHERE = Beside(H100, H100.dram.bytes_per_s * COPY_SHARE)
 # INT4's ring of 16 warps with two stages of two runs of 1 KiB on 132 SMs holds 4096 x 4096 but a few groups' scales
 RING_S = ring_s(encoding_of(RECIPES["int4_g128"]), GemvCut(16, 2, 2), 4096 * 4096 * (4 + 16 / 128) / 8, WHERE)
+WIDE = TensorConfig((FP16,), scale=None)
+LARGE = LayerConfig(weight=RECIPES["int4_g128"], low_rank=LowRankConfig(300, WIDE, WIDE))
 INT4, ROWS, COLUMNS, BRANCH = (MEASURED_LAYERS[name] for name in ("int4_g128", "rows1", "columns1", "lqer32_fp16"))
 
 
@@ -40,7 +42,8 @@ def test_measured_layers_of_few_tokens_are_within_the_models_errors():
         case = layer_case_of(record)
         m, n, k = case.shape
         if m <= 4 and n < 20000:  # beyond, the measured inputs lie in memory; with 16 tokens other ways are charged
-            errors.append(seconds(case.config, m, n, k) / case.seconds - 1)
+            if case.fused:  # a branch in launches of its own is not what is charged
+                errors.append(seconds(case.config, m, n, k) / case.seconds - 1)
     assert len(errors) == 24
     assert np.abs(errors).mean() < 0.085 and np.abs(errors).max() < 0.2  # docs/gpu_kernels.md: columns, 20 % at worst
 
@@ -48,12 +51,13 @@ def test_measured_layers_of_few_tokens_are_within_the_models_errors():
 @pytest.mark.parametrize(
     ("config", "beside"),
     [
-        (BRANCH, lambda shape: sum(branch_s(BRANCH.low_rank, shape, WHERE, RING_S))),
+        (BRANCH, lambda shape: sum(joined_s(BRANCH.low_rank, shape, WHERE, 1))),
+        (LARGE, lambda shape: sum(branch_s(LARGE.low_rank, shape, WHERE, RING_S))),
         (replace(COLUMNS, outliers=replace(COLUMNS.outliers, keep_dense_slot=True)),
          lambda shape: columns_s(replace(COLUMNS.outliers, keep_dense_slot=True), shape, WHERE)[1]),
         (ROWS, lambda shape: rows_s(ROWS.outliers, shape, WHERE)),
     ],
-    ids=["branch", "columns", "rows"],
+    ids=["branch", "branch of a large rank", "columns", "rows"],
 )  # fmt: skip
 def test_kernels_beside_a_product_are_charged_beside_it(config, beside):
     alone = seconds(replace(config, low_rank=None, outliers=None))

@@ -49,7 +49,7 @@ def test_fast_memory_lies_between_the_two_measured_gpus():
 # decode as INT3 and MXFP4
 FAST = {
     "fp4_g128": (8, 4, 2), "mxfp4": (8, 4, 2), "nvfp4": (8, 4, 2), "int3_g128": (4, 4, 3), "fp3_g128": (4, 4, 3),
-    "nf4_g64": (4, 4, 3), "nf3_g64": (4, 4, 3),
+    "nf4_g64": (4, 4, 3), "nf3_g64": (4, 4, 3), "bitmod3_g128": (8, 4, 2),
 }  # fmt: skip
 
 

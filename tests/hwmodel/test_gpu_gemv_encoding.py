@@ -55,11 +55,11 @@ def test_the_model_knows_an_encoding_exactly_where_there_is_a_kernel():
 
 
 def test_decoding_takes_the_instructions_that_the_kernel_states():
-    # kernels_gpu/gemv_decode.py: nibbles 3/8; table of 2 bits 11/16, 3 bits 17/16, 4 bits 7/8, two digits 11/8; planes
-    # of 5 and 6 bits 15/16, 7 bits 21/16; gemv_halves.py: for a pair four, one conversion and half a shift, or one
+    # kernels_gpu/gemv_decode.py: nibbles 3/8; table of 2 bits 11/16, 3 bits 29/32, 4 bits 7/8, two digits 11/8; planes
+    # of 5 and 6 bits 15/16, 7 bits 37/32; gemv_halves.py: for a pair four, one conversion and half a shift, or one
     stated = {
-        "int8": 0, "int4_g128": 3 / 8, "int2_g64": 11 / 16, "int3_g128": 17 / 16, "fp4_g128": 7 / 8, "nf4_g64": 11 / 8,
-        "int5_g128": 15 / 16, "int6_g128": 15 / 16, "int7_g128": 21 / 16, "learned4": 11 / 8,
+        "int8": 0, "int4_g128": 3 / 8, "int2_g64": 11 / 16, "int3_g128": 29 / 32, "fp4_g128": 7 / 8, "nf4_g64": 11 / 8,
+        "int5_g128": 15 / 16, "int6_g128": 15 / 16, "int7_g128": 37 / 32, "learned4": 11 / 8,
         "e2m3_g128": 15 / 16 + 2, "e3m2_g128": 15 / 16 + 2, "e4m3": 3 / 4, "e5m2_g128": 1 / 2,
     }  # fmt: skip
     assert {name: encoding_of(RECIPES[name]).decode for name in stated} == stated
@@ -73,9 +73,12 @@ def test_instructions_of_a_run_by_hand_and_in_the_disassembly():
     # E5M2: 32 permutations; loads 4 of codes, 4 of inputs, 1 of their scale; 8 products; 4; 4; 8 copies
     work = instructions(encoding_of(RECIPES["e5m2_g128"]), 1)
     assert (work.instructions, work.half_wide, work.products) == (32 + 9 + 8 + 4 + 4 + 8, 32, 8)
-    # NOTES.md: 10.4 M warp instructions on the half-wide pipe for BitMoD-3 at 28672 x 8192, counted by ncu
+    # NOTES.md: 10.4 M warp instructions on the half-wide pipe for BitMoD-3 at 28672 x 8192, counted by ncu, less 0.15 of
+    # a weight's since
     runs = 28672 // 16 * 8192 // 128
-    assert instructions(encoding_of(RECIPES["bitmod3_g128"]), 1).half_wide * runs == pytest.approx(10.4e6, rel=0.15)
+    assert instructions(encoding_of(RECIPES["bitmod3_g128"]), 1).half_wide * runs == pytest.approx(
+        10.4e6 - 0.15 * 28672 * 8192 / 32, rel=0.15
+    )
 
 
 def test_groups_below_a_run_take_more_columns():

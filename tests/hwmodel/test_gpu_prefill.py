@@ -47,7 +47,10 @@ def measured_ways():
         for record in read_measurements(recorded_files()[RECORDED.index(file)]):
             name, _, way = record.name.partition(" ")
             otherwise = name in RECIPES and in_halves(encoding_of(RECIPES[name]), LOOKED_UP)
-            if way == "tiles" and otherwise and record.conditions.get("lookup") != LOOKED_UP.value:
+            anew = name in RECIPES and encoding_of(RECIPES[name]).joined_anew and "version" not in record.conditions
+            if way == "tiles" and anew:
+                earlier.add((name, record.shape))
+            elif way == "tiles" and otherwise and record.conditions.get("lookup") != LOOKED_UP.value:
                 earlier.add((name, record.shape))
             elif way == "library" or (way == "tiles" and record.conditions.get("ring") == LAUNCHED.value):
                 cut = record.conditions["way or cut"] or "library"
@@ -63,7 +66,7 @@ def test_the_presets_price_is_that_of_the_faster_measured_way():
             timed = min(ways["library"], ways.get(cut, 1.0))
             errors.append(seconds(spec_of(m, n, k), name) / timed - 1)
     # before this project's kernels were priced: 26 % in the mean, 66 % too fast at worst
-    assert len(errors) >= 100 and np.abs(errors).mean() < 0.037 and np.abs(errors).max() < 0.15
+    assert len(errors) >= 85 and np.abs(errors).mean() < 0.037 and np.abs(errors).max() < 0.15
 
 
 @pytest.mark.parametrize("name", ["int4_g128", "bitmod3_g128", "nvfp4", "learned4", "e4m3_g128"])
