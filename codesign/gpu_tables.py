@@ -42,7 +42,7 @@ from kernels_gpu.gemv_recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs" / "gpu_kernels.md"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_HELD, _FITTED, _OTHER = "held out", "fitted", "other GPU"
+_HELD, _FITTED, _OTHER, _EARLIER = "held out", "fitted", "other GPU", "earlier kernel"
 _ERRORS = ("rows", "count", "mean", "worst", "within 15 %", "roofline, mean", "worst")
 
 
@@ -105,6 +105,7 @@ def _later(own: pd.DataFrame) -> set[str]:
 def gemv_groups(rows: pd.DataFrame) -> str:
     """Mean errors of the decode GEMV by shape, tokens and format."""
     own = _kernel(rows, OWN)
+    own = own[own["use"] != _EARLIER]
     gpus = sorted(own["gpu"].unique())
     lines: list[list[object]] = []
     shape = own["n"].astype(str) + "x" + own["k"].astype(str)

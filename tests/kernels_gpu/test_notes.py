@@ -20,7 +20,11 @@ RECIPES = {
 }  # fmt: skip
 LAYERS = {
     "INT4 alone": "int4_g128", "rank 32, FP16 factors": "lqer32_fp16", "rank 32, INT8 factors": "lqer32_int8",
-    "rank 32, MXINT8 factors": "lqer32_mxint8", "1 % columns, dense slots left out": "columns1",
+    "rank 32, MXINT8 factors": "lqer32_mxint8",
+    "rank 32, FP16 factors, three launches": "lqer32_fp16_launches",
+    "rank 32, INT8 factors, three launches": "lqer32_int8_launches",
+    "rank 32, MXINT8 factors, three launches": "lqer32_mxint8_launches",
+    "1 % columns, dense slots left out": "columns1",
     "1 % of weights in rows": "rows1",
 }  # fmt: skip
 
