@@ -201,7 +201,8 @@ def test_kernels_are_predicted_as_they_are_priced_where_they_cannot_overlap(tmp_
     for file, kernel in (
         ("gemv_h100.json", "int4_g128"), ("gemm_h100.json", "int4_g128 tiles"),
         ("gemm_h100.json", "int4_g128 dequantize"), ("gemm_h100.json", "int4_g128 library"),
-        ("layer_h100.json", "lqer32_fp16"), ("layer_h100.json", "lqer32_fp16_launches"), ("gemv_h100.json", "fp16 cuBLAS"),
+        ("layer_h100.json", "lqer32_fp16"), ("layer_h100.json", "lqer32_fp16_launches"),
+        ("gemv_h100.json", "fp16 cuBLAS"),
     ):  # fmt: skip
         path.write_text(json.dumps([changed(file, kernel)]))
         (record,) = read_measurements(path)

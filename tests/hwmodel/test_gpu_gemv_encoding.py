@@ -73,8 +73,8 @@ def test_instructions_of_a_run_by_hand_and_in_the_disassembly():
     # E5M2: 32 permutations; loads 4 of codes, 4 of inputs, 1 of their scale; 8 products; 4; 4; 8 copies
     work = instructions(encoding_of(RECIPES["e5m2_g128"]), 1)
     assert (work.instructions, work.half_wide, work.products) == (32 + 9 + 8 + 4 + 4 + 8, 32, 8)
-    # NOTES.md: 10.4 M warp instructions on the half-wide pipe for BitMoD-3 at 28672 x 8192, counted by ncu, less 0.15 of
-    # a weight's since
+    # NOTES.md: 10.4 M warp instructions on the half-wide pipe for BitMoD-3 at 28672 x 8192, counted by ncu, less
+    # 0.15 a weight since
     runs = 28672 // 16 * 8192 // 128
     assert instructions(encoding_of(RECIPES["bitmod3_g128"]), 1).half_wide * runs == pytest.approx(
         10.4e6 - 0.15 * 28672 * 8192 / 32, rel=0.15

@@ -48,9 +48,8 @@ def measured_ways():
             name, _, way = record.name.partition(" ")
             otherwise = name in RECIPES and in_halves(encoding_of(RECIPES[name]), LOOKED_UP)
             anew = name in RECIPES and encoding_of(RECIPES[name]).joined_anew and "version" not in record.conditions
-            if way == "tiles" and anew:
-                earlier.add((name, record.shape))
-            elif way == "tiles" and otherwise and record.conditions.get("lookup") != LOOKED_UP.value:
+            otherwise = otherwise and record.conditions.get("lookup") != LOOKED_UP.value
+            if way == "tiles" and (anew or otherwise):
                 earlier.add((name, record.shape))
             elif way == "library" or (way == "tiles" and record.conditions.get("ring") == LAUNCHED.value):
                 cut = record.conditions["way or cut"] or "library"

@@ -21,11 +21,12 @@ from datatypes.layer_config import (
 from datatypes.quantize import quantize_tensor
 from datatypes.quantized_layer import Outliers, QuantizedLayer
 from kernels_gpu import ptx
-from kernels_gpu.gemv_branch_spec import BranchSpec
+from kernels_gpu.gemv_branch_spec import MOST_RANK, BranchSpec
 from kernels_gpu.gemv_launch import Branch, allocate_result, prepare
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.layer import device_layer, layer_gemv, prepare_layer
 from kernels_gpu.layer_inputs import InputsSpec
+from kernels_gpu.layer_kernels import kernels_of
 from kernels_gpu.layer_reference import reference
 from kernels_gpu.low_rank_spec import Factor, FactorKind
 
@@ -167,6 +168,15 @@ def test_a_branch_in_the_launch_of_the_product_is_one_launch_less_two_and_must_f
         Branch(*layer.low_rank[::-1], x)
     with pytest.raises(ValueError, match="a branch of 1 tokens must have 16 rows, not 16 for 2 tokens"):
         prepare(layer.dense, x, y, branch=Branch(*layer.low_rank, torch.zeros(2, 128).half()))
+
+
+@simulated
+@pytest.mark.parametrize(("rank", "launches"), [(MOST_RANK, 1), (MOST_RANK + 8, 3)])
+def test_a_branch_of_a_large_rank_is_launches_of_its_own(rank, launches):
+    layer = device_layer(with_branch(288, 288, LowRankConfig(rank, FACTOR, FACTOR)), "cpu")
+    x = torch.zeros(1, 288).half()
+    assert len(prepare_layer(layer, x, allocate_result(1, 288, x))) == launches
+    assert len(list(kernels_of(layer, 288, 1))) == launches
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 16])
