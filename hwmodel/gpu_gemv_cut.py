@@ -51,7 +51,7 @@ class GemvCut:
         blocks: on an SM; 0 for all that fit.
         registers: of a thread at most; 0 for as many as the assembler likes.
         ring: where rows of a stage begin.
-        ahead: blocks of 32 codes that a lane decodes before it waits for the inputs; the model has no law for it.
+        ahead: blocks of 32 codes that a lane decodes before it waits for the inputs; the model counts their registers.
     """
 
     warps: int
@@ -156,7 +156,8 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
 def _cut_at_fast_memory(encoding: Decoded) -> GemvCut | None:
     """What measured best for many tiles of rows on an H200, where that is not the H100's best.
 
-    Measured: INT3, NF3, NF4, FP4, MXFP4. ASSUMPTION: FP3 and NVFP4, which decode as INT3 and MXFP4, want the same.
+    Measured: INT3, NF3, NF4, FP4, MXFP4, BitMoD-3. ASSUMPTION: FP3 and NVFP4, which decode as INT3 and MXFP4, want the
+    same.
     """
     if not encoding.looked_up or encoding.learned or encoding.bits == 2:
         return None

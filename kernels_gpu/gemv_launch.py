@@ -177,7 +177,8 @@ def spec_of(
         branch=branch,
         ahead=cut.ahead,
     )
-    return spec if branch is None or cut.registers else replace(spec, registers=_registers(spec))
+    # a cut's own registers were measured without a branch
+    return spec if branch is None else replace(spec, registers=_registers(spec))
 
 
 def _registers(spec: GemvSpec) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from codesign.gpu_layers import layer_case_of
 from codesign.gpu_records import RECORDED, read_measurements, recorded_files
 from codesign.gpu_rows import (
     ATTENTIONS,
@@ -168,6 +169,23 @@ def test_a_kernel_that_the_model_does_not_know_is_told_from_a_mistake(measured, 
 def test_a_record_that_lacks_something_is_refused(measured, said):
     with pytest.raises(ValueError, match=said):
         predicted_of(measured)
+
+
+def test_rows_of_what_is_decoded_anew_are_of_an_earlier_kernel_unless_they_say():
+    def use(made, **conditions):
+        return predicted_of(replace(made, conditions={**made.conditions, **conditions})).use
+
+    for made in (gemv("int3_g128"), gemv("bitmod3_g128", device=H200), gemv("int7_g128"), tiles("bitmod3_g128 tiles")):
+        assert use(made) == "earlier kernel" != use(made, version="9")
+    assert use(step("decode step bitmod3_g128")) == "earlier kernel"
+    assert use(step("decode step bitmod3_g128"), version="9") == "not fitted" == use(step())
+    assert use(gemv("fp4_g128")) == use(gemv("fp4_g128"), version="9")
+
+
+def test_a_branch_in_launches_of_its_own_is_told_by_its_name():
+    joined, alone = (layer_case_of(layer(name)) for name in ("lqer32_fp16", "lqer32_fp16_launches"))
+    assert joined.fused and not alone.fused and joined.name == alone.name
+    assert joined.predicted_s() + 1e-6 < alone.predicted_s()
 
 
 def test_a_cut_is_read_with_its_registers_and_ring():
