@@ -116,6 +116,7 @@ def move(source, out):
     shared = ptx_tile.shared_words()
     ptx_tile.start()
     ptx_tile.wait_for_previous()
+    ptx_tile.wait_for_previous_in_a_loop(uint32(0))
     ptx_tile.put_1(shared, 0, ptx_tile.load_word(source, 1))
     ptx_tile.put_2(shared, 2, *ptx_tile.stream_words_2(source, 2))
     ptx_tile.put_4(shared, 4, *ptx_tile.load_words_4(source, 4))
