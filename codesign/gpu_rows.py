@@ -26,7 +26,7 @@ from hwmodel.gpu_dequantize import dequantize_s, library_s
 from hwmodel.gpu_gemv_cut import MOST_TOKENS, RESERVED_BYTES, GemvCut, Ring, shared_bytes
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import GemvCase, use_of
-from hwmodel.gpu_kernel_fit import FITTED_GPU
+from hwmodel.gpu_kernel_fit import EARLIER, FITTED_GPU
 from hwmodel.gpu_narrow import COPY_SHARE
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import TileCut
@@ -72,7 +72,6 @@ _HEAD_DIM = 128  # kernels_gpu/bench_attention.py
 _CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
 _CASE_CONDITION = "sequences x key heads x query heads of each at context"
 _STEP, _WAY = "decode step ", "way or cut"
-_EARLIER = "earlier kernel"  # what a row is to the fit
 _CUT, _REGISTERS = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)"), re.compile(r"(\d+) registers")
 _AHEAD = re.compile(r"(\d+) ahead")
 
@@ -122,7 +121,7 @@ def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
         return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record, gpu)
     case = case_of(record, gpu)
     time = case.predicted()
-    use = _EARLIER if _earlier(record, name) else use_of(name, case.shape, sheet_name(case.gpu))
+    use = EARLIER if _earlier(record, name) else use_of(name, case.shape, sheet_name(case.gpu))
     return Predicted(OWN, "gemv", time.bound, use, time.seconds)
 
 
@@ -241,7 +240,7 @@ def _tiles(record: Measurement, gpu: Gpu) -> Predicted:
     case = tile_case_of(record, gpu)
     time, (_, n, k) = case.predicted(), case.shape
     use = use_of_tiles(case.name, n, k, sheet_name(case.gpu), case.cut.ring)
-    use = _EARLIER if _earlier(record, case.name) else use
+    use = EARLIER if _earlier(record, case.name) else use
     return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds)
 
 
@@ -286,7 +285,7 @@ def _step(record: Measurement, gpu: Gpu) -> Predicted:
     column = record.name.removeprefix(_STEP)
     kernel = OWN_STEP if column in RECIPES else f"{OWN_STEP}, products by others"
     largest = max(made.parts, key=lambda part: made.parts[part])
-    use = _EARLIER if column in RECIPES and _earlier(record, column) else "not fitted"
+    use = EARLIER if column in RECIPES and _earlier(record, column) else "not fitted"
     return Predicted(kernel, "step", largest, use, made.seconds)
 
 

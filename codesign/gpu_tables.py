@@ -30,7 +30,7 @@ from datatypes.layer_config import LayerConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemv import gemv_constants
 from hwmodel.gpu_gemv_fit import LATER_FORMATS
-from hwmodel.gpu_kernel_fit import FITTED_GPU
+from hwmodel.gpu_kernel_fit import EARLIER, FITTED_GPU
 from hwmodel.gpu_presets import GPUS
 from hwmodel.gpu_price import gpu_price
 from hwmodel.gpu_tiles import tile_constants
@@ -42,7 +42,7 @@ from kernels_gpu.gemv_recipes import RECIPES
 
 DOCS = Path(__file__).parents[1] / "docs" / "gpu_kernels.md"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_HELD, _FITTED, _OTHER, _EARLIER = "held out", "fitted", "other GPU", "earlier kernel"
+_HELD, _FITTED, _OTHER = "held out", "fitted", "other GPU"
 _ERRORS = ("rows", "count", "mean", "worst", "within 15 %", "roofline, mean", "worst")
 
 
@@ -105,7 +105,7 @@ def _later(own: pd.DataFrame) -> set[str]:
 def gemv_groups(rows: pd.DataFrame) -> str:
     """Mean errors of the decode GEMV by shape, tokens and format."""
     own = _kernel(rows, OWN)
-    own = own[own["use"] != _EARLIER]
+    own = own[own["use"] != EARLIER]
     gpus = sorted(own["gpu"].unique())
     lines: list[list[object]] = []
     shape = own["n"].astype(str) + "x" + own["k"].astype(str)

@@ -17,16 +17,15 @@ from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_branches import (
     Beside,
     beside_without_kernel,
-    branch_s,
     columns_s,
     dense_inputs,
-    joined_s,
     joins,
+    low_rank_s,
     ring_s,
     rows_s,
 )
 from hwmodel.gpu_energy import timed
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
+from hwmodel.gpu_gemv_cut import cut_on
 from hwmodel.gpu_launch import ALONE_S, alone_s
 from hwmodel.gpu_narrow import COPY_SHARE, LEAST_CAPABILITY, NARROW_TOKENS, project_encoding
 from hwmodel.gpu_operands import Operands, operands_of
@@ -63,7 +62,7 @@ def _dense_launches(spec: LayerSpec, operands: Operands, config: LayerConfig, gp
     encoding = project_encoding(spec, operands, gpu)
     if encoding is None or not _has_kernels(spec, config, gpu):
         return 0.0, 0
-    chosen = choose_cut(encoding, (spec.m, spec.n, spec.k), gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
+    chosen = cut_on(gpu, encoding, (spec.m, spec.n, spec.k))
     if chosen is None:
         return 0.0, 0
     cut, launches = chosen
@@ -101,8 +100,7 @@ def _branch(
     price = _wide_product(down, first, gpu) + _wide_product(up, second, gpu)
     if spec.m > NARROW_TOKENS:
         return price
-    shape, where = (spec.m, spec.n, spec.k), _where(gpu)
-    both = joined_s(branch, shape, where, launches) if joined else branch_s(branch, shape, where, fill_s)
+    both = low_rank_s(branch, (spec.m, spec.n, spec.k), _where(gpu), fill_s, launches=launches)
     down_s, up_s = (spec.copies * seconds for seconds in both)
     own = timed(down.macs, first, down_s, gpu) + timed(up.macs, second, up_s, gpu)
     return min(own, price, key=lambda one: one.cycles)

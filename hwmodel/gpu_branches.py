@@ -110,12 +110,16 @@ def branch_s(
 ) -> tuple[float, float]:
     """Seconds of ``A x`` and of ``y += B t``, the shape being m (1 to 16), n, k; ``ring_s`` of the product between."""
     m, n, k = shape
-    rank = min(branch.rank, n, k)
+    rank, (down_bytes, up_bytes) = min(branch.rank, n, k), _factor_bytes(branch, n, k)
     first, second = cut_of_a(branch.a, k), cut_of_b(branch.b, rank)
-    down_bytes = branch.a.storage_bits((rank, k)).total / BYTE_BITS
-    up_bytes = branch.b.storage_bits((n, rank)).total / BYTE_BITS
     down_s = _thin_s(first, (m, rank), Source.INPUTS, down_bytes, where, added=False)
     return _before_s(down_s, where, ring_s), _thin_s(second, (m, n), Source.SUMS, up_bytes, where, added=True)
+
+
+def _factor_bytes(branch: LowRankConfig, n: int, k: int) -> tuple[float, float]:
+    """Bytes of A and of B of an ``[n, k]`` weight."""
+    rank = min(branch.rank, n, k)
+    return branch.a.storage_bits((rank, k)).total / BYTE_BITS, branch.b.storage_bits((n, rank)).total / BYTE_BITS
 
 
 def joins(branch: LowRankConfig, n: int, k: int) -> bool:
@@ -126,12 +130,19 @@ def joins(branch: LowRankConfig, n: int, k: int) -> bool:
 def joined_s(branch: LowRankConfig, shape: tuple[int, int, int], where: Beside, launches: int) -> tuple[float, float]:
     """Seconds that both products of a branch add to the launches of a dense product of m (1 to 16), n, k."""
     (m, n, k), c = shape, where.fitted
-    rank = min(branch.rank, n, k)
-    down_bytes = branch.a.storage_bits((rank, k)).total / BYTE_BITS
-    up_bytes = branch.b.storage_bits((n, rank)).total / BYTE_BITS
+    down_bytes, up_bytes = _factor_bytes(branch, n, k)
     tiles = ceil_div(n, TILE_ROWS) / where.gpu.multiprocessors
     handed_s = c.joined_s + ceil_div(m, launches) * (c.joined_token_s + tiles * c.joined_tile_s)
     return launches * (handed_s + down_bytes / where.copy_bytes_per_s), launches * up_bytes / where.copy_bytes_per_s
+
+
+def low_rank_s(
+    branch: LowRankConfig, shape: tuple[int, int, int], where: Beside, ring_s: float = 0.0, *, launches: int = 0
+) -> tuple[float, float]:
+    """Seconds of both products of a branch as they are launched; the arguments as in ``beside_s``."""
+    if launches and joins(branch, *shape[1:]):
+        return joined_s(branch, shape, where, launches)
+    return branch_s(branch, shape, where, ring_s)
 
 
 def columns_s(
@@ -192,10 +203,7 @@ def beside_s(
         raise NotImplementedError(f"kernels beside a product must take the layer, not {reason}")
     seconds = 0.0
     if config.low_rank is not None:
-        if launches and joins(config.low_rank, *shape[1:]):
-            seconds += sum(joined_s(config.low_rank, shape, where, launches))
-        else:
-            seconds += sum(branch_s(config.low_rank, shape, where, ring_s))
+        seconds += sum(low_rank_s(config.low_rank, shape, where, ring_s, launches=launches))
     if config.outliers is not None:
         by_column = config.outliers.layout is OutlierLayout.COLUMNS
         seconds += (

@@ -13,7 +13,7 @@ from datatypes.layer_config import LayerConfig, TensorConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_branches import Beside, beside_s, dense_inputs, ring_s
 from hwmodel.gpu_gemv import gemv_time
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
+from hwmodel.gpu_gemv_cut import cut_on
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_gemv_fit import HELD_SHAPES
 from hwmodel.gpu_kernel_fit import fit_logs, use_in_fit
@@ -67,7 +67,7 @@ class BranchCase:
         if not isinstance(weight, TensorConfig):
             raise NotImplementedError(f"weight of a measured layer must be one encoding, not {weight!r}")
         encoding, dense = encoding_of(weight), (n, dense_inputs(self.config, self.shape[1:]))
-        chosen = choose_cut(encoding, (m, *dense), self.gpu.shared_bytes - RESERVED_BYTES, self.gpu.dram.bytes_per_s)
+        chosen = cut_on(self.gpu, encoding, (m, *dense))
         if chosen is None:
             raise NotImplementedError(f"inputs of a measured layer must fit into shared memory, not {dense[1]!r}")
         c = turn_constants() if constants is None else constants

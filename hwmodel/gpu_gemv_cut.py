@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from datatypes.planes import WORD_BITS, plane_widths
+from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemv_encoding import BLOCK, RUN, TILE_ROWS, GemvEncoding
 from hwmodel.units import BYTE_BITS, KIB, ceil_div
 
@@ -183,20 +184,22 @@ def choose_cut(
     m, n, k = shape
     for launches in range(1, m + 1):
         tokens = ceil_div(m, launches)
-        wanted = wanted_cuts(encoding, tokens, n, k, memory_bytes_per_s)
-        wanted = wanted if encoding.seven_bits else tuple(replace(cut, ahead=0) for cut in wanted)
+        wanted = wanted_cuts(encoding, tokens, n, k, memory_bytes_per_s, ahead=encoding.seven_bits)
         cut = next((c for c in wanted if shared_bytes(encoding, tokens, k, c) <= shared_limit), LAST_CUT)
         if shared_bytes(encoding, tokens, k, cut) <= shared_limit:
             return cut, launches
     return None
 
 
+def cut_on(gpu: Gpu, encoding: GemvEncoding, shape: tuple[int, int, int]) -> tuple[GemvCut, int] | None:
+    """``choose_cut`` for a GPU's shared memory and bandwidth, by its data sheet."""
+    return choose_cut(encoding, shape, gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
+
+
 def wanted_cuts(
-    encoding: Decoded, tokens: int, n: int, k: int, memory_bytes_per_s: float | None = None
+    encoding: Decoded, tokens: int, n: int, k: int, memory_bytes_per_s: float | None = None, *, ahead: bool = False
 ) -> tuple[GemvCut, ...]:
     """Cuts to try, the best first; each has work for all its warps, and registers for all its threads.
-
-    Where codes cannot be decoded ahead (``kernels_gpu.gemv_ahead_spec``), the same cuts are taken without.
 
     Args:
         encoding: of the weight.
@@ -204,14 +207,16 @@ def wanted_cuts(
         n, k: the weight's shape.
         memory_bytes_per_s: the GPU's DRAM bandwidth by its data sheet; ``None`` for an H100's choice. Whatever it is,
             the cuts but for the first one, which is one token's, are the same, and so is how many tokens fit.
+        ahead: codes can be decoded ahead (``kernels_gpu.gemv_ahead_spec``); else the same cuts are taken without.
     """
     tiles = ceil_div(n, TILE_ROWS)
-    size, eight = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2, False
-    if size == 2 and k < _LONG and encoding.looked_up:
-        size = 1  # measured at 22016 x 4096
-        eight = encoding.bits == 3 and encoding.digits == 1
+    size = 0 if tiles <= _SMALL else 1 if tiles < _LARGE else 2
+    short = size == 2 and k < _LONG and encoding.looked_up  # measured at 22016 x 4096
+    size = 1 if short else size
     best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
-    best = _MANY_SHORT_ROWS_OF_EIGHT if eight else best
+    if short and encoding.bits == 3 and encoding.digits == 1:
+        best = _MANY_SHORT_ROWS_OF_EIGHT
+    best = best if ahead else replace(best, ahead=0)
     if size == 2 and memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
         best = _cut_at_fast_memory(encoding) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps

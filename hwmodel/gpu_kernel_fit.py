@@ -16,6 +16,7 @@ from hwmodel.gpu import Gpu
 from hwmodel.gpu_gemv_encoding import GemvEncoding
 
 FITTED_GPU = "h100"
+EARLIER = "earlier kernel"  # what a row is to a fit that was measured before the kernel was changed
 _SOFT = 0.05  # log errors above count linearly
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from hwmodel.gpu import Gpu, GpuKernels
 from hwmodel.gpu_gemv import gemv_time
-from hwmodel.gpu_gemv_cut import MOST_TOKENS, RESERVED_BYTES, choose_cut
+from hwmodel.gpu_gemv_cut import MOST_TOKENS, cut_on
 from hwmodel.gpu_gemv_encoding import GemvEncoding
 from hwmodel.gpu_operands import Operands
 from hwmodel.units import BYTE_BITS
@@ -44,7 +44,7 @@ def project_seconds(spec: LayerSpec, operands: Operands, gpu: Gpu) -> float | No
     if encoding is None:
         return None
     shape = spec.m, spec.n, spec.k
-    chosen = choose_cut(encoding, shape, gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
+    chosen = cut_on(gpu, encoding, shape)
     if chosen is None:
         return None
     time = gemv_time(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from hwmodel.gpu_gemv_cut import LAUNCHED, Ring
 from hwmodel.gpu_gemv_fit import HELD_SHAPES
-from hwmodel.gpu_kernel_fit import ProductCase, fit_logs, use_in_fit
+from hwmodel.gpu_kernel_fit import EARLIER, ProductCase, fit_logs, use_in_fit
 from hwmodel.gpu_tiles import TileConstants, TileCut, TileTime, tile_time
 
 FITTED_FORMATS = ("int4_g128", "int8", "nf4_g64", "nvfp4")
@@ -39,7 +39,7 @@ def use_of(name: str, n: int, k: int, gpu: str, ring: Ring = LAUNCHED) -> str:
     ('fitted', 'format and shape held out')
     """
     if ring is not LAUNCHED:
-        return "earlier kernel"
+        return EARLIER
     return use_in_fit(gpu, {"format": name not in FITTED_FORMATS, "shape": (n, k) in HELD_SHAPES})
 
 

@@ -16,7 +16,7 @@ from datatypes.layer_config import TensorConfig
 from hwmodel.gpu import Gpu
 from hwmodel.gpu_attention import decode_attention_s, parts_of_context
 from hwmodel.gpu_gemv import gemv_constants, gemv_time
-from hwmodel.gpu_gemv_cut import RESERVED_BYTES, choose_cut
+from hwmodel.gpu_gemv_cut import cut_on
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_launch import alone_s
 from hwmodel.gpu_narrow import runs_on
@@ -162,7 +162,7 @@ def _product(
     encoding = encoding_of(config)
     if not runs_on(encoding, gpu):
         raise NotImplementedError(f"{gpu.name} must have the instructions of kernels for {config.formats[0].name}")
-    chosen = choose_cut(encoding, (case.batch, n, k), gpu.shared_bytes - RESERVED_BYTES, gpu.dram.bytes_per_s)
+    chosen = cut_on(gpu, encoding, (case.batch, n, k))
     if chosen is None:
         raise ValueError(f"k must be so small that one token's inputs fit into shared memory, not {k!r}")
     found = gemv_time(

@@ -42,7 +42,7 @@ from kernels_gpu.ptx import SIMULATED
 MAX_TOKENS = 16
 E4M3_CAPABILITY = (8, 9)  # of cvt.rn.f16x2.e4m3x2: PTX ISA 8.1, section 9.7.9.21
 REGISTERS = 65536  # of a block: CUDA C++ Programming Guide, compute capabilities 5.0 to 12.0
-SHARED_BYTES = MAX_SHARED_BYTES + RESERVED_BYTES  # of a multiprocessor: the same guide, compute capability 9.0
+ALL_SHARED_BYTES = MAX_SHARED_BYTES + RESERVED_BYTES  # of a multiprocessor: the same guide, compute capability 9.0
 MOST_REGISTERS = 255  # of a thread: the same table
 
 
@@ -124,9 +124,8 @@ def choose_shape(
     ``memory_bytes_per_s`` is the device's (``native.peak_memory_bytes_per_s``); ``None`` for an H100's choice. How many
     tokens a launch takes does not depend on it.
     """
-    for cut in wanted_cuts(plan, tokens, n, k, memory_bytes_per_s):
-        if cut.ahead and ahead_obstacle(plan, tokens, branched=branch is not None) is not None:
-            cut = replace(cut, ahead=0)
+    ahead = ahead_obstacle(plan, tokens, branched=branch is not None) is None
+    for cut in wanted_cuts(plan, tokens, n, k, memory_bytes_per_s, ahead=ahead):
         if spec_of(plan, tokens, (n, k), cut, branch=branch).shared_bytes <= limit:
             return cut
     return LAST_CUT
@@ -188,7 +187,10 @@ def _registers(spec: GemvSpec) -> int:
     it: one of this launch or of the next.
     """
     blocks, plan = 1, spec.plan
-    if not (plan.tables or plan.learned or plan.halves) and 2 * (spec.shared_bytes + RESERVED_BYTES) <= SHARED_BYTES:
+    if (
+        not (plan.tables or plan.learned or plan.halves)
+        and 2 * (spec.shared_bytes + RESERVED_BYTES) <= ALL_SHARED_BYTES
+    ):
         blocks = 2
     most = REGISTERS // (blocks * spec.warps * WARP)
     return most if most < MOST_REGISTERS else 0
