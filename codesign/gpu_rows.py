@@ -127,7 +127,10 @@ def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
 
 def _earlier(record: Measurement, recipe: str) -> bool:
     """Whether a kernel was timed that decodes ``recipe`` in more instructions than the one that is predicted."""
-    return "version" not in record.conditions and encoding_of(RECIPES[recipe]).joined_anew
+    stated = record.conditions.get("version", "0")
+    if not stated.isdecimal():
+        raise ValueError(f"version of measurement {record.name} must be a number, as 10, not {stated!r}")
+    return int(stated) < encoding_of(RECIPES[recipe]).decoded_since
 
 
 def _check_comparable(record: Measurement) -> None:

@@ -24,6 +24,9 @@ TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/g
 _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
 SECTOR_WORDS = 8  # that L2 delivers at once; across two such places shared memory fills half as fast (NOTES.md)
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
+_MEDIUM = (
+    704  # tiles: with 768 a launch alone gains too, but INT4's decode step, where it is one of five, lost (NOTES.md)
+)
 _LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
 # The choice follows the memory's peak by data sheet: the faster it is, the sooner tables are bound by instructions, and
 # smaller blocks, more of which share an SM and overlap, pay. ASSUMPTION: only two GPUs were measured, of 3.35 and
@@ -102,15 +105,15 @@ class Decoded(Protocol):
 
 # kernels_gpu/NOTES.md: what measured best for few, more and many tiles of rows, one token
 _Cuts = tuple[GemvCut, GemvCut, GemvCut]
-_BYTES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2, 1), GemvCut(16, 2, 2))
-_NIBBLES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 2, 2))
+_BYTES: _Cuts = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 2, 2))
+_NIBBLES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 2, 3), GemvCut(16, 4, 2))
 _PLANES: Mapping[int, _Cuts] = {
-    5: (GemvCut(4, 4, 3), GemvCut(8, 4, 1), GemvCut(16, 4, 2)),
-    6: (GemvCut(8, 4, 1), GemvCut(4, 4, 3), GemvCut(16, 4, 2)),
-    7: (GemvCut(8, 4, 2), GemvCut(4, 4, 2), GemvCut(8, 4, 3)),
+    5: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2)),
+    6: (GemvCut(8, 4, 2, 1), GemvCut(4, 4, 3), GemvCut(16, 4, 2)),
+    7: (GemvCut(8, 4, 1), GemvCut(4, 4, 3), GemvCut(8, 4, 3)),
 }
-_SHIFTED_FLOATS: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(16, 2, 1), GemvCut(8, 2, 2))
-_FOUR_ENTRIES: _Cuts = (GemvCut(8, 4, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
+_SHIFTED_FLOATS: _Cuts = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 2, 2))
+_FOUR_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
 _EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
 _EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
 _MANY_SHORT_ROWS_OF_EIGHT = GemvCut(8, 4, 1, registers=64)  # a fourth block on an SM, where there are tiles for it
@@ -118,15 +121,14 @@ _SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=
 _SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(8, 4, 2))
 _SHORT_GROUPS: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 2, 2), GemvCut(16, 4, 2))
 _TWO_DIGITS: Mapping[int, _Cuts] = {
-    3: (GemvCut(8, 4, 3), GemvCut(16, 2, 1), GemvCut(16, 4, 1)),
-    4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
+    3: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
+    4: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
 }
 _LEARNED: Mapping[int, _Cuts] = {
-    3: (GemvCut(8, 4, 3), GemvCut(8, 2, 2), GemvCut(8, 4, 2)),
-    4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(4, 4, 3)),
+    3: (GemvCut(8, 4, 2, 1), GemvCut(4, 4, 2), GemvCut(8, 4, 2)),
+    4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(4, 4, 2)),
 }
-_TABLES_AT_FAST_MEMORY = GemvCut(8, 4, 2)  # many tiles: of sixteen entries
-_SMALL_BLOCKS_AT_FAST_MEMORY = GemvCut(4, 4, 3)  # the same: of eight entries, or of two digits
+_WIDE_STAGES, _NARROW_STAGES, _SMALL_BLOCKS = GemvCut(8, 4, 2), GemvCut(8, 2, 2), GemvCut(4, 4, 3)
 _LONG_ROWS = GemvCut(16, 2, 2)
 _MANY_TOKENS = (
     GemvCut(16, 2, 2), GemvCut(16, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 4, 1), GemvCut(8, 2, 1), GemvCut(4, 2, 1),
@@ -154,17 +156,22 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
     return _SIXTEEN_ENTRIES_CHOSEN if chosen else _SIXTEEN_ENTRIES
 
 
-def _cut_at_fast_memory(encoding: Decoded) -> GemvCut | None:
-    """What measured best for many tiles of rows on an H200, where that is not the H100's best.
+def _cut_at_fast_memory(encoding: Decoded, size: int) -> GemvCut | None:
+    """What measured best on an H200, where that is not the H100's best: for more tiles of rows, and for many.
 
-    Measured: INT3, NF3, NF4, FP4, MXFP4, BitMoD-3. ASSUMPTION: FP3 and NVFP4, which decode as INT3 and MXFP4, want the
-    same.
+    Measured: every recipe of ``kernels_gpu.gemv_recipes`` but FP3, NF3's likes of other widths and UINT5 to UINT7.
     """
+    if size == 1:
+        return _NARROW_STAGES if not (encoding.looked_up or encoding.floats) and encoding.bits in (4, 6) else None
+    if encoding.bits == BYTE_BITS:
+        return None if encoding.floats else _WIDE_STAGES
+    if encoding.floats:
+        return _NARROW_STAGES
     if not encoding.looked_up or encoding.learned or encoding.bits == 2:
         return None
-    if encoding.candidates > 1:
-        return _TABLES_AT_FAST_MEMORY
-    return _SMALL_BLOCKS_AT_FAST_MEMORY if encoding.digits == 2 or encoding.bits == 3 else _TABLES_AT_FAST_MEMORY
+    if encoding.digits == 2:
+        return _SMALL_BLOCKS
+    return _NARROW_STAGES if encoding.parts > 2 else _WIDE_STAGES
 
 
 def choose_cut(
@@ -217,8 +224,9 @@ def wanted_cuts(
     if short and encoding.bits == 3 and encoding.digits == 1:
         best = _MANY_SHORT_ROWS_OF_EIGHT
     best = best if ahead else replace(best, ahead=0)
-    if size == 2 and memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
-        best = _cut_at_fast_memory(encoding) or best
+    fast = memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S
+    if fast and (tiles <= _MEDIUM if size == 1 else size == 2 and k >= _LONG):
+        best = _cut_at_fast_memory(encoding, size) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps
     # and so do five tiles of columns, each with sums of its own
     light = (encoding.digits == 1 or tokens <= 2) and ceil_div(tokens * encoding.parts, 4) <= 4

@@ -27,9 +27,12 @@ _TABLE_DECODE: Mapping[int, float] = {2: 11 / 16, 3: 29 / 32, 4: 7 / 8}
 _SECOND_DIGIT: Mapping[int, float] = {2: 4 / 16, 3: 4 / 16, 4: 4 / 8}  # one more permute for 4 weights and table
 _INTEGER_DECODE: Mapping[int, float] = {4: 3 / 8, 5: 15 / 16, 6: 15 / 16, 7: 37 / 32, 8: 0.0}  # the same
 # Of a float of 5 to 8 bits that becomes one of a pair of halves, beyond its bits put together from planes:
-# kernels_gpu/gemv_halves.py. A pair takes a permutation, a shift, a mask and a merge; E5M2 the permutation alone; E4M3
-# of OFP8 a conversion, and a shift for every other pair
-_HALF_DECODE, _E5M2_DECODE, _E4M3_DECODE = 4 / 2, 1 / 2, 1 / 2 + 1 / 4
+# kernels_gpu/gemv_halves.py. Four take a shift, a mask, a merge and two permutations, and a mask more where bits fall
+# below the upper byte; E5M2 the permutations alone; E4M3 of OFP8 a conversion a pair, and a shift for every other pair
+_HALF_DECODE, _BELOW_DECODE, _E5M2_DECODE, _E4M3_DECODE = 5 / 4, 1 / 4, 1 / 2, 1 / 2 + 1 / 4
+# Of sixteen of 6 bits, planes included: two masks, three shifts, eight merges, four lookups, eight permutations; and
+# four lookups more where bits fall below the upper byte
+_SIX_DECODE, _SIX_BELOW_DECODE = 25 / 16, 4 / 16
 _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
 _TWICE_TILES = 3  # of columns, from which on both halves of a block are runs of their own: kernels_gpu/gemv.py
@@ -91,9 +94,11 @@ class GemvEncoding:
     seven_bits: bool = False
 
     @property
-    def joined_anew(self) -> bool:
-        """Whether version 9 of the kernel joins codes from their planes in fewer instructions than those before."""
-        return self.bits == 7 or (self.looked_up and self.bits == 3)
+    def decoded_since(self) -> int:
+        """The version of the kernel that was the last one to change how many instructions decoding takes."""
+        if self.floats and self.bits < BYTE_BITS:
+            return 10
+        return 9 if self.bits == 7 or (self.looked_up and self.bits == 3) else 0
 
     @property
     def parts(self) -> int:
@@ -174,11 +179,14 @@ def _known_encoding(config: TensorConfig) -> GemvEncoding:
 
 
 def _float_decode(fmt: FloatFormat) -> float:
-    if fmt.bits < BYTE_BITS:
-        return _INTEGER_DECODE[fmt.bits] + _HALF_DECODE
-    if fmt.variant is FloatVariant.FN:
+    if fmt.bits == BYTE_BITS and fmt.variant is FloatVariant.FN:
         return _E4M3_DECODE
-    return _E5M2_DECODE if fmt.exponent_bits == _HALF_EXPONENT_BITS else _HALF_DECODE
+    below = _HALF_EXPONENT_BITS - fmt.exponent_bits > BYTE_BITS - fmt.bits
+    if fmt.bits == 6:
+        return _SIX_DECODE + below * _SIX_BELOW_DECODE
+    if fmt.bits == BYTE_BITS and fmt.exponent_bits == _HALF_EXPONENT_BITS:
+        return _E5M2_DECODE
+    return _INTEGER_DECODE[fmt.bits] + _HALF_DECODE + below * _BELOW_DECODE
 
 
 def _one_digit(values: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ from hwmodel.units import BYTE_BITS
 _FUSED: Mapping[tuple[int, int], float] = {(1, 1): 1 / 2, (1, 2): 2 / 2, (2, 1): 3 / 2, (2, 2): 4 / 2}
 _ORDERED_FLOAT, _SCALED = 1 / 2, 1 / 2  # a permutation, and a product, for two weights
 _BYTES_TO_HALVES = 1.0
+_SHIFTED_LEFT = 2 / 8  # of floats of 5 to 7 bits, by multiplications: kernels_gpu/gemv_halves.py
 # Of a run beside those, in the disassembly of 8 x 8 x 1 x 2 less 12 for each tile of tokens: loads of codes and one
 # scale for each of two rows; selectors; E8M0 scales as two factors; a second scale for the other half of a block
 _RUN_LOADS, _SELECTORS, _TWO_FACTORS, _TWO_GROUPS = 38, 26, 36, 67
@@ -61,7 +62,8 @@ def decode_instructions(encoding: GemvEncoding, lookup: Lookup = LOOKED_UP) -> f
         return TILE_ROWS * RUN / WARP * (_SIGNED + _SCALED if encoding.signed else _SIDED) + beside
     own = encoding.decode + _SCALED
     if encoding.floats:
-        own += 0.0 if encoding.bits == BYTE_BITS else _ORDERED_FLOAT
+        # halves that carry a power of two are multiplied by it; shifts to the left are not among those of decoding
+        own += 0.0 if encoding.bits == BYTE_BITS else _ORDERED_FLOAT + _SCALED + _SHIFTED_LEFT
     else:
         own += encoding.digits * encoding.tables * _BYTES_TO_HALVES + _FUSED[encoding.digits, encoding.tables]
     own += _SCALED if encoding.power_scales else 0.0

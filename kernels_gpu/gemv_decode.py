@@ -1,6 +1,7 @@
 """Device functions of the GEMV: codes to registers of bytes, products of a block of 32, stored scales to float32.
 
-Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below:
+Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below, upper halves of words among
+them, which with one digit are integer dot products (``ptx.upper_half``):
     bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 29/32, 4 bits 7/8 (one digit) and 11/8 (two digits);
     planes of 5 bits 15/16, 6 bits 15/16, 7 bits 37/32. Halves: ``kernels_gpu.gemv_halves``.
 """
@@ -16,9 +17,17 @@ from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.dequantize_scales import BYTE_SCALES, HALF_SCALES, make_scale_of_bits, make_stored_scale
 from kernels_gpu.gemv_halves import make_half_products
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind
-from kernels_gpu.gemv_planes import looked_up_2, looked_up_3, looked_up_4, make_joined, make_load_words, nibbles
+from kernels_gpu.gemv_planes import (
+    looked_up_2,
+    looked_up_3,
+    looked_up_4,
+    looked_up_4_shifted,
+    make_joined,
+    make_load_words,
+    nibbles,
+)
 
-VERSION = 9  # of the GEMV and its decoding: NOTES.md; records that do not say are of those before
+VERSION = 10  # of the GEMV and its decoding: NOTES.md; records that do not say are of those before
 
 
 @dataclass(frozen=True)
@@ -58,8 +67,14 @@ def _bytes(words, tables):
     return words
 
 
-def make_registers(plan: Plan, index: int) -> Any:
-    """Device function ``(words, tables) -> eight registers`` for one of the accumulated products."""
+def make_registers(plan: Plan, index: int, *, shifts: bool = False) -> Any:
+    """Device function ``(words, tables) -> eight registers`` for one of the accumulated products.
+
+    Args:
+        plan: how codes become registers.
+        index: of the product.
+        shifts: upper halves of words of 4-bit codes by shifts, as with two digits.
+    """
     if plan.decoding is Decoding.BYTES:
         return _bytes
     if plan.decoding is Decoding.NIBBLES:
@@ -79,10 +94,11 @@ def make_registers(plan: Plan, index: int) -> Any:
             return looked_up_3(words[0], words[1], words[2], tables[at], tables[at + 1])
     else:
         at, turned = 2 * index, 0x88888888 if index % 2 else 0
+        looked_up = looked_up_4_shifted if shifts or plan.digits == 2 else looked_up_4
 
         @cuda.jit(device=True)
         def registers(words, tables):
-            return looked_up_4(words, tables[at], tables[at + 1], uint32(turned))
+            return looked_up(words, tables[at], tables[at + 1], uint32(turned))
 
     return registers
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from numba import cuda, float32, uint32
 
+from hwmodel.units import BYTE_BITS
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_plan import HALF_EXPONENT_BITS, Plan
-from kernels_gpu.gemv_planes import make_joined
+from kernels_gpu.gemv_planes import looked_up_2, make_joined
 
-SIGNS = 0x80008000
-LOWER_BYTES, UPPER_BYTES = 0x1404, 0x3424  # bytes 0 and 1 (2 and 3) of a word, each above a byte of zeros
+SIGNS = 0x80808080
+LOWER_BYTES, UPPER_BYTES = 0x1504, 0x3726  # bytes 0 and 1 (2 and 3) of a word, each above the other word's
 
 
 def make_pairs(plan: Plan) -> Any:
@@ -30,8 +31,8 @@ def make_pairs(plan: Plan) -> Any:
     Eight codes make four words: of codes 0 and 2, 4 and 6, 1 and 3, 5 and 7; in order for 8 bits.
     """
     shift = HALF_EXPONENT_BITS - plan.exponent_bits
-    below_sign = (0x7FFF >> shift) * 0x00010001
-
+    if plan.bits == 6:
+        return _make_pairs_of_six(shift)
     if plan.one_nan:
 
         @cuda.jit(device=True)
@@ -41,26 +42,20 @@ def make_pairs(plan: Plan) -> Any:
 
         @cuda.jit(device=True)
         def two(register):
-            zero = uint32(0)
-            return (
-                ptx.pick_bytes(register, zero, uint32(LOWER_BYTES)),
-                ptx.pick_bytes(register, zero, uint32(UPPER_BYTES)),
-            )
+            return two_of_bytes(register, uint32(0))
     else:
-
-        @cuda.jit(device=True)
-        def moved(pair):
-            return ptx.and_or(pair, uint32(SIGNS), uint32((pair >> uint32(shift)) & uint32(below_sign)))
+        out = max(0, shift - (BYTE_BITS - plan.bits))  # bits of a code that fall below its half's upper byte
+        below, moved_out = _each_byte(0x7F >> shift), _each_byte(0xFF << (BYTE_BITS - out) & 0xFF)
 
         @cuda.jit(device=True)
         def two(register):
-            zero = uint32(0)
-            return (
-                moved(ptx.pick_bytes(register, zero, uint32(LOWER_BYTES))),
-                moved(ptx.pick_bytes(register, zero, uint32(UPPER_BYTES))),
-            )
+            upper = ptx.and_or(register, uint32(SIGNS), uint32((register >> uint32(shift)) & uint32(below)))
+            lower = uint32(0)
+            if out > 0:
+                lower = uint32((register << uint32(BYTE_BITS - shift)) & uint32(moved_out))
+            return two_of_bytes(upper, lower)
 
-    joined = None if plan.bits == 8 else make_joined(plan.bits)
+    joined = None if plan.bits == BYTE_BITS else make_joined(plan.bits)
     if joined is None:
 
         @cuda.jit(device=True)
@@ -76,6 +71,57 @@ def make_pairs(plan: Plan) -> Any:
     def pairs(words):
         r = registers(words)
         return two(r[0]) + two(r[1]) + two(r[2]) + two(r[3]) + two(r[4]) + two(r[5]) + two(r[6]) + two(r[7])
+
+    return pairs
+
+
+def _each_byte(byte: int) -> int:
+    return byte * 0x01010101
+
+
+@cuda.jit(device=True)
+def two_of_bytes(upper, lower):
+    """Two words of two halves, from four upper and four lower bytes."""
+    return (
+        ptx.pick_bytes(upper, lower, uint32(LOWER_BYTES)),
+        ptx.pick_bytes(upper, lower, uint32(UPPER_BYTES)),
+    )
+
+
+def _make_pairs_of_six(shift: int) -> Any:
+    """``make_pairs`` for 6 bits, of which the upper four and the lower two are in planes of their own.
+
+    Upper bytes are made of both planes at once: sign, three bits moved by ``shift``, and what the lower two give.
+    """
+    # by the lower two bits of a code: what of a half's upper and lower byte they make
+    moved = [code << 2 + BYTE_BITS >> shift for code in range(4)]
+    of_upper = sum((bits >> BYTE_BITS) << BYTE_BITS * code for code, bits in enumerate(moved))
+    of_lower = sum((bits & 0xFF) << BYTE_BITS * code for code, bits in enumerate(moved))
+    below, signs = _each_byte(0x70 >> shift), SIGNS
+
+    @cuda.jit(device=True)
+    def eight(word, even_upper, odd_upper, even_lower, odd_lower):
+        """Eight words of halves: of codes 0 and 2, 4 and 6, 1 and 3, 5 and 7 of a word of nibbles."""
+        shifted = uint32(word << uint32(4))
+        even = ptx.and_or(uint32(word << uint32(4 - shift)), uint32(below), even_upper)
+        odd = ptx.and_or(uint32(word >> uint32(shift)), uint32(below), odd_upper)
+        even, odd = ptx.and_or(shifted, uint32(signs), even), ptx.and_or(word, uint32(signs), odd)
+        return two_of_bytes(even, even_lower) + two_of_bytes(odd, odd_lower)
+
+    @cuda.jit(device=True)
+    def sixteen(first, second, low):
+        """Of two words of nibbles and one of pairs."""
+        upper, lower = looked_up_2(low, uint32(of_upper)), looked_up_2(low, uint32(of_lower))
+        if of_lower == 0:
+            zero = uint32(0)
+            lower = zero, zero, zero, zero
+        return eight(first, upper[0], upper[1], lower[0], lower[1]) + eight(
+            second, upper[2], upper[3], lower[2], lower[3]
+        )
+
+    @cuda.jit(device=True)
+    def pairs(words):
+        return sixteen(words[0], words[1], words[4]) + sixteen(words[2], words[3], words[5])
 
     return pairs
 

@@ -149,18 +149,13 @@ def nibbles(words, tables):
 
 
 @cuda.jit(device=True)
-def _upper_half(word):
-    return uint32(word >> uint32(16))
-
-
-@cuda.jit(device=True)
 def _picked(t0, t1, even, odd):
     """Registers of sixteen codes, from indices of four bits of the even ones and the odd ones."""
     return (
         ptx.pick_bytes(t0, t1, even),
         ptx.pick_bytes(t0, t1, odd),
-        ptx.pick_bytes(t0, t1, _upper_half(even)),
-        ptx.pick_bytes(t0, t1, _upper_half(odd)),
+        ptx.pick_bytes(t0, t1, ptx.upper_half(even)),
+        ptx.pick_bytes(t0, t1, ptx.upper_half(odd)),
     )
 
 
@@ -191,17 +186,35 @@ def looked_up_3(first_high, second_high, low, t0, t1):
     return _looked_up_3(first_high, first, t0, t1) + _looked_up_3(second_high, second, t0, t1)
 
 
+def make_looked_up_4(upper_half: Any) -> Any:
+    """Device function ``(words, t0, t1, turned) -> registers`` of 32 4-bit codes in one of the two tables.
+
+    Args:
+        upper_half: device function, a word's upper 16 bits; by which pipe is a matter of what else the kernel does.
+    """
+
+    @cuda.jit(device=True)
+    def looked_up_4(words, t0, t1, turned):
+        """``turned`` turns bit 3 of every code over."""
+        a, b = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
+        c, d = uint32(words[2] ^ turned), uint32(words[3] ^ turned)
+        return (
+            ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, upper_half(a)),
+            ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, upper_half(b)),
+            ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, upper_half(c)),
+            ptx.pick_bytes(t0, t1, d), ptx.pick_bytes(t0, t1, upper_half(d)),
+        )  # fmt: skip
+
+    return looked_up_4
+
+
 @cuda.jit(device=True)
-def looked_up_4(words, t0, t1, turned):
-    """Registers of 32 4-bit codes in one of the two tables; ``turned`` turns bit 3 of every code over."""
-    a, b = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
-    c, d = uint32(words[2] ^ turned), uint32(words[3] ^ turned)
-    return (
-        ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, _upper_half(a)),
-        ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, _upper_half(b)),
-        ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, _upper_half(c)),
-        ptx.pick_bytes(t0, t1, d), ptx.pick_bytes(t0, t1, _upper_half(d)),
-    )  # fmt: skip
+def _shifted_half(word):
+    return uint32(word >> uint32(16))
+
+
+looked_up_4 = make_looked_up_4(ptx.upper_half)
+looked_up_4_shifted = make_looked_up_4(_shifted_half)  # measured faster with two digits: kernels_gpu/NOTES.md
 
 
 @cuda.jit(device=True)

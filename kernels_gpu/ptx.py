@@ -150,6 +150,10 @@ if SIMULATED:
             made |= (byte if nibble < 8 else 0xFF * (byte >> 7)) << 8 * i
         return np.uint32(made)
 
+    def upper_half(a):
+        """The high 16 bits, by an integer dot product: the pipe of shifts is that of permutations, this one is not."""
+        return np.uint32(np.uint32(a) >> np.uint32(16))
+
     def maximum_or_nan_halves(a, b):
         """The larger of the low and of the high half-precision numbers of two words; NaN where either is NaN."""
         low, high = (np.maximum(from_half(int(a) >> s), from_half(int(b) >> s)) for s in (0, 16))
@@ -276,6 +280,8 @@ else:
     select_bits = _instruction("lop3.b32 $0, $1, $2, $3, 0xE4;", _u, _u, _u, _u)  # (0xF0 & 0xAA) | (0xCC & ~0xAA)
     to_bfloat = _instruction("{ .reg .b16 h; cvt.rn.bf16.f32 h, $1; cvt.u32.u16 $0, h; }", _u, _f)
     pick_bytes = _instruction("prmt.b32 $0, $1, $2, $3;", _u, _u, _u, _u)
+    # low half times 0, high half times 1; a plain shift shares its half-wide pipe with prmt and lop3
+    upper_half = _instruction("dp2a.lo.u32.u32 $0, $1, 256, 0;", _u, _u)
     maximum_or_nan_halves = _instruction("max.NaN.f16x2 $0, $1, $2;", _u, _u, _u)
     maximum_or_nan_bfloats = _instruction("max.NaN.bf16x2 $0, $1, $2;", _u, _u, _u)
     opaque = _instruction("mov.b32 $0, $1;", _u, _u, side_effect=True)

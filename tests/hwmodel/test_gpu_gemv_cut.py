@@ -45,27 +45,29 @@ def test_fast_memory_lies_between_the_two_measured_gpus():
         assert ends[0] == pytest.approx(ends[1], rel=0.03)
 
 
-# kernels_gpu/NOTES.md, "Cuts at 28672x8192": measured best at one token, where it is not the H100's best; FP3 and NVFP4
-# decode as INT3 and MXFP4
+# kernels_gpu/NOTES.md, "Cuts of version 10": measured best at one token, where it is not the H100's best
 FAST = {
-    "fp4_g128": (8, 4, 2), "mxfp4": (8, 4, 2), "nvfp4": (8, 4, 2), "int3_g128": (4, 4, 3), "fp3_g128": (4, 4, 3),
-    "nf4_g64": (4, 4, 3), "nf3_g64": (4, 4, 3), "bitmod3_g128": (8, 4, 2),
+    "mxfp4": (8, 2, 2), "nvfp4": (8, 2, 2), "int3_g128": (8, 4, 2), "fp3_g128": (8, 4, 2), "fp4_g128": (8, 4, 2),
+    "nf4_g64": (4, 4, 3), "nf3_g64": (4, 4, 3), "bitmod3_g128": (8, 4, 2), "int8": (8, 4, 2), "int8_g128": (8, 4, 2),
+    "uint8_g128": (8, 4, 2), "e2m3_g128": (8, 2, 2), "e3m2_g128": (8, 2, 2), "mxfp6": (8, 2, 2),
 }  # fmt: skip
+FAST_AT_11008 = dict.fromkeys(("int4_g128", "uint4_g128", "int6_g128", "uint6_g128"), (8, 2, 2))
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_fast_memory_changes_the_cut_of_some_tables_of_many_rows(name):
+def test_fast_memory_changes_the_cut_of_some_encodings_of_many_rows(name):
     encoding = encoding_of(RECIPES[name])
 
     def chosen(shape, memory_bytes_per_s=None):
         return choose_cut(encoding, shape, LIMIT, memory_bytes_per_s)
 
-    large = 1, 28672, 8192
-    known = chosen(large)
-    assert chosen(large, H100.dram.bytes_per_s) == known
-    fast = chosen(large, H200.dram.bytes_per_s)
-    assert fast == ((GemvCut(*FAST[name]), 1) if name in FAST else known) and (fast != known) == (name in FAST)
-    for shape in ((2, 28672, 8192), (1, 4096, 4096), (1, 11008, 4096), (1, 22016, 4096), (1, 8192, 28672)):
+    for shape, by_name in (((1, 28672, 8192), FAST), ((1, 11008, 4096), FAST_AT_11008)):
+        known = chosen(shape)
+        assert chosen(shape, H100.dram.bytes_per_s) == known
+        fast = chosen(shape, H200.dram.bytes_per_s)
+        assert fast == ((GemvCut(*by_name[name]), 1) if name in by_name else known)
+        assert (fast != known) == (name in by_name)
+    for shape in ((2, 28672, 8192), (1, 4096, 4096), (1, 12288, 4096), (1, 22016, 4096), (1, 4096, 28672)):
         assert chosen(shape, H200.dram.bytes_per_s) == chosen(shape)
 
 

@@ -60,7 +60,7 @@ def test_decoding_takes_the_instructions_that_the_kernel_states():
     stated = {
         "int8": 0, "int4_g128": 3 / 8, "int2_g64": 11 / 16, "int3_g128": 29 / 32, "fp4_g128": 7 / 8, "nf4_g64": 11 / 8,
         "int5_g128": 15 / 16, "int6_g128": 15 / 16, "int7_g128": 37 / 32, "learned4": 11 / 8,
-        "e2m3_g128": 15 / 16 + 2, "e3m2_g128": 15 / 16 + 2, "e4m3": 3 / 4, "e5m2_g128": 1 / 2,
+        "e2m3_g128": 29 / 16, "e3m2_g128": 25 / 16, "e4m3": 3 / 4, "e5m2_g128": 1 / 2,
     }  # fmt: skip
     assert {name: encoding_of(RECIPES[name]).decode for name in stated} == stated
 

@@ -47,7 +47,8 @@ def measured_ways():
         for record in read_measurements(recorded_files()[RECORDED.index(file)]):
             name, _, way = record.name.partition(" ")
             otherwise = name in RECIPES and in_halves(encoding_of(RECIPES[name]), LOOKED_UP)
-            anew = name in RECIPES and encoding_of(RECIPES[name]).joined_anew and "version" not in record.conditions
+            since = encoding_of(RECIPES[name]).decoded_since if name in RECIPES else 0
+            anew = int(record.conditions.get("version", "0")) < since
             otherwise = otherwise and record.conditions.get("lookup") != LOOKED_UP.value
             if way == "tiles" and (anew or otherwise):
                 earlier.add((name, record.shape))
