@@ -25,7 +25,7 @@ _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
 SECTOR_WORDS = 8  # that L2 delivers at once; across two such places shared memory fills half as fast (NOTES.md)
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
 _MEDIUM = (
-    704  # tiles: with 768 a launch alone gains too, but INT4's decode step, where it is one of five, lost (NOTES.md)
+    704  # the same: at 768 a launch alone gains as at 688, but INT4's decode step with such launches lost (NOTES.md)
 )
 _LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
 # The choice follows the memory's peak by data sheet: the faster it is, the sooner tables are bound by instructions, and
@@ -159,7 +159,8 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
 def _cut_at_fast_memory(encoding: Decoded, size: int) -> GemvCut | None:
     """What measured best on an H200, where that is not the H100's best: for more tiles of rows, and for many.
 
-    Measured: every recipe of ``kernels_gpu.gemv_recipes`` but FP3, NF3's likes of other widths and UINT5 to UINT7.
+    ASSUMPTION: FP3 wants what INT3 wants, UINT6 what INT6, INT8 in groups what INT8 by row, learned formats and 2 bits
+    what they want on an H100; the others were measured (kernels_gpu/NOTES.md).
     """
     if size == 1:
         return _NARROW_STAGES if not (encoding.looked_up or encoding.floats) and encoding.bits in (4, 6) else None

@@ -2,8 +2,9 @@
 
 A code in the upper bits of a byte is, eight bits further up, a half but for the place of its exponent: bits below the
 sign move down by ``5 - exponent_bits``. Subnormals come out right, and all values carry one factor 2**(bias - 15).
-A pair takes a permutation and three instructions more; E5M2 the permutation alone; E4M3 of OFP8, whose code of ones is
-NaN, one conversion (``cvt.rn.f16x2.e4m3x2``).
+Bits move while four codes are bytes of a word; two permutations then put each above its lower byte, which is zero but
+for bits that were moved out. E5M2 takes the permutations alone; E4M3 of OFP8, whose code of ones is NaN, one
+conversion a pair (``cvt.rn.f16x2.e4m3x2``).
 
 Inputs become halves too, each run of 128 divided by a power of two, so that neither float16 nor bfloat16 inputs lose
 anything but what is 2**-36 of their run's largest magnitude. A lane computes two columns for each token, which are
