@@ -24,11 +24,11 @@ from numba import cuda, uint32
 
 from kernels_gpu import ptx
 from kernels_gpu.gemm_ptx import fma_halves, multiply_halves
-from kernels_gpu.gemv_halves import SIGNS
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind, top, word_of
 
 LOWER_HALVES, UPPER_HALVES = 0x5140, 0x7362  # bytes of two words in turn
 TURNED = 0x88888888
+HALF_SIGNS = 0x80008000  # of two halves
 ONES = 255 * 2.0**-24  # a half whose low byte is ones
 
 
@@ -112,7 +112,7 @@ def _four(code, turned, factor, minus, tables):
 
 @cuda.jit(device=True)
 def _eight(code, factor, tables):
-    turned, minus = uint32(code ^ uint32(TURNED)), uint32(factor ^ uint32(SIGNS))
+    turned, minus = uint32(code ^ uint32(TURNED)), uint32(factor ^ uint32(HALF_SIGNS))
     above = uint32(code >> uint32(16)), uint32(turned >> uint32(16))
     return _four(code, turned, factor, minus, tables) + _four(above[0], above[1], factor, minus, tables)
 

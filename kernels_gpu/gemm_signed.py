@@ -27,10 +27,10 @@ from numba import cuda, uint32
 from kernels_gpu import ptx
 from kernels_gpu.gemm_halves import table_values
 from kernels_gpu.gemm_ptx import fma_halves, multiply_halves, pair_of, rounded_pair
-from kernels_gpu.gemv_halves import LOWER_BYTES, UPPER_BYTES
+from kernels_gpu.gemv_halves import BYTE_SIGNS, LOWER_BYTES, UPPER_BYTES
 from kernels_gpu.gemv_plan import Decoding, Plan, ScaleKind, word_of
 
-CODE_SIGNS, BYTE_SIGNS = 0x88888888, 0x80808080
+CODE_SIGNS = 0x88888888
 EVEN_ABOVE_ODD = 0x5140, 0x7362  # bytes of the even codes' word and the odd ones', in turn
 E4M3_POWER = 8  # the bias of halves over that of E4M3
 LARGEST_POWER, SMALLEST_POWER = 15, -24  # of two, that are halves

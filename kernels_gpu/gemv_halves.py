@@ -22,7 +22,7 @@ from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.gemv_plan import HALF_EXPONENT_BITS, Plan
 from kernels_gpu.gemv_planes import looked_up_2, make_joined
 
-SIGNS = 0x80808080
+BYTE_SIGNS = 0x80808080
 LOWER_BYTES, UPPER_BYTES = 0x1504, 0x3726  # bytes 0 and 1 (2 and 3) of a word, each above the other word's
 
 
@@ -50,7 +50,7 @@ def make_pairs(plan: Plan) -> Any:
 
         @cuda.jit(device=True)
         def two(register):
-            upper = ptx.and_or(register, uint32(SIGNS), uint32((register >> uint32(shift)) & uint32(below)))
+            upper = ptx.and_or(register, uint32(BYTE_SIGNS), uint32((register >> uint32(shift)) & uint32(below)))
             lower = uint32(0)
             if out > 0:
                 lower = uint32((register << uint32(BYTE_BITS - shift)) & uint32(moved_out))
@@ -98,7 +98,7 @@ def _make_pairs_of_six(shift: int) -> Any:
     moved = [code << 2 + BYTE_BITS >> shift for code in range(4)]
     of_upper = sum((bits >> BYTE_BITS) << BYTE_BITS * code for code, bits in enumerate(moved))
     of_lower = sum((bits & 0xFF) << BYTE_BITS * code for code, bits in enumerate(moved))
-    below, signs = _each_byte(0x70 >> shift), SIGNS
+    below, signs = _each_byte(0x70 >> shift), BYTE_SIGNS
 
     @cuda.jit(device=True)
     def eight(word, even_upper, odd_upper, even_lower, odd_lower):
