@@ -121,12 +121,16 @@ def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
         return {"tiles": _tiles, "dequantize": _dequantize, "library": _library}.get(way, _unknown)(record, gpu)
     case = case_of(record, gpu)
     time = case.predicted()
-    use = EARLIER if _earlier(record, name) else use_of(name, case.shape, sheet_name(case.gpu))
+    use = EARLIER if of_earlier_kernel(record, name) else use_of(name, case.shape, sheet_name(case.gpu))
     return Predicted(OWN, "gemv", time.bound, use, time.seconds)
 
 
-def _earlier(record: Measurement, recipe: str) -> bool:
-    """Whether a kernel was timed that decodes ``recipe`` in more instructions than the one that is predicted."""
+def of_earlier_kernel(record: Measurement, recipe: str) -> bool:
+    """Whether a kernel was timed that decodes ``recipe`` in more instructions than the one that is predicted.
+
+    Raises:
+        ValueError: the version that the record states is no number.
+    """
     stated = record.conditions.get("version", "0")
     if not stated.isdecimal():
         raise ValueError(f"version of measurement {record.name} must be a number, as 10, not {stated!r}")
@@ -243,7 +247,7 @@ def _tiles(record: Measurement, gpu: Gpu) -> Predicted:
     case = tile_case_of(record, gpu)
     time, (_, n, k) = case.predicted(), case.shape
     use = use_of_tiles(case.name, n, k, sheet_name(case.gpu), case.cut.ring)
-    use = EARLIER if _earlier(record, case.name) else use
+    use = EARLIER if of_earlier_kernel(record, case.name) else use
     return Predicted(OWN_TILES, "tiles", time.bound, use, time.seconds)
 
 
@@ -288,7 +292,7 @@ def _step(record: Measurement, gpu: Gpu) -> Predicted:
     column = record.name.removeprefix(_STEP)
     kernel = OWN_STEP if column in RECIPES else f"{OWN_STEP}, products by others"
     largest = max(made.parts, key=lambda part: made.parts[part])
-    use = EARLIER if column in RECIPES and _earlier(record, column) else "not fitted"
+    use = EARLIER if column in RECIPES and of_earlier_kernel(record, column) else "not fitted"
     return Predicted(kernel, "step", largest, use, made.seconds)
 
 

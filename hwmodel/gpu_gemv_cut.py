@@ -24,9 +24,8 @@ TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/g
 _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
 SECTOR_WORDS = 8  # that L2 delivers at once; across two such places shared memory fills half as fast (NOTES.md)
 _SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
-_MEDIUM = (
-    704  # the same: at 768 a launch alone gains as at 688, but INT4's decode step with such launches lost (NOTES.md)
-)
+# tiles up to which INT4 and INT6 are cut apart at fast memory: with 768 INT4's decode step lost (NOTES.md)
+_MEDIUM = 704
 _LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
 # The choice follows the memory's peak by data sheet: the faster it is, the sooner tables are bound by instructions, and
 # smaller blocks, more of which share an SM and overlap, pay. ASSUMPTION: only two GPUs were measured, of 3.35 and
@@ -156,14 +155,16 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
     return _SIXTEEN_ENTRIES_CHOSEN if chosen else _SIXTEEN_ENTRIES
 
 
-def _cut_at_fast_memory(encoding: Decoded, size: int) -> GemvCut | None:
-    """What measured best on an H200, where that is not the H100's best: for more tiles of rows, and for many.
+def _cut_at_fast_memory(encoding: Decoded, tiles: int, k: int) -> GemvCut | None:
+    """What measured best on an H200 for one token, where that is not the H100's best.
 
     ASSUMPTION: FP3 wants what INT3 wants, UINT6 what INT6, INT8 in groups what INT8 by row, learned formats and 2 bits
     what they want on an H100; the others were measured (kernels_gpu/NOTES.md).
     """
-    if size == 1:
+    if _SMALL < tiles <= _MEDIUM:
         return _NARROW_STAGES if not (encoding.looked_up or encoding.floats) and encoding.bits in (4, 6) else None
+    if tiles < _LARGE or k < _LONG:
+        return None
     if encoding.bits == BYTE_BITS:
         return None if encoding.floats else _WIDE_STAGES
     if encoding.floats:
@@ -225,9 +226,8 @@ def wanted_cuts(
     if short and encoding.bits == 3 and encoding.digits == 1:
         best = _MANY_SHORT_ROWS_OF_EIGHT
     best = best if ahead else replace(best, ahead=0)
-    fast = memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S
-    if fast and (tiles <= _MEDIUM if size == 1 else size == 2 and k >= _LONG):
-        best = _cut_at_fast_memory(encoding, size) or best
+    if memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
+        best = _cut_at_fast_memory(encoding, tiles, k) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps
     # and so do five tiles of columns, each with sums of its own
     light = (encoding.digits == 1 or tokens <= 2) and ceil_div(tokens * encoding.parts, 4) <= 4

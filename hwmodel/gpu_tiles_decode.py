@@ -1,6 +1,6 @@
 """Instructions with which the tile kernel decodes (``kernels_gpu.gemm_decode``): counted, and as issue slots.
 
-Counts are those of the kernel's text and agree with the disassembly of fifteen encodings within 16 % (a test). Copies
+Counts are those of the kernel's text and agree with the disassembly of sixteen encodings within 16 % (a test). Copies
 and products are in ``gpu_tiles``. ``Lookup`` says how floats and NF4 are.
 """
 

@@ -25,8 +25,8 @@ from numba import cuda, uint32
 from kernels_gpu import ptx
 from kernels_gpu.gemm_ptx import fma_halves, multiply_halves
 from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind, top, word_of
+from kernels_gpu.gemv_planes import bytes_in_turn
 
-LOWER_HALVES, UPPER_HALVES = 0x5140, 0x7362  # bytes of two words in turn
 TURNED = 0x88888888
 HALF_SIGNS = 0x80008000  # of two halves
 ONES = 255 * 2.0**-24  # a half whose low byte is ones
@@ -89,21 +89,12 @@ def _words(entries: npt.NDArray[np.int_]) -> tuple[int, int, int, int]:
 
 
 @cuda.jit(device=True)
-def _halves_of(low, high):
-    """Two words of four halves, from their low and their high bytes."""
-    return (
-        ptx.pick_bytes(low, high, uint32(LOWER_HALVES)),
-        ptx.pick_bytes(low, high, uint32(UPPER_HALVES)),
-    )
-
-
-@cuda.jit(device=True)
 def _four(code, turned, factor, minus, tables):
     """Two words of the four codes in the lower half of a word."""
     t_low, t_high = ptx.pick_bytes(tables[0], tables[1], code), ptx.pick_bytes(tables[4], tables[5], code)
     u_low, u_high = ptx.pick_bytes(tables[2], tables[3], turned), ptx.pick_bytes(tables[6], tables[7], turned)
-    t0, t1 = _halves_of(t_low, t_high)
-    u0, u1 = _halves_of(u_low, u_high)
+    t0, t1 = bytes_in_turn(t_low, t_high)
+    u0, u1 = bytes_in_turn(u_low, u_high)
     return (
         fma_halves(u0, minus, multiply_halves(t0, factor)),
         fma_halves(u1, minus, multiply_halves(t1, factor)),

@@ -27,11 +27,11 @@ from numba import cuda, uint32
 from kernels_gpu import ptx
 from kernels_gpu.gemm_halves import table_values
 from kernels_gpu.gemm_ptx import fma_halves, multiply_halves, pair_of, rounded_pair
-from kernels_gpu.gemv_halves import BYTE_SIGNS, LOWER_BYTES, UPPER_BYTES
+from kernels_gpu.gemv_halves import BYTE_SIGNS
 from kernels_gpu.gemv_plan import Decoding, Plan, ScaleKind, word_of
+from kernels_gpu.gemv_planes import bytes_in_turn
 
 CODE_SIGNS = 0x88888888
-EVEN_ABOVE_ODD = 0x5140, 0x7362  # bytes of the even codes' word and the odd ones', in turn
 E4M3_POWER = 8  # the bias of halves over that of E4M3
 LARGEST_POWER, SMALLEST_POWER = 15, -24  # of two, that are halves
 E8M0_BIAS, E8M0_NAN = 127, 255
@@ -83,11 +83,8 @@ def magnitude_words(values: tuple[float, ...], power: int) -> tuple[int, int]:
 @cuda.jit(device=True)
 def _spread(ordered, factor):
     """Four bytes to two words of scaled halves."""
-    zero = uint32(0)
-    return (
-        multiply_halves(ptx.pick_bytes(ordered, zero, uint32(LOWER_BYTES)), factor),
-        multiply_halves(ptx.pick_bytes(ordered, zero, uint32(UPPER_BYTES)), factor),
-    )
+    first, second = bytes_in_turn(uint32(0), ordered)
+    return multiply_halves(first, factor), multiply_halves(second, factor)
 
 
 @cuda.jit(device=True)
@@ -95,8 +92,9 @@ def _eight(word, t0, t1, factor):
     """Four words of eight codes, in order."""
     plain, even = uint32(word & uint32(~CODE_SIGNS & 0xFFFFFFFF)), uint32(word << uint32(4))
     lower, upper = ptx.pick_bytes(t0, t1, plain), ptx.pick_bytes(t0, t1, uint32(plain >> uint32(16)))
-    lower = ptx.and_or(ptx.pick_bytes(even, word, uint32(EVEN_ABOVE_ODD[0])), uint32(BYTE_SIGNS), lower)
-    upper = ptx.and_or(ptx.pick_bytes(even, word, uint32(EVEN_ABOVE_ODD[1])), uint32(BYTE_SIGNS), upper)
+    lower_signs, upper_signs = bytes_in_turn(even, word)
+    lower = ptx.and_or(lower_signs, uint32(BYTE_SIGNS), lower)
+    upper = ptx.and_or(upper_signs, uint32(BYTE_SIGNS), upper)
     return _spread(lower, factor) + _spread(upper, factor)
 
 

@@ -1,7 +1,7 @@
 """Device functions of the GEMV: codes to registers of bytes, products of a block of 32, stored scales to float32.
 
-Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below, upper halves of words among
-them, which with one digit are integer dot products (``ptx.upper_half``):
+Instructions a weight (logical, shift, permute) of each decoding, from the arithmetic below. Upper halves of words
+are among them, though dot products on another pipe (``ptx.upper_half``): 1/8, with tables of 4 bits and one digit 1/4.
     bytes 0; nibbles 3/8; table of 2 bits 11/16, 3 bits 29/32, 4 bits 7/8 (one digit) and 11/8 (two digits);
     planes of 5 bits 15/16, 6 bits 15/16, 7 bits 37/32. Halves: ``kernels_gpu.gemv_halves``.
 """

@@ -19,11 +19,10 @@ from numba import cuda, float32, uint32
 
 from hwmodel.units import BYTE_BITS
 from kernels_gpu import ptx, ptx_tile
-from kernels_gpu.gemv_plan import HALF_EXPONENT_BITS, Plan
-from kernels_gpu.gemv_planes import looked_up_2, make_joined
+from kernels_gpu.gemv_plan import HALF_EXPONENT_BITS, Plan, word_of
+from kernels_gpu.gemv_planes import bytes_in_turn, looked_up_2, make_joined
 
 BYTE_SIGNS = 0x80808080
-LOWER_BYTES, UPPER_BYTES = 0x1504, 0x3726  # bytes 0 and 1 (2 and 3) of a word, each above the other word's
 
 
 def make_pairs(plan: Plan) -> Any:
@@ -43,10 +42,10 @@ def make_pairs(plan: Plan) -> Any:
 
         @cuda.jit(device=True)
         def two(register):
-            return two_of_bytes(register, uint32(0))
+            return bytes_in_turn(uint32(0), register)
     else:
         out = max(0, shift - (BYTE_BITS - plan.bits))  # bits of a code that fall below its half's upper byte
-        below, moved_out = _each_byte(0x7F >> shift), _each_byte(0xFF << (BYTE_BITS - out) & 0xFF)
+        below, moved_out = word_of([0x7F >> shift] * 4), word_of([0xFF << (BYTE_BITS - out)] * 4)
 
         @cuda.jit(device=True)
         def two(register):
@@ -54,7 +53,7 @@ def make_pairs(plan: Plan) -> Any:
             lower = uint32(0)
             if out > 0:
                 lower = uint32((register << uint32(BYTE_BITS - shift)) & uint32(moved_out))
-            return two_of_bytes(upper, lower)
+            return bytes_in_turn(lower, upper)
 
     joined = None if plan.bits == BYTE_BITS else make_joined(plan.bits)
     if joined is None:
@@ -76,19 +75,6 @@ def make_pairs(plan: Plan) -> Any:
     return pairs
 
 
-def _each_byte(byte: int) -> int:
-    return byte * 0x01010101
-
-
-@cuda.jit(device=True)
-def two_of_bytes(upper, lower):
-    """Two words of two halves, from four upper and four lower bytes."""
-    return (
-        ptx.pick_bytes(upper, lower, uint32(LOWER_BYTES)),
-        ptx.pick_bytes(upper, lower, uint32(UPPER_BYTES)),
-    )
-
-
 def _make_pairs_of_six(shift: int) -> Any:
     """``make_pairs`` for 6 bits, of which the upper four and the lower two are in planes of their own.
 
@@ -96,9 +82,8 @@ def _make_pairs_of_six(shift: int) -> Any:
     """
     # by the lower two bits of a code: what of a half's upper and lower byte they make
     moved = [code << 2 + BYTE_BITS >> shift for code in range(4)]
-    of_upper = sum((bits >> BYTE_BITS) << BYTE_BITS * code for code, bits in enumerate(moved))
-    of_lower = sum((bits & 0xFF) << BYTE_BITS * code for code, bits in enumerate(moved))
-    below, signs = _each_byte(0x70 >> shift), BYTE_SIGNS
+    of_upper, of_lower = word_of([bits >> BYTE_BITS for bits in moved]), word_of(moved)
+    below = word_of([0x70 >> shift] * 4)
 
     @cuda.jit(device=True)
     def eight(word, even_upper, odd_upper, even_lower, odd_lower):
@@ -106,8 +91,8 @@ def _make_pairs_of_six(shift: int) -> Any:
         shifted = uint32(word << uint32(4))
         even = ptx.and_or(uint32(word << uint32(4 - shift)), uint32(below), even_upper)
         odd = ptx.and_or(uint32(word >> uint32(shift)), uint32(below), odd_upper)
-        even, odd = ptx.and_or(shifted, uint32(signs), even), ptx.and_or(word, uint32(signs), odd)
-        return two_of_bytes(even, even_lower) + two_of_bytes(odd, odd_lower)
+        even, odd = ptx.and_or(shifted, uint32(BYTE_SIGNS), even), ptx.and_or(word, uint32(BYTE_SIGNS), odd)
+        return bytes_in_turn(even_lower, even) + bytes_in_turn(odd_lower, odd)
 
     @cuda.jit(device=True)
     def sixteen(first, second, low):

@@ -149,6 +149,12 @@ def nibbles(words, tables):
 
 
 @cuda.jit(device=True)
+def bytes_in_turn(even, odd):
+    """Bytes of two words in turn, as two words: the lower half of each, then the upper half."""
+    return ptx.pick_bytes(even, odd, uint32(0x5140)), ptx.pick_bytes(even, odd, uint32(0x7362))
+
+
+@cuda.jit(device=True)
 def _picked(t0, t1, even, odd):
     """Registers of sixteen codes, from indices of four bits of the even ones and the odd ones."""
     return (
@@ -181,8 +187,7 @@ def _looked_up_3(high, low, t0, t1):
 @cuda.jit(device=True)
 def looked_up_3(first_high, second_high, low, t0, t1):
     """Registers of 32 3-bit codes: two words of high bits in pairs, one of low bits."""
-    upper = uint32(low >> uint32(4))
-    first, second = ptx.pick_bytes(low, upper, 0x5140), ptx.pick_bytes(low, upper, 0x7362)
+    first, second = bytes_in_turn(low, uint32(low >> uint32(4)))
     return _looked_up_3(first_high, first, t0, t1) + _looked_up_3(second_high, second, t0, t1)
 
 

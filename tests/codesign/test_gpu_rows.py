@@ -180,6 +180,12 @@ def test_rows_of_what_is_decoded_anew_are_of_an_earlier_kernel_unless_they_say()
     assert use(step("decode step bitmod3_g128")) == "earlier kernel"
     assert use(step("decode step bitmod3_g128"), version="9") == "not fitted" == use(step())
     assert use(gemv("fp4_g128")) == use(gemv("fp4_g128"), version="9")
+    assert use(gemv("e2m3_g128"), version="9") == "earlier kernel" != use(gemv("e2m3_g128"), version="10")
+    for stated in ("ten", "-1", "9.5", ""):
+        with pytest.raises(
+            ValueError, match=f"version of measurement int3_g128 must be a number, as 10, not '{stated}'"
+        ):
+            use(gemv("int3_g128"), version=stated)
 
 
 def test_a_branch_in_launches_of_its_own_is_told_by_its_name():

@@ -116,7 +116,7 @@ def test_prefill_and_steps_are_compared_and_held_rows_are_not_fitted():
     assert found.loc[(OWN_TILES, "h100", "fitted"), "mean_error"] < 0.045 and held["error"].abs().mean() < 0.05
     assert held["error"].abs().max() < 0.2 and (held["error"].abs() > 0.15).sum() <= 1  # docs/gpu_kernels.md
     other_gpu = found.loc[(OWN_TILES, "h200", "other GPU")]
-    assert other_gpu["rows"] == 96 and other_gpu["mean_error"] < 0.0605 and other_gpu["worst_error"] < 0.26
+    assert other_gpu["rows"] == 96 and other_gpu["mean_error"] < 0.06 and other_gpu["worst_error"] < 0.26
     earlier = found.loc[(OWN_TILES, "h100", "earlier kernel")]  # its rows lay across sectors, or BitMoD-3's decoding
     assert earlier["rows"] == 48 and earlier["mean_error"] < 0.065 and earlier["worst_error"] <= 0.165
     assert {"int4_g128 tiles", "bitmod4_g128 tiles"} <= set(tiles["format"])

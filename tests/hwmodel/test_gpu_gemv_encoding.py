@@ -56,7 +56,8 @@ def test_the_model_knows_an_encoding_exactly_where_there_is_a_kernel():
 
 def test_decoding_takes_the_instructions_that_the_kernel_states():
     # kernels_gpu/gemv_decode.py: nibbles 3/8; table of 2 bits 11/16, 3 bits 29/32, 4 bits 7/8, two digits 11/8; planes
-    # of 5 and 6 bits 15/16, 7 bits 37/32; gemv_halves.py: for a pair four, one conversion and half a shift, or one
+    # of 5 and 6 bits 15/16, 7 bits 37/32; gemv_halves.py: for sixteen of FP6 29 or 25, for a pair of FP8 one conversion
+    # and half a shift, or one permutation
     stated = {
         "int8": 0, "int4_g128": 3 / 8, "int2_g64": 11 / 16, "int3_g128": 29 / 32, "fp4_g128": 7 / 8, "nf4_g64": 11 / 8,
         "int5_g128": 15 / 16, "int6_g128": 15 / 16, "int7_g128": 37 / 32, "learned4": 11 / 8,

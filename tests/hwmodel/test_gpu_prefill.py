@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from codesign.gpu_records import RECORDED, read_measurements, recorded_files
+from codesign.gpu_rows import of_earlier_kernel
 from datatypes.layer_config import LayerConfig
 from hwmodel.gpu import GpuKernels
 from hwmodel.gpu_gemv_cut import LAUNCHED
@@ -47,8 +48,7 @@ def measured_ways():
         for record in read_measurements(recorded_files()[RECORDED.index(file)]):
             name, _, way = record.name.partition(" ")
             otherwise = name in RECIPES and in_halves(encoding_of(RECIPES[name]), LOOKED_UP)
-            since = encoding_of(RECIPES[name]).decoded_since if name in RECIPES else 0
-            anew = int(record.conditions.get("version", "0")) < since
+            anew = name in RECIPES and of_earlier_kernel(record, name)
             otherwise = otherwise and record.conditions.get("lookup") != LOOKED_UP.value
             if way == "tiles" and (anew or otherwise):
                 earlier.add((name, record.shape))

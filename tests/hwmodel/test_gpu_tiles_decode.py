@@ -14,7 +14,7 @@ from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 
 # Loop of runs of 8 x 8 x 1 x 2 at 4096 inputs, sm_90, less 12 for each of eight tiles of tokens (NOTES.md); version 2,
-# FP6 and 2 and 6 bits with the decoding of version 10 of the GEMV
+# FP6, INT2 and INT6 with the decoding of version 10 of the GEMV
 DISASSEMBLED = {
     "int4_g128": 191, "uint4_g128": 212, "bitmod4_g128": 344, "bitmod3_g128": 265, "fp4_g128": 321, "nvfp4": 384,
     "nf3_g64": 392, "e2m3_g128": 316, "e3m2_g128": 283, "mxfp6": 379, "e4m3_g128": 119, "e5m2_g128": 102, "mxfp8": 184,
