@@ -18,9 +18,9 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8
+from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8, UINTS
 from datatypes.granularity import PerGroup
-from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.packing import unpack
 from datatypes.quantize import quantize_tensor
 from kernels_gpu.bench_record import add_output, exit_without_cuda, gather, today, write_json
@@ -31,12 +31,18 @@ from kernels_gpu.timing import copy_bytes_per_s, rotation, time_eager, time_grap
 COMMAND = "python -m kernels_gpu.bench_quantize"
 # Llama-2-7B's gate projection (Touvron et al. 2023, arXiv 2307.09288) and Llama-2-70B's
 SHAPES = ((11008, 4096), (28672, 8192))
-_ONE, _TWO = ScaleConfig(FP16), ScaleConfig(UINT8, outer=FP16)
+_ONE, _TWO, _RANGE = ScaleConfig(FP16), ScaleConfig(UINT8, outer=FP16), ScaleConfig(FP16, rule=ScaleRule.RANGE)
 RECIPES = {
     "bitmod4_g128_fp16": TensorConfig(BITMOD_FP4, PerGroup(128), _ONE),
     "bitmod4_g128_two_level": TensorConfig(BITMOD_FP4, PerGroup(128), _TWO),
     "bitmod3_g128_fp16": TensorConfig(BITMOD_FP3, PerGroup(128), _ONE),
     "int4_g128_fp16": TensorConfig((INTS_SYMMETRIC[4],), PerGroup(128), _ONE),
+    "int8_g128_fp16": TensorConfig((INTS_SYMMETRIC[8],), PerGroup(128), _ONE),
+    "int2_g64_fp16": TensorConfig((INTS_SYMMETRIC[2],), PerGroup(64), _ONE),
+    "uint2_g64_fp16": TensorConfig((UINTS[2],), PerGroup(64), _RANGE, zero_point=UINTS[2]),
+} | {
+    f"uint{bits}_g128_fp16": TensorConfig((UINTS[bits],), PerGroup(128), _RANGE, zero_point=UINTS[bits])
+    for bits in range(3, 9)
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -87,8 +93,8 @@ def compare(weights: Tensor, made: PackedWeights) -> tuple[int, float]:
     """Groups whose candidate differs from ``quantize_tensor``'s, and the worst ratio of their errors.
 
     Raises:
-        AssertionError: codes or scales differ in a group with the same candidate (for two levels: in any row without
-            another candidate, since a row's scales depend on one another).
+        AssertionError: codes, scales or zero points differ in a group with the same candidate (for two levels: in any
+            row without another candidate, since a row's scales depend on one another).
     """
     config, (n, k) = made.config, made.shape
     bits = config.formats[0].bits
@@ -102,6 +108,8 @@ def compare(weights: Tensor, made: PackedWeights) -> tuple[int, float]:
     excused = differs.any(1, keepdim=True).expand_as(differs) if made.outer_scales is not None else differs
     assert expected.scale is not None
     assert not ((made.scales != expected.scale) & ~excused).any(), "scales differ"
+    if expected.zero_point is not None:
+        assert got.zero_point is not None and torch.equal(got.zero_point, expected.zero_point), "zero points differ"
     wrong = (unpack(made.words, bits, k) != expected.codes).reshape(n, -1, size) & ~excused[:, :, None]
     assert not wrong.any(), "codes differ"
     if not differs.any():
@@ -123,7 +131,7 @@ def measure(recipe: str, dtype_name: str, shape: tuple[int, int], copy_rate: flo
     moved = first.nbytes + made.nbytes
     copies = [first, *(first.roll(i + 1, 0) for i in range(rotation(moved) - 1))]
     launches = [prepare(weights, allocate(shape, config, "cuda")) for weights in copies]
-    timing = time_graph(launches, most_calls=8)
+    timing = time_graph(launches)
     del launches
     plain = library = None
     if baselines:

@@ -1,7 +1,8 @@
-"""The launcher of the device quantizers: torch tensors in, packed words, scales and selectors out.
+"""The launcher of the device quantizers: torch tensors in, packed words, scales, zero points and selectors out.
 
 ``quantize_packed`` is the entry. ``allocate`` and ``prepare`` are its halves, for callers that reuse buffers or capture
-launches in a CUDA graph. The kernels, and how they work, are in ``kernels_gpu.quantize_bitmod``.
+launches in a CUDA graph. The kernels, and how they work, are in ``kernels_gpu.quantize_bitmod`` (BitMoD, symmetric
+integers of 3 and 4 bits) and ``kernels_gpu.quantize_integer`` (all other integers).
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datatypes.format import IntFormat
 from datatypes.layer_config import TensorConfig
-from datatypes.packing import unpack
-from datatypes.planes import row_words
+from datatypes.packing import unpack, unpack_integers
+from datatypes.planes import WORD_BITS, flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
-from kernels_gpu import ptx
+from kernels_gpu import ptx, quantize_integer
 from kernels_gpu.launch import as_array, current_stream, require_cuda
 from kernels_gpu.quantize_bitmod import CHUNK, FLAT_THREADS, MAX_THREADS, WARP, lanes_of, make_kernel
-from kernels_gpu.quantize_reference import Element, KernelSpec, check_config, code_table
+from kernels_gpu.quantize_reference import Element, KernelSpec, check_config, code_table, has_code_table
 
 _ELEMENTS = {
     torch.float32: Element.FLOAT32,
@@ -41,6 +43,8 @@ class PackedWeights:
         scales: ``[n, gk]`` float16, or uint8 codes of two-level scales.
         outer_scales: float16 ``[n, 1]`` of two-level scales, else ``None``.
         selectors: uint8 ``[n, gk]`` where there are candidates, else ``None``.
+        zero_points: int32 ``[flat_words(n * gk, bits)]``, as ``datatypes.packing.pack_field`` lays them out, else
+            ``None``.
     """
 
     config: TensorConfig
@@ -49,15 +53,21 @@ class PackedWeights:
     scales: Tensor
     outer_scales: Tensor | None
     selectors: Tensor | None
+    zero_points: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = (self.words, self.scales, self.outer_scales, self.selectors)
+        arrays = (self.words, self.scales, self.outer_scales, self.selectors, self.zero_points)
         return sum(a.nbytes for a in arrays if a is not None)
 
     def to_quantized_tensor(self) -> QuantizedTensor:
         """The same as codes, on the same device."""
+        zero = None
+        if self.zero_points is not None:
+            assert self.config.zero_point is not None
+            groups = self.config.granularity.scale_shape(self.shape)
+            zero = unpack_integers(self.zero_points, self.config.zero_point, groups)
         return QuantizedTensor(
             config=self.config,
             shape=self.shape,
@@ -65,6 +75,7 @@ class PackedWeights:
             scale=self.scales,
             outer_scale=self.outer_scales,
             selector=self.selectors,
+            zero_point=zero,
         )
 
 
@@ -74,6 +85,7 @@ def allocate(shape: tuple[int, int], config: TensorConfig, device: torch.device 
     assert config.scale is not None
     groups = config.granularity.scale_shape(shape)
     two_levels = config.scale.outer is not None
+    zero_words = 0 if config.zero_point is None else flat_words(groups[0] * groups[1], config.zero_point.bits)
     return PackedWeights(
         config=config,
         shape=shape,
@@ -81,6 +93,7 @@ def allocate(shape: tuple[int, int], config: TensorConfig, device: torch.device 
         scales=torch.empty(groups, dtype=torch.uint8 if two_levels else torch.float16, device=device),
         outer_scales=torch.empty((n, 1), dtype=torch.float16, device=device) if two_levels else None,
         selectors=torch.empty(groups, dtype=torch.uint8, device=device) if config.selector_bits else None,
+        zero_points=torch.empty(zero_words, dtype=torch.int32, device=device) if config.zero_point else None,
     )
 
 
@@ -114,6 +127,8 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
     """
     config, (n, k) = out.config, out.shape
     check_config(config)
+    if not has_code_table(config.formats):
+        return _prepare_integers(weights, out)
     group_count = config.granularity.scale_shape((n, k))[1]
     assert config.scale is not None
     two_levels = config.scale.outer is not None
@@ -158,20 +173,62 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
 _SCALAR_VIEWS = {4: torch.int32, 2: torch.int16}
 
 
+@lru_cache(maxsize=64)
+def _integer_kernel(spec: KernelSpec, device: torch.device) -> Any:
+    return quantize_integer.make_kernel(spec)
+
+
+def _prepare_integers(weights: Tensor, out: PackedWeights) -> Launch:
+    """``prepare`` for ``kernels_gpu.quantize_integer``."""
+    config, (n, k) = out.config, out.shape
+    row_groups = config.granularity.scale_shape((n, k))[1]
+    groups, threads = n * row_groups, quantize_integer.THREADS
+    spec = KernelSpec(config, _ELEMENTS[weights.dtype], False, True, threads)
+    whole = k % spec.group == 0 and weights.data_ptr() % 16 == 0
+    spec = replace(spec, vector=whole)
+    view = torch.int32 if whole else _SCALAR_VIEWS[weights.element_size()]
+    status = torch.zeros(1, dtype=torch.int32, device=weights.device)
+    zero_points, ends = status.new_zeros(1), [0, 0, 0]  # bytes at which planes of zero points end
+    if out.zero_points is not None:
+        assert isinstance(config.zero_point, IntFormat)
+        widths = plane_widths(config.zero_point.bits)
+        sizes = [-(-groups * width // WORD_BITS) * 4 for width in widths]
+        zero_points, ends = out.zero_points, [sum(sizes[: i + 1]) for i in range(3)]
+    return Launch(
+        _integer_kernel(spec, weights.device),
+        (-(-groups * quantize_integer.lanes_of(spec) // threads), 1),
+        threads,
+        (
+            as_array(weights.view(view).reshape(-1), np.uint16 if view == torch.int16 else np.uint32),
+            as_array(out.words.reshape(-1), np.uint32),
+            as_array(out.scales.reshape(-1), np.uint16),
+            as_array(zero_points.view(torch.uint8), np.uint8),
+            as_array(status, np.int32),
+            k,
+            row_groups,
+            groups,
+            *ends,
+        ),
+        status,
+    )
+
+
 def quantize_packed(weights: Tensor, config: TensorConfig, *, check: bool = True) -> PackedWeights:
     """Quantize ``weights`` on their device.
 
     Args:
         weights: ``[n, k]`` float32, float16 or bfloat16, contiguous, on a CUDA device.
-        config: a BitMoD mixture or symmetric integers of 3 or 4 bits, in groups of 32, 64 or 128, with FP16 scales or
-            two-level 8-bit scales.
+        config: in groups of 32, 64 or 128 with FP16 scales: a BitMoD mixture, symmetric integers of 2 to 8 bits, or
+            unsigned ones of 2 to 8 bits with zero points of the same format and scales by range. BitMoD and symmetric
+            integers of 3 and 4 bits also with two-level 8-bit scales.
         check: wait for the kernel and refuse NaN, infinity and magnitudes beyond the range of the scales (393024 for
-            BitMoD-4 with FP16 scales). Without it such groups get arbitrary codes.
+            BitMoD-4 with FP16 scales; with zero points, groups of a wider range). Without it such groups get arbitrary
+            codes.
 
     Returns:
-        Packed words, scales and selectors. The last group of a row may be ragged; rows of words are padded with code 0.
-        Below a largest magnitude of 2**-19 an FP16 scale is one to four of its smallest steps: the candidate of such a
-        group may be another one than the best.
+        Packed words, scales, selectors and zero points. The last group of a row may be ragged; rows of words are
+        padded with code 0. Below a largest magnitude of 2**-19 an FP16 scale is one to four of its smallest steps: the
+        candidate of such a group may be another one than the best.
 
     Raises:
         TypeError: another dtype.
@@ -196,5 +253,9 @@ def quantize_packed(weights: Tensor, config: TensorConfig, *, check: bool = True
     launch()
     if check and int(launch.status):
         limit = KernelSpec(config, _ELEMENTS[weights.dtype], False, True, FLAT_THREADS).largest_input
+        if config.zero_point is not None:
+            raise ValueError(
+                f"weights must be finite and a group, with zero, span at most {limit:g}, not NaN, infinite or wider"
+            )
         raise ValueError(f"weights must be finite and of magnitude at most {limit:g}, not NaN, infinite or larger")
     return out

@@ -74,7 +74,7 @@ def _high_half(pair, bfloat):
 
 
 @cuda.jit(device=True)
-def _element(word, odd, float_input, bfloat):
+def element_of(word, odd, float_input, bfloat):
     """A weight of a stored word as float32."""
     if float_input:
         return ptx.bits_float(word)
@@ -84,7 +84,7 @@ def _element(word, odd, float_input, bfloat):
 
 
 @cuda.jit(device=True)
-def _stored_half(scale):
+def stored_half(scale):
     """FP16 bits of a one-level scale: 1 for a group of zeros, cut to the positive range of FP16."""
     if scale == float32(0):
         scale = float32(1)
@@ -274,24 +274,24 @@ def make_kernel(spec: KernelSpec) -> Any:
 
         scale = ptx.div(absmax, absmax_first)
         if not two_levels:
-            half = _stored_half(scale)
+            half = stored_half(scale)
             scale = ptx.from_half(half)
         reciprocal = _reciprocal(scale)
         selector = uint32(0)
         if mixture:
             scale_last = ptx.div(absmax, absmax_last)
             if not two_levels:
-                half_last = _stored_half(scale_last)
+                half_last = stored_half(scale_last)
                 scale_last = ptx.from_half(half_last)
             reciprocal_last = _reciprocal(scale_last)
             sums = (float32(0), float32(0), float32(0), float32(0))
             for i in range(half_words):  # in two loops, since the compiler does not unroll one of 64 weights
                 for odd in range(pair_shift + 1):
-                    value = _element(x[i], odd, float_input, bfloat_input)
+                    value = element_of(x[i], odd, float_input, bfloat_input)
                     sums = add_errors(sums, value, reciprocal, reciprocal_last)
             for i in range(half_words, stored_words):
                 for odd in range(pair_shift + 1):
-                    value = _element(x[i], odd, float_input, bfloat_input)
+                    value = element_of(x[i], odd, float_input, bfloat_input)
                     sums = add_errors(sums, value, reciprocal, reciprocal_last)
             sum_er, signed_er, sum_ea, signed_ea = sums
             sum_er, signed_er = _sum_of_lanes(sum_er, lanes), _sum_of_lanes(signed_er, lanes)
@@ -315,7 +315,7 @@ def make_kernel(spec: KernelSpec) -> Any:
             if active and sub == 0:
                 selectors[uint64(index)] = selector
         if two_levels:
-            outer = _stored_half(ptx.div(_maximum_of_block(scale if active else float32(0)), float32(255)))
+            outer = stored_half(ptx.div(_maximum_of_block(scale if active else float32(0)), float32(255)))
             scale_code = _scale_code(scale, ptx.from_half(outer))
             scale = ptx.mul(scale_code, ptx.from_half(outer))
             reciprocal = ptx.div(float32(1), scale)
@@ -335,7 +335,7 @@ def make_kernel(spec: KernelSpec) -> Any:
             word = uint32(0)
             for e in range(CHUNK):
                 stored = x[(j * CHUNK + e) >> pair_shift]
-                value = _element(stored, e & pair_shift, float_input, bfloat_input)
+                value = element_of(stored, e & pair_shift, float_input, bfloat_input)
                 if short_encode:
                     place = ptx.fma(value, per_step_of_x, short_offset)
                 else:

@@ -1,7 +1,8 @@
 """What the GPU quantizers take and give: encodings covered, constants of the grids, code table, plain numpy reference.
 
 The reference tries every candidate with ``Format.round`` and sums errors in float64; the kernels of
-``kernels_gpu.quantize_bitmod`` are compared with it and with ``datatypes.quantize.quantize_tensor``.
+``kernels_gpu.quantize_bitmod`` and ``quantize_integer`` are compared with it and with
+``datatypes.quantize.quantize_tensor``.
 Levels and candidate order: Chen et al., BitMoD, HPCA 2025, Table IV and algorithm 1. No kernels here.
 """
 
@@ -12,7 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8
+from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8, UINTS
 from datatypes.format import CodebookFormat, Format
 from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
@@ -95,16 +96,28 @@ GRIDS = {
 }
 
 
+# the formats of kernels_gpu.quantize_bitmod, by a table of codes; the others are kernels_gpu.quantize_integer's
+_TABLED = (BITMOD_FP3, BITMOD_FP4, (INTS_SYMMETRIC[3],), (INTS_SYMMETRIC[4],))
+_SYMMETRIC = tuple((INTS_SYMMETRIC[bits],) for bits in range(2, 9))
+_UNSIGNED = tuple((UINTS[bits],) for bits in range(2, 9))
+
+
+def has_code_table(formats: tuple[Format, ...]) -> bool:
+    """Whether these are formats of ``kernels_gpu.quantize_bitmod``."""
+    return formats in _TABLED
+
+
 def check_config(config: TensorConfig) -> None:
     """One clear sentence for an encoding that this file has no kernel for.
 
     Raises:
         NotImplementedError: formats, granularity, scale or extras not covered.
     """
-    if config.formats not in (BITMOD_FP3, BITMOD_FP4, (INTS_SYMMETRIC[3],), (INTS_SYMMETRIC[4],)):
+    if config.formats not in (*_TABLED, *_SYMMETRIC, *_UNSIGNED):
         names = ", ".join(fmt.name for fmt in config.formats)
         raise NotImplementedError(
-            f"formats must be a BitMoD mixture or a symmetric integer of 3 or 4 bits on the GPU, not {names}"
+            "formats must be a BitMoD mixture or a symmetric or unsigned integer of 2 to 8 bits on the GPU, "
+            f"not {names}"
         )
     if not isinstance(config.granularity, PerGroup) or config.granularity.along_output:
         raise NotImplementedError(f"granularity must be groups along a row on the GPU, not {config.granularity!r}")
@@ -112,14 +125,28 @@ def check_config(config: TensorConfig) -> None:
         raise NotImplementedError(f"group_size must be one of {GROUP_SIZES} on the GPU, not {config.granularity!r}")
     one = ScaleConfig(FP16, ScaleRule.ABSMAX)
     two = ScaleConfig(UINT8, ScaleRule.ABSMAX, outer=FP16, outer_granularity=PerChannel())
-    if config.scale not in (one, two):
-        raise NotImplementedError(
-            f"scale must be fp16, or uint8 with fp16 for each row, on the GPU, not {config.scale!r}"
-        )
-    plain = TensorConfig(config.formats, config.granularity, config.scale)
+    zero_point = None
+    if config.formats in _UNSIGNED:
+        zero_point = config.formats[0]
+        if config.scale != ScaleConfig(FP16, ScaleRule.RANGE):
+            raise NotImplementedError(
+                f"scale must be fp16 by range for unsigned integers on the GPU, not {config.scale!r}"
+            )
+        if config.zero_point != zero_point:
+            raise NotImplementedError(
+                f"zero_point must be {zero_point.name}, as the codes, on the GPU, not {config.zero_point!r}"
+            )
+    elif has_code_table(config.formats):
+        if config.scale not in (one, two):
+            raise NotImplementedError(
+                f"scale must be fp16, or uint8 with fp16 for each row, on the GPU, not {config.scale!r}"
+            )
+    elif config.scale != one:
+        raise NotImplementedError(f"scale must be fp16 for {config.formats[0].name} on the GPU, not {config.scale!r}")
+    plain = TensorConfig(config.formats, config.granularity, config.scale, zero_point=zero_point)
     if config != plain:
         raise NotImplementedError(
-            "zero points, selectors of their own, masks, vectors and residuals have no GPU kernel"
+            "zero points of other formats, selectors of their own, masks, vectors and residuals have no GPU kernel"
         )
 
 
@@ -128,13 +155,17 @@ def check_config(config: TensorConfig) -> None:
 
 @dataclass(frozen=True)
 class Reference:
-    """Codes ``[n, k]``, stored scales, selectors ``[n, gk]``, outer scales ``[n]``, errors ``[candidates, n, gk]``."""
+    """Codes ``[n, k]``, stored scales, selectors ``[n, gk]``, outer scales ``[n]``, errors ``[candidates, n, gk]``.
+
+    With zero points ``[n, gk]`` there are no errors: nothing is chosen.
+    """
 
     codes: np.ndarray
     scales: np.ndarray
     outer_scales: np.ndarray | None
     selectors: np.ndarray
     errors: np.ndarray
+    zero_points: np.ndarray | None = None
 
 
 def quantize_reference(weights: np.ndarray, config: TensorConfig) -> Reference:
@@ -148,6 +179,8 @@ def quantize_reference(weights: np.ndarray, config: TensorConfig) -> Reference:
     n, k = weights.shape
     size = config.granularity.group_size
     groups = np.pad(weights.astype(np.float32), ((0, 0), (0, -k % size))).reshape(n, -1, size)
+    if config.zero_point is not None:
+        return _with_zero_points(groups, k, config.formats[0])
     absmax = np.abs(groups).max(2)
     two_levels = config.scale.outer is not None
     ideal, errors = [], []
@@ -179,6 +212,19 @@ def quantize_reference(weights: np.ndarray, config: TensorConfig) -> Reference:
         selectors.astype(np.uint8),
         np.stack(errors),
     )
+
+
+def _with_zero_points(groups: np.ndarray, k: int, fmt: Format) -> Reference:
+    """Unsigned integers over the range of each group of ``[n, gk, size]``, which includes zero (as the padding is)."""
+    low, high = groups.min(2).clip(max=0), groups.max(2).clip(min=0)
+    ideal = (high - low) / np.float32(fmt.maximum)
+    stored = _to_half(np.where(ideal > 0, ideal, np.float32(1)))
+    scale = stored.astype(np.float32)
+    zero = np.rint(-low / scale).clip(0, fmt.maximum)
+    codes = (np.rint(groups / scale[..., None]) + zero[..., None]).clip(0, fmt.maximum).astype(np.uint8)
+    none = np.zeros(scale.shape, np.uint8)
+    n = len(groups)
+    return Reference(codes.reshape(n, -1)[:, :k], stored, None, none, np.zeros((0, *none.shape)), zero.astype(np.int32))
 
 
 def _to_half(scale: np.ndarray) -> np.ndarray:

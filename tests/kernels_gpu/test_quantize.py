@@ -227,11 +227,14 @@ def test_bad_tensors_are_refused(device):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (TensorConfig((FP4,), PerGroup(128), ONE), "formats must be a BitMoD mixture or a symmetric integer"),
+        (TensorConfig((FP4,), PerGroup(128), ONE), "formats must be a BitMoD mixture or a symmetric or unsigned"),
         (TensorConfig(BITMOD_FP4, PerChannel(), ONE), "granularity must be groups along a row"),
         (TensorConfig(BITMOD_FP4, PerGroup(96), ONE), "group_size must be one of"),
         (TensorConfig(BITMOD_FP4, PerGroup(128), ScaleConfig(UINT8)), "scale must be fp16, or uint8 with fp16"),
-        (TensorConfig(BITMOD_FP4, PerGroup(128), ONE, row_scale=FP16), "zero points, selectors of their own"),
+        (
+            TensorConfig(BITMOD_FP4, PerGroup(128), ONE, row_scale=FP16),
+            "zero points of other formats, selectors of their own",
+        ),
     ],
     ids=["format", "granularity", "group size", "scale", "extras"],
 )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8
+from datatypes.catalog import BITMOD_FP3, BITMOD_FP4, FP16, INTS_SYMMETRIC, UINT8, UINTS
 from datatypes.granularity import PerGroup
-from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.quantize import quantize_tensor
 from kernels_gpu.quantize_reference import GRIDS, TABLE_ROW, TABLE_ZERO, code_table, quantize_reference
 
@@ -26,6 +26,18 @@ def test_reference_equals_quantize_tensor(formats, scale):
         assert np.array_equal(made.selectors, expected.selector.numpy())
     if scale is TWO:
         assert np.array_equal(made.outer_scales, expected.outer_scale.numpy()[:, 0])
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_reference_with_zero_points_equals_quantize_tensor(bits):
+    fmt = UINTS[bits]
+    config = TensorConfig((fmt,), PerGroup(128), ScaleConfig(FP16, rule=ScaleRule.RANGE), zero_point=fmt)
+    weights = torch.randn(20, 300, generator=torch.Generator().manual_seed(1)) * 0.02
+    weights[3], weights[4], weights[5] = 0, weights[4].abs() + 1, -weights[5].abs() - 1
+    made, expected = quantize_reference(weights.numpy(), config), quantize_tensor(weights, config)
+    assert np.array_equal(made.codes, expected.codes.numpy())
+    assert np.array_equal(made.scales, expected.scale.numpy())
+    assert np.array_equal(made.zero_points, expected.zero_point.numpy())
 
 
 @pytest.mark.parametrize("formats", [BITMOD_FP3, BITMOD_FP4], ids=["bitmod3", "bitmod4"])
