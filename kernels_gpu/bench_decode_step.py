@@ -182,7 +182,7 @@ def run(columns: Sequence[str], cases: Sequence[StepCase], most: int, rate: floa
 
 def time_step(step: DecodeStep) -> Timing:
     """One step in a graph, replayed: weights and cache of a step are far larger than L2."""
-    return time_graph([step], most_calls=1)
+    return time_graph([step], least_s=0)
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -228,7 +228,7 @@ def main(given: Sequence[str] | None = None) -> int:
         found_rows = run(columns, cases, arguments.distinct or shape.layers, rate)
         rows, status = gather(found_rows, table([]), lambda row: table([row]).splitlines()[1])
     name = device_facts().name
-    common = conditions_of_run(rate, "weights of layers", CLOCKS)
+    common = conditions_of_run(rate, "weights of layers", CLOCKS, replay_s=0)
     print(f"{name}, {CLOCKS}: {common[CLOCKS.replace(',', ', ')]}")
     print(table(rows))
     if arguments.output is not None and rows:

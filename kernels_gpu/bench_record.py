@@ -20,7 +20,7 @@ from torch import Tensor
 from hwmodel.report import Measurement
 from kernels_gpu.launch import device_facts, query_smi, require_cuda, require_free_memory
 from kernels_gpu.shape_text import parse_shape
-from kernels_gpu.timing import COPY_BYTES, REPLAYS
+from kernels_gpu.timing import COPY_BYTES, L2_TIMES, REPLAY_S, REPLAYS
 
 CLOCKS = "clocks.sm,clocks.mem,clocks.max.sm,power.draw,power.limit"  # fields of nvidia-smi
 
@@ -183,17 +183,19 @@ def measurement(
     )
 
 
-def conditions_of_run(copy_rate: float, rotated: str, smi_fields: str) -> dict[str, str]:
+def conditions_of_run(copy_rate: float, rotated: str, smi_fields: str, *, replay_s: float = REPLAY_S) -> dict[str, str]:
     """What every record of a run says: the copy rate in bytes a second, clocks, driver, date, versions.
 
     Args:
         copy_rate: measured.
         rotated: what rotates beyond L2, a plural.
         smi_fields: of nvidia-smi, apart by commas.
+        replay_s: that a replay takes at least; 0 where it is one round.
     """
     return {
         "copy_bytes_per_s": f"{copy_rate:.4e}",
-        "method": f"CUDA graph, {rotated} rotated beyond L2, median of {REPLAYS} replays",
+        "method": f"CUDA graph, {rotated} rotated beyond {L2_TIMES} times L2, median of {REPLAYS} replays",
+        "replay_s": f"{replay_s:g}",
         smi_fields.replace(",", ", "): query_smi(smi_fields) or "unknown",
         "date": today(),
         **versions(),

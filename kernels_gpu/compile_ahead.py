@@ -1,7 +1,7 @@
 """Kernels compiled in processes of their own before a run, where their launchers then find them.
 
-One takes a second or more to compile, and a benchmark has dozens. The launchers look for compiled kernels in the folder
-that ``native.PTX_FOLDER`` names, by a kernel's key.
+One takes a second or more to compile, another half in the driver, and a benchmark has dozens. The launchers look for
+compiled kernels in the folder that ``native.PTX_FOLDER`` names, by a kernel's key.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kernels_gpu.native import PTX_FOLDER, compile_ptx
+from kernels_gpu.native import PTX_FOLDER, fill_caches
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Ahead:
         arguments: their kinds (``native.compile_ptx``).
         spec: what is fixed when it is compiled; what it prints tells kernels apart.
         what: a word before it, where several kernels have one spec.
+        registers: the most of a thread; 0 for as many as the assembler likes.
     """
 
     make: Callable[[Any], Callable[..., None]]
     arguments: str
     spec: Any
     what: str = ""
+    registers: int = 0
 
     @property
     def key(self) -> str:
@@ -40,10 +42,9 @@ class Ahead:
         return f"{self.what} {self.spec!r}".lstrip()
 
 
-def compile_one(kernel: Ahead) -> str:
-    """PTX of a kernel, kept in the folder that ``native.PTX_FOLDER`` names."""
-    registers = getattr(kernel.spec, "registers", 0)
-    return compile_ptx(kernel.make(kernel.spec), kernel.arguments, kernel.key, registers=registers)
+def compile_one(kernel: Ahead) -> None:
+    """A kernel in the folder that ``native.PTX_FOLDER`` names, and in the driver's cache where there is a device."""
+    fill_caches(kernel.make(kernel.spec), kernel.arguments, kernel.key, kernel.registers)
 
 
 def compile_all(kernels: Iterable[Ahead], jobs: int) -> None:

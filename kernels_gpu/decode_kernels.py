@@ -72,6 +72,6 @@ def ahead(specs: Iterable[Spec]) -> Iterator[Ahead]:
     """What is to be compiled for them; attention in several parts with its merge."""
     for spec in specs:
         make, arguments = _MAKERS[type(spec)]
-        yield Ahead(make, arguments, spec)
+        yield Ahead(make, arguments, spec, registers=spec.registers if isinstance(spec, GemvSpec) else 0)
         if isinstance(spec, AttentionSpec) and spec.split:
             yield Ahead(attention_merge.make_merge, attention_merge.MERGE_ARGUMENTS, spec, "merge")

@@ -31,7 +31,7 @@ from kernels_gpu.native import (
     BoundLaunch,
     NativeKernel,
     blocks_per_multiprocessor,
-    compile_ptx,
+    fill_caches,
     load,
     multiprocessors,
     peak_memory_bytes_per_s,
@@ -339,9 +339,9 @@ def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
     return like.new_empty(ceil_div(tokens * n, 2) * 2)[: tokens * n].view(tokens, n)
 
 
-def compile_kernel(spec: GemvSpec) -> str:
-    """PTX of one kernel (kept where ``native.PTX_FOLDER`` says)."""
-    return compile_ptx(make_body(spec), ARGUMENTS, repr(spec), registers=spec.registers)
+def compile_kernel(spec: GemvSpec) -> None:
+    """Compile one kernel for launchers of other processes (``native.fill_caches``)."""
+    fill_caches(make_body(spec), ARGUMENTS, repr(spec), spec.registers)
 
 
 def prepare_all(

@@ -65,7 +65,7 @@ def kernels_of(
             branch = replace(branch, aligned_inputs=2 * start * k % ALIGNED_BYTES == 0)
         cut = choose_shape(plan, chunk, *size, limit, branch, memory_bytes_per_s)
         spec = gemv_spec_of(plan, chunk, size, cut, aligned=aligned, branch=branch)
-        yield Ahead(gemv.make_body, gemv.ARGUMENTS, spec)
+        yield Ahead(gemv.make_body, gemv.ARGUMENTS, spec, registers=spec.registers)
     if layer.columns is not None:
         values, columns = layer.columns
         spec_of_outliers = spec_of_columns(values.factor, tokens, k, wide_index=columns.dtype == torch.int32)

@@ -152,6 +152,18 @@ def load(body: Callable[..., None], kinds: str, key: str, registers: int = 0) ->
     return NativeKernel(function, module, registers, local)
 
 
+def fill_caches(body: Callable[..., None], kinds: str, key: str, registers: int = 0) -> None:
+    """Compile ``body``, and load it where there is a device, for launchers of other processes.
+
+    PTX is kept where ``PTX_FOLDER`` says; machine code by the driver (CUDA_CACHE_PATH, CUDA C++ Programming Guide,
+    CUDA Environment Variables), which takes half a second a kernel for it.
+    """
+    if torch.cuda.is_available():
+        load(body, kinds, key, registers)
+    else:
+        compile_ptx(body, kinds, key, registers=registers)
+
+
 class BoundLaunch:
     """A kernel with grid and arguments bound: call it to enqueue it on torch's current stream."""
 

@@ -1,12 +1,14 @@
 """Time device work: CUDA graphs over rotating buffers, events around them, medians; and the copy that bounds it.
 
 The method: inputs rotate among enough copies that each replay finds none of them in L2; launches are captured into one
-CUDA graph so that gaps between launches stay small; a replay is timed by events and divided by its launches; the median
-of many replays is reported with its spread. Kernels must launch on torch's current stream.
+CUDA graph so that gaps between launches stay small, as many as take ``REPLAY_S``; a replay is timed by events and
+divided by its launches; the median of many replays is reported with its spread. Kernels must launch on torch's current
+stream.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,9 +16,16 @@ from dataclasses import dataclass
 
 import torch
 
+from hwmodel.units import ceil_div
 from kernels_gpu.launch import device_facts
 
 REPLAYS = 30  # of a CUDA graph; the median of their times is reported
+# A replay takes so long at least. Starting one, and filling the first kernel, takes 5 to 14 us: with 24 launches of
+# 4 us, as records without the condition ``replay_s`` have them, a tenth of each (kernels_gpu/NOTES.md)
+REPLAY_S = 2e-3
+# Rotating buffers take so many times the L2 cache. With four times, loads that L2 is told to evict first were 3 to 6 %
+# faster, and with eighty no faster: old lines had been kept from one round to the next (kernels_gpu/NOTES.md)
+L2_TIMES = 16
 WARM_S = 0.03  # of replays before them: the first ones after a pause are up to 17 % apart (kernels_gpu/NOTES.md)
 
 
@@ -36,16 +45,16 @@ class Timing:
 
 
 def rotation(bytes_touched: int) -> int:
-    """How many buffer sets to rotate among so that they take at least four times the L2 cache."""
-    return max(2, -(-4 * device_facts().l2_bytes // bytes_touched))
+    """How many buffer sets to rotate among so that they take at least ``L2_TIMES`` the L2 cache."""
+    return max(2, ceil_div(L2_TIMES * device_facts().l2_bytes, bytes_touched))
 
 
-def time_graph(calls: Sequence[Callable[[], object]], *, most_calls: int = 24) -> Timing:
+def time_graph(calls: Sequence[Callable[[], object]], *, least_s: float = REPLAY_S) -> Timing:
     """Time one call, where ``calls`` do the same work on different buffers and can be captured in a CUDA graph.
 
     Args:
         calls: each enqueues its work on torch's current stream.
-        most_calls: captured in the graph by rounds over ``calls``; one round where there are more of them.
+        least_s: that a replay takes, by rounds over ``calls``; 0 for one round.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -54,13 +63,22 @@ def time_graph(calls: Sequence[Callable[[], object]], *, most_calls: int = 24) -
             call()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
-    repeats = max(1, most_calls // len(calls))
+    graph, rounds = _captured(calls, 1), 1
+    if least_s > 0:
+        graph.replay()
+        rounds = max(1, math.ceil(least_s / _seconds(graph.replay)))
+    if rounds > 1:
+        graph = _captured(calls, rounds)
+    return _time(graph.replay, REPLAYS, len(calls) * rounds)
+
+
+def _captured(calls: Sequence[Callable[[], object]], rounds: int) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for _ in range(repeats):
+        for _ in range(rounds):
             for call in calls:
                 call()
-    return _time(graph.replay, REPLAYS, len(calls) * repeats)
+    return graph
 
 
 def one_after_another(launches: Sequence[Callable[[], object]]) -> Callable[[], None]:
@@ -84,16 +102,17 @@ def _time(run: Callable[[], object], replays: int, calls: int) -> Timing:
         for _ in range(3):
             run()
         torch.cuda.synchronize()
-    seconds = []
-    for _ in range(replays):
-        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        run()
-        stop.record()
-        stop.synchronize()
-        seconds.append(start.elapsed_time(stop) / 1e3 / calls)
-    lower, median, upper = statistics.quantiles(seconds, n=4)
+    lower, median, upper = statistics.quantiles([_seconds(run) / calls for _ in range(replays)], n=4)
     return Timing(median_s=median, lower_quartile_s=lower, upper_quartile_s=upper, replays=replays)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    run()
+    stop.record()
+    stop.synchronize()
+    return start.elapsed_time(stop) / 1e3
 
 
 COPY_BYTES = 1 << 32  # of each of the two buffers below
