@@ -18,7 +18,14 @@ import numpy as np
 import pandas as pd
 
 from codesign.gpu_layers import layer_case_of
-from codesign.gpu_records import condition, gpu_of, read_measurements, recorded_files, sheet_name
+from codesign.gpu_records import (
+    condition,
+    gpu_of,
+    read_measurements,
+    recorded_files,
+    sheet_name,
+    start_share_s,
+)
 from codesign.gpu_rows import OWN, OWN_LAYER, OWN_TILES, Predicted, case_of, cut_of, predicted_of, tile_case_of
 from hwmodel import gpu_branches_fit, gpu_gemv_fit, gpu_tiles_fit
 from hwmodel.gpu import Gpu
@@ -170,7 +177,8 @@ def _fitted(kernel: str, case: Callable[[Measurement], Case], files: Sequence[Pa
             except NotImplementedError:
                 continue
             if made.kernel == kernel and made.use == "fitted" and not _again(record, made, seen):
-                yield case(record)
+                found = case(record)
+                yield replace(found, seconds=found.seconds - start_share_s(record, found.gpu))
 
 
 def fit_again(gemv: Path = CONSTANTS, tiles: Path = TILE_CONSTANTS, branches: Path = BRANCH_CONSTANTS) -> None:

@@ -35,7 +35,7 @@ _HALF_DECODE, _BELOW_DECODE, _E5M2_DECODE, _E4M3_DECODE = 5 / 4, 1 / 4, 1 / 2, 1
 _SIX_DECODE, _SIX_BELOW_DECODE = 25 / 16, 4 / 16
 _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
-_TWICE_TILES = 3  # of columns, from which on both halves of a block are runs of their own: kernels_gpu/gemv.py
+_TWICE_TILES = 2  # of columns, from which on both halves of a block are runs of their own: kernels_gpu/gemv.py
 # Roughly those in the records of kernels_gpu/measurements: 47 to 72 for integers with one tile of columns, 67 to 80
 # with tables of sixteen, 96 to 105 with two digits; MXFP4 and NVFP4 98 to 113, 132 and 141 to 170 with 4, 8 and 16
 # tiles, NF4 132 and 175 with two and four

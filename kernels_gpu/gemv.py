@@ -173,7 +173,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
 
         return step_run
 
-    if halves == 2 and column_tiles > 2:
+    if halves == 2 and column_tiles > 1:
         # both in one function, their loop would stay one at run time and issue the products of both in every turn
         step_first, step_second = make_step_run(0, 1), make_step_run(1, 2)
 

@@ -20,8 +20,8 @@ zero points, ties between levels included:
   fill whole bytes of each plane (the 32 to 128 of a block whole words), so lanes put bytes together and nothing is
   written twice. Groups beyond the last have zero point 0, as the padding of the planes.
 
-Floor: bytes. A weight takes 15 to 29 instructions, all of a lane's counted. 88 to 94 % of the bytes' time on an H100 from
-half precision; 68 to 75 % from float32, whose loads touch a line for each lane (``kernels_gpu/NOTES.md``).
+Floor: bytes. A weight takes 15 to 29 instructions, all of a lane's counted. 79 to 94 % of the bytes' time on an H100
+from half precision; 68 to 75 % from float32, whose loads touch a line for each lane (``kernels_gpu/NOTES.md``).
 Left out: two scale levels (but INT3 and INT4 above), real zero points; rows that are not whole groups load one weight
 at a time.
 """

@@ -8,11 +8,13 @@ import pytest
 from codesign.gpu_records import (
     DEVICES,
     RECORDED,
+    REPLAY_START_S,
     condition,
     gpu_of,
     read_measurements,
     recorded_files,
     sheet_name,
+    start_share_s,
 )
 from hwmodel.gpu_presets import GPUS
 from hwmodel.report import Measurement
@@ -25,6 +27,7 @@ RECORD = Measurement(
     "int8", (4, 256, 64), "NVIDIA H200", 2.5e-6, 30,
     {"copy_bytes_per_s": "4200000000000.0", "driver": "580", "cut": "4x2x1x0"}, "made up",
 )  # fmt: skip
+SHORT = "CUDA graph, weights rotated beyond L2, median of 30 replays"
 
 
 def test_a_file_is_its_records_in_order(tmp_path):
@@ -101,6 +104,18 @@ def test_the_projects_files_are_there_and_quantizers_are_none_of_them():
 )
 def test_a_device_means_its_data_sheet(device, sheet):
     assert sheet_name(gpu_of(device)) == sheet
+
+
+def test_a_launch_has_its_share_of_a_short_replays_start():
+    # 4 times 50 MiB in buffers of 9 MB are 24, each launched once; of 100 MB three, each launched eight times
+    for moved, calls in ((9_000_000, 24), (100_000_000, 24), (13_000_000, 17), (1_000_000, 210)):
+        short = replace(RECORD, conditions={"method": SHORT, "bytes": str(moved)})
+        assert start_share_s(short, GPUS["h100"]) == pytest.approx(REPLAY_START_S / calls)
+    for method in ("CUDA graph, weights rotated beyond 16 times L2, median of 30 replays", "by hand"):
+        assert start_share_s(replace(RECORD, conditions={"method": method}), GPUS["h100"]) == 0
+    assert start_share_s(replace(RECORD, conditions={}), GPUS["h100"]) == 0
+    with pytest.raises(ValueError, match="must have bytes, a number above 0"):
+        start_share_s(replace(RECORD, conditions={"method": SHORT}), GPUS["h100"])
 
 
 def test_every_device_has_a_sheet():

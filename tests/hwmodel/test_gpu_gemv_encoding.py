@@ -90,7 +90,7 @@ def test_groups_below_a_run_take_more_columns():
     assert products == {"int4_g128": 4, "int2_g64": 8, "mxfp4": 32}
 
 
-def test_halves_of_a_block_are_runs_of_their_own_from_three_tiles_of_columns_on():
+def test_halves_of_a_block_are_runs_of_their_own_from_two_tiles_of_columns_on():
     # NVFP4: four tables' products for two halves of a tile of columns and both tables; in the disassembly
     # (kernels_gpu/NOTES.md) 8 a run with one token, 16 with two and 64 with eight, and 208, 257, 309, 350, 448, 529 and
     # 986 instructions with 1, 2, 3, 4, 6, 8 and 16 tokens, of which some 100 to 150 are those of a stage
@@ -98,7 +98,7 @@ def test_halves_of_a_block_are_runs_of_their_own_from_three_tiles_of_columns_on(
     assert [w.products for w in work.values()] == [8, 16, 24, 64]
     assert [w.sums for w in work.values()] == [2, 4, 6, 16]
     steps = [work[2].instructions - work[1].instructions, work[3].instructions - work[2].instructions]
-    assert steps[1] > steps[0]  # inputs and codes come twice
+    assert steps[0] > steps[1]  # inputs and codes come twice
     assert (work[8].instructions - work[3].instructions) / 5 == pytest.approx((529 - 309) / 5, rel=0.15)
 
 

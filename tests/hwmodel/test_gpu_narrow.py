@@ -41,7 +41,7 @@ def own_s(spec: LayerSpec, weight: TensorConfig, gpu: Gpu) -> float | None:
 
 # beyond 0.15: docs/gpu_kernels.md. Left out are rows in cuts that the launcher no longer takes, and NVFP4 with eight
 # tokens, which is priced in tiles
-@pytest.mark.parametrize(("gpu", "mean", "worst"), [(H100, 0.0475, 0.175), (H200, 0.0535, 0.19)], ids=["h100", "h200"])
+@pytest.mark.parametrize(("gpu", "mean", "worst"), [(H100, 0.0475, 0.16), (H200, 0.056, 0.19)], ids=["h100", "h200"])
 def test_the_presets_price_is_within_the_models_errors_of_the_measured_kernels(gpu, mean, worst):
     errors = []
     for path in recorded_files():
@@ -83,8 +83,9 @@ def test_the_copy_share_is_that_of_both_measured_gpus():
     for gpu, name in ((H100, "H100"), (H200, "H200")):
         records = [r for path in recorded_files() for r in read_measurements(path) if name in r.device]
         shares = [float(r.conditions["copy_bytes_per_s"]) / gpu.dram.bytes_per_s for r in records]
-        assert len(records) > 100 and np.median(shares) == pytest.approx(COPY_SHARE, abs=0.01)
-        assert np.abs(np.array(shares) - COPY_SHARE).max() < 0.025  # runs differ by that much
+        # runs differ by that much: an H200 copied at 0.893 of its sheet one day and at 0.873 to 0.885 the next
+        assert len(records) > 100 and np.median(shares) == pytest.approx(COPY_SHARE, abs=0.02)
+        assert np.abs(np.array(shares) - COPY_SHARE).max() < 0.025
 
 
 def test_kernels_of_others_stream_by_hand():
