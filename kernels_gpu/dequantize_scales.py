@@ -73,17 +73,20 @@ def make_stored_scale(kind: ScaleKind | None) -> Any:
             return float32(1)
 
         return one
-    load, scale_of_bits = ptx_tile.load_word, make_scale_of_bits(kind)
-    if kind in HALF_SCALES:
-        load = ptx_tile.load_half
-    elif kind in BYTE_SCALES:
-        load = load_byte
+    load, scale_of_bits = load_of_scale(kind), make_scale_of_bits(kind)
 
     @cuda.jit(device=True)
     def stored_scale(address, index):
         return scale_of_bits(load(address, index))
 
     return stored_scale
+
+
+def load_of_scale(kind: ScaleKind) -> Any:
+    """Device function ``(address, index) -> bits`` of a stored scale, uint32."""
+    if kind in HALF_SCALES:
+        return ptx_tile.load_half
+    return load_byte if kind in BYTE_SCALES else ptx_tile.load_word
 
 
 def make_flat_field(bits: int) -> Any:

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from numba import cuda, float32, int32, uint32
 
 from kernels_gpu import ptx, ptx_tile
+from kernels_gpu.dequantize_scales import load_of_scale, make_scale_of_bits
 from kernels_gpu.gemv_ahead import HELD_WORDS, make_ahead
 from kernels_gpu.gemv_branch import make_branch
 from kernels_gpu.gemv_copies import make_copy_stage
@@ -69,7 +70,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     outer, outer_by_row = plan.outer is not None, plan.outer_by_row
     step, bfloat = float32(plan.step), spec.bfloat
     decoders = make_decoders(plan, tables_at)
-    load_block, outer_value, zero_step = decoders.load_block, decoders.outer_value, plan.zero_step
+    load_block, zero_step = decoders.load_block, plan.zero_step
+    load_outer = load_of_scale(plan.outer) if plan.outer is not None else ptx_tile.load_word
+    outer_of_bits = make_scale_of_bits(plan.outer) if plan.outer is not None else ptx.bits_float
     accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
     of_inputs = make_stage_inputs(spec)
     stage_inputs, fetch_first, stage_fetched = of_inputs.stage, of_inputs.fetch_first, of_inputs.stage_fetched
@@ -98,6 +101,16 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         arrive, gather = beside.arrive, beside.gather
         fetch_b, expand, sum_of_branch = beside.fetch_b, beside.expand, beside.sum_of
     elements_of_b, wait_for_a = spec.branch.held(tokens, warps) if spec.branch else 0, ptx_tile.wait_all_but(1)
+
+    @cuda.jit(device=True)
+    def fetch_outer(outers, row0, rows, thread):
+        """Bits of the outer scale of a row of a tile to come: a load at its end would keep the last results waiting."""
+        bits = uint32(0)
+        if thread < uint32(tokens * TILE_ROWS):
+            row = uint32(row0 + (thread & uint32(TILE_ROWS - 1)))
+            row = row if row < rows else uint32(rows - uint32(1))
+            bits = load_outer(outers, row if outer_by_row else uint32(0))
+        return bits
 
     def make_step_run(first_half, past_half):
         @cuda.jit(device=True)
@@ -211,6 +224,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         held = cuda.local.array(held_words, uint32)
         tile, slot, at = uint32(cuda.blockIdx.x), uint32(0), uint32(mine)
         done_tile, done_slot, done_at, parity = uint32(tile), uint32(0), uint32(mine), uint32(0)
+        outer_bits = uint32(0)
+        if outer:
+            outer_bits = fetch_outer(outers, uint32(tile * uint32(TILE_ROWS)), rows, thread)
         filled, taken = uint32(0), uint32(0)  # ``taken``: the stage of this turn's is in ``y`` already
         if ahead > 0:
             ahead_codes = cuda.local.array(held_codes, uint32)
@@ -355,11 +371,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         total = ptx.add(total, ptx.bits_float(part))
                     total = ptx.mul(total, step)
                     if outer:
-                        total = ptx.mul(total, outer_value(outers, row if outer_by_row else uint32(0)))
+                        total = ptx.mul(total, outer_of_bits(outer_bits))
                     if branched:
                         total = ptx.add(total, sum_of_branch(shared, item, parity))
                     made = ptx.to_bfloat(total) if bfloat else ptx.to_half(total)
                     ptx_tile.store_half(out, uint32((item >> uint32(4)) * rows + row), made)
+            if outer:
+                outer_bits = fetch_outer(outers, uint32(done_tile * uint32(TILE_ROWS)), rows, thread)
             if branched and done_tile < all_tiles:
                 # the next tile's, while its codes are under way
                 next_row = uint32(done_tile * uint32(TILE_ROWS))

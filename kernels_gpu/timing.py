@@ -20,7 +20,7 @@ from hwmodel.units import ceil_div
 from kernels_gpu.launch import device_facts
 
 REPLAYS = 30  # of a CUDA graph; the median of their times is reported
-# A replay takes so long at least. Starting one, and filling the first kernel, takes 5 to 14 us: with 24 launches of
+# A replay takes so long at least. Starting one, and filling the first kernel, takes 5 to 17 us: with 24 launches of
 # 4 us, as records without the condition ``replay_s`` have them, a tenth of each (kernels_gpu/NOTES.md)
 REPLAY_S = 2e-3
 # Rotating buffers take so many times the L2 cache. With four times, loads that L2 is told to evict first were 3 to 6 %
