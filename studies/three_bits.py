@@ -165,9 +165,9 @@ bytes say. At {most} tokens BitMoD's gain is {gpu_most:.2f}× on the H100 and {a
 So three bits pay on the ASIC for as long as a step is bound by memory. On the H100 they pay in capacity, and in time
 for much larger matrices: BitMoD-4 took {large4:.1f} µs and BitMoD-3 {large3:.1f} µs at 28672×8192 ({large:.2f}×).
 
-What was not measured on the H100 carries the model's error (5.0 % in the mean on held-out rows, docs/gpu_kernels.md)
-into the ratio by its share. The ASIC stands on the published simulator's constants (docs/hardware_model.md), the H100
-on the kernels of its records: cheaper decoding would move its figures, and the bytes are the limit.
+What was not measured on the H100 carries the model's error on held-out rows (docs/gpu_kernels.md) into the ratio by its
+share. The ASIC stands on the published simulator's constants (docs/hardware_model.md), the H100 on the kernels of its
+records: cheaper decoding would move its figures, and the bytes are the limit.
 """
 
 

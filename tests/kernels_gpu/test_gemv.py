@@ -106,8 +106,15 @@ def test_more_tokens_than_a_tile_of_columns_and_an_odd_row_length():
 
 
 @simulated
-def test_halves_of_blocks_are_of_two_groups_over_three_tiles_of_columns():
-    check(quantized("nvfp4", 16, 72), random_inputs(3, 72), ONE_WARP)
+@pytest.mark.parametrize("tokens", [2, 3])
+def test_halves_of_blocks_are_of_two_groups_over_tiles_of_columns(tokens):
+    check(quantized("nvfp4", 16, 72), random_inputs(tokens, 72), ONE_WARP)
+
+
+@simulated
+def test_second_level_scales_are_fetched_a_tile_ahead():
+    # one block of one warp walks over three tiles, of which the last one has a single row
+    check(quantized("bitmod4_g128", 33, 128), random_inputs(2, 128), ONE_WARP)
 
 
 @simulated
