@@ -113,7 +113,7 @@ def test_halves_of_blocks_are_of_two_groups_over_tiles_of_columns(tokens):
 
 @simulated
 def test_second_level_scales_are_fetched_a_tile_ahead():
-    # one block of one warp walks over three tiles, of which the last one has a single row
+    # three tiles on two blocks: one walks on to the last tile, of a single row
     check(quantized("bitmod4_g128", 33, 128), random_inputs(2, 128), ONE_WARP)
 
 
