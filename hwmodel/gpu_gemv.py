@@ -5,7 +5,8 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
 
     launch      what programmatic overlap leaves of the start of a kernel, until its first inputs are there; once more
                 for tokens whose inputs do not fit into shared memory, which then reads the weight again
-    between     for which memory brings nothing to the place of a block that has ended, while an SM's other blocks go on
+    between     for which memory brings nothing to the place of a block that has ended, where it had its SM to itself:
+                the copies of other blocks take that time otherwise
     inputs      every block turns all m x k inputs into digits before its first product; where rows of inputs are no
                 whole 16 bytes (k is no multiple of 8) a thread's eights are fetched one after another (``gpu_turns``)
     memory      the weight's bytes at the measured copy rate; but no more than 16 bytes a cycle into an SM where rows
@@ -15,7 +16,7 @@ inputs through a ring of ``depth`` stages and multiplies a run (16 rows x 128 in
                 latency of memory over ``depth`` (Little's law). A tile ends with a barrier and a sum over warps. One SM
                 at least has as many tiles as all of them over all SMs, rounded up
     last stage  of one of an SM's blocks is computed when memory has nothing left to bring
-    seconds  =  launches x ((between / blocks + memory + last stage)**p + (launch + inputs + chain)**p)**(1/p)
+    seconds  =  launches x ((between + memory + last stage)**p + (launch + inputs + chain)**p)**(1/p)
 
 Where blocks of the next kernel fit on an SM beside this one's, their ring fills during launch and inputs: that much is
 taken off the memory. So it is where kernels that leave the memory idle run just before, as in a decode step. Where
@@ -69,7 +70,7 @@ class GemvConstants:
         product_cycles: of a warp for one tensor-core instruction.
         sum_cycles: of a warp from the last product of a sum until it is added.
         tensor_cycles: of an SM's tensor cores for one such instruction.
-        between_s: for which memory brings nothing to the place of a block that has ended.
+        between_s: for which memory brings nothing to the place of a block that has ended, if it was alone on its SM.
         tile_cycles: barrier and sum over warps at the end of a tile.
         memory_latency_s: of a stage's loads.
         overlap_norm: p above; large is perfect overlap.
@@ -182,9 +183,8 @@ def gemv_time(
     if room >= 2 * blocks:
         ahead_s += c.launch_s + inputs_s
     memory_s -= max(0.0, min(ahead_s, ring_s, memory_s))
-    seconds = rounded_maximum(
-        c.between_s / blocks + memory_s + stage_s / blocks, c.launch_s + inputs_s + chain_s, c.overlap_norm
-    )
+    between_s = c.between_s if blocks == 1 else 0.0
+    seconds = rounded_maximum(between_s + memory_s + stage_s / blocks, c.launch_s + inputs_s + chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds + launches * more_s, launches * c.launch_s, launches * inputs_s, launches * memory_s,
         launches * chain_s, launches,

@@ -53,18 +53,18 @@ def test_errors_on_the_fitted_gpu_keep_to_the_issues_goal_in_the_mean():
     held = [key for key in ours if key[2] != "fitted"]
     assert len(held) == 7  # a format, a shape, a number of tokens, and all that they make together
     mean = sum(found.loc[key, "mean_error"] * found.loc[key, "rows"] for key in held) / sum(found.loc[held, "rows"])
-    assert mean < 0.0515  # the goal of issue 5 is 0.05: 0.0509
+    assert mean < 0.05  # the goal of issue 5: 0.0487
     for key in found.index:
         if key[0] == OWN:  # the model says more than its bytes do
             assert found.loc[key, "mean_error"] < found.loc[key, "roofline_mean_error"] / 4
     other = found.loc[(OWN, "h200", "other GPU")]
     assert found.loc[(OWN, "h100", "fitted"), "worst_error"] <= 0.15  # the goal
     # the goals of 0.15 at worst, and of 0.05 in the mean on another GPU, are missed by some rows: docs/gpu_kernels.md
-    assert found.loc[ours, "worst_error"].max() < 0.2 and other["worst_error"] < 0.202
+    assert found.loc[ours, "worst_error"].max() < 0.202 and other["worst_error"] < 0.205
     inside = sum(found.loc[key, "within_15_percent"] * found.loc[key, "rows"] for key in held)
     assert inside / sum(found.loc[held, "rows"]) > 0.97
-    assert other["rows"] >= 250 and other["mean_error"] < 0.06 and other["within_15_percent"] > 0.96
-    for gpu, most in (("h100", 0.038), ("h200", 0.047)):  # the step of a whole model: issue 5 wants 0.05
+    assert other["rows"] >= 250 and other["mean_error"] < 0.058 and other["within_15_percent"] > 0.965
+    for gpu, most in (("h100", 0.037), ("h200", 0.045)):  # the step of a whole model: issue 5 wants 0.05
         assert found.loc[(OWN_STEP, gpu, "not fitted"), "mean_error"] < most
 
 
@@ -149,8 +149,8 @@ def test_layers_are_compared_and_held_ones_are_not_fitted():
     layers = rows[(rows["kernel"] == OWN_LAYER) & (rows["gpu"] == "h100")]
     assert len(list(fitted_layers())) == int((layers["use"] == "fitted").sum()) == 24 and len(layers) == 81
     held = layers[layers["use"].str.contains("held out")]
-    # the goals of issue 5 are missed: INT4 takes 15 % more at 11008 x 4096 in the law (docs/gpu_kernels.md)
-    assert len(held) == 48 and held["error"].abs().mean() < 0.062 and held["error"].abs().max() < 0.22
+    # the goals of issue 5 are missed: INT4 takes 12 % more at 11008 x 4096 in the law (docs/gpu_kernels.md)
+    assert len(held) == 48 and held["error"].abs().mean() < 0.06 and held["error"].abs().max() < 0.195
     assert sorted(held["error"].abs())[-4] <= 0.15 and held["roofline_error"].abs().mean() > 0.5
 
 
