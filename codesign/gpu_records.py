@@ -130,7 +130,7 @@ def start_share_s(record: Measurement, gpu: Gpu) -> float:
     """What of a launch's time is the start of the CUDA graph it was timed in, and the filling of its first kernel.
 
     Benchmarks timed graphs of some 24 launches, over buffers of four times L2, until they took ``replay_s``: 2 ms, of
-    which a start is half a per cent. ASSUMPTION: 10 us, which nine encodings at three shapes had between 5 and 17 of
+    which a start is half a per cent. ASSUMPTION: 10 us; six encodings at up to three shapes had 5 to 17
     (kernels_gpu/NOTES.md, "The start of a replay").
 
     Raises:

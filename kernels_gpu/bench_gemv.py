@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from hwmodel.gpu_gemv_cut import LAUNCHED, GemvCut
 from hwmodel.report import Measurement
-from kernels_gpu import bench_record
+from kernels_gpu import bench_record, compile_ahead
 from kernels_gpu.bench_record import (
     CLOCKS,
     Row,
@@ -38,8 +37,8 @@ from kernels_gpu.gemv_launch import (
     PackedMatrix,
     allocate_result,
     choose_shape,
-    compile_kernel,
     from_quantized,
+    kernel_ahead,
     prepare,
     prepare_all,
     spec_of,
@@ -216,8 +215,7 @@ def compile_all(
                     size = tokens_at_once(plan, m, (n, k), limit) if cut is None else m
                     found = choose_shape(plan, size, n, k, limit, None, peak) if cut is None else cut
                     specs.add(spec_of(plan, size, (n, k), found))
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        pool.map(compile_kernel, sorted(specs, key=repr), chunksize=1)
+    compile_ahead.compile_all(map(kernel_ahead, specs), jobs)
 
 
 def run(

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from kernels_gpu import argmax, attention, attention_merge, embedding, gate, gemv, norm, rotary
+from kernels_gpu import argmax, attention, attention_merge, embedding, gate, norm, rotary
 from kernels_gpu.attention_launch import WARPS
 from kernels_gpu.attention_spec import AttentionSpec, cache_format
 from kernels_gpu.compile_ahead import Ahead
 from kernels_gpu.decode_floor import StepCase
 from kernels_gpu.decode_model import CACHES, LAYER_MATRICES, Matrix
-from kernels_gpu.gemv_launch import choose_shape, spec_of, tokens_at_once
+from kernels_gpu.gemv_launch import choose_shape, kernel_ahead, spec_of, tokens_at_once
 from kernels_gpu.gemv_plan import plan_of
 from kernels_gpu.gemv_spec import GemvSpec
 
@@ -31,7 +31,6 @@ Spec = (
     | argmax.ArgmaxSpec
 )
 _MAKERS: dict[type, tuple[Callable[[Any], Callable[..., None]], str]] = {
-    GemvSpec: (gemv.make_body, gemv.ARGUMENTS),
     AttentionSpec: (attention.make_body, attention.ARGUMENTS),
     norm.NormSpec: (norm.make_body, norm.ARGUMENTS),
     gate.GateSpec: (gate.make_body, gate.ARGUMENTS),
@@ -71,7 +70,10 @@ def kernels_of(case: StepCase, dtype: torch.dtype, memory_bytes_per_s: float | N
 def ahead(specs: Iterable[Spec]) -> Iterator[Ahead]:
     """What is to be compiled for them; attention in several parts with its merge."""
     for spec in specs:
+        if isinstance(spec, GemvSpec):
+            yield kernel_ahead(spec)
+            continue
         make, arguments = _MAKERS[type(spec)]
-        yield Ahead(make, arguments, spec, registers=spec.registers if isinstance(spec, GemvSpec) else 0)
+        yield Ahead(make, arguments, spec)
         if isinstance(spec, AttentionSpec) and spec.split:
             yield Ahead(attention_merge.make_merge, attention_merge.MERGE_ARGUMENTS, spec, "merge")

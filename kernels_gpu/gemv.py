@@ -41,7 +41,7 @@ from kernels_gpu.gemv_fields import make_fields, make_row_pair
 from kernels_gpu.gemv_gathered import make_step_stage
 from kernels_gpu.gemv_inputs import make_stage_inputs
 from kernels_gpu.gemv_learned import make_learned_tables
-from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS
+from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, ScaleKind
 from kernels_gpu.gemv_planes import load_swapped, make_load_inputs
 from kernels_gpu.gemv_spec import WARP, GemvSpec
 
@@ -71,8 +71,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     step, bfloat = float32(plan.step), spec.bfloat
     decoders = make_decoders(plan, tables_at)
     load_block, zero_step = decoders.load_block, plan.zero_step
-    load_outer = load_of_scale(plan.outer) if plan.outer is not None else ptx_tile.load_word
-    outer_of_bits = make_scale_of_bits(plan.outer) if plan.outer is not None else ptx.bits_float
+    outer_kind = plan.outer or ScaleKind.FP32  # without outer scales none is read
+    load_outer, outer_of_bits = load_of_scale(outer_kind), make_scale_of_bits(outer_kind)
     accumulate, finish, no_sums = decoders.accumulate, decoders.finish, decoders.no_sums
     of_inputs = make_stage_inputs(spec)
     stage_inputs, fetch_first, stage_fetched = of_inputs.stage, of_inputs.fetch_first, of_inputs.stage_fetched

@@ -19,6 +19,7 @@ from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
 from hwmodel.gpu_gemv_cut import LAST_CUT, RESERVED_BYTES, GemvCut, wanted_cuts
 from hwmodel.units import ceil_div
+from kernels_gpu.compile_ahead import Ahead
 from kernels_gpu.gemv import ARGUMENTS, make_body
 from kernels_gpu.gemv_ahead_spec import ahead_obstacle
 from kernels_gpu.gemv_branch_spec import BranchSpec
@@ -31,7 +32,6 @@ from kernels_gpu.native import (
     BoundLaunch,
     NativeKernel,
     blocks_per_multiprocessor,
-    fill_caches,
     load,
     multiprocessors,
     peak_memory_bytes_per_s,
@@ -339,9 +339,9 @@ def allocate_result(tokens: int, n: int, like: Tensor) -> Tensor:
     return like.new_empty(ceil_div(tokens * n, 2) * 2)[: tokens * n].view(tokens, n)
 
 
-def compile_kernel(spec: GemvSpec) -> None:
-    """Compile one kernel for launchers of other processes (``native.fill_caches``)."""
-    fill_caches(make_body(spec), ARGUMENTS, repr(spec), spec.registers)
+def kernel_ahead(spec: GemvSpec) -> Ahead:
+    """The kernel of a spec, to be compiled before its launcher asks for it."""
+    return Ahead(make_body, ARGUMENTS, spec, registers=spec.registers)
 
 
 def prepare_all(

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from kernels_gpu import gemv, layer_inputs, low_rank, outliers
+from kernels_gpu import layer_inputs, low_rank, outliers
 from kernels_gpu.compile_ahead import Ahead
 from kernels_gpu.gemv_branch_spec import MOST_RANK, BranchSpec
-from kernels_gpu.gemv_launch import choose_shape, tokens_at_once
+from kernels_gpu.gemv_launch import choose_shape, kernel_ahead, tokens_at_once
 from kernels_gpu.gemv_launch import spec_of as gemv_spec_of
 from kernels_gpu.layer import DeviceLayer
 from kernels_gpu.layer_inputs import InputsSpec
@@ -65,7 +65,7 @@ def kernels_of(
             branch = replace(branch, aligned_inputs=2 * start * k % ALIGNED_BYTES == 0)
         cut = choose_shape(plan, chunk, *size, limit, branch, memory_bytes_per_s)
         spec = gemv_spec_of(plan, chunk, size, cut, aligned=aligned, branch=branch)
-        yield Ahead(gemv.make_body, gemv.ARGUMENTS, spec, registers=spec.registers)
+        yield kernel_ahead(spec)
     if layer.columns is not None:
         values, columns = layer.columns
         spec_of_outliers = spec_of_columns(values.factor, tokens, k, wide_index=columns.dtype == torch.int32)

@@ -18,7 +18,7 @@ from torch import Tensor
 from datatypes.format import IntFormat
 from datatypes.layer_config import TensorConfig
 from datatypes.packing import unpack, unpack_integers
-from datatypes.planes import WORD_BITS, flat_words, plane_widths, row_words
+from datatypes.planes import flat_words, plane_widths, row_words
 from datatypes.tensor import QuantizedTensor
 from kernels_gpu import ptx, quantize_integer
 from kernels_gpu.launch import as_array, current_stream, require_cuda
@@ -148,15 +148,13 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
         grid = (n, -(-group_count * lanes // threads))
     kernel, table = _kernel_and_table(spec, weights.device)
     status = torch.zeros(1, dtype=torch.int32, device=weights.device)
-    flat = weights.view(_SCALAR_VIEWS[weights.element_size()]) if not vector else weights.view(torch.int32)
-    unsigned = np.uint32 if vector or weights.element_size() == 4 else np.uint16
     nothing = torch.zeros(1, dtype=torch.uint8, device=weights.device)
     return Launch(
         kernel,
         grid,
         spec.threads,
         (
-            as_array(flat.reshape(-1), unsigned),
+            _flat(weights, vector=vector),
             as_array(table, np.uint8),
             as_array(out.words.reshape(-1), np.uint32),
             as_array(out.scales.reshape(-1), np.uint8 if two_levels else np.uint16),
@@ -170,7 +168,11 @@ def prepare(weights: Tensor, out: PackedWeights) -> Launch:
     )
 
 
-_SCALAR_VIEWS = {4: torch.int32, 2: torch.int16}
+def _flat(weights: Tensor, *, vector: bool) -> Any:
+    """All weights as unsigned words, or one by one where they are not loaded as such."""
+    if vector or weights.element_size() == 4:
+        return as_array(weights.view(torch.int32).reshape(-1), np.uint32)
+    return as_array(weights.view(torch.int16).reshape(-1), np.uint16)
 
 
 @lru_cache(maxsize=64)
@@ -183,23 +185,20 @@ def _prepare_integers(weights: Tensor, out: PackedWeights) -> Launch:
     config, (n, k) = out.config, out.shape
     row_groups = config.granularity.scale_shape((n, k))[1]
     groups, threads = n * row_groups, quantize_integer.THREADS
-    spec = KernelSpec(config, _ELEMENTS[weights.dtype], False, True, threads)
-    whole = k % spec.group == 0 and weights.data_ptr() % 16 == 0
-    spec = replace(spec, vector=whole)
-    view = torch.int32 if whole else _SCALAR_VIEWS[weights.element_size()]
+    spec = KernelSpec(config, _ELEMENTS[weights.dtype], False, False, threads)
+    spec = replace(spec, vector=k % spec.group == 0 and weights.data_ptr() % 16 == 0)
     status = torch.zeros(1, dtype=torch.int32, device=weights.device)
     zero_points, ends = status.new_zeros(1), [0, 0, 0]  # bytes at which planes of zero points end
     if out.zero_points is not None:
         assert isinstance(config.zero_point, IntFormat)
-        widths = plane_widths(config.zero_point.bits)
-        sizes = [-(-groups * width // WORD_BITS) * 4 for width in widths]
+        sizes = [4 * flat_words(groups, width) for width in plane_widths(config.zero_point.bits)]
         zero_points, ends = out.zero_points, [sum(sizes[: i + 1]) for i in range(3)]
     return Launch(
         _integer_kernel(spec, weights.device),
         (-(-groups * quantize_integer.lanes_of(spec) // threads), 1),
         threads,
         (
-            as_array(weights.view(view).reshape(-1), np.uint16 if view == torch.int16 else np.uint32),
+            _flat(weights, vector=spec.vector),
             as_array(out.words.reshape(-1), np.uint32),
             as_array(out.scales.reshape(-1), np.uint16),
             as_array(zero_points.view(torch.uint8), np.uint8),

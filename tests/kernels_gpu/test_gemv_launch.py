@@ -10,7 +10,7 @@ import torch
 
 from hwmodel.gpu_gemv_cut import GemvCut
 from hwmodel.gpu_presets import H200
-from kernels_gpu import bench_gemv, gemv_launch, native, ptx
+from kernels_gpu import bench_gemv, compile_ahead, gemv_launch, native, ptx
 from kernels_gpu.decode_floor import StepCase
 from kernels_gpu.decode_kernels import kernels_of as kernels_of_step
 from kernels_gpu.decode_model import LLAMA_2_7B
@@ -103,9 +103,9 @@ def test_the_benchmark_compiles_what_it_launches(fast_memory, monkeypatch):
     compiled = []
     pool = SimpleNamespace(map=lambda make, specs, chunksize: compiled.extend(specs))
     context = SimpleNamespace(Pool=lambda jobs: nullcontext(pool))
-    monkeypatch.setattr(bench_gemv.multiprocessing, "get_context", lambda way: context)
-    bench_gemv.compile_all(["nf4_g64"], [LARGE], [1], [None], 1)
-    assert compiled == [spec_of(plan_of(RECIPES["nf4_g64"]), 1, LARGE, FAST_CUT)]
+    monkeypatch.setattr(compile_ahead.multiprocessing, "get_context", lambda way: context)
+    bench_gemv.compile_all(["nf4_g64"], [LARGE], [1], [None], 2)
+    assert [kernel.spec for kernel in compiled] == [spec_of(plan_of(RECIPES["nf4_g64"]), 1, LARGE, FAST_CUT)]
 
 
 @pytest.mark.skipif(ptx.SIMULATED, reason="a norm's row of 8192 takes more threads than the simulator's")

@@ -14,8 +14,6 @@ from datatypes.granularity import PerChannel, PerGroup
 from datatypes.layer_config import ScaleConfig, TensorConfig
 from datatypes.packing import pack
 from datatypes.quantize import quantize_tensor
-from kernels_gpu import ptx
-from kernels_gpu.launch import require_cuda
 from kernels_gpu.quantize import PackedWeights, allocate, prepare, quantize_packed
 from kernels_gpu.quantize_reference import quantize_reference
 
@@ -23,17 +21,6 @@ ONE, TWO = ScaleConfig(FP16), ScaleConfig(UINT8, outer=FP16)
 # Float32 sums: up to 32 terms in sequence and about ten roundings in each and in the tree; each of two candidates, and
 # twice that because a gain can halve the sum it is taken from.
 SAME_ERROR = 2 * 2 * (32 + 10) * 2.0**-24
-
-
-@pytest.fixture
-def device():
-    if ptx.SIMULATED:
-        return "cpu"
-    try:
-        require_cuda()
-    except RuntimeError as error:
-        pytest.skip(f"{error} (test_simulator.py runs this test in the simulator)")
-    return "cuda"
 
 
 def random_weights(n, k, seed=0, heavy=False):

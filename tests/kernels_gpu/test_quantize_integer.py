@@ -12,24 +12,11 @@ from datatypes.granularity import PerGroup
 from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.packing import pack_tensor
 from datatypes.quantize import quantize_tensor
-from kernels_gpu import ptx
-from kernels_gpu.launch import require_cuda
 from kernels_gpu.quantize import allocate, prepare, quantize_packed
 from kernels_gpu.quantize_reference import HALF_MAX
 
 ONE, RANGE = ScaleConfig(FP16), ScaleConfig(FP16, rule=ScaleRule.RANGE)
 TYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-
-@pytest.fixture
-def device():
-    if ptx.SIMULATED:
-        return "cpu"
-    try:
-        require_cuda()
-    except RuntimeError as error:
-        pytest.skip(f"{error} (test_simulator.py runs this test in the simulator)")
-    return "cuda"
 
 
 def unsigned(bits, group_size):
