@@ -22,8 +22,9 @@ RESERVED_BYTES = KIB  # of shared memory for each block: CUDA C++ Programming Gu
 MOST_TOKENS = 16  # kernels_gpu/gemv_launch.py
 TABLE_WORDS: Mapping[int, int] = {2: 1, 3: 2, 4: 4}  # of a digit: kernels_gpu/gemv_plan.py
 _GATHERED_RUNS = 4  # kernels_gpu/gemv_spec.py
+_WIDE = _GATHERED_RUNS * RUN  # inputs of a stage
 SECTOR_WORDS = 8  # that L2 delivers at once; across two such places shared memory fills half as fast (NOTES.md)
-_SMALL, _LARGE = 264, 1320  # tiles of rows: two, and ten, for each SM of an H100
+_FEW, _SMALL, _LARGE = 132, 264, 1320  # tiles of rows: one, two, and ten, for each SM of an H100
 # tiles up to which INT4 and INT6 are cut apart at fast memory: with 768 INT4's decode step lost (NOTES.md)
 _MEDIUM = 704
 _LONG = 8192  # inputs: rows as long have work enough for many warps where there are few of them
@@ -80,7 +81,7 @@ class GemvCut:
     def gathers(self, encoding: GemvEncoding, tokens: int) -> bool:
         """Whether a lane takes four blocks of codes next to one another, so that their sums take one scale or two."""
         one = self.ring is Ring.SECTORS and tokens == 1 and self.runs == _GATHERED_RUNS
-        return one and encoding.parts <= 2 and encoding.bits < BYTE_BITS
+        return one and (encoding.parts <= 2 or encoding.candidates == 1) and encoding.bits < BYTE_BITS
 
 
 class Decoded(Protocol):
@@ -100,6 +101,8 @@ class Decoded(Protocol):
     def candidates(self) -> int: ...
     @property
     def parts(self) -> int: ...
+    @property
+    def group(self) -> int: ...
 
 
 # kernels_gpu/NOTES.md: what measured best for few, more and many tiles of rows, one token
@@ -118,10 +121,12 @@ _EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(
 _MANY_SHORT_ROWS_OF_EIGHT = GemvCut(8, 4, 1, registers=64)  # a fourth block on an SM, where there are tiles for it
 _SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(16, 4, 2))
 _SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(8, 4, 2))
-_SHORT_GROUPS: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 2, 2), GemvCut(16, 4, 2))
+_GROUPS_OF_32: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(16, 4, 2))
+_GROUPS_OF_16: _Cuts = (GemvCut(8, 4, 2, 1, ahead=2), GemvCut(8, 4, 1, ahead=2), GemvCut(16, 4, 2))
+_SHORT_GROUPS_APART = GemvCut(8, 2, 2)  # where warps would have stages of four runs in some turns and none in others
 _TWO_DIGITS: Mapping[int, _Cuts] = {
     3: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
-    4: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
+    4: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2)),
 }
 _LEARNED: Mapping[int, _Cuts] = {
     3: (GemvCut(8, 4, 2, 1), GemvCut(4, 4, 2), GemvCut(8, 4, 2)),
@@ -151,7 +156,7 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
     if bits == 3:
         return _EIGHT_ENTRIES_CHOSEN if chosen else _EIGHT_ENTRIES
     if encoding.parts > 2:
-        return _SHORT_GROUPS
+        return _GROUPS_OF_16 if encoding.group == TILE_ROWS else _GROUPS_OF_32
     return _SIXTEEN_ENTRIES_CHOSEN if chosen else _SIXTEEN_ENTRIES
 
 
@@ -171,9 +176,7 @@ def _cut_at_fast_memory(encoding: Decoded, tiles: int, k: int) -> GemvCut | None
         return _NARROW_STAGES
     if not encoding.looked_up or encoding.learned or encoding.bits == 2:
         return None
-    if encoding.digits == 2:
-        return _SMALL_BLOCKS
-    return _NARROW_STAGES if encoding.parts > 2 else _WIDE_STAGES
+    return _SMALL_BLOCKS if encoding.digits == 2 and encoding.bits < 4 else _WIDE_STAGES
 
 
 def choose_cut(
@@ -225,7 +228,10 @@ def wanted_cuts(
     best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
     if short and encoding.bits == 3 and encoding.digits == 1:
         best = _MANY_SHORT_ROWS_OF_EIGHT
-    best = best if ahead else replace(best, ahead=0)
+    if size == 1 and encoding.looked_up and encoding.bits == 4 and encoding.parts > 2 and k % (best.warps * _WIDE):
+        best = _SHORT_GROUPS_APART
+    # of mixtures only where a block has one tile: with two, decoding the second behind the wait is what counts
+    best = best if ahead and (encoding.candidates == 1 or size or tiles <= _FEW) else replace(best, ahead=0)
     if memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
         best = _cut_at_fast_memory(encoding, tiles, k) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps

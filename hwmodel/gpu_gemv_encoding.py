@@ -35,6 +35,10 @@ _HALF_DECODE, _BELOW_DECODE, _E5M2_DECODE, _E4M3_DECODE = 5 / 4, 1 / 4, 1 / 2, 1
 _SIX_DECODE, _SIX_BELOW_DECODE = 25 / 16, 4 / 16
 _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
+_TURNED = 2 / 8  # of a weight's lookups in two digits, one token: on the pipe of multiplications (kernels_gpu/gemv_planes.py)
+# Of a run's scales in words (kernels_gpu/gemv_short_groups.py), by groups of a block: counted in the disassembly
+_SCALES_IN_WORDS: Mapping[int, int] = {1: 5, 2: 6}
+_MERGED_TILES = 4  # of columns, up to which groups of 16 have one sum for both tables: kernels_gpu/gemv_spec.py
 _TWICE_TILES = 2  # of columns, from which on both halves of a block are runs of their own: kernels_gpu/gemv.py
 # Roughly those in the records of kernels_gpu/measurements: 47 to 72 for integers with one tile of columns, 67 to 80
 # with tables of sixteen, 96 to 105 with two digits; MXFP4 and NVFP4 98 to 113, 132 and 141 to 170 with 4, 8 and 16
@@ -172,10 +176,10 @@ def _known_encoding(config: TensorConfig) -> GemvEncoding:
     digits, tables = 1 if one_digit else 2, 2 if bits == 4 else 1
     decode = _TABLE_DECODE[bits] + (digits - 1) * _SECOND_DIGIT[bits]
     small = bits == 4 and one_digit and _seven_bits(np.stack([np.asarray(f.code_values) for f in config.formats]))
-    return GemvEncoding(
-        bits, decode, digits, tables, group, *fields, len(config.formats), looked_up=True, learned=learned,
-        seven_bits=small,
-    )  # fmt: skip
+    made = GemvEncoding(
+        bits, decode, digits, tables, group, *fields, len(config.formats), looked_up=True, learned=learned
+    )
+    return replace(made, seven_bits=small and (made.parts <= 2 or made.candidates == 1))
 
 
 def _float_decode(fmt: FloatFormat) -> float:
@@ -298,27 +302,37 @@ def instructions(encoding: GemvEncoding, tokens: int, *, gathered: bool = False)
     column_tiles = encoding.column_tiles(tokens)
     once = encoding.parts / 4 if gathered else 1.0  # of what is done for a sum
     ends = column_tiles * encoding.halves * once
-    two_sided = encoding.tables > 1
+    two_sided = encoding.tables > 1 and not merged(encoding, tokens, gathered=gathered)
+    in_words = gathered and encoding.parts > 2 and encoding.scale_bits == BYTE_BITS
+    in_halves = in_words and encoding.halves > 1  # scaled once for all of a run's inputs
     half = _LANE_WEIGHTS * encoding.decode
     half += 8 * once if encoding.selector_bits else 0  # a special value permuted into the table, for two rows
-    # digits joined and made floats; differences of tables; sums of halves are floats
+    # digits joined and made floats; sums of two tables; sums of halves are floats
     half += 0 if encoding.floats else ends * encoding.digits * (4 + 4 * two_sided)
     # zero points taken out of shared memory, for two rows, multiplied and subtracted for each sum: 10 and 5 counted,
     # times 1.3, which fitted best when it was left free
     half += (13 * encoding.halves * once + 6.5 * ends) if encoding.zero_bits else 0
     products = 4 * encoding.digits * encoding.tables * column_tiles * (2 if encoding.floats else 1)
     loads = 2 * (encoding.bits / 4 if gathered else _CODE_LOADS[encoding.bits])  # codes of two rows
-    loads += (4 if encoding.floats else 2) * column_tiles + ends  # inputs; their scale
+    loads += (4 if encoding.floats else 2) * column_tiles + (1 / 4 if in_words else ends)  # inputs; their scale
     if encoding.learned:
         loads += 2 * _TABLE_LOADS[encoding.bits] * once
     elif encoding.looked_up and not encoding.selector_bits:
         loads += once  # a table
-    scaling = (4 * encoding.halves if encoding.group else 2) * once
-    sums = ends * (4 + 2 * (encoding.digits - 1))  # steps multiplied, sums added
+    scaling = _SCALES_IN_WORDS[encoding.halves] if in_words else (4 * encoding.halves if encoding.group else 2) * once
+    sums = ends * ((2 if in_halves else 4) + 2 * (encoding.digits - 1))  # steps multiplied, sums added
     copies = encoding.bits  # each with its place
     if encoding.halves > 1 and column_tiles >= _TWICE_TILES:  # inputs and codes are loaded again for the second half
         loads += 2 * column_tiles + 2 * _CODE_LOADS[encoding.bits]
-    return RunWork(half + loads + products + scaling + sums + copies, half, products, ends)
+    turned = _LANE_WEIGHTS * _TURNED if encoding.bits == 4 and encoding.digits == 2 and tokens == 1 else 0.0
+    return RunWork(half + loads + products + scaling + sums + copies, half - turned, products, ends)
+
+
+def merged(encoding: GemvEncoding, tokens: int, *, gathered: bool) -> bool:
+    """Whether products of both tables of sixteen entries have one sum (``kernels_gpu.gemv_spec``)."""
+    if gathered:
+        return encoding.parts > 2
+    return encoding.column_tiles(tokens) <= (_MERGED_TILES if encoding.halves > 1 else encoding.digits)
 
 
 def registers(encoding: GemvEncoding, tokens: int, *, most: int = 0, gathered: bool = True, ahead: int = 0) -> int:

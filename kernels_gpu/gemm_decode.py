@@ -7,7 +7,7 @@ and 1024 for unsigned ones), whose last place is one. One ``fma`` takes the cons
 multiplies by the value of a unit, a power of two:
 
     one byte          v = magic * step - (bias + zero) * step                                exact
-    t and u           v = magic(t) * step - magic(u) * step                                  exact
+    t and u           v = magic(t) * step + (magic(u) * step - 2 * bias * step)               exact
     two digits        v = high * 254 * 2**-15 + low * 2**-15                                 rounded once
 
 and a product with the group's scale (FP16, or 8 bits, which halves hold exactly) rounds. So weights with FP16 scales
@@ -121,8 +121,9 @@ def make_values(plan: Plan) -> Any:
     first, second = registers[0], registers[min(1, plan.sets - 1)]
     third, fourth = registers[min(2, plan.sets - 1)], registers[min(3, plan.sets - 1)]
     in_order = make_in_order(plan)
-    step_pair, minus_step, zero_step = pair_of(step), pair_of(-step), float(plan.zero_step)
-    one, minus_one, minus_bias, minus_bias_step = (pair_of(1.0), pair_of(-1.0), pair_of(-bias), pair_of(-bias * step))
+    step_pair, zero_step = pair_of(step), float(plan.zero_step)
+    one, minus_bias, minus_bias_step = pair_of(1.0), pair_of(-bias), pair_of(-bias * step)
+    minus_two, minus_two_step = pair_of(-2 * bias), pair_of(-2 * bias * step)
     high_step, has_zero = pair_of(DIGIT_BASE / TWO_DIGIT_UNITS) if plan.digits == 2 else 0, plan.zero_bits > 0
 
     @cuda.jit(device=True)
@@ -130,8 +131,8 @@ def make_values(plan: Plan) -> Any:
         return fma_halves(a, uint32(step_pair), constant)
 
     @cuda.jit(device=True)
-    def difference(t, u, unused):
-        return fma_halves(t, uint32(step_pair), multiply_halves(u, uint32(minus_step)))
+    def both(t, u, unused):
+        return fma_halves(t, uint32(step_pair), fma_halves(u, uint32(step_pair), uint32(minus_two_step)))
 
     @cuda.jit(device=True)
     def joined(high, low, unused):
@@ -142,12 +143,12 @@ def make_values(plan: Plan) -> Any:
         return fma_halves(high, uint32(high_step), low)
 
     @cuda.jit(device=True)
-    def whole_difference(t, u, unused):
-        return fma_halves(u, uint32(minus_one), t)
+    def whole_both(t, u, unused):
+        return fma_halves(t, uint32(one), fma_halves(u, uint32(one), uint32(minus_two)))
 
-    each, each_pair = _each(less_constant, 1), _each(difference, 2)
+    each, each_pair = _each(less_constant, 1), _each(both, 2)
     each_joined, each_joined_sides = _each(joined, 2), _each(joined_sides, 2)
-    each_whole = _each(whole_difference, 2)
+    each_whole = _each(whole_both, 2)
     if plan.sets == 1:
 
         @cuda.jit(device=True)

@@ -24,7 +24,7 @@ from numba import cuda, uint32
 
 from kernels_gpu import ptx
 from kernels_gpu.gemm_ptx import fma_halves, multiply_halves
-from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind, top, word_of
+from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind, values_of_words, word_of
 from kernels_gpu.gemv_planes import bytes_in_turn
 
 TURNED = 0x88888888
@@ -43,12 +43,7 @@ class HalfTable:
 
 def table_values(plan: Plan) -> list[int]:
     """The sixteen integers behind the tables of one digit, or of two, t then u of each (``gemv_plan``)."""
-    digits = []
-    for at in range(0, len(plan.tables[0]), 4):
-        made = [(word >> 8 * i & 0xFF ^ 0x80) - 0x80 for word in plan.tables[0][at : at + 4] for i in range(4)]
-        t, u = made[:8], made[8:]
-        pairs = list(zip(t, u, strict=True))
-        digits.append([a - top(b) for a, b in pairs] + [top(a) - b for a, b in pairs])
+    digits = [values_of_words(plan.tables[0][at : at + 4], reverse=plan.digits == 2) for at in range(0, len(plan.tables[0]), 4)]
     if len(digits) == 1:
         return digits[0]
     return [DIGIT_BASE * high + low for high, low in zip(*digits, strict=True)]

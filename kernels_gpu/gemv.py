@@ -55,6 +55,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     parts, group = plan.parts, plan.group if plan.group else 1 << 30
     part_lanes = 4 // parts  # lanes whose blocks make a part of a run; also tokens of a tile of columns
     halves = 2 if plan.group == 16 else 1
+    half_tables = halves == 2 and plan.candidates > 1  # each half of a block has a candidate of its own
     column_tiles = spec.column_tiles
     results = 2 * column_tiles  # of a lane: rows g and g + 8 of each tile of columns
     threads, slots, stages = warps * WARP, spec.slots, spec.stages
@@ -69,7 +70,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     ring_at, reduction_at, sums_per_run = spec.ring_at, spec.reduction_at, spec.sums_per_run
     outer, outer_by_row = plan.outer is not None, plan.outer_by_row
     step, bfloat = float32(plan.step), spec.bfloat
-    decoders = make_decoders(plan, tables_at)
+    gathered, swapped = spec.gathered, spec.swapped
+    decoders = make_decoders(plan, tables_at, merged=spec.merged, products=tokens == 1)
     load_block, zero_step = decoders.load_block, plan.zero_step
     outer_kind = plan.outer or ScaleKind.FP32  # without outer scales none is read
     load_outer, outer_of_bits = load_of_scale(outer_kind), make_scale_of_bits(outer_kind)
@@ -83,7 +85,6 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     learned_tables = make_learned_tables(spec)
     fetch_codebooks, build_tables, held_words = learned_tables.fetch, learned_tables.build, learned_tables.words
     wait_for_stage, wait_for_all = ptx_tile.wait_all_but(depth - 1), ptx_tile.wait_all_but(0)
-    gathered, swapped = spec.gathered, spec.swapped
     row_pair, load_inputs = make_row_pair(spec, decoders, fields), make_load_inputs(plan.halves)
     tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
     step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
@@ -144,6 +145,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             idle = uint32(c // uint32(part_lanes)) != uint32(column & uint32(parts - 1))
             for half in range(first_half, past_half):
                 here = uint32(field + uint32(half))
+                if half_tables:
+                    of_half = uint32(of_codes + uint32(half))
+                    upper_tables, lower_tables = tables_of_rows(
+                        shared, at, upper, lower, g, first, of_half, upper_set, lower_set, own_tables
+                    )
                 inside = whole or uint32(input0 + uint32(16 * half)) < uint32(k)
                 upper_step, lower_step = steps_of_rows(shared, upper_scale_at, lower_scale_at, here)
                 upper_zero, lower_zero = zeros_of_rows(shared, at, upper, lower, g, first, here)
@@ -303,7 +309,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     if learned:
                         fetch_codebooks(outers, row0, rows, thread, held)
                         build_tables(shared, uint32(learned_at), thread, held)
-                        fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
+                        if done_tile + blocks < all_tiles:
+                            fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
                     if ahead > 0:
                         ptx_tile.wait_for_previous_in_a_loop(uint32(rows >> uint32(31)))
                     else:
@@ -342,8 +349,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 upper_unit = ptx.bits_float(ptx_tile.shared_1(shared, step_at))
                 lower_unit = ptx.bits_float(ptx_tile.shared_1(shared, uint32(step_at + uint32(8 * learned_pitch))))
                 next_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
-                build_tables(shared, next_tables, thread, held)
-                fetch_codebooks(outers, uint32((done_tile + blocks) * uint32(TILE_ROWS)), rows, thread, held)
+                # at its end a block would wait for values that nobody needs, and the next kernel for the block
+                if done_tile < all_tiles:
+                    build_tables(shared, next_tables, thread, held)
+                if done_tile + blocks < all_tiles:
+                    fetch_codebooks(outers, uint32((done_tile + blocks) * uint32(TILE_ROWS)), rows, thread, held)
             for t in range(column_tiles):
                 upper_y, lower_y = y[2 * t], y[2 * t + 1]
                 y[2 * t], y[2 * t + 1] = float32(0), float32(0)
@@ -376,7 +386,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         total = ptx.add(total, sum_of_branch(shared, item, parity))
                     made = ptx.to_bfloat(total) if bfloat else ptx.to_half(total)
                     ptx_tile.store_half(out, uint32((item >> uint32(4)) * rows + row), made)
-            if outer:
+            if outer and done_tile < all_tiles:
                 outer_bits = fetch_outer(outers, uint32(done_tile * uint32(TILE_ROWS)), rows, thread)
             if branched and done_tile < all_tiles:
                 # the next tile's, while its codes are under way

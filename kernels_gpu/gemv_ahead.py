@@ -10,21 +10,24 @@ of the loop, bit by bit. That costs 11 instructions for eight codes where the lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from numba import cuda, float32, int32, uint32
 
-from kernels_gpu import ptx, ptx_tile
+from kernels_gpu import ptx_tile
 from kernels_gpu.gemv_ahead_spec import seven_bit_plan
 from kernels_gpu.gemv_decode import Decoders, joined, make_chain, make_patched_tables
 from kernels_gpu.gemv_fields import Fields, RowPair, make_row_pair
 from kernels_gpu.gemv_gathered import make_close_group
 from kernels_gpu.gemv_plan import BLOCK, RUN, Plan
-from kernels_gpu.gemv_planes import looked_up_4, make_load_inputs, nibbles
-from kernels_gpu.gemv_spec import GemvSpec
+from kernels_gpu.gemv_planes import make_load_inputs, make_looked_up_4, nibbles
+from kernels_gpu.gemv_short_groups import make_lane_places, make_short_groups
+from kernels_gpu.gemv_spec import BLOCKS, GemvSpec
 
 HELD_WORDS = 16  # of a lane for a block: 32 codes of rows g and g + 8
+_looked_up, _looked_up_turned = (make_looked_up_4(turned=turned) for turned in (False, True))
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,7 @@ class Ahead:
 @cuda.jit(device=True)
 def doubled(words, tables):
     """Registers of 32 4-bit codes: twice their values, from tables of seven bits."""
-    low = looked_up_4(words, tables[0], tables[1], uint32(0))
-    high = looked_up_4(words, tables[2], tables[3], uint32(0x88888888))
+    low, high = _looked_up(words, tables[0], tables[1]), _looked_up_turned(words, tables[2], tables[3])
     return (
         uint32((low[0] | high[0]) << uint32(1)), uint32((low[1] | high[1]) << uint32(1)),
         uint32((low[2] | high[2]) << uint32(1)), uint32((low[3] | high[3]) << uint32(1)),
@@ -112,62 +114,67 @@ def make_ahead(spec: GemvSpec, decoders: Decoders, fields: Fields) -> Ahead:
     if narrow is not None:
         decoders = replace(decoders, tables_of=make_patched_tables(narrow))
     row_pair = make_row_pair(spec, decoders, fields)
-    make = _make_gathered if spec.gathered else _make_by_runs
-    return make(spec, decoders, fields, row_pair)
-
-
-def _make_gathered(spec: GemvSpec, decoders: Decoders, fields: Fields, row_pair: RowPair) -> Ahead:
-    """For lanes with four blocks next to one another (``gemv_gathered``), two of which may be a group."""
-    bits, parts, group = spec.plan.bits, spec.plan.parts, spec.plan.group if spec.plan.group else 1 << 30
-    pitch, plane, block_words, inputs_at = spec.pitch, spec.plane, spec.block_words, spec.inputs_at
     product = ptx_tile.product_s8 if spec.plan.signed else ptx_tile.product_u8
-    chain, load_inputs = make_chain(product, split=False), make_load_inputs(False)
-    tables_of_rows, stage_fields = row_pair.tables, fields.stage_fields
-    (hold0, block0), (hold1, block1), (hold2, block2), (hold3, block3) = (
-        _make_block(spec, index, decoders.load_block) for index in range(4)
-    )
-    close_group = make_close_group(spec, row_pair, _make_finish(spec.plan))
+    chain = make_chain(product, split=spec.plan.group == BLOCK // 2)
+    finish = _make_finish(spec.plan)
+    blocks = [_make_block(spec, index, decoders.load_block) for index in range(BLOCKS)]
+    decode = _make_decode(spec, fields, row_pair, [hold for hold, _ in blocks])
+    make_add = _make_add_short if spec.plan.parts > 2 else _make_add
+    return Ahead(decode, make_add(spec, fields, row_pair, [block for _, block in blocks], chain, finish))
 
-    @cuda.jit(device=True)
-    def places(at, lane):
-        """Words of the first two blocks in the order in which lanes take them."""
-        g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-        place, turn = uint32(at + c * uint32(4 * bits) + g * uint32(pitch)), uint32(c >> uint32(1))
-        return uint32(place + turn * uint32(bits)), uint32(place + uint32(bits) - turn * uint32(bits))
+
+def _make_tables_of_piece(spec: GemvSpec, fields: Fields, row_pair: RowPair) -> Any:
+    """Device function: tables of a lane's first groups (``piece`` 0) or of the next ones."""
+    group = spec.plan.group if spec.plan.group else 1 << 30
+    tables_of_rows, stage_fields = row_pair.tables, fields.stage_fields
 
     @cuda.jit(device=True)
     def tables_of_piece(shared, stage, at, row0, lane, piece):
         g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
         first, _, _, upper_set, lower_set = stage_fields(shared, stage, at, row0, lane)
-        field = uint32(uint32(stage * uint32(4) + c) * uint32(RUN) // uint32(group) - first + uint32(piece))
+        field = uint32(uint32(stage * uint32(BLOCKS) + c) * uint32(RUN) // uint32(group) - first + uint32(piece))
         upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
         return tables_of_rows(shared, at, upper, lower, g, first, field, upper_set, lower_set, uint32(0))
 
+    return tables_of_piece
+
+
+def _make_decode(spec: GemvSpec, fields: Fields, row_pair: RowPair, holds: Sequence[Any]) -> Any:
+    """``Ahead.decode``."""
+    two, parts, (hold0, hold1, hold2, hold3) = 2 * spec.plan.bits, spec.plan.parts, holds
+    lane_places, tables_of_piece = make_lane_places(spec), _make_tables_of_piece(spec, fields, row_pair)
+
     @cuda.jit(device=True)
     def decode(shared, stage, at, row0, lane, held):
-        even, odd = places(at, lane)
+        _, even, odd, _, _, _ = lane_places(stage, at, lane)
         u, v = tables_of_piece(shared, stage, at, row0, lane, 0)
         hold0(shared, even, u, v, held)
         hold1(shared, odd, u, v, held)
         if parts == 2:
             u, v = tables_of_piece(shared, stage, at, row0, lane, 1)
-        hold2(shared, uint32(even + uint32(2 * bits)), u, v, held)
-        hold3(shared, uint32(odd + uint32(2 * bits)), u, v, held)
+        hold2(shared, uint32(even + uint32(two)), u, v, held)
+        hold3(shared, uint32(odd + uint32(two)), u, v, held)
+
+    return decode
+
+
+def _make_add(
+    spec: GemvSpec, fields: Fields, row_pair: RowPair, blocks: Sequence[Any], chain: Any, finish: Any
+) -> Any:
+    """``Ahead.add`` where two blocks or four have one sum."""
+    two, parts, (block0, block1, block2, block3) = 2 * spec.plan.bits, spec.plan.parts, blocks
+    group = spec.plan.group if spec.plan.group else 1 << 30
+    lane_places, tables_of_piece = make_lane_places(spec), _make_tables_of_piece(spec, fields, row_pair)
+    stage_fields, load_inputs = fields.stage_fields, make_load_inputs(False)
+    close_group = make_close_group(spec, row_pair, finish)
 
     @cuda.jit(device=True)
     def add(shared, stage, at, row0, lane, held, y):
-        g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
+        g = uint32(lane >> uint32(2))
         upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
         first, upper_scale_at, lower_scale_at, _, _ = stage_fields(shared, stage, at, row0, lane)
-        run = uint32(stage * uint32(4) + c)
+        run, even, odd, even_source, odd_source, step = lane_places(stage, at, lane)
         field = uint32(run * uint32(RUN) // uint32(group) - first)
-        idle = uint32(g >> uint32(1)) != c  # lane 4 g + c hands in inputs of column g
-        step = uint32(0) if idle else uint32(block_words)
-        source = uint32(uint32(inputs_at) + run * uint32(4 * block_words) + (g & uint32(1)) * uint32(plane))
-        source = uint32(0) if idle else source
-        turn = uint32(c >> uint32(1))
-        even_source, odd_source = uint32(source + turn * step), uint32(source + step - turn * step)
-        even, odd = places(at, lane)
         zero = int32(0)
         none = (zero, zero, zero, zero)
         u, v = tables_of_piece(shared, stage, at, row0, lane, 0)
@@ -179,9 +186,9 @@ def _make_gathered(spec: GemvSpec, decoders: Decoders, fields: Fields, row_pair:
             close_group(shared, at, upper, lower, g, first, field, run, 0, upper_scale_at, lower_scale_at, sums, y)
             u, v = tables_of_piece(shared, stage, at, row0, lane, 1)
         # a chain of its own, so that products wait for one another half as long
-        a, b = block2(shared, uint32(even + uint32(2 * bits)), u, v, held)
+        a, b = block2(shared, uint32(even + uint32(two)), u, v, held)
         more = chain(a, b, load_inputs(shared, uint32(even_source + step + step)), 0, none)
-        a, b = block3(shared, uint32(odd + uint32(2 * bits)), u, v, held)
+        a, b = block3(shared, uint32(odd + uint32(two)), u, v, held)
         more = chain(a, b, load_inputs(shared, uint32(odd_source + step + step)), 0, more)
         if parts == 1:
             more = (
@@ -190,95 +197,45 @@ def _make_gathered(spec: GemvSpec, decoders: Decoders, fields: Fields, row_pair:
         field = uint32(field + uint32(parts - 1))
         close_group(shared, at, upper, lower, g, first, field, run, parts - 1, upper_scale_at, lower_scale_at, more, y)
 
-    return Ahead(decode, add)
+    return add
 
 
-def _make_by_runs(spec: GemvSpec, decoders: Decoders, fields: Fields, row_pair: RowPair) -> Ahead:
-    """For lanes that take every fourth block: one for each run of 128 inputs, in whose parts sums are kept."""
-    plan, k, runs, ahead = spec.plan, spec.k, spec.runs, spec.ahead
-    bits, parts, group = plan.bits, plan.parts, plan.group if plan.group else 1 << 30
-    part_lanes, halves = 4 // parts, 2 if plan.group == 16 else 1
-    pitch, plane, whole, sums_per_run = spec.pitch, spec.plane, spec.whole_stages, spec.sums_per_run
-    inputs_at, scales_of_x, sums_of_x = spec.inputs_at, spec.input_scales_at, spec.input_sums_at
-    product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
-    chain, load_inputs, finish = make_chain(product, split=halves == 2), make_load_inputs(False), _make_finish(plan)
-    tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
-    stage_fields, zero_step = fields.stage_fields, plan.zero_step
-
-    def make_run(s: int) -> tuple[Any, Any]:
-        hold_block, block = _make_block(spec, s, decoders.load_block)
-
-        @cuda.jit(device=True)
-        def place_and_tables(shared, stage, at, row0, lane):
-            g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-            first, _, _, upper_set, lower_set = stage_fields(shared, stage, at, row0, lane)
-            own = uint32(uint32(stage * uint32(runs) + uint32(s)) * uint32(RUN) + c * uint32(BLOCK))
-            field = uint32(own // uint32(group) - first)
-            upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
-            u, v = tables_of_rows(shared, at, upper, lower, g, first, field, upper_set, lower_set, uint32(0))
-            return uint32(at + c * uint32(bits) + g * uint32(pitch) + uint32(s * 4 * bits)), u, v
-
-        @cuda.jit(device=True)
-        def hold(shared, stage, at, row0, lane, held):
-            place, u, v = place_and_tables(shared, stage, at, row0, lane)
-            hold_block(shared, place, u, v, held)
-
-        @cuda.jit(device=True)
-        def add_run(shared, stage, at, row0, lane, held, y):
-            g, c = uint32(lane >> uint32(2)), uint32(lane & uint32(3))
-            upper, lower = uint32(row0 + g), uint32(row0 + g + uint32(8))
-            first, upper_scale_at, lower_scale_at, _, _ = stage_fields(shared, stage, at, row0, lane)
-            place, u, v = place_and_tables(shared, stage, at, row0, lane)
-            a, b = block(shared, place, u, v, held)
-            run = uint32(stage * uint32(runs) + uint32(s))
-            part = uint32(c & uint32(parts - 1))
-            input0 = uint32(run * uint32(RUN) + part * uint32(RUN // parts))
-            field = uint32(input0 // uint32(group) - first)
-            source = uint32(uint32(inputs_at) + (g & uint32(1)) * uint32(plane) + c * uint32(8) + run * uint32(32))
-            if parts > 1:
-                idle = uint32(c // uint32(part_lanes)) != uint32(uint32(g >> uint32(1)) & uint32(parts - 1))
-                source = uint32(0) if idle else source
-            inputs = load_inputs(shared, source)
-            x_step = ptx.bits_float(ptx_tile.shared_1(shared, uint32(uint32(scales_of_x) + run)))
-            zero = int32(0)
-            for half in range(halves):
-                here = uint32(field + uint32(half))
-                upper_step, lower_step = steps_of_rows(shared, upper_scale_at, lower_scale_at, here)
-                upper_zero, lower_zero = zeros_of_rows(shared, at, upper, lower, g, first, here)
-                zero_sum = int32(0)
-                if sums_per_run > 0:
-                    sum_at = uint32(run * uint32(sums_per_run) + part * uint32(halves) + uint32(half))
-                    found = ptx_tile.shared_1(shared, uint32(uint32(sums_of_x) + sum_at))
-                    zero_sum = int32(ptx.signed(found) * int32(zero_step))
-                sums = chain(a, b, inputs, half, (zero, zero, zero, zero))
-                upper_sum, lower_sum = finish(
-                    sums, int32(int32(upper_zero) * zero_sum), int32(int32(lower_zero) * zero_sum)
-                )
-                if whole or uint32(input0 + uint32(16 * half)) < uint32(k):
-                    y[0] = ptx.fma(ptx.mul(upper_step, x_step), upper_sum, y[0])
-                    y[1] = ptx.fma(ptx.mul(lower_step, x_step), lower_sum, y[1])
-
-        return hold, add_run
-
-    made = [make_run(s) for s in range(runs)] * (4 // runs)
-    (hold0, add0), (hold1, add1), (hold2, add2), (hold3, add3) = made
+def _make_add_short(
+    spec: GemvSpec, fields: Fields, row_pair: RowPair, blocks: Sequence[Any], chain: Any, finish: Any
+) -> Any:
+    """``Ahead.add`` where each block is a group, or two (``gemv_short_groups``)."""
+    two, (block0, block1, block2, block3) = 2 * spec.plan.bits, blocks
+    lane_places, tables_of_piece = make_lane_places(spec), _make_tables_of_piece(spec, fields, row_pair)
+    stage_fields = fields.stage_fields
 
     @cuda.jit(device=True)
-    def decode(shared, stage, at, row0, lane, held):
-        hold0(shared, stage, at, row0, lane, held)
-        if ahead > 1:
-            hold1(shared, stage, at, row0, lane, held)
-        if ahead > 2:
-            hold2(shared, stage, at, row0, lane, held)
-        if ahead > 3:
-            hold3(shared, stage, at, row0, lane, held)
+    def accumulate(a, b, u, v, x, half, sums):
+        return chain(a, b, x, half, sums)
+
+    @cuda.jit(device=True)
+    def no_sums():
+        zero = int32(0)
+        return zero, zero, zero, zero
+
+    short = make_short_groups(spec, row_pair, accumulate, no_sums, finish)
+    begin, (add0, add1, add2, add3), end = short.begin, short.add, short.end
 
     @cuda.jit(device=True)
     def add(shared, stage, at, row0, lane, held, y):
-        add0(shared, stage, at, row0, lane, held, y)
-        add1(shared, stage, at, row0, lane, held, y)
-        if runs > 2:
-            add2(shared, stage, at, row0, lane, held, y)
-            add3(shared, stage, at, row0, lane, held, y)
+        first, upper_at, lower_at, _, _ = stage_fields(shared, stage, at, row0, lane)
+        run, even, odd, even_source, odd_source, step = lane_places(stage, at, lane)
+        u, v = tables_of_piece(shared, stage, at, row0, lane, 0)
+        steps, sums = begin(shared, upper_at, lower_at, lane, run, y)
+        a, b = block0(shared, even, u, v, held)
+        sums = add0(shared, at, row0, lane, first, run, upper_at, lower_at, a, b, u, v, even_source, steps, sums)
+        a, b = block1(shared, odd, u, v, held)
+        sums = add1(shared, at, row0, lane, first, run, upper_at, lower_at, a, b, u, v, odd_source, steps, sums)
+        a, b = block2(shared, uint32(even + uint32(two)), u, v, held)
+        source = uint32(even_source + step + step)
+        sums = add2(shared, at, row0, lane, first, run, upper_at, lower_at, a, b, u, v, source, steps, sums)
+        a, b = block3(shared, uint32(odd + uint32(two)), u, v, held)
+        source = uint32(odd_source + step + step)
+        sums = add3(shared, at, row0, lane, first, run, upper_at, lower_at, a, b, u, v, source, steps, sums)
+        end(shared, run, sums, y)
 
-    return Ahead(decode, add)
+    return add

@@ -20,14 +20,13 @@ from kernels_gpu.gemv_plan import DIGIT_BASE, Decoding, Plan, ScaleKind
 from kernels_gpu.gemv_planes import (
     looked_up_2,
     looked_up_3,
-    looked_up_4,
-    looked_up_4_shifted,
     make_joined,
     make_load_words,
+    make_looked_up_4,
     nibbles,
 )
 
-VERSION = 11  # of the GEMV and its decoding: NOTES.md; records that do not say are of those before
+VERSION = 12  # of the GEMV and its decoding: NOTES.md; records that do not say are of those before
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,14 @@ def _bytes(words, tables):
     return words
 
 
-def make_registers(plan: Plan, index: int, *, shifts: bool = False) -> Any:
+def make_registers(plan: Plan, index: int, *, shifts: bool = False, products: bool = False) -> Any:
     """Device function ``(words, tables) -> eight registers`` for one of the accumulated products.
 
     Args:
         plan: how codes become registers.
         index: of the product.
         shifts: upper halves of words of 4-bit codes by shifts, as with two digits.
+        products: codes of two digits turned over by multiplications (``gemv_planes.make_looked_up_4``).
     """
     if plan.decoding is Decoding.BYTES:
         return _bytes
@@ -93,12 +93,13 @@ def make_registers(plan: Plan, index: int, *, shifts: bool = False) -> Any:
         def registers(words, tables):
             return looked_up_3(words[0], words[1], words[2], tables[at], tables[at + 1])
     else:
-        at, turned = 2 * index, 0x88888888 if index % 2 else 0
-        looked_up = looked_up_4_shifted if shifts or plan.digits == 2 else looked_up_4
+        at = 2 * index
+        two = plan.digits == 2
+        looked_up = make_looked_up_4(turned=index % 2 == 1, by_shift=shifts or two, reverse=two, by_product=products)
 
         @cuda.jit(device=True)
         def registers(words, tables):
-            return looked_up(words, tables[at], tables[at + 1], uint32(turned))
+            return looked_up(words, tables[at], tables[at + 1])
 
     return registers
 
@@ -224,8 +225,16 @@ def joined(t):
     return int32(int32(t[0] << 8) + t[1]), int32(int32(t[2] << 8) + t[3])
 
 
-def make_decoders(plan: Plan, tables_at: int) -> Decoders:
-    """The device functions of one encoding."""
+def make_decoders(plan: Plan, tables_at: int, *, merged: bool = False, products: bool = False) -> Decoders:
+    """The device functions of one encoding.
+
+    Args:
+        plan: the encoding.
+        tables_at: word of its tables in shared memory.
+        merged: products of the tables t and u (``gemv_plan``) have one sum; else sums of their own, so that each waits
+            for half as many before it, which are added up once for a group.
+        products: as in ``make_registers``.
+    """
     load_block, tables_of = make_load_words(plan.bits), _make_tables_of(plan, tables_at)
     outer_value = make_stored_scale(plan.outer)
     if plan.halves:
@@ -233,16 +242,17 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
         return Decoders(load_block, accumulate, finish, no_sums, tables_of, outer_value)
     product = ptx_tile.product_s8 if plan.signed else ptx_tile.product_u8
     sets, split = plan.sets, plan.group == 16
-    two_sided = plan.sets > plan.digits
-    two_digits = plan.digits == 2
-    registers = [make_registers(plan, index) for index in range(sets)]
+    two_sided, two_digits = sets > plan.digits, plan.digits == 2
+    merged = merged and two_sided
+    low_at = 1 if merged or not two_sided else 2  # of the sums: the low digit's
+    registers = [make_registers(plan, index, products=products) for index in range(sets)]
     chain = make_chain(product, split=split)
     first, second = registers[0], registers[min(1, sets - 1)]
     third, fourth = registers[min(2, sets - 1)], registers[min(3, sets - 1)]
 
     @cuda.jit(device=True)
-    def difference(t, u):
-        return int32(t[0] - u[0]), int32(t[1] - u[1]), int32(t[2] - u[2]), int32(t[3] - u[3])
+    def both(t, u):
+        return int32(t[0] + u[0]), int32(t[1] + u[1]), int32(t[2] + u[2]), int32(t[3] + u[3])
 
     @cuda.jit(device=True)
     def no_sums():
@@ -252,9 +262,15 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
 
     @cuda.jit(device=True)
     def accumulate(upper, lower, upper_tables, lower_tables, x, half, sums):
-        """``sums`` with the products of a block for rows g and g + 8, one for each set of registers."""
+        """``sums`` with the products of a block for rows g and g + 8, one for each set of registers or each digit."""
         made, more, third_made, fourth_made = sums
         made = chain(first(upper, upper_tables), first(lower, lower_tables), x, half, made)
+        if merged:
+            made = chain(second(upper, upper_tables), second(lower, lower_tables), x, half, made)
+            if two_digits:
+                more = chain(third(upper, upper_tables), third(lower, lower_tables), x, half, more)
+                more = chain(fourth(upper, upper_tables), fourth(lower, lower_tables), x, half, more)
+            return made, more, third_made, fourth_made
         if sets > 1:
             more = chain(second(upper, upper_tables), second(lower, lower_tables), x, half, more)
         if sets > 2:
@@ -265,10 +281,10 @@ def make_decoders(plan: Plan, tables_at: int) -> Decoders:
     @cuda.jit(device=True)
     def finish(sums, upper_zero, lower_zero):
         """Sums for rows g and g + 8, float32, in units of both steps."""
-        total = difference(sums[0], sums[1]) if two_sided else sums[0]
-        upper_sum, lower_sum = joined(total)
+        added = two_sided and not merged
+        upper_sum, lower_sum = joined(both(sums[0], sums[1]) if added else sums[0])
         if two_digits:
-            upper_low, lower_low = joined(difference(sums[2], sums[3]) if two_sided else sums[1])
+            upper_low, lower_low = joined(both(sums[low_at], sums[3]) if added else sums[low_at])
             return (
                 ptx.fma(float32(upper_sum), float32(DIGIT_BASE), float32(upper_low)),
                 ptx.fma(float32(lower_sum), float32(DIGIT_BASE), float32(lower_low)),

@@ -17,6 +17,7 @@ from kernels_gpu.gemv_decode import Decoders
 from kernels_gpu.gemv_fields import RowPair
 from kernels_gpu.gemv_plan import RUN
 from kernels_gpu.gemv_planes import make_load_four, make_load_inputs
+from kernels_gpu.gemv_short_groups import make_short_groups, make_short_stage
 from kernels_gpu.gemv_spec import GemvSpec
 
 
@@ -47,6 +48,9 @@ def make_close_group(spec: GemvSpec, row_pair: RowPair, finish: Any) -> Any:
 def make_step_stage(spec: GemvSpec, decoders: Decoders, row_pair: RowPair) -> Any:
     """Device function that adds the products of a stage to ``y``."""
     plan = spec.plan
+    if plan.parts > 2:
+        short = make_short_groups(spec, row_pair, decoders.accumulate, decoders.no_sums, decoders.finish)
+        return make_short_stage(spec, short, row_pair, decoders.load_block, make_load_four(plan.bits))
     bits, parts, group = plan.bits, plan.parts, plan.group if plan.group else 1 << 30
     pitch, plane, block_words, inputs_at = spec.pitch, spec.plane, spec.block_words, spec.inputs_at
     as_halves, turned = plan.halves, spec.turned

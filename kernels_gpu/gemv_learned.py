@@ -58,15 +58,15 @@ def make_learned_tables(spec: GemvSpec) -> LearnedTables:
         return uint32(uint32(bits - uint32(MAGIC_BITS)) + uint32(OFFSET))
 
     @cuda.jit(device=True)
-    def store_pair(shared, byte, low, high):
-        """Entry j of t and of u for the digits of entries j and j + 8 (``gemv_plan.signed_tables``)."""
-        u = int32(-high)
-        t = int32(low - int32(1)) if u < int32(0) else low
+    def store_pair(shared, first, j, low, high):
+        """Entry j of t and of u for the digits of entries j and j + 8 (``gemv_plan.signed_tables``); t's is ``first``."""
+        u = int32(high)
+        t = int32(low + int32(1)) if u < int32(0) else low
         if t < int32(0):
-            u = int32(u - int32(1))
-            t = int32(low - int32(1)) if u < int32(0) else low
-        ptx_tile.put_byte(shared, byte, ptx.unsigned(t))
-        ptx_tile.put_byte(shared, uint32(byte + uint32(8)), ptx.unsigned(u))
+            u = int32(u + int32(1))
+            t = int32(low + int32(1)) if u < int32(0) else low
+        ptx_tile.put_byte(shared, uint32(first + j), ptx.unsigned(t))
+        ptx_tile.put_byte(shared, uint32(first + uint32(15) - j), ptx.unsigned(u))
 
     @cuda.jit(device=True)
     def build(shared, buffer, thread, held):
@@ -90,9 +90,9 @@ def make_learned_tables(spec: GemvSpec) -> LearnedTables:
             if item < uint32(TILE_ROWS * LANES):
                 row_at = uint32(buffer + (item >> uint32(3)) * uint32(pitch))
                 if sixteen:
-                    byte = uint32(row_at * uint32(4) + j)
-                    store_pair(shared, byte, high_of_a, high_of_b)
-                    store_pair(shared, uint32(byte + uint32(16)), a_low, b_low)
+                    byte = uint32(row_at * uint32(4))
+                    store_pair(shared, byte, j, high_of_a, high_of_b)
+                    store_pair(shared, uint32(byte + uint32(16)), j, a_low, b_low)
                 else:
                     index = uint32((j >> uint32(1)) | ((j & uint32(1)) << uint32(2)))
                     byte = uint32(row_at * uint32(4) + index)

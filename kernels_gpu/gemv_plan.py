@@ -7,11 +7,12 @@ multiples of a step (NF4):
 
 A lookup of four codes is one byte permutation (``prmt``). Its index has three bits; bit 3 of an index asks for copies
 of the chosen byte's top bit instead, which is 0 or -1. Sixteen entries therefore take two lookups, one of the codes as
-they are (``t``) and one with bit 3 turned over (``u``), and ``value = t - u`` as integers:
+they are (``t``) and one with bit 3 turned over (``u``), and ``value = t + u`` as integers:
 
-    code c < 8:  t[c] - top(u[c])               code 8 + j:  top(t[j]) - u[j]         top(x) = -1 if x < 0 else 0
+    code c < 8:  t[c] + top(u[c])               code 8 + j:  top(t[j]) + u[j]         top(x) = -1 if x < 0 else 0
 
 ``signed_tables`` solves these for any sixteen values. No select, no interleaving: seven instructions for eight weights.
+Values of two digits turn all bits over and have u in reverse: that is a multiplication, on a pipe of its own.
 
 Integers of 5 to 7 bits stand in the upper bits of a byte, put together from their planes: ``2**(8 - bits)`` times the
 value. Minifloats of 5 to 8 bits are no small integers (E3M2 spans 448 steps): they become half-precision numbers, the
@@ -88,14 +89,14 @@ def signed_tables(values: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ..
     """Tables t and u of sixteen signed bytes (see the module docstring).
 
     >>> t, u = signed_tables([0, 1, 2, 3, 4, 6, 8, 12, 10, -1, -2, -3, -4, -6, -8, -12])
-    >>> t[0], u[0], t[0] - top(u[0]), top(t[0]) - u[0]
-    (-1, -11, 0, 10)
+    >>> t[1], u[1], t[1] + top(u[1]), top(t[1]) + u[1]
+    (2, -1, 1, -1)
     """
     made_t, made_u = [], []
     for low, high in zip(values[:8], values[8:], strict=True):
         for top_t in (0, -1):
-            u = top_t - high
-            t = low + top(u)
+            u = high - top_t
+            t = low - top(u)
             if top(t) == top_t and -128 <= t <= 127 and -128 <= u <= 127:
                 break
         else:
@@ -110,8 +111,8 @@ def word_of(signed_bytes: Sequence[int]) -> int:
     return sum((b & 0xFF) << 8 * i for i, b in enumerate(signed_bytes))
 
 
-def table_words(values: Sequence[int], bits: int) -> tuple[int, ...]:
-    """Words of one digit's table: 1 for 2 bits, 2 for 3 bits, 4 (t, then u) for 4 bits.
+def table_words(values: Sequence[int], bits: int, *, reverse: bool = False) -> tuple[int, ...]:
+    """Words of one digit's table: 1 for 2 bits, 2 for 3 bits, 4 (t, then u, or u in ``reverse``) for 4 bits.
 
     The index of 3-bit codes has their high two bits below their low bit, as the planes of ``datatypes.packing`` have.
     """
@@ -121,7 +122,19 @@ def table_words(values: Sequence[int], bits: int) -> tuple[int, ...]:
         by_index = [values[(i & 3) << 1 | i >> 2] for i in range(8)]
         return word_of(by_index[:4]), word_of(by_index[4:])
     t, u = signed_tables(values)
+    u = u[::-1] if reverse else u
     return word_of(t[:4]), word_of(t[4:]), word_of(u[:4]), word_of(u[4:])
+
+
+def values_of_words(words: Sequence[int], *, reverse: bool = False) -> list[int]:
+    """The sixteen values of one digit's table words (``table_words`` of 4 bits).
+
+    >>> values_of_words(table_words(range(-8, 8), 4)) == list(range(-8, 8))
+    True
+    """
+    entries = [(word >> 8 * byte & 0xFF ^ 0x80) - 0x80 for word in words for byte in range(4)]
+    pairs = list(zip(entries[:8], entries[:7:-1] if reverse else entries[8:], strict=True))
+    return [t + top(u) for t, u in pairs] + [top(t) + u for t, u in pairs]
 
 
 def integer_step(values: np.ndarray) -> float | None:
@@ -292,7 +305,7 @@ def digit_tables(units: Sequence[int], bits: int, digits: int) -> tuple[int, ...
         return table_words(units, bits)
     low = [(unit + 127) % DIGIT_BASE - 127 for unit in units]
     high = [(unit - rest) // DIGIT_BASE for unit, rest in zip(units, low, strict=True)]
-    return table_words(high, bits) + table_words(low, bits)
+    return table_words(high, bits, reverse=True) + table_words(low, bits, reverse=True)
 
 
 def scale_kind_of(fmt: Format) -> ScaleKind:

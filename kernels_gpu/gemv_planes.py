@@ -191,35 +191,46 @@ def looked_up_3(first_high, second_high, low, t0, t1):
     return _looked_up_3(first_high, first, t0, t1) + _looked_up_3(second_high, second, t0, t1)
 
 
-def make_looked_up_4(upper_half: Any) -> Any:
-    """Device function ``(words, t0, t1, turned) -> registers`` of 32 4-bit codes in one of the two tables.
+def make_looked_up_4(
+    *, turned: bool, by_shift: bool = False, reverse: bool = False, by_product: bool = False
+) -> Any:
+    """Device function ``(words, t0, t1) -> registers`` of 32 4-bit codes in one of the two tables.
+
+    On which pipe is a matter of what else the kernel does (kernels_gpu/NOTES.md).
 
     Args:
-        upper_half: device function, a word's upper 16 bits; by which pipe is a matter of what else the kernel does.
+        turned: bit 3 of every code is turned over.
+        by_shift: a word's upper half comes by a shift rather than a dot product.
+        reverse: all bits are turned over where ``turned``, for a table in reverse.
+        by_product: that is a multiplication rather than a logical instruction.
     """
 
+    mask = 0xFFFFFFFF if reverse else 0x88888888
+
     @cuda.jit(device=True)
-    def looked_up_4(words, t0, t1, turned):
-        """``turned`` turns bit 3 of every code over."""
-        a, b = uint32(words[0] ^ turned), uint32(words[1] ^ turned)
-        c, d = uint32(words[2] ^ turned), uint32(words[3] ^ turned)
+    def above(word):
+        return uint32(word >> uint32(16)) if by_shift else ptx.upper_half(word)
+
+    @cuda.jit(device=True)
+    def indices(word):
+        """Of the four codes in the lower half of a word, and of those in its upper half."""
+        if not turned:
+            return word, above(word)
+        if reverse and by_product:
+            return ptx.turned_half(word), ptx.turned_half(above(word))
+        other = uint32(word ^ uint32(mask))
+        return other, above(other)
+
+    @cuda.jit(device=True)
+    def looked_up_4(words, t0, t1):
+        (a, b), (c, d) = indices(words[0]), indices(words[1])
+        (e, f), (g, h) = indices(words[2]), indices(words[3])
         return (
-            ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, upper_half(a)),
-            ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, upper_half(b)),
-            ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, upper_half(c)),
-            ptx.pick_bytes(t0, t1, d), ptx.pick_bytes(t0, t1, upper_half(d)),
+            ptx.pick_bytes(t0, t1, a), ptx.pick_bytes(t0, t1, b), ptx.pick_bytes(t0, t1, c), ptx.pick_bytes(t0, t1, d),
+            ptx.pick_bytes(t0, t1, e), ptx.pick_bytes(t0, t1, f), ptx.pick_bytes(t0, t1, g), ptx.pick_bytes(t0, t1, h),
         )  # fmt: skip
 
     return looked_up_4
-
-
-@cuda.jit(device=True)
-def _shifted_half(word):
-    return uint32(word >> uint32(16))
-
-
-looked_up_4 = make_looked_up_4(ptx.upper_half)
-looked_up_4_shifted = make_looked_up_4(_shifted_half)  # measured faster with two digits: kernels_gpu/NOTES.md
 
 
 @cuda.jit(device=True)

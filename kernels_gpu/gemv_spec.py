@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datatypes.planes import plane_widths, row_words
 from hwmodel.gpu_gemv_cut import SECTOR_WORDS as SECTOR
 from hwmodel.units import ceil_div
-from kernels_gpu.gemv_ahead_spec import MOST_AHEAD, ahead_obstacle
+from kernels_gpu.gemv_ahead_spec import ahead_obstacle
 from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_plan import BLOCK, RUN, TILE_ROWS, Plan
 
 WARP = 32
 WORD = 32
+BLOCKS = 4  # of 32 codes that a lane takes next to one another, where it does
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,8 @@ class GemvSpec:
                 f"runs must be even, depth at least 1 and warps 1 to 32, not "
                 f"{self.runs!r}, {self.depth!r} and {self.warps!r}"
             )
-        if not 0 <= self.ahead <= MOST_AHEAD or self.ahead > self.runs or (self.ahead and self.runs > MOST_AHEAD):
-            raise ValueError(
-                f"ahead must be 0 to {min(self.runs, MOST_AHEAD)} with {self.runs} runs, not {self.ahead!r}"
-            )
+        if not 0 <= self.ahead <= (BLOCKS if self.runs == BLOCKS else 0):
+            raise ValueError(f"ahead must be 0, or up to {BLOCKS} with {BLOCKS} runs, not {self.ahead} of {self.runs}")
         obstacle = ahead_obstacle(self.plan, self.tokens, branched=self.branch is not None) if self.ahead else None
         if obstacle is not None:
             raise NotImplementedError(obstacle)
@@ -129,10 +128,22 @@ class GemvSpec:
     def gathered(self) -> bool:
         """Whether a lane takes four blocks of 32 codes next to one another rather than every fourth.
 
-        They are of one group or two, so their sums need one scale or two. Each of the four lanes of a row then has
-        groups of its own, and with one token there are columns enough to keep these apart.
+        Each of the four lanes of a row then has groups of its own, and with one token there are columns enough to
+        keep these apart. Where every block is a group or two, candidates would differ from block to block.
         """
-        return self.tokens == 1 and self.runs == 4 and self.plan.parts <= 2 and self.plan.bits < 8
+        apart = self.plan.parts <= 2 or self.plan.candidates == 1
+        return self.tokens == 1 and self.runs == BLOCKS and apart and self.plan.bits < 8
+
+    @property
+    def merged(self) -> bool:
+        """Whether products of the tables t and u (``gemv_plan``) have one sum: fewer additions, and longer chains.
+
+        As measured (NOTES.md): sums of many products, or of many tiles of columns, had better be apart.
+        """
+        if self.gathered:
+            return self.plan.parts > 2
+        most = 4 if self.plan.group == BLOCK // 2 else self.plan.digits
+        return self.column_tiles <= most
 
     @property
     def turned(self) -> bool:

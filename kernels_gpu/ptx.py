@@ -154,6 +154,10 @@ if SIMULATED:
         """The high 16 bits, by an integer dot product: the pipe of shifts is that of permutations, this one is not."""
         return np.uint32(np.uint32(a) >> np.uint32(16))
 
+    def turned_half(a):
+        """All bits of the lower half turned over; the upper half is of no use."""
+        return np.uint32(int(a) * 0xFFFF + 0xFFFF & 0xFFFFFFFF)
+
     def maximum_or_nan_halves(a, b):
         """The larger of the low and of the high half-precision numbers of two words; NaN where either is NaN."""
         low, high = (np.maximum(from_half(int(a) >> s), from_half(int(b) >> s)) for s in (0, 16))
@@ -282,6 +286,9 @@ else:
     pick_bytes = _instruction("prmt.b32 $0, $1, $2, $3;", _u, _u, _u, _u)
     # low half times 0, high half times 1; a plain shift shares its half-wide pipe with prmt and lop3
     upper_half = _instruction("dp2a.lo.u32.u32 $0, $1, 256, 0;", _u, _u)
+    # times -1, less 1, modulo 2**16: on the pipe of multiplications, where lop3 would share prmt's (a multiplier of -1
+    # becomes a sum on that pipe)
+    turned_half = _instruction("mad.lo.u32 $0, $1, 0xFFFF, 0xFFFF;", _u, _u)
     maximum_or_nan_halves = _instruction("max.NaN.f16x2 $0, $1, $2;", _u, _u, _u)
     maximum_or_nan_bfloats = _instruction("max.NaN.bf16x2 $0, $1, $2;", _u, _u, _u)
     opaque = _instruction("mov.b32 $0, $1;", _u, _u, side_effect=True)

@@ -2,6 +2,9 @@
 
 import pytest
 
+from datatypes.catalog import BITMOD_FP4, FP16
+from datatypes.granularity import PerGroup
+from datatypes.layer_config import ScaleConfig, TensorConfig
 from hwmodel.gpu_gemv_cut import (
     FAST_MEMORY_BYTES_PER_S,
     RESERVED_BYTES,
@@ -45,10 +48,10 @@ def test_fast_memory_lies_between_the_two_measured_gpus():
         assert ends[0] == pytest.approx(ends[1], rel=0.03)
 
 
-# kernels_gpu/NOTES.md, "Cuts of version 10": measured best at one token, where it is not the H100's best
+# kernels_gpu/NOTES.md, "Cuts of version 10" and 12: measured best at one token, where it is not the H100's best
 FAST = {
-    "mxfp4": (8, 2, 2), "nvfp4": (8, 2, 2), "int3_g128": (8, 4, 2), "fp3_g128": (8, 4, 2), "fp4_g128": (8, 4, 2),
-    "nf4_g64": (4, 4, 3), "nf3_g64": (4, 4, 3), "bitmod3_g128": (8, 4, 2), "int8": (8, 4, 2), "int8_g128": (8, 4, 2),
+    "mxfp4": (8, 4, 2), "nvfp4": (8, 4, 2), "int3_g128": (8, 4, 2), "fp3_g128": (8, 4, 2), "fp4_g128": (8, 4, 2),
+    "nf3_g64": (4, 4, 3), "bitmod3_g128": (8, 4, 2), "int8": (8, 4, 2), "int8_g128": (8, 4, 2),
     "uint8_g128": (8, 4, 2), "e2m3_g128": (8, 2, 2), "e3m2_g128": (8, 2, 2), "mxfp6": (8, 2, 2),
 }  # fmt: skip
 FAST_AT_11008 = dict.fromkeys(("int4_g128", "uint4_g128", "int6_g128", "uint6_g128"), (8, 2, 2))
@@ -92,9 +95,23 @@ def test_rows_of_whole_sectors_begin_at_32_bytes(bits, gathered):
 def test_four_runs_of_one_token_are_gathered():
     four, two = (GemvCut(8, runs, 2, ring=Ring.SECTORS) for runs in (4, 2))
     int4, nf4, mxfp4, int8 = (encoding_of(RECIPES[name]) for name in ("int4_g128", "nf4_g64", "mxfp4", "int8"))
-    assert four.gathers(int4, 1) and four.gathers(nf4, 1)  # groups of 128, and of 64
-    assert not any((four.gathers(int4, 2), two.gathers(int4, 1), four.gathers(mxfp4, 1), four.gathers(int8, 1)))
+    mixture = encoding_of(TensorConfig(BITMOD_FP4, PerGroup(32), ScaleConfig(FP16)))
+    assert all(four.gathers(encoding, 1) for encoding in (int4, nf4, mxfp4))  # groups of 128, 64 and 32
+    assert not any((four.gathers(int4, 2), two.gathers(int4, 1), four.gathers(mixture, 1), four.gathers(int8, 1)))
     assert not GemvCut(8, 4, 2, ring=Ring.BANKS).gathers(int4, 1)
+
+
+def test_short_groups_gather_where_every_warp_has_a_stage_in_every_turn():
+    mxfp4 = encoding_of(RECIPES["mxfp4"])
+    assert choose_cut(mxfp4, (1, 11008, 4096), LIMIT)[0] == GemvCut(8, 4, 1, ahead=4)
+    assert choose_cut(mxfp4, (1, 5120, 5120), LIMIT)[0] == GemvCut(8, 2, 2)
+
+
+def test_mixtures_decode_ahead_where_a_block_has_one_tile():
+    encoding = encoding_of(RECIPES["bitmod4_g128"])
+    assert [choose_cut(encoding, (1, n, 4096), LIMIT)[0].ahead for n in (2112, 2128, 4096, 11008)] == [4, 0, 0, 4]
+    short = encoding_of(TensorConfig(BITMOD_FP4, PerGroup(32), ScaleConfig(FP16)))
+    assert not short.seven_bits and choose_cut(short, (1, 2048, 4096), LIMIT)[0].ahead == 0
 
 
 def test_bytes_of_whole_sectors_by_hand():

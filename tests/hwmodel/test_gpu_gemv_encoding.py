@@ -1,5 +1,6 @@
 """What the kernel does for an encoding: as it is compiled, instruction counts by hand and by the disassembly."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,9 @@ from codesign.recipes import RECIPES as MODEL_RECIPES
 from datatypes.catalog import E8M0, FP16, INTS_SYMMETRIC, UINT8, UINTS
 from datatypes.granularity import PerBlock, PerGroup
 from datatypes.layer_config import ScaleConfig, SecondLevel, SparsityConfig, TensorConfig
-from hwmodel.gpu_gemv_encoding import encoding_of, instructions, reason_without_kernel
+from hwmodel.gpu_gemv_cut import GemvCut
+from hwmodel.gpu_gemv_encoding import encoding_of, instructions, merged, reason_without_kernel
+from kernels_gpu.gemv_launch import spec_of
 from kernels_gpu.gemv_plan import Decoding, plan_of
 from kernels_gpu.gemv_recipes import RECIPES
 
@@ -100,6 +103,24 @@ def test_halves_of_a_block_are_runs_of_their_own_from_two_tiles_of_columns_on():
     steps = [work[2].instructions - work[1].instructions, work[3].instructions - work[2].instructions]
     assert steps[0] > steps[1]  # inputs and codes come twice
     assert (work[8].instructions - work[3].instructions) / 5 == pytest.approx((529 - 309) / 5, rel=0.15)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_both_tables_have_one_sum_where_the_kernel_has_one(name):
+    config = RECIPES[name]
+    for tokens, cut in itertools.product((1, 2, 4, 8, 16), (GemvCut(8, 2, 2), GemvCut(8, 4, 2))):
+        spec = spec_of(plan_of(config), tokens, (4096, 4096), cut)
+        assert merged(encoding_of(config), tokens, gathered=spec.gathered) == spec.merged
+
+
+def test_bytes_of_short_groups_are_scales_in_words_and_turned_codes_are_multiplied():
+    # MXFP4, gathered: 56 to decode, 4 to join and convert; loads 2, 2, a table and a scale of inputs in four runs; 8; 5;
+    # 4 to scale and add; 4 copies. NVFP4: 4 to join and convert more, 6 for scales, 2 for each of two sums
+    shared = 56 + 2 + 2 + 1 + 1 / 4 + 8 + 4
+    mxfp4, nvfp4 = (instructions(encoding_of(RECIPES[name]), 1, gathered=True) for name in ("mxfp4", "nvfp4"))
+    assert (mxfp4.instructions, nvfp4.instructions) == (shared + 4 + 5 + 4, shared + 8 + 6 + 4)
+    nf4 = [instructions(encoding_of(RECIPES["nf4_g64"]), tokens) for tokens in (1, 2)]
+    assert (nf4[0].half_wide, nf4[1].half_wide) == (64 * 9 / 8 + 8, 64 * 11 / 8 + 8)
 
 
 @pytest.mark.parametrize("name", ["int4_g128", "bitmod3_g128", "nf4_g64", "uint4_g128", "learned4"])

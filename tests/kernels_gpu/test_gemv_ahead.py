@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from datatypes.catalog import BITMOD_FP4, FP4, FP16, UINT8
+from datatypes.catalog import BITMOD_FP4, FP4, FP16, UINT8, UINTS
 from datatypes.granularity import PerGroup
-from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from datatypes.packing import pack
 from hwmodel.gpu_gemv_cut import GemvCut
 from kernels_gpu import ptx
@@ -30,8 +30,10 @@ simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simula
 SHORT = {
     "fp4_g64": TensorConfig((FP4,), PerGroup(64), ScaleConfig(FP16)),
     "bitmod4_g64": TensorConfig(BITMOD_FP4, PerGroup(64), ScaleConfig(UINT8, outer=FP16)),
+    "bitmod4_g32": TensorConfig(BITMOD_FP4, PerGroup(32), ScaleConfig(UINT8, outer=FP16)),
+    "uint4_g32": TensorConfig((UINTS[4],), PerGroup(32), ScaleConfig(FP16, rule=ScaleRule.RANGE), zero_point=UINTS[4]),
 }
-GATHERED, BY_RUNS = GemvCut(1, 4, 1), GemvCut(1, 2, 2)
+GATHERED = GemvCut(1, 4, 1)
 slow = pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
 
 
@@ -46,23 +48,22 @@ def product(config, cut, n, k):
 
 @simulated
 @pytest.mark.parametrize(
-    ("recipe", "cut", "ahead"),
+    ("recipe", "ahead"),
     [
-        ("fp4_g128", GATHERED, 4),
-        ("bitmod4_g64", GATHERED, 1),
-        ("nvfp4", BY_RUNS, 2),
-        ("uint4_g128", BY_RUNS, 1),
-        *(pytest.param("fp4_g64", GATHERED, ahead, marks=slow) for ahead in (1, 2, 3, 4)),
-        *(pytest.param("bitmod4_g128", GATHERED, ahead, marks=slow) for ahead in (2, 4)),
-        *(pytest.param(name, GATHERED, 4, marks=slow) for name in ("int4_g128", "uint4_g128", "mxfp4", "nvfp4")),
-        *(pytest.param(name, GATHERED, 2, marks=slow) for name in ("mxfp4", "nvfp4")),
-        *(pytest.param(name, BY_RUNS, 2, marks=slow) for name in ("fp4_g128", "bitmod4_g128", "int4_g128", "mxfp4")),
+        ("fp4_g128", 4),
+        ("bitmod4_g64", 1),
+        ("nvfp4", 2),
+        ("mxfp4", 4),
+        *(pytest.param("fp4_g64", ahead, marks=slow) for ahead in (1, 2, 3, 4)),
+        *(pytest.param("bitmod4_g128", ahead, marks=slow) for ahead in (2, 4)),
+        *(pytest.param(name, 4, marks=slow) for name in ("int4_g128", "uint4_g128", "nvfp4", "uint4_g32")),
+        pytest.param("mxfp4", 2, marks=slow),
     ],
 )
-def test_results_are_those_without_bit_for_bit(recipe, cut, ahead):
+def test_results_are_those_without_bit_for_bit(recipe, ahead):
     config = {**RECIPES, **SHORT}[recipe]
-    n, k = 9, 332  # ragged rows; of two runs a second stage, ragged, that is decoded as ever
-    assert torch.equal(product(config, replace(cut, ahead=ahead), n, k), product(config, cut, n, k))
+    n, k = 9, 332  # ragged rows and inputs
+    assert torch.equal(product(config, replace(GATHERED, ahead=ahead), n, k), product(config, GATHERED, n, k))
 
 
 @simulated
@@ -97,10 +98,12 @@ def spec_with(name, ahead, runs=4, tokens=1, branch=None):
 
 
 def test_what_cannot_be_decoded_ahead_is_one_sentence():
-    with pytest.raises(ValueError, match="ahead must be 0 to 2 with 2 runs, not 3"):
-        spec_with("fp4_g128", 3, runs=2)
-    with pytest.raises(ValueError, match="ahead must be 0 to 4 with 4 runs, not 5"):
+    with pytest.raises(ValueError, match="ahead must be 0, or up to 4 with 4 runs, not 2 of 2"):
+        spec_with("fp4_g128", 2, runs=2)
+    with pytest.raises(ValueError, match="ahead must be 0, or up to 4 with 4 runs, not 5 of 4"):
         spec_with("fp4_g128", 5)
+    with pytest.raises(NotImplementedError, match="groups of mixtures decoded ahead must be of at least 64 codes"):
+        spec_of(plan_of(SHORT["bitmod4_g32"]), 1, (64, 512), GemvCut(1, 4, 1, ahead=4))
     with pytest.raises(NotImplementedError, match="decodes ahead must be 1, without a branch, not 2"):
         spec_with("fp4_g128", 4, tokens=2)
     with pytest.raises(NotImplementedError, match="without a branch, not 1"):

@@ -73,7 +73,7 @@ def test_bandwidth_is_the_drivers_clock_and_bus(monkeypatch):
         native._peak_of.cache_clear()
 
 
-LARGE, FAST_CUT = (28672, 8192), GemvCut(4, 4, 3)  # NF4's where memory is as fast as an H200's (NOTES.md)
+LARGE, FAST_CUT = (28672, 8192), GemvCut(4, 4, 3)  # NF3's where memory is as fast as an H200's (NOTES.md)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def fast_memory(monkeypatch):
 @pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
 def test_a_launch_is_cut_for_the_memory_of_its_device(fast_memory):
     arrays = {name: torch.zeros(8) for name in ("codes", "scale")}  # enough to bind a launch, and not to run it
-    plan = plan_of(RECIPES["nf4_g64"])
-    weight = PackedMatrix(RECIPES["nf4_g64"], LARGE, arrays, plan)
+    plan = plan_of(RECIPES["nf3_g64"])
+    weight = PackedMatrix(RECIPES["nf3_g64"], LARGE, arrays, plan)
     launch = prepare(weight, torch.zeros(1, LARGE[1]).half(), torch.zeros(1, LARGE[0]).half())
     assert launch.threads == 32 * FAST_CUT.warps
     assert launch.shared_bytes == spec_of(plan, 1, LARGE, FAST_CUT).shared_bytes
@@ -104,13 +104,13 @@ def test_the_benchmark_compiles_what_it_launches(fast_memory, monkeypatch):
     pool = SimpleNamespace(map=lambda make, specs, chunksize: compiled.extend(specs))
     context = SimpleNamespace(Pool=lambda jobs: nullcontext(pool))
     monkeypatch.setattr(compile_ahead.multiprocessing, "get_context", lambda way: context)
-    bench_gemv.compile_all(["nf4_g64"], [LARGE], [1], [None], 2)
-    assert [kernel.spec for kernel in compiled] == [spec_of(plan_of(RECIPES["nf4_g64"]), 1, LARGE, FAST_CUT)]
+    bench_gemv.compile_all(["nf3_g64"], [LARGE], [1], [None], 2)
+    assert [kernel.spec for kernel in compiled] == [spec_of(plan_of(RECIPES["nf3_g64"]), 1, LARGE, FAST_CUT)]
 
 
 @pytest.mark.skipif(ptx.SIMULATED, reason="a norm's row of 8192 takes more threads than the simulator's")
 def test_the_kernels_of_a_step_are_cut_for_the_memory_of_their_device():
-    config, fast = RECIPES["nf4_g64"], H200.dram.bytes_per_s
+    config, fast = RECIPES["nf3_g64"], H200.dram.bytes_per_s
     shape = replace(LLAMA_2_7B, hidden=LARGE[1], intermediate=LARGE[0] // 2)
     step, wanted = StepCase(shape, config, 1, 256, 8), spec_of(plan_of(config), 1, LARGE, FAST_CUT)
     assert wanted in kernels_of_step(step, torch.float16, fast)
@@ -118,7 +118,7 @@ def test_the_kernels_of_a_step_are_cut_for_the_memory_of_their_device():
 
 
 def test_the_kernels_of_a_layer_are_cut_for_the_memory_of_their_device():
-    config, fast = RECIPES["nf4_g64"], H200.dram.bytes_per_s
+    config, fast = RECIPES["nf3_g64"], H200.dram.bytes_per_s
     few = 16, LARGE[1]
     layer = DeviceLayer(few, PackedMatrix(config, few, {}, plan_of(config)))
     told = kernels_of_layer(layer, LARGE[0], 1, memory_bytes_per_s=fast)

@@ -15,16 +15,16 @@ def bytes_of(words):
     return np.array(words, np.uint32).view(np.int8).astype(int)
 
 
-def looked_up(words, bits):
+def looked_up(words, bits, reverse=False):
     """Values of all codes by the definition of the permutation, from one digit's table words."""
     table = bytes_of(words)
     if bits == 2:
         return table[:4]
     if bits == 3:  # the high two bits of a code are the low ones of its index
         return np.array([table[code >> 1 | (code & 1) << 2] for code in range(8)])
-    t, u = table[:8], table[8:]
-    low = [t[c] - top(u[c]) for c in range(8)]
-    return np.array(low + [top(t[c]) - u[c] for c in range(8)])
+    t, u = table[:8], table[:7:-1] if reverse else table[8:]  # in reverse where all bits of its codes are turned over
+    low = [t[c] + top(u[c]) for c in range(8)]
+    return np.array(low + [top(t[c]) + u[c] for c in range(8)])
 
 
 def test_any_sixteen_values_have_tables():
@@ -35,7 +35,7 @@ def test_any_sixteen_values_have_tables():
 
 
 def looked_up_of_bytes(t, u):
-    return [t[c] - top(u[c]) for c in range(8)] + [top(t[c]) - u[c] for c in range(8)]
+    return [t[c] + top(u[c]) for c in range(8)] + [top(t[c]) + u[c] for c in range(8)]
 
 
 def test_a_value_beyond_a_byte_is_one_sentence():
@@ -52,7 +52,7 @@ def test_tables_hold_every_code_s_value(name):
         return
     words = {2: 1, 3: 2, 4: 4}[plan.bits]
     for table, fmt in zip(plan.tables, config.formats, strict=True):
-        digits = [looked_up(table[i * words : (i + 1) * words], plan.bits) for i in range(plan.digits)]
+        digits = [looked_up(table[i * words : (i + 1) * words], plan.bits, plan.digits == 2) for i in range(plan.digits)]
         units = digits[0] if plan.digits == 1 else DIGIT_BASE * digits[0] + digits[1]
         # exact with one digit; half a unit of the two-digit grid otherwise
         assert np.abs(units * plan.step - fmt.code_values).max() <= (0 if plan.digits == 1 else plan.step / 2)
