@@ -35,7 +35,6 @@ _HALF_DECODE, _BELOW_DECODE, _E5M2_DECODE, _E4M3_DECODE = 5 / 4, 1 / 4, 1 / 2, 1
 _SIX_DECODE, _SIX_BELOW_DECODE = 25 / 16, 4 / 16
 _CODE_LOADS: Mapping[int, int] = {2: 1, 3: 3, 4: 1, 5: 5, 6: 3, 7: 7, 8: 2}  # of 32: gemv_planes.make_load_words
 _TABLE_LOADS: Mapping[int, int] = {3: 1, 4: 2}  # of a learned codebook's two digits: gemv_decode
-_TURNED = 2 / 8  # of a weight's lookups in two digits, one token: on the pipe of multiplications (kernels_gpu/gemv_planes.py)
 # Of a run's scales in words (kernels_gpu/gemv_short_groups.py), by groups of a block: counted in the disassembly
 _SCALES_IN_WORDS: Mapping[int, int] = {1: 5, 2: 6}
 _MERGED_TILES = 4  # of columns, up to which groups of 16 have one sum for both tables: kernels_gpu/gemv_spec.py
@@ -324,8 +323,7 @@ def instructions(encoding: GemvEncoding, tokens: int, *, gathered: bool = False)
     copies = encoding.bits  # each with its place
     if encoding.halves > 1 and column_tiles >= _TWICE_TILES:  # inputs and codes are loaded again for the second half
         loads += 2 * column_tiles + 2 * _CODE_LOADS[encoding.bits]
-    turned = _LANE_WEIGHTS * _TURNED if encoding.bits == 4 and encoding.digits == 2 and tokens == 1 else 0.0
-    return RunWork(half + loads + products + scaling + sums + copies, half - turned, products, ends)
+    return RunWork(half + loads + products + scaling + sums + copies, half, products, ends)
 
 
 def merged(encoding: GemvEncoding, tokens: int, *, gathered: bool) -> bool:
