@@ -199,6 +199,7 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
     if signed:
         table_words = signed_words(plan)
     table_total = len(table_words) if plan.tables else 0
+    apart = two_groups and (plan.candidates > 1 or plan.zero_bits > 0)
     outer, outer_by_row = plan.outer is not None, plan.outer_by_row
     factor = float(result_factor(plan) if halves is None else halves.factor)
     results = 4 * token_tiles
@@ -226,6 +227,10 @@ def make_body(spec: GemmSpec) -> Callable[..., None]:
         codes = load_swapped(shared, place, g) if swapped else load_block(shared, place)
         tables = tables_of(shared, choice_of(shared, at, row, g, first, field))
         made = values(codes, tables, zero_of(shared, at, row, g, first, field))
+        if apart:  # the second half of a block has a candidate and a zero point of its own
+            other = uint32(field + uint32(1))
+            tables = tables_of(shared, choice_of(shared, at, row, g, first, other))
+            made = made[:8] + values(codes, tables, zero_of(shared, at, row, g, first, other))[8:]
         one = scale_of(shared, at, row, g, first, field) if own < uint32(k) else float32(0)
         two = one
         if two_groups:

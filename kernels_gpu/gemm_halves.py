@@ -43,7 +43,10 @@ class HalfTable:
 
 def table_values(plan: Plan) -> list[int]:
     """The sixteen integers behind the tables of one digit, or of two, t then u of each (``gemv_plan``)."""
-    digits = [values_of_words(plan.tables[0][at : at + 4], reverse=plan.digits == 2) for at in range(0, len(plan.tables[0]), 4)]
+    digits = [
+        values_of_words(plan.tables[0][at : at + 4], reverse=plan.digits == 2)
+        for at in range(0, len(plan.tables[0]), 4)
+    ]
     if len(digits) == 1:
         return digits[0]
     return [DIGIT_BASE * high + low for high, low in zip(*digits, strict=True)]

@@ -158,9 +158,7 @@ def _make_decode(spec: GemvSpec, fields: Fields, row_pair: RowPair, holds: Seque
     return decode
 
 
-def _make_add(
-    spec: GemvSpec, fields: Fields, row_pair: RowPair, blocks: Sequence[Any], chain: Any, finish: Any
-) -> Any:
+def _make_add(spec: GemvSpec, fields: Fields, row_pair: RowPair, blocks: Sequence[Any], chain: Any, finish: Any) -> Any:
     """``Ahead.add`` where two blocks or four have one sum."""
     two, parts, (block0, block1, block2, block3) = 2 * spec.plan.bits, spec.plan.parts, blocks
     group = spec.plan.group if spec.plan.group else 1 << 30

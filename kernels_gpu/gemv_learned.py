@@ -59,7 +59,7 @@ def make_learned_tables(spec: GemvSpec) -> LearnedTables:
 
     @cuda.jit(device=True)
     def store_pair(shared, first, j, low, high):
-        """Entry j of t and of u for the digits of entries j and j + 8 (``gemv_plan.signed_tables``); t's is ``first``."""
+        """Entry j of t, which begins at ``first``, and of u for the digits of entries j and j + 8."""
         u = int32(high)
         t = int32(low + int32(1)) if u < int32(0) else low
         if t < int32(0):

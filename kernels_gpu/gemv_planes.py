@@ -191,9 +191,7 @@ def looked_up_3(first_high, second_high, low, t0, t1):
     return _looked_up_3(first_high, first, t0, t1) + _looked_up_3(second_high, second, t0, t1)
 
 
-def make_looked_up_4(
-    *, turned: bool, by_shift: bool = False, reverse: bool = False, by_product: bool = False
-) -> Any:
+def make_looked_up_4(*, turned: bool, by_shift: bool = False, reverse: bool = False, by_product: bool = False) -> Any:
     """Device function ``(words, t0, t1) -> registers`` of 32 4-bit codes in one of the two tables.
 
     On which pipe is a matter of what else the kernel does (kernels_gpu/NOTES.md).

@@ -32,8 +32,8 @@ class ShortGroups:
     Args:
         begin: ``(shared, upper_scale_at, lower_scale_at, lane, run, y) -> steps, sums``.
         add: for each block in the order in which a lane takes them ``(shared, at, row0, lane, first, run,
-            upper_scale_at, lower_scale_at, a, b, u, v, source, steps, sums) -> sums``, with its products; ``a`` to ``v``
-            as ``accumulate`` takes them, ``source``: word of its inputs.
+            upper_scale_at, lower_scale_at, a, b, u, v, source, steps, sums) -> sums``, with its products; ``a`` to
+            ``v`` as ``accumulate`` takes them, ``source``: word of its inputs.
         end: ``(shared, run, sums, y)``, sums to ``y``.
     """
 

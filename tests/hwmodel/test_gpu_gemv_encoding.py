@@ -114,7 +114,7 @@ def test_both_tables_have_one_sum_where_the_kernel_has_one(name):
 
 
 def test_bytes_of_short_groups_are_scales_in_words():
-    # MXFP4, gathered: 56 to decode, 4 to join and convert; loads 2, 2, a table and a scale of inputs in four runs; 8; 5;
+    # MXFP4, gathered: 56 to decode, 4 to join, convert; loads 2, 2, a table and a scale of inputs in four runs; 8; 5;
     # 4 to scale and add; 4 copies. NVFP4: 4 to join and convert more, 6 for scales, 2 for each of two sums
     shared = 56 + 2 + 2 + 1 + 1 / 4 + 8 + 4
     mxfp4, nvfp4 = (instructions(encoding_of(RECIPES[name]), 1, gathered=True) for name in ("mxfp4", "nvfp4"))

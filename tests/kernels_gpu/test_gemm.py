@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from datatypes.catalog import FP32, INTS_SYMMETRIC
+from datatypes.catalog import BITMOD_FP4, FP16, FP32, INTS_SYMMETRIC, UINTS
 from datatypes.granularity import PerGroup
-from datatypes.layer_config import ScaleConfig, TensorConfig
+from datatypes.layer_config import ScaleConfig, ScaleRule, TensorConfig
 from hwmodel.gpu_gemv_cut import LAUNCHED
 from hwmodel.gpu_gemv_encoding import encoding_of
 from hwmodel.gpu_narrow import COPY_SHARE
@@ -75,6 +75,18 @@ SIMULATED_RECIPES = (
 )
 def test_every_encoding_with_ragged_rows_tokens_and_inputs(recipe):
     check(quantized(RECIPES[recipe], 13, 101), 3, ONE_WARP)
+
+
+HALVES_APART = {
+    "mixture": TensorConfig(BITMOD_FP4, PerGroup(16), ScaleConfig(FP16)),
+    "zero_point": TensorConfig((UINTS[4],), PerGroup(16), ScaleConfig(FP16, rule=ScaleRule.RANGE), zero_point=UINTS[4]),
+}
+
+
+@simulated
+@pytest.mark.parametrize("name", HALVES_APART)
+def test_halves_of_a_block_have_candidates_and_zero_points_of_their_own(name):
+    check(quantized(HALVES_APART[name], 9, 72), 3, ONE_WARP)
 
 
 @simulated

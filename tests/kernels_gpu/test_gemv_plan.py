@@ -52,7 +52,9 @@ def test_tables_hold_every_code_s_value(name):
         return
     words = {2: 1, 3: 2, 4: 4}[plan.bits]
     for table, fmt in zip(plan.tables, config.formats, strict=True):
-        digits = [looked_up(table[i * words : (i + 1) * words], plan.bits, plan.digits == 2) for i in range(plan.digits)]
+        digits = [
+            looked_up(table[i * words : (i + 1) * words], plan.bits, plan.digits == 2) for i in range(plan.digits)
+        ]
         units = digits[0] if plan.digits == 1 else DIGIT_BASE * digits[0] + digits[1]
         # exact with one digit; half a unit of the two-digit grid otherwise
         assert np.abs(units * plan.step - fmt.code_values).max() <= (0 if plan.digits == 1 else plan.step / 2)
