@@ -61,7 +61,7 @@ class GemvEncoding:
         bits: of a code.
         decode: logical, shift and permute instructions for a weight.
         digits: signed bytes of a value; two where values are no small multiples of a step (NF4).
-        tables: lookups behind a value: two for tables of sixteen entries, which take a difference of two.
+        tables: lookups behind a value: two for tables of sixteen entries, which take a sum of two.
         group: inputs that share a scale; 0 for a row.
         scale_bits, zero_bits, selector_bits: of a group's scale, zero point and selector; 0 without.
         candidates: tables to select from, 1 or more.
