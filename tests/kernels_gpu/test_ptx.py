@@ -72,6 +72,11 @@ def test_the_upper_half_of_a_word():
     assert [int(ptx.upper_half(word)) for word in (0, 0x0000FFFF, 0x00010000, 0xFFFE8000)] == [0, 0, 1, 0xFFFE]
 
 
+def test_all_bits_of_the_lower_half_are_turned_over():
+    words = (0, 0x0000FFFF, 0x00010000, 0xFFFE8000, 0x12345678, 0xFFFFFFFF)
+    assert [int(ptx.turned_half(word)) & 0xFFFF for word in words] == [~word & 0xFFFF for word in words]
+
+
 def test_bfloat_rounds_to_even():
     # 1 + 2**-8 lies halfway between 1 (0x3F80) and 1 + 2**-7 (0x3F81); 1 + 3 * 2**-8 between 0x3F81 and 0x3F82
     assert [int(ptx.to_bfloat(np.float32(x))) for x in (1 + 2.0**-8, 1 + 3 * 2.0**-8)] == [0x3F80, 0x3F82]
