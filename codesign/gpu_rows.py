@@ -76,6 +76,7 @@ _CUT, _REGISTERS = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)"), re.compile(r"(\d+) re
 # Models whose constants know nothing of the start of a replay; attention's were fitted to rows that have it
 _FITTED_WITHOUT_STARTS = ("gemv", "layer", "tiles", "dequantizer")
 _AHEAD = re.compile(r"(\d+) ahead")
+_TEAMS = re.compile(r"(\d+) teams")
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,11 @@ def cut_of(record: Measurement) -> GemvCut:
         ValueError: the record does not say.
     """
     stated = record.conditions.get("cut", "")
-    registers, ahead = (int(found[1]) if (found := one.search(stated)) else 0 for one in (_REGISTERS, _AHEAD))
-    return GemvCut(*_four(record, "cut", "16x2x2x1"), registers=registers, ring=_ring_of(record), ahead=ahead)
+    registers, ahead, teams = (
+        int(found[1]) if (found := one.search(stated)) else 0 for one in (_REGISTERS, _AHEAD, _TEAMS)
+    )
+    numbers = _four(record, "cut", "16x2x2x1")
+    return GemvCut(*numbers, registers=registers, ring=_ring_of(record), ahead=ahead, teams=teams or 1)
 
 
 def _ring_of(record: Measurement) -> Ring:

@@ -167,15 +167,18 @@ def gemv_time(
     if k % _UNIT:
         inputs_s += _waits(ceil_div(m, launches), k, cut) * (turn_constants().turn_s if turn_s is None else turn_s)
     stage_s = _stage_s(work, encoding, cut, blocks=blocks, c=c, frequency_hz=gpu.frequency_hz)
-    rounds = max(ceil_div(tiles, gpu.multiprocessors) / blocks, 1.0)
-    slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.warps)
+    at_once = blocks * cut.teams  # tiles of an SM
+    rounds = max(ceil_div(tiles, gpu.multiprocessors) / at_once, 1.0)
+    slots = ceil_div(ceil_div(k, cut.runs * RUN), cut.team_warps)
     chain_s = rounds * (slots * stage_s + c.tile_cycles / gpu.frequency_hz / blocks)  # others go on at a block's end
     read_s_per_byte = 1 / copy_bytes_per_s / c.read_over_copy
     if row_pitch_words(encoding.bits, cut.runs, ring=cut.ring, gathered=gathered) * WORD_BYTES % _SECTOR_BYTES:
         filled_bytes_per_s = _UNALIGNED_BYTES_PER_CYCLE * gpu.multiprocessors * gpu.frequency_hz
         read_s_per_byte = rounded_maximum(read_s_per_byte, 1 / filled_bytes_per_s, _ROUND_NORM)
     memory_s = weight_bytes * read_s_per_byte
-    ring_bytes = min(tiles, blocks * gpu.multiprocessors) * min(cut.depth, slots) * stage_bytes(encoding, cut)
+    ring_bytes = (
+        min(tiles, at_once * gpu.multiprocessors) * min(cut.depth, slots) * stage_bytes(encoding, cut) / cut.teams
+    )
     ring_s = ring_bytes * read_s_per_byte
     more_s = alone_s(gpu)
     if more_s:
@@ -184,7 +187,8 @@ def gemv_time(
         ahead_s += c.launch_s + inputs_s
     memory_s -= max(0.0, min(ahead_s, ring_s, memory_s))
     between_s = c.between_s if blocks == 1 else 0.0
-    seconds = rounded_maximum(between_s + memory_s + stage_s / blocks, c.launch_s + inputs_s + chain_s, c.overlap_norm)
+    last_s = stage_s / (at_once if rounds > 1 else blocks)  # teams begin in step
+    seconds = rounded_maximum(between_s + memory_s + last_s, c.launch_s + inputs_s + chain_s, c.overlap_norm)
     return GemvTime(
         launches * seconds + launches * more_s, launches * c.launch_s, launches * inputs_s, launches * memory_s,
         launches * chain_s, launches,
@@ -197,8 +201,7 @@ def _waits(tokens: int, k: int, cut: GemvCut) -> int:
     >>> _waits(4, 4055, GemvCut(16, 2, 2)), _waits(1, 4055, GemvCut(16, 2, 2))  # four of a batch; one
     (3, 0)
     """
-    whole = cut.warps * cut.runs * RUN
-    eights = max(1, tokens * ceil_div(k, whole) * whole // _UNIT // (cut.warps * WARP))
+    eights = max(1, tokens * cut.runs_of_inputs(k) * RUN // _UNIT // (cut.warps * WARP))
     return eights - eights // next(size for size in _BATCHES if eights % size == 0)
 
 

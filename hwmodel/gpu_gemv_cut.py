@@ -56,6 +56,7 @@ class GemvCut:
         registers: of a thread at most; 0 for as many as the assembler likes.
         ring: where rows of a stage begin.
         ahead: blocks of 32 codes that a lane decodes before it waits for the inputs; the model counts their registers.
+        teams: of warps, each with tiles of its own; 1 for a block that shares every tile.
     """
 
     warps: int
@@ -65,18 +66,36 @@ class GemvCut:
     registers: int = 0
     ring: Ring = LAUNCHED
     ahead: int = 0
+    teams: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.warps, self.runs, self.depth) < 1 or min(self.blocks, self.registers, self.ahead) < 0:
+        if min(self.warps, self.runs, self.depth, self.teams) < 1 or min(self.blocks, self.registers, self.ahead) < 0:
             raise ValueError(
                 f"warps, runs and depth of a cut must be at least 1, blocks, registers and ahead at least 0, "
                 f"not {self!r}"
             )
+        if self.warps % self.teams:
+            raise ValueError(f"teams of a cut must divide its {self.warps} warps, not {self.teams!r}")
+
+    @property
+    def team_warps(self) -> int:
+        """Warps that share a tile."""
+        return self.warps // self.teams
+
+    def runs_of_inputs(self, k: int) -> int:
+        """Runs of 128 inputs that a block stages: those of all stages, and as many of each thread.
+
+        >>> GemvCut(16, 4, 2).runs_of_inputs(4096), GemvCut(12, 4, 3, teams=3).runs_of_inputs(4096)
+        (64, 48)
+        """
+        stages = ceil_div(ceil_div(k, self.runs * RUN), self.team_warps) * self.team_warps
+        return ceil_div(stages * self.runs, 2 * self.warps) * 2 * self.warps
 
     def __str__(self) -> str:
         cut = f"{self.warps}x{self.runs}x{self.depth}x{self.blocks}"
         cut = f"{cut} {self.registers} registers" if self.registers else cut
-        return f"{cut} {self.ahead} ahead" if self.ahead else cut
+        cut = f"{cut} {self.ahead} ahead" if self.ahead else cut
+        return f"{cut} {self.teams} teams" if self.teams > 1 else cut
 
     def gathers(self, encoding: GemvEncoding, tokens: int) -> bool:
         """Whether a lane takes four blocks of codes next to one another, so that their sums take one scale or two."""
@@ -116,23 +135,27 @@ _PLANES: Mapping[int, _Cuts] = {
 }
 _SHIFTED_FLOATS: _Cuts = (GemvCut(8, 2, 2, 1), GemvCut(8, 2, 2), GemvCut(16, 2, 2))
 _FOUR_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
-_EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 2))
-_EIGHT_ENTRIES_CHOSEN: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 3))
-_MANY_SHORT_ROWS_OF_EIGHT = GemvCut(8, 4, 1, registers=64)  # a fourth block on an SM, where there are tiles for it
+_EIGHT_ENTRIES: _Cuts = (GemvCut(16, 2, 2, 1), GemvCut(8, 4, 1), GemvCut(12, 4, 3, teams=3))
+# many tiles of short rows, by bits of a code and digits of a value
+_MANY_SHORT_ROWS: Mapping[tuple[int, int], GemvCut] = {
+    (3, 1): GemvCut(8, 4, 2, teams=4),
+    (4, 2): GemvCut(8, 4, 2, teams=2),
+}
 _SIXTEEN_ENTRIES: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(16, 4, 2))
 _SIXTEEN_ENTRIES_CHOSEN: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(8, 4, 2))
 _GROUPS_OF_32: _Cuts = (GemvCut(8, 4, 2, 1, ahead=4), GemvCut(8, 4, 1, ahead=4), GemvCut(16, 4, 2))
 _GROUPS_OF_16: _Cuts = (GemvCut(8, 4, 2, 1, ahead=2), GemvCut(8, 4, 1, ahead=2), GemvCut(16, 4, 2))
 _SHORT_GROUPS_APART = GemvCut(8, 2, 2)  # where warps would have stages of four runs in some turns and none in others
 _TWO_DIGITS: Mapping[int, _Cuts] = {
-    3: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(16, 4, 1)),
-    4: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(8, 4, 2)),
+    3: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1), GemvCut(12, 4, 3, teams=3)),
+    4: (GemvCut(8, 4, 2, 1), GemvCut(8, 4, 1, registers=80), GemvCut(16, 4, 2, teams=2)),
 }
 _LEARNED: Mapping[int, _Cuts] = {
     3: (GemvCut(8, 4, 2, 1), GemvCut(4, 4, 2), GemvCut(8, 4, 2)),
-    4: (GemvCut(8, 2, 1), GemvCut(8, 4, 1), GemvCut(4, 4, 2)),
+    4: (GemvCut(8, 4, 2, 1, teams=2), GemvCut(8, 4, 1), GemvCut(8, 4, 2, teams=2)),
 }
 _WIDE_STAGES, _NARROW_STAGES, _SMALL_BLOCKS = GemvCut(8, 4, 2), GemvCut(8, 2, 2), GemvCut(4, 4, 3)
+_THREE_TEAMS, _FOUR_TEAMS = GemvCut(12, 4, 2, teams=3), GemvCut(16, 4, 2, teams=4)
 _LONG_ROWS = GemvCut(16, 2, 2)
 _MANY_TOKENS = (
     GemvCut(16, 2, 2), GemvCut(16, 2, 1), GemvCut(8, 2, 2), GemvCut(8, 4, 1), GemvCut(8, 2, 1), GemvCut(4, 2, 1),
@@ -154,7 +177,7 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
     if bits == 2:
         return _FOUR_ENTRIES
     if bits == 3:
-        return _EIGHT_ENTRIES_CHOSEN if chosen else _EIGHT_ENTRIES
+        return _EIGHT_ENTRIES
     if encoding.parts > 2:
         return _GROUPS_OF_16 if encoding.group == TILE_ROWS else _GROUPS_OF_32
     return _SIXTEEN_ENTRIES_CHOSEN if chosen else _SIXTEEN_ENTRIES
@@ -163,9 +186,12 @@ def _measured_cuts(encoding: Decoded) -> _Cuts:
 def _cut_at_fast_memory(encoding: Decoded, tiles: int, k: int) -> GemvCut | None:
     """What measured best on an H200 for one token, where that is not the H100's best.
 
-    ASSUMPTION: FP3 wants what INT3 wants, UINT6 what INT6, INT8 in groups what INT8 by row, learned formats and 2 bits
+    ASSUMPTION: UINT6 wants what INT6 wants, E2M3 what E3M2, INT8 in groups what INT8 by row, learned formats and 2 bits
     what they want on an H100; the others were measured (kernels_gpu/NOTES.md).
     """
+    two_digits = encoding.looked_up and encoding.digits == 2 and not encoding.learned
+    if _SMALL < tiles < _LARGE and two_digits and encoding.bits == 4:
+        return GemvCut(8, 4, 1)  # as many registers as the assembler likes
     if _SMALL < tiles <= _MEDIUM:
         return _NARROW_STAGES if not (encoding.looked_up or encoding.floats) and encoding.bits in (4, 6) else None
     if tiles < _LARGE or k < _LONG:
@@ -173,10 +199,13 @@ def _cut_at_fast_memory(encoding: Decoded, tiles: int, k: int) -> GemvCut | None
     if encoding.bits == BYTE_BITS:
         return None if encoding.floats else _WIDE_STAGES
     if encoding.floats:
-        return _NARROW_STAGES
+        return _THREE_TEAMS if encoding.parts <= 2 else _NARROW_STAGES
     if not encoding.looked_up or encoding.learned or encoding.bits == 2:
         return None
-    return _SMALL_BLOCKS if encoding.digits == 2 and encoding.bits < 4 else _WIDE_STAGES
+    if two_digits:
+        return _SMALL_BLOCKS if encoding.bits < 4 else _FOUR_TEAMS
+    teams = encoding.candidates == 1 if encoding.bits < 4 else encoding.group == TILE_ROWS
+    return _THREE_TEAMS if teams else _WIDE_STAGES
 
 
 def choose_cut(
@@ -226,8 +255,8 @@ def wanted_cuts(
     short = size == 2 and k < _LONG and encoding.looked_up  # measured at 22016 x 4096
     size = 1 if short else size
     best = _LONG_ROWS if size == 0 and k > _LONG else _measured_cuts(encoding)[size]
-    if short and encoding.bits == 3 and encoding.digits == 1:
-        best = _MANY_SHORT_ROWS_OF_EIGHT
+    if short:
+        best = _MANY_SHORT_ROWS.get((encoding.bits, encoding.digits), best)
     if size == 1 and encoding.looked_up and encoding.bits == 4 and encoding.parts > 2 and k % (best.warps * _WIDE):
         best = _SHORT_GROUPS_APART
     # of mixtures only where a block has one tile: with two, decoding the second behind the wait is what counts
@@ -240,17 +269,16 @@ def wanted_cuts(
     return tuple(
         cut
         for cut in (*((best,) if tokens == 1 else ()), *_MANY_TOKENS, _TWO_WARPS)
-        if cut.warps <= ceil_div(k, cut.runs * RUN) and (light or cut.warps <= 8)
+        if cut.team_warps <= ceil_div(k, cut.runs * RUN) and (light or cut.warps <= 8)
     )
 
 
 def shared_bytes(encoding: GemvEncoding, tokens: int, k: int, cut: GemvCut) -> int:
     """Shared memory of a block: zeros, tables, all inputs, the ring, sums of warps (``kernels_gpu.gemv_spec``)."""
-    bits, whole = encoding.bits, cut.warps * cut.runs
-    runs = ceil_div(ceil_div(k, RUN), whole) * whole  # of all slots of all warps
+    bits, runs = encoding.bits, cut.runs_of_inputs(k)
     tables = encoding.digits * TABLE_WORDS[bits] * encoding.candidates if encoding.looked_up else 0
     if encoding.learned:  # two buffers, each row with its step
-        tables = 2 * TILE_ROWS * (encoding.digits * TABLE_WORDS[bits] + 4)
+        tables = cut.teams * 2 * TILE_ROWS * (encoding.digits * TABLE_WORDS[bits] + 4)
     block = BLOCK // 2 if encoding.floats else BLOCK // 4  # words of the inputs of a block
     planes = block + 4 if encoding.floats else 2 * block  # a plane for each of two digits; halves have gaps
     inputs = tokens * (runs * RUN // BLOCK * planes + (4 if encoding.floats else 8))

@@ -31,6 +31,7 @@ from collections.abc import Callable
 
 from numba import cuda, float32, int32, uint32
 
+from hwmodel.units import ceil_div
 from kernels_gpu import ptx, ptx_tile
 from kernels_gpu.dequantize_scales import load_of_scale, make_scale_of_bits
 from kernels_gpu.gemv_ahead import HELD_WORDS, make_ahead
@@ -58,7 +59,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     half_tables = halves == 2 and plan.candidates > 1  # each half of a block has a candidate of its own
     column_tiles = spec.column_tiles
     results = 2 * column_tiles  # of a lane: rows g and g + 8 of each tile of columns
-    threads, slots, stages = warps * WARP, spec.slots, spec.stages
+    slots, stages = spec.slots, spec.stages
+    teams, team_warps, team_threads = spec.teams, spec.team_warps, spec.team_warps * WARP
+    rounds_of_results = ceil_div(tokens * TILE_ROWS, team_threads)
     pitch, stage_words, whole = spec.pitch, spec.stage_words, spec.whole_stages
     fields = make_fields(spec)
     stage_fields = fields.stage_fields
@@ -89,7 +92,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
     tables_of_rows, steps_of_rows, zeros_of_rows = row_pair.tables, row_pair.steps, row_pair.zeros
     step_stage = make_step_stage(spec, decoders, row_pair) if gathered else None
     sums_of_lanes = 4 if gathered else parts  # lanes of a row with sums of their own
-    ahead, held_codes, all_begin = spec.ahead, HELD_WORDS * spec.ahead, warps <= spec.stages or ptx.SIMULATED
+    ahead, held_codes, all_begin = spec.ahead, HELD_WORDS * spec.ahead, team_warps <= spec.stages or ptx.SIMULATED
     decode_ahead = add_ahead = None
     if ahead:
         made_ahead = make_ahead(spec, decoders, fields)
@@ -112,6 +115,15 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             row = row if row < rows else uint32(rows - uint32(1))
             bits = load_outer(outers, row if outer_by_row else uint32(0))
         return bits
+
+    @cuda.jit(device=True)
+    def sync_team(team):
+        if teams == 1:
+            cuda.syncthreads()
+        elif team_warps == 1:
+            ptx.sync_warp()
+        else:
+            ptx_tile.sync_some(uint32(team + uint32(1)), uint32(team_threads))
 
     def make_step_run(first_half, past_half):
         @cuda.jit(device=True)
@@ -228,11 +240,21 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         for i in range(results):
             y[i] = float32(0)
         held = cuda.local.array(held_words, uint32)
+        team, member, team_thread, step_tiles = uint32(0), uint32(warp), uint32(thread), uint32(blocks)
+        if teams > 1:
+            team = uint32(warp // uint32(team_warps))
+            member, team_thread = uint32(warp - team * uint32(team_warps)), uint32(thread - team * uint32(team_threads))
+            step_tiles = uint32(blocks * uint32(teams))  # from a team's tile to its next
         tile, slot, at = uint32(cuda.blockIdx.x), uint32(0), uint32(mine)
+        if teams > 1:
+            tile = uint32(tile + blocks * team)
+        # the simulator's teams take as many turns as the first, for its barriers are of all threads
+        lag = uint32(blocks * team) if ptx.SIMULATED else uint32(0)
         done_tile, done_slot, done_at, parity = uint32(tile), uint32(0), uint32(mine), uint32(0)
         outer_bits = uint32(0)
         if outer:
-            outer_bits = fetch_outer(outers, uint32(tile * uint32(TILE_ROWS)), rows, thread)
+            outer_bits = fetch_outer(outers, uint32(tile * uint32(TILE_ROWS)), rows, team_thread)
+        team_tables = uint32(uint32(learned_at) + team * uint32(2 * TILE_ROWS * learned_pitch))
         filled, taken = uint32(0), uint32(0)  # ``taken``: the stage of this turn's is in ``y`` already
         if ahead > 0:
             ahead_codes = cuda.local.array(held_codes, uint32)
@@ -245,18 +267,19 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             ptx_tile.commit()
             fetch_b(b, b_scales, uint32(block * uint32(TILE_ROWS)), rows, thread, first_b, steps_of_first)
             fetch_b(b, b_scales, uint32((block + blocks) * uint32(TILE_ROWS)), rows, thread, held_b, steps_of_b)
-        while done_tile < all_tiles:
+        # a team without a tile stages its part of the inputs
+        while uint32(done_tile - lag) < all_tiles or (teams > 1 and filled < uint32(depth)):
             steady = filled == uint32(depth)
             row0 = uint32(done_tile * uint32(TILE_ROWS))
             if steady:
                 wait_for_stage()
                 ptx.sync_warp()
-                stage = uint32(warp + done_slot * uint32(warps))
+                stage = uint32(member + done_slot * uint32(team_warps))
                 if (stage < uint32(stages) or ptx.SIMULATED) and taken == uint32(0):
                     first, upper_scale_at, lower_scale_at, upper_set, lower_set = stage_fields(
                         shared, stage, done_at, row0, lane
                     )
-                    own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
+                    own_tables = uint32(team_tables + parity * uint32(TILE_ROWS * learned_pitch))
                     if gathered:
                         step_stage(
                             shared, stage, first, done_at, row0, lane, upper_scale_at, lower_scale_at, upper_set,
@@ -280,7 +303,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             if depth > 1 and not steady and filled > uint32(0):
                 wait_for_all()  # inputs, and results of the kernel before, would queue behind copies of a whole ring
             if tile < all_tiles:
-                stage = uint32(warp + slot * uint32(warps))
+                stage = uint32(member + slot * uint32(team_warps))
                 if stage < uint32(stages):
                     copy_stage(
                         shared, at, stage, uint32(tile * uint32(TILE_ROWS)), lane, g, c, words, scales, zeros,
@@ -288,7 +311,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     )  # fmt: skip
                 slot = uint32(slot + uint32(1))
                 if slot == uint32(slots):
-                    slot, tile = uint32(0), uint32(tile + blocks)
+                    slot, tile = uint32(0), uint32(tile + step_tiles)
                 at = uint32(mine) if at == last else uint32(at + uint32(stage_words))
             ptx_tile.commit()
 
@@ -298,8 +321,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     if ahead > 0:
                         wait_for_stage()
                         ptx.sync_warp()
-                        if all_begin or warp < uint32(stages):
-                            decode_ahead(shared, warp, mine, row0, lane, ahead_codes)
+                        if all_begin or member < uint32(stages):
+                            decode_ahead(shared, member, mine, row0, lane, ahead_codes)
                     # only now is anything read that the kernel before may have written
                     if thread == uint32(0):
                         for i in range(zeros_count):
@@ -307,10 +330,11 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                         for i in range(table_total):
                             ptx_tile.put_1(shared, uint32(tables_at + i), uint32(table_words[i]))
                     if learned:
-                        fetch_codebooks(outers, row0, rows, thread, held)
-                        build_tables(shared, uint32(learned_at), thread, held)
-                        if done_tile + blocks < all_tiles:
-                            fetch_codebooks(outers, uint32(row0 + blocks * uint32(TILE_ROWS)), rows, thread, held)
+                        fetch_codebooks(outers, row0, rows, team_thread, held)
+                        build_tables(shared, team_tables, team_thread, held)
+                        if done_tile + step_tiles < all_tiles:
+                            next_row = uint32(row0 + step_tiles * uint32(TILE_ROWS))
+                            fetch_codebooks(outers, next_row, rows, team_thread, held)
                     if ahead > 0:
                         ptx_tile.wait_for_previous_in_a_loop(uint32(rows >> uint32(31)))
                     else:
@@ -328,8 +352,8 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     if branched:
                         arrive(branch_work, thread, blocks)
                     if ahead > 0:
-                        if all_begin or warp < uint32(stages):
-                            add_ahead(shared, warp, mine, row0, lane, ahead_codes, y)
+                        if all_begin or member < uint32(stages):
+                            add_ahead(shared, member, mine, row0, lane, ahead_codes, y)
                         taken = uint32(1)
                 continue
             done_at = uint32(mine) if done_at == last else uint32(done_at + uint32(stage_words))
@@ -337,8 +361,9 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
             if done_slot < uint32(slots):
                 continue
             buffer = uint32(uint32(reduction_at) + parity * uint32(warps * TILE_ROWS * tokens))
-            own_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
-            done_slot, parity, done_tile = uint32(0), uint32(parity ^ uint32(1)), uint32(done_tile + blocks)
+            buffer = uint32(buffer + team * uint32(team_warps * TILE_ROWS * tokens))
+            own_tables = uint32(team_tables + parity * uint32(TILE_ROWS * learned_pitch))
+            done_slot, parity, done_tile = uint32(0), uint32(parity ^ uint32(1)), uint32(done_tile + step_tiles)
             upper_unit, lower_unit = float32(1), float32(1)
             if branched and row0 == uint32(block * uint32(TILE_ROWS)):
                 gather(shared, branch_work, tag, thread)
@@ -348,12 +373,13 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 step_at = uint32(own_tables + g * uint32(learned_pitch) + uint32(learned_words))
                 upper_unit = ptx.bits_float(ptx_tile.shared_1(shared, step_at))
                 lower_unit = ptx.bits_float(ptx_tile.shared_1(shared, uint32(step_at + uint32(8 * learned_pitch))))
-                next_tables = uint32(uint32(learned_at) + parity * uint32(TILE_ROWS * learned_pitch))
+                next_tables = uint32(team_tables + parity * uint32(TILE_ROWS * learned_pitch))
                 # at its end a block would wait for values that nobody needs, and the next kernel for the block
                 if done_tile < all_tiles:
-                    build_tables(shared, next_tables, thread, held)
-                if done_tile + blocks < all_tiles:
-                    fetch_codebooks(outers, uint32((done_tile + blocks) * uint32(TILE_ROWS)), rows, thread, held)
+                    build_tables(shared, next_tables, team_thread, held)
+                if done_tile + step_tiles < all_tiles:
+                    next_row = uint32((done_tile + step_tiles) * uint32(TILE_ROWS))
+                    fetch_codebooks(outers, next_row, rows, team_thread, held)
             for t in range(column_tiles):
                 upper_y, lower_y = y[2 * t], y[2 * t + 1]
                 y[2 * t], y[2 * t + 1] = float32(0), float32(0)
@@ -367,16 +393,16 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                 if learned:
                     upper_y, lower_y = ptx.mul(upper_y, upper_unit), ptx.mul(lower_y, lower_unit)
                 if token < uint32(tokens) and (c & uint32(sums_of_lanes - 1)) == uint32(0):
-                    target = uint32(buffer + (warp * uint32(tokens) + token) * uint32(TILE_ROWS) + g)
+                    target = uint32(buffer + (member * uint32(tokens) + token) * uint32(TILE_ROWS) + g)
                     ptx_tile.put_1(shared, target, ptx.float_bits(upper_y))
                     ptx_tile.put_1(shared, uint32(target + uint32(8)), ptx.float_bits(lower_y))
-            cuda.syncthreads()
-            for i in range((tokens * TILE_ROWS + threads - 1) // threads):
-                item = uint32(thread + uint32(i * threads))
+            sync_team(team)
+            for i in range(rounds_of_results):
+                item = uint32(team_thread + uint32(i * team_threads))
                 row = uint32(row0 + (item & uint32(15)))
                 if item < uint32(tokens * TILE_ROWS) and row < rows:
                     total = float32(0)
-                    for w in range(warps):
+                    for w in range(team_warps):
                         part = ptx_tile.shared_1(shared, uint32(buffer + uint32(w * tokens * TILE_ROWS) + item))
                         total = ptx.add(total, ptx.bits_float(part))
                     total = ptx.mul(total, step)
@@ -387,7 +413,7 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
                     made = ptx.to_bfloat(total) if bfloat else ptx.to_half(total)
                     ptx_tile.store_half(out, uint32((item >> uint32(4)) * rows + row), made)
             if outer and done_tile < all_tiles:
-                outer_bits = fetch_outer(outers, uint32(done_tile * uint32(TILE_ROWS)), rows, thread)
+                outer_bits = fetch_outer(outers, uint32(done_tile * uint32(TILE_ROWS)), rows, team_thread)
             if branched and done_tile < all_tiles:
                 # the next tile's, while its codes are under way
                 next_row = uint32(done_tile * uint32(TILE_ROWS))

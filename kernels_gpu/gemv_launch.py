@@ -125,7 +125,8 @@ def choose_shape(
     tokens a launch takes does not depend on it.
     """
     ahead = ahead_obstacle(plan, tokens, branched=branch is not None) is None
-    for cut in wanted_cuts(plan, tokens, n, k, memory_bytes_per_s, ahead=ahead):
+    for wanted in wanted_cuts(plan, tokens, n, k, memory_bytes_per_s, ahead=ahead):
+        cut = wanted if branch is None else replace(wanted, teams=1)  # its sums are of all warps of a block
         if spec_of(plan, tokens, (n, k), cut, branch=branch).shared_bytes <= limit:
             return cut
     return LAST_CUT
@@ -175,6 +176,7 @@ def spec_of(
         registers=cut.registers,
         branch=branch,
         ahead=cut.ahead,
+        teams=cut.teams,
     )
     # a cut's own registers were measured without a branch
     return spec if branch is None else replace(spec, registers=_registers(spec))

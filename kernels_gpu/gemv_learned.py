@@ -37,7 +37,7 @@ class LearnedTables:
 
 def make_learned_tables(spec: GemvSpec) -> LearnedTables:
     """The device functions of one kernel; they do nothing where no codebook is learned."""
-    plan, threads = spec.plan, spec.warps * WARP
+    plan, threads = spec.plan, spec.team_warps * WARP
     sixteen, entries = plan.bits == 4, 1 << plan.bits
     rounds = ceil_div(TILE_ROWS * LANES, threads) if plan.learned else 0
     pitch, step_at = spec.learned_pitch, plan.learned_words

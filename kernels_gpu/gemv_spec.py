@@ -38,7 +38,7 @@ class GemvSpec:
         plan: the encoding.
         k: inputs.
         tokens: m, 1 to 16.
-        warps: of a block; they share a tile of rows.
+        warps: of a block; those of a team share a tile of rows.
         runs: of 128 inputs in a stage, even.
         depth: stages of a warp under way, 1 or more.
         whole_rows: the number of rows is a multiple of 16.
@@ -47,6 +47,7 @@ class GemvSpec:
         registers: the most of a thread, so that more warps fit; 0 for as many as the assembler likes.
         branch: what is added to the dense product in the same launch; ``None`` without.
         ahead: blocks of 32 codes of a warp's first stage that a lane decodes before it waits for the inputs.
+        teams: of warps, each with tiles of its own; 1 for a block that shares every tile.
     """
 
     plan: Plan
@@ -61,8 +62,11 @@ class GemvSpec:
     registers: int = 0
     branch: BranchSpec | None = None
     ahead: int = 0
+    teams: int = 1
 
     def __post_init__(self) -> None:
+        if self.teams < 1 or self.warps % self.teams or (self.teams > 1 and self.branch is not None):
+            raise ValueError(f"teams must divide {self.warps} warps, and be one beside a branch, not {self.teams!r}")
         if self.runs < 2 or self.runs % 2 or self.depth < 1 or not 1 <= self.warps <= 32:
             raise ValueError(
                 f"runs must be even, depth at least 1 and warps 1 to 32, not "
@@ -100,9 +104,14 @@ class GemvSpec:
         return ceil_div(self.k, self.runs * RUN)
 
     @property
+    def team_warps(self) -> int:
+        """Warps that share a tile."""
+        return self.warps // self.teams
+
+    @property
     def slots(self) -> int:
         """Stages of one warp in a tile."""
-        return ceil_div(self.stages, self.warps)
+        return ceil_div(self.stages, self.team_warps)
 
     @property
     def whole_stages(self) -> bool:
@@ -111,8 +120,8 @@ class GemvSpec:
 
     @property
     def all_runs(self) -> int:
-        """Runs of all slots of all warps."""
-        return self.slots * self.warps * self.runs
+        """Runs of all slots of a team, and so many more that all threads of the block stage as many inputs."""
+        return ceil_div(self.slots * self.team_warps * self.runs, 2 * self.warps) * 2 * self.warps
 
     @property
     def column_tiles(self) -> int:
@@ -221,13 +230,13 @@ class GemvSpec:
 
     @property
     def learned_at(self) -> int:
-        """Word of two buffers of learned tables, by row of a tile."""
+        """Word of two buffers of learned tables for each team, by row of a tile."""
         return self.tables_at + ceil_div(sum(map(len, self.plan.tables)), 4) * 4
 
     @property
     def inputs_at(self) -> int:
         """Word of the inputs: a plane for each digit of each token, or one of halves for each token."""
-        return self.learned_at + (2 * TILE_ROWS * self.learned_pitch if self.plan.learned else 0)
+        return self.learned_at + (self.teams * 2 * TILE_ROWS * self.learned_pitch if self.plan.learned else 0)
 
     @property
     def block_words(self) -> int:

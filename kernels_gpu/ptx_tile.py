@@ -56,6 +56,10 @@ if SIMULATED:
         for i in range(4):
             shared[at + offset + i] = address[word + offset + i] if valid else 0
 
+    def sync_some(barrier, threads):
+        """Wait for the threads, a multiple of 32 of them, that meet at one of 16 barriers; the block's, simulated."""
+        threading.current_thread().syncthreads()
+
     def commit():
         """Close this thread's group of asynchronous copies."""
 
@@ -210,6 +214,16 @@ else:
     start = _nullary("griddepcontrol.launch_dependents;")
     wait_for_previous = _nullary("griddepcontrol.wait;")
     commit = _nullary("cp.async.commit_group;")
+
+    @intrinsic
+    def sync_some(typingctx, barrier, threads):
+        def generate(context, builder, sig, args):
+            function_type = ir.FunctionType(_VOID, [_I32] * 2)
+            asm = ir.InlineAsm(function_type, "bar.sync $0, $1;", "r,r,~{memory}", side_effect=True)
+            builder.call(asm, args)
+            return context.get_dummy_value()
+
+        return types.void(_u, _u), generate
 
     @intrinsic
     def wait_for_previous_in_a_loop(typingctx, again):

@@ -201,7 +201,9 @@ def test_a_cut_is_read_with_its_registers_and_ring():
     assert cut_of(capped) == GemvCut(8, 4, 2, 0, 64, Ring.SECTORS)
     for registers in (0, 64):
         cut = GemvCut(8, 4, 2, 1, registers, Ring.SECTORS, ahead=4)
-        assert cut_of(replace(gemv(), conditions={**stated, "cut": str(cut)})) == cut
+        for teams in (1, 4):
+            cut = replace(cut, teams=teams)
+            assert cut_of(replace(gemv(), conditions={**stated, "cut": str(cut)})) == cut
     # records that do not say are of the kernels that laid it out bank by bank
     older = replace(gemv(), conditions={key: value for key, value in stated.items() if key != "ring"})
     assert cut_of(older).ring is Ring.BANKS

