@@ -4,11 +4,13 @@ Versions
     rows_of_a_warp     half-precision fma, two rows a warp, loads through registers: a sketch, 44 us at 28672 x 8192
     digits_and_tiles   this file: integer tensor cores on tiles of 16 rows, a ring of stages in shared memory
 
-How it works. A block is ``warps`` warps that share a tile of 16 rows; each takes every ``warps``-th stage of ``runs``
-times 128 inputs. Codes, scales, zero points and selectors of a stage come by ``cp.async`` into a ring of ``depth``
-stages, so that loads in flight cost no registers. It fills stage by stage while the kernel before this one runs: all
-at once, the copies would keep its results and this one's inputs waiting in the memory's queues. Rows begin at whole
-sectors of 32 bytes: shared memory fills half as fast at odd places (``gemv_spec``). Blocks stay and walk over tiles.
+How it works. The warps of a block, or of one of its teams, share a tile of 16 rows: each takes every so-many-th stage
+of ``runs`` times 128 inputs, and their sums are added up at its end. Teams have tiles and barriers of their own, and
+the block's inputs in common: more stages of a tile for each warp, and ends of tiles that do not coincide. Codes,
+scales, zero points and selectors of a stage come by ``cp.async`` into a ring of ``depth`` stages, so that loads in
+flight cost no registers. It fills stage by stage while the kernel before this one runs: all at once, the copies would
+keep its results and this one's inputs waiting in the memory's queues. Rows begin at whole sectors of 32 bytes: shared
+memory fills half as fast at odd places (``gemv_spec``). Blocks stay and walk over tiles.
 
 The inputs become two signed bytes each, ``x = scale * (256 * high + low)`` with one scale for each run of 128 inputs
 of a token: 16-bit fixed point, an error of at most 2**-16 of the run's largest magnitude. Both bytes are columns of

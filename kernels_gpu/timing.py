@@ -56,6 +56,12 @@ def time_graph(calls: Sequence[Callable[[], object]], *, least_s: float = REPLAY
         calls: each enqueues its work on torch's current stream.
         least_s: that a replay takes, by rounds over ``calls``; 0 for one round.
     """
+    graph, launches = captured(calls, least_s)
+    return _time(graph.replay, REPLAYS, launches)
+
+
+def captured(calls: Sequence[Callable[[], object]], least_s: float = REPLAY_S) -> tuple[torch.cuda.CUDAGraph, int]:
+    """A graph of so many rounds over ``calls`` that a replay takes ``least_s`` (0: one round), and the calls in it."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -66,10 +72,8 @@ def time_graph(calls: Sequence[Callable[[], object]], *, least_s: float = REPLAY
     graph, rounds = _captured(calls, 1), 1
     if least_s > 0:
         graph.replay()
-        rounds = max(1, math.ceil(least_s / _seconds(graph.replay)))
-    if rounds > 1:
-        graph = _captured(calls, rounds)
-    return _time(graph.replay, REPLAYS, len(calls) * rounds)
+        rounds = max(1, math.ceil(least_s / replay_seconds(graph.replay)))
+    return (_captured(calls, rounds) if rounds > 1 else graph), len(calls) * rounds
 
 
 def _captured(calls: Sequence[Callable[[], object]], rounds: int) -> torch.cuda.CUDAGraph:
@@ -102,11 +106,12 @@ def _time(run: Callable[[], object], replays: int, calls: int) -> Timing:
         for _ in range(3):
             run()
         torch.cuda.synchronize()
-    lower, median, upper = statistics.quantiles([_seconds(run) / calls for _ in range(replays)], n=4)
+    lower, median, upper = statistics.quantiles([replay_seconds(run) / calls for _ in range(replays)], n=4)
     return Timing(median_s=median, lower_quartile_s=lower, upper_quartile_s=upper, replays=replays)
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def replay_seconds(run: Callable[[], object]) -> float:
+    """Seconds of one run, by events around it."""
     start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     run()
