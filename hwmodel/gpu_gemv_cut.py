@@ -261,6 +261,7 @@ def wanted_cuts(
         best = _SHORT_GROUPS_APART
     # of mixtures only where a block has one tile: with two, decoding the second behind the wait is what counts
     best = best if ahead and (encoding.candidates == 1 or size or tiles <= _FEW) else replace(best, ahead=0)
+    best = best if tiles > _FEW else replace(best, teams=1)  # an SM has one tile at most
     if memory_bytes_per_s is not None and memory_bytes_per_s >= FAST_MEMORY_BYTES_PER_S:
         best = _cut_at_fast_memory(encoding, tiles, k) or best
     # two-digit tables take up to 174 registers with many tokens: no more than eight warps

@@ -151,7 +151,8 @@ def calls_of(kernel: str, shape: tuple[int, int]) -> list[Callable[[], object]]:
 def run(kernels: Sequence[str], shape: tuple[int, int], seconds: float) -> Iterator[PowerRow]:
     """The rows, each after a pause in which the device cools down."""
     for kernel in kernels:
-        graph, launches = captured(calls_of(kernel, shape))
+        calls = calls_of(kernel, shape)  # they hold what the graph reads
+        graph, launches = captured(calls)
         times: list[tuple[float, float]] = []
         time.sleep(1.0)
         with sampled() as samples:
@@ -159,7 +160,7 @@ def run(kernels: Sequence[str], shape: tuple[int, int], seconds: float) -> Itera
             while time.perf_counter() < begin + seconds:
                 times.append((time.perf_counter(), replay_seconds(graph.replay) / launches))
         yield summarize(kernel, times, samples)
-        del graph
+        del graph, calls
         torch.cuda.empty_cache()
 
 

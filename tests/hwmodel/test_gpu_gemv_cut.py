@@ -100,7 +100,8 @@ def test_many_rows_of_few_bits_or_two_digits_are_cut_to_teams():
     assert [teams("learned4", n, k) for n, k in ((4096, 4096), (11008, 4096), (22016, 4096), (28672, 8192))] == [
         (1, 2, 4), (1, 1, 8), (1, 2, 4), (1, 2, 4)
     ]  # fmt: skip
-    # what has too few stages for a team's warps is cut as for many tokens
+    # 132 tiles are one for an SM; what has too few stages for a team's warps is cut as for many tokens
+    assert [teams("learned4", n, 4096)[1:] for n in (2112, 2113)] == [(1, 8), (2, 4)]
     assert teams("int3_g128", 32000, 1024)[1:] == (4, 2) and teams("int3_g128", 32000, 512)[1] == 1
 
 
