@@ -31,22 +31,36 @@ def product(tensor, x, cut):
     return out
 
 
+def check(tensor, x, out):
+    dense = tensor.dequantize()
+    expected = x.double() @ dense.double().T
+    assert ((out.double() - expected).abs() <= tolerance(x, dense, plan_of(tensor.config), expected)).all()
+
+
+CASES = [
+    # the simulated device has two blocks at work: five tiles are two turns, and three teams idle in the second
+    ("learned4", 1, 65, 128, GemvCut(2, 2, 1, 1, teams=2)),
+    # one tile: a team that has none stages its part of the inputs
+    ("bitmod3_g128", 1, 9, 600, GemvCut(2, 4, 2, 1, teams=2)),
+    # two warps of a team, of which one has no stage in the second turn
+    ("bitmod4_g128", 1, 40, 1200, GemvCut(4, 4, 1, 1, teams=2)),
+    ("fp4_g128", 1, 65, 600, GemvCut(2, 4, 1, 1, ahead=4, teams=2)),
+    ("nvfp4", 1, 65, 600, GemvCut(2, 4, 2, 1, teams=2)),
+    ("uint4_g128", 3, 65, 300, GemvCut(2, 2, 2, 1, teams=2)),
+    ("e3m2_g128", 1, 33, 600, GemvCut(3, 4, 1, 1, teams=3)),
+]
+
+
 @simulated
-@pytest.mark.parametrize(
-    ("recipe", "m", "n", "k", "cut"),
-    [
-        # the simulated device has two blocks at work: five tiles are two turns, and three teams idle in the second
-        ("learned4", 1, 65, 128, GemvCut(2, 2, 1, 1, teams=2)),
-        # one tile: a team that has none stages its part of the inputs
-        ("bitmod3_g128", 1, 9, 600, GemvCut(2, 4, 2, 1, teams=2)),
-        # two warps of a team, of which one has no stage in the second turn
-        pytest.param("bitmod4_g128", 1, 40, 1200, GemvCut(4, 4, 1, 1, teams=2), marks=slow),
-        pytest.param("fp4_g128", 1, 65, 600, GemvCut(2, 4, 1, 1, ahead=4, teams=2), marks=slow),
-        pytest.param("nvfp4", 1, 65, 600, GemvCut(2, 4, 2, 1, teams=2), marks=slow),
-        pytest.param("uint4_g128", 3, 65, 300, GemvCut(2, 2, 2, 1, teams=2), marks=slow),
-        pytest.param("e3m2_g128", 1, 33, 600, GemvCut(3, 4, 1, 1, teams=3), marks=slow),
-    ],
-)
+@pytest.mark.parametrize(("recipe", "m", "n", "k", "cut"), CASES[:2])
+def test_teams_take_tiles_of_their_own(recipe, m, n, k, cut):
+    tensor, x = operands(recipe, m, n, k)
+    check(tensor, x, product(tensor, x, cut))
+
+
+@simulated
+@slow
+@pytest.mark.parametrize(("recipe", "m", "n", "k", "cut"), CASES)
 def test_results_are_those_of_one_team(recipe, m, n, k, cut):
     tensor, x = operands(recipe, m, n, k)
     alone = replace(cut, warps=cut.team_warps, teams=1)
@@ -90,7 +104,4 @@ LAUNCHED = [
 @pytest.mark.parametrize("less", [0, 5])
 def test_on_a_device(recipe, n, k, less):
     tensor, x = operands(recipe, 1, n - less, k, "cuda")
-    dense = tensor.dequantize()
-    expected = x.double() @ dense.double().T
-    out = product(tensor, x, None)
-    assert ((out.double() - expected).abs() <= tolerance(x, dense, plan_of(tensor.config), expected)).all()
+    check(tensor, x, product(tensor, x, None))
