@@ -240,7 +240,7 @@ def cut_on(gpu: Gpu, encoding: GemvEncoding, shape: tuple[int, int, int]) -> tup
 def wanted_cuts(
     encoding: Decoded, tokens: int, n: int, k: int, memory_bytes_per_s: float | None = None, *, ahead: bool = False
 ) -> tuple[GemvCut, ...]:
-    """Cuts to try, the best first; each has work for all its warps, and registers for all its threads.
+    """Cuts to try, the best first; each has work for all warps of a team, and registers for all its threads.
 
     Args:
         encoding: of the weight.

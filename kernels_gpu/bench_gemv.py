@@ -107,13 +107,20 @@ def check(weight: PackedMatrix, dense: Tensor, x: Tensor, cut: GemvCut | None) -
     return checked(outs, expected, allowed)
 
 
+def rotating(
+    weight: PackedMatrix, x: Tensor, cut: GemvCut | None, *, overlapped: bool = True
+) -> list[list[BoundLaunch]]:
+    """The launches of a product over copies of its weight beyond L2."""
+    copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
+    return [bind(w, x, allocate_result(len(x), w.shape[0], x), cut, overlapped=overlapped) for w in copies]
+
+
 def time_kernel(
     recipe: str, weight: PackedMatrix, x: Tensor, copy_rate: float, cut: GemvCut | None, *, overlapped: bool = True
 ) -> Row:
     """Time one kernel over rotating weights; not checked here."""
     n, k = weight.shape
-    copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
-    launches = [bind(w, x, allocate_result(len(x), n, x), cut, overlapped=overlapped) for w in copies]
+    launches = rotating(weight, x, cut, overlapped=overlapped)
     timing = time_graph([one_after_another(bound) for bound in launches])
     limit, peak = shared_limit(x.device), peak_memory_bytes_per_s(x.device)
     at_once = tokens_at_once(weight.plan, len(x), (n, k), limit) if cut is None else len(x)

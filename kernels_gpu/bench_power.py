@@ -22,10 +22,9 @@ import torch
 
 from kernels_gpu import bench_gemv
 from kernels_gpu.bench_record import add_output, exit_without_cuda, gather, shape_argument, write_json
-from kernels_gpu.gemv_launch import allocate_result
 from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.launch import device_facts
-from kernels_gpu.timing import COPY_BYTES, captured, one_after_another, replay_seconds, rotation
+from kernels_gpu.timing import one_after_another, random_bits, replay_seconds, replayed_graph
 
 COMMAND = "python -m kernels_gpu.bench_power"
 FIELDS = "clocks.sm,power.draw.instant,clocks_event_reasons.active"
@@ -137,22 +136,21 @@ def summarize(kernel: str, times: Sequence[tuple[float, float]], samples: Sequen
 def calls_of(kernel: str, shape: tuple[int, int]) -> list[Callable[[], object]]:
     """Launches of one kernel over buffers beyond L2."""
     if kernel in MEMORY:
-        source = torch.randint(-(2**31), 2**31 - 1, (COPY_BYTES // 4,), dtype=torch.int32, device="cuda")
-        target = torch.empty_like(source if kernel == "copy" else source[:1].sum(dtype=torch.int32))
+        source = random_bits()
         if kernel == "copy":
+            target = torch.empty_like(source)
             return [lambda: torch.neg(source, out=target)]
-        return [lambda: torch.amax(source, dim=0, out=target)]
+        largest = torch.empty((), dtype=source.dtype, device=source.device)
+        return [lambda: torch.amax(source, dim=0, out=largest)]
     weight, _ = bench_gemv.packed(kernel, shape)
-    x = bench_gemv.inputs(1, shape[1])
-    copies = [weight, *(weight.clone() for _ in range(rotation(weight.nbytes) - 1))]
-    return [one_after_another(bench_gemv.bind(w, x, allocate_result(1, shape[0], x), None)) for w in copies]
+    return [one_after_another(bound) for bound in bench_gemv.rotating(weight, bench_gemv.inputs(1, shape[1]), None)]
 
 
 def run(kernels: Sequence[str], shape: tuple[int, int], seconds: float) -> Iterator[PowerRow]:
     """The rows, each after a pause in which the device cools down."""
     for kernel in kernels:
         calls = calls_of(kernel, shape)  # they hold what the graph reads
-        graph, launches = captured(calls)
+        graph, launches = replayed_graph(calls)
         times: list[tuple[float, float]] = []
         time.sleep(1.0)
         with sampled() as samples:

@@ -242,14 +242,12 @@ def make_body(spec: GemvSpec) -> Callable[..., None]:
         for i in range(results):
             y[i] = float32(0)
         held = cuda.local.array(held_words, uint32)
-        team, member, team_thread, step_tiles = uint32(0), uint32(warp), uint32(thread), uint32(blocks)
+        team, member, team_thread = uint32(0), uint32(warp), uint32(thread)
         if teams > 1:
             team = uint32(warp // uint32(team_warps))
             member, team_thread = uint32(warp - team * uint32(team_warps)), uint32(thread - team * uint32(team_threads))
-            step_tiles = uint32(blocks * uint32(teams))  # from a team's tile to its next
-        tile, slot, at = uint32(cuda.blockIdx.x), uint32(0), uint32(mine)
-        if teams > 1:
-            tile = uint32(tile + blocks * team)
+        step_tiles = uint32(blocks * uint32(teams))  # from a team's tile to its next
+        tile, slot, at = uint32(cuda.blockIdx.x + blocks * team), uint32(0), uint32(mine)
         # the simulator's teams take as many turns as the first, for its barriers are of all threads
         lag = uint32(blocks * team) if ptx.SIMULATED else uint32(0)
         done_tile, done_slot, done_at, parity = uint32(tile), uint32(0), uint32(mine), uint32(0)

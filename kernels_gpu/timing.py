@@ -56,11 +56,13 @@ def time_graph(calls: Sequence[Callable[[], object]], *, least_s: float = REPLAY
         calls: each enqueues its work on torch's current stream.
         least_s: that a replay takes, by rounds over ``calls``; 0 for one round.
     """
-    graph, launches = captured(calls, least_s)
+    graph, launches = replayed_graph(calls, least_s)
     return _time(graph.replay, REPLAYS, launches)
 
 
-def captured(calls: Sequence[Callable[[], object]], least_s: float = REPLAY_S) -> tuple[torch.cuda.CUDAGraph, int]:
+def replayed_graph(
+    calls: Sequence[Callable[[], object]], least_s: float = REPLAY_S
+) -> tuple[torch.cuda.CUDAGraph, int]:
     """A graph of so many rounds over ``calls`` that a replay takes ``least_s`` (0: one round), and the calls in it."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -123,9 +125,14 @@ def replay_seconds(run: Callable[[], object]) -> float:
 COPY_BYTES = 1 << 32  # of each of the two buffers below
 
 
+def random_bits(size_bytes: int = COPY_BYTES) -> torch.Tensor:
+    """Random int32 on the device."""
+    return torch.randint(-(2**31), 2**31 - 1, (size_bytes // 4,), dtype=torch.int32, device="cuda")
+
+
 def copy_bytes_per_s(size_bytes: int = COPY_BYTES) -> float:
     """Rate of a large device-to-device copy, bytes read plus bytes written: the best of torch's ways to do it."""
-    source = torch.randint(-(2**31), 2**31 - 1, (size_bytes // 4,), dtype=torch.int32, device="cuda")
+    source = random_bits(size_bytes)
     target = torch.empty_like(source)
     ways = (lambda: target.copy_(source), lambda: torch.neg(source, out=target))
     return max(2 * source.nbytes / time_eager([way]).median_s for way in ways)

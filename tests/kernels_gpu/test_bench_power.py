@@ -44,6 +44,7 @@ def test_samples_grow_until_the_context_is_left(monkeypatch):
             time.sleep(0.01)
     assert len(found) > 2 and {s.watts for s in found} == {400.0}
     ended = len(found)
+    time.sleep(0.1)
     assert found[-1].at_s > found[0].at_s and len(found) == ended
 
 

@@ -11,30 +11,18 @@ from kernels_gpu import ptx
 from kernels_gpu.gemv_branch_spec import BranchSpec
 from kernels_gpu.gemv_launch import allocate_result, choose_shape, from_quantized, prepare, spec_of
 from kernels_gpu.gemv_plan import plan_of
-from kernels_gpu.gemv_recipes import RECIPES, quantize_randomly
-from kernels_gpu.gemv_reference import tolerance
+from kernels_gpu.gemv_recipes import RECIPES
 from kernels_gpu.low_rank_spec import Factor, FactorKind
+from tests.kernels_gpu.test_gemv import check, quantized, random_inputs
 
 simulated = pytest.mark.skipif(not ptx.SIMULATED, reason="runs inside the simulator (test_simulator.py)")
 slow = pytest.mark.slow  # NUMBA_ENABLE_CUDASIM=1 pytest -m slow tests/kernels_gpu
-
-
-def operands(recipe, m, n, k, device="cpu"):
-    generator = torch.Generator().manual_seed(n)
-    weight = torch.randn((n, k), generator=generator).to(device)
-    return quantize_randomly(weight, RECIPES[recipe]), torch.randn((m, k), generator=generator).half().to(device)
 
 
 def product(tensor, x, cut):
     out = allocate_result(len(x), tensor.shape[0], x).fill_(math.nan)
     prepare(from_quantized(tensor, x.device), x, out, shape=cut)()
     return out
-
-
-def check(tensor, x, out):
-    dense = tensor.dequantize()
-    expected = x.double() @ dense.double().T
-    assert ((out.double() - expected).abs() <= tolerance(x, dense, plan_of(tensor.config), expected)).all()
 
 
 CASES = [
@@ -54,15 +42,14 @@ CASES = [
 @simulated
 @pytest.mark.parametrize(("recipe", "m", "n", "k", "cut"), CASES[:2])
 def test_teams_take_tiles_of_their_own(recipe, m, n, k, cut):
-    tensor, x = operands(recipe, m, n, k)
-    check(tensor, x, product(tensor, x, cut))
+    check(quantized(recipe, n, k), random_inputs(m, k), cut)
 
 
 @simulated
 @slow
 @pytest.mark.parametrize(("recipe", "m", "n", "k", "cut"), CASES)
 def test_results_are_those_of_one_team(recipe, m, n, k, cut):
-    tensor, x = operands(recipe, m, n, k)
+    tensor, x = quantized(recipe, n, k), random_inputs(m, k)
     alone = replace(cut, warps=cut.team_warps, teams=1)
     assert torch.equal(product(tensor, x, cut), product(tensor, x, alone))
 
@@ -103,5 +90,4 @@ LAUNCHED = [
 @pytest.mark.parametrize(("recipe", "n", "k"), LAUNCHED)
 @pytest.mark.parametrize("less", [0, 5])
 def test_on_a_device(recipe, n, k, less):
-    tensor, x = operands(recipe, 1, n - less, k, "cuda")
-    check(tensor, x, product(tensor, x, None))
+    check(quantized(recipe, n - less, k, "cuda"), random_inputs(1, k, device="cuda"), None)
