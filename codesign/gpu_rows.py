@@ -73,7 +73,7 @@ _CASE = re.compile(r"(\d+)x(\d+)x(\d+) at (\d+)")
 _CASE_CONDITION = "sequences x key heads x query heads of each at context"
 _STEP, _WAY = "decode step ", "way or cut"
 _CUT, _REGISTERS = re.compile(r"(\d+)x(\d+)x(\d+)x(\d+)"), re.compile(r"(\d+) registers")
-# Models whose constants know nothing of the start of a replay; attention's were fitted to rows that have it
+# Models whose constants know nothing of the start of a replay; nor do those of this project's own attention
 _FITTED_WITHOUT_STARTS = ("gemv", "layer", "tiles", "dequantizer")
 _AHEAD = re.compile(r"(\d+) ahead")
 _TEAMS = re.compile(r"(\d+) teams")
@@ -112,7 +112,7 @@ def predicted_of(record: Measurement, sheet: Gpu | None = None) -> Predicted:
     _check_comparable(record)
     gpu = gpu_of(record.device) if sheet is None else sheet
     made = _predicted_of(record, gpu)
-    if made.model not in _FITTED_WITHOUT_STARTS:
+    if made.model not in _FITTED_WITHOUT_STARTS and made.kernel != OWN_ATTENTION:
         return made
     return replace(made, seconds=made.seconds + start_share_s(record, gpu))
 

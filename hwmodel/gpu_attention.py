@@ -2,10 +2,10 @@
 
 ``general_attention`` is any library's kernel, fitted on torch's (cuDNN) over FP16 caches. One token a sequence over a
 cache of 8- or 4-bit integers runs on this project's decode kernel (``kernels_gpu.attention``) where ``Gpu.kernels``
-says so: a start, the cache at a share of the copy rate, and the parts of a context that are merged at the end. A warp
+says so: a start, the cache at a share of the copy rate, and the merge of a context's parts, a launch of its own. A warp
 loads a step of 32 tokens and then computes with it, so that memory is busy only while some warp of an SM waits for it
-(``busy_share``): eight queries, whose kernel leaves an SM half as many warps, cannot take what an H200 brings. Its four
-constants are fitted to the seven INT8 rows of ``kernels_gpu/measurements/attention_h100.json``; the INT4 rows are held
+(``busy_share``): eight queries, whose kernel leaves an SM half as many warps, cannot take what an H200 brings. Its five
+constants are fitted to the twelve INT8 rows of ``kernels_gpu/measurements/attention_h100.json``; the INT4 rows are held
 out (``codesign validate --gpu``).
 """
 
@@ -44,20 +44,24 @@ class DecodeAttention:
     """Constants of the project's decode kernel.
 
     Args:
-        start_s: launches, queries to digits, and the end.
-        part_s: of merging one part of a context.
+        start_s: a launch, queries to digits, and the end.
+        merge_s: of the launch that merges parts.
+        part_query_s: of merging one part of a context, for each query of a key head.
         copy_share: of the copy rate at which the cache is read.
         think_cycles: of a warp that has its step, for each of its counted instructions.
     """
 
     start_s: float
-    part_s: float
+    merge_s: float
+    part_query_s: float
     copy_share: float
     think_cycles: float
 
 
-# Least squares on log errors of the seven INT8 rows: tests/hwmodel/test_gpu_attention.py fits them again
-DECODE_ATTENTION = DecodeAttention(start_s=6.36e-6, part_s=77e-9, copy_share=0.969, think_cycles=5.28)
+# Least squares on log errors of the twelve INT8 rows: tests/hwmodel/test_gpu_attention.py fits them again
+DECODE_ATTENTION = DecodeAttention(
+    start_s=4.785e-6, merge_s=2.21e-6, part_query_s=15.07e-9, copy_share=0.980, think_cycles=5.984
+)
 _HEAD_DIMS, _MOST_QUERIES, _CACHE_BITS = (64, 128), 8, (4, 8)  # kernels_gpu/attention_spec.py
 _STEP_TOKENS, _WARPS, _TILE_QUERIES = 32, 8, 4  # of a step; of a block; of a tile: the same, attention_launch.py
 _PART_TOKENS = _STEP_TOKENS * _WARPS * 2  # at least, of a part: two steps of each warp: attention_launch.py
@@ -180,9 +184,10 @@ def decode_attention_s(
     copy_bytes_per_s: float,
     constants: DecodeAttention = DECODE_ATTENTION,
     slowdown: float = 1.0,
+    queries: int = 1,
 ) -> float:
-    """Seconds of the project's kernel over a cache (keys and values) of ``cache_bytes``."""
-    merged_s = constants.part_s * parts if parts > 1 else 0.0
+    """Seconds of the project's kernel over a cache (keys and values) of ``cache_bytes``, ``queries`` a key head."""
+    merged_s = constants.merge_s + constants.part_query_s * parts * queries if parts > 1 else 0.0
     return constants.start_s + merged_s + cache_bytes / copy_bytes_per_s / constants.copy_share * slowdown
 
 
@@ -193,14 +198,14 @@ def _decode_attention(spec: LayerSpec, config: Config, gpu: Gpu) -> Price:
     cache = cache_bits(spec, config) * spec.copies
     operands = Operands(cache, queries if scores else 0, 0 if scores else queries, "fp16", 0.0)
     copy_bytes_per_s = gpu.dram.bytes_per_s * COPY_SHARE
-    constants = DECODE_ATTENTION if scores else replace(DECODE_ATTENTION, start_s=0.0, part_s=0.0)
+    constants = DECODE_ATTENTION if scores else replace(DECODE_ATTENTION, start_s=0.0, merge_s=0.0, part_query_s=0.0)
     sides = [side for side in (cache_tensor(replace(spec, kind=kind), config) for kind in _HALVES)
              if isinstance(side, TensorConfig)]  # fmt: skip
     bits = max(side.formats[0].bits for side in sides)
     step_bytes = sum(side.traffic_bits((_STEP_TOKENS, width)) for side in sides) / BYTE_BITS
     parts = parts_of_context(spec.copies, tokens, gpu, resident_blocks(bits, spec.m))
     slowdown = reading_slowdown((spec.copies * parts, spec.m, width), step_bytes, bits, gpu, copy_bytes_per_s)
-    seconds = decode_attention_s(cache / BYTE_BITS, parts, copy_bytes_per_s, constants, slowdown)
+    seconds = decode_attention_s(cache / BYTE_BITS, parts, copy_bytes_per_s, constants, slowdown, spec.m)
     return timed(spec.macs, operands, seconds, gpu)
 
 

@@ -65,9 +65,14 @@ class Case:
 # Llama-2-7B (32 key heads; Touvron et al. 2023, arXiv 2307.09288), Llama-3-8B and -70B (8 key heads, 4 and 8 query
 # heads of each; Grattafiori et al. 2024, arXiv 2407.21783)
 CASES = (
+    Case(1, 32, 1, 256),
+    Case(1, 32, 1, 1024),
+    Case(1, 32, 1, 2048),
     Case(1, 32, 1, 4096),
     Case(1, 32, 1, 32768),
+    Case(16, 32, 1, 256),
     Case(16, 32, 1, 4096),
+    Case(1, 8, 4, 1024),
     Case(1, 8, 4, 8192),
     Case(1, 8, 4, 131072),
     Case(16, 8, 4, 8192),

@@ -284,7 +284,9 @@ def test_on_a_device(recipe):
     chosen = {shape: choose_cut(RECIPES[recipe], 17, shape, limit) for shape in DEVICE_SHAPES}
     specs = {spec_of(plan, shape, cut) for shape in DEVICE_SHAPES for cut in (*cuts[shape], chosen[shape])}
     with kept_ptx():
-        compile_all([Ahead(make_body, ARGUMENTS, spec) for spec in specs], os.cpu_count() or 1)
+        # each process that compiles has a context on the device, and so has each that tests
+        beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        compile_all([Ahead(make_body, ARGUMENTS, spec) for spec in specs], max(1, (os.cpu_count() or 1) // beside))
         for n, k in DEVICE_SHAPES:
             tensor = quantized(RECIPES[recipe], n, k)
             for cut in cuts[n, k]:
